@@ -1,0 +1,1 @@
+"""The engines, behind one small contract (`backends.api`). Imports nothing of `harness`."""

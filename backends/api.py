@@ -1,0 +1,191 @@
+"""The contract between the harness and an engine. Standard library only.
+
+A backend is a module (or any object) with what `Backend` lists. Importing it must import nothing
+heavy: the engine itself is imported inside `check` and `open_session`, which run in a process of
+their own. A third party adds a backend with one entry point in the group `llm_harness.backends`
+that names such a module; the harness treats it exactly as it treats its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeAlias
+
+ENTRY_POINT_GROUP = "llm_harness.backends"
+
+DecodingMode: TypeAlias = Literal["free", "choice", "score"]
+Finish: TypeAlias = Literal["stop", "length", "label", "scored", "overflow", "empty"]
+OptionValue: TypeAlias = bool | int | float | str
+Options: TypeAlias = Mapping[str, OptionValue]
+TokenIds: TypeAlias = Sequence[int]
+
+
+class BackendError(Exception):
+    """Something the user can mend; the message names the cause, `remedy` what to do about it."""
+
+    def __init__(self, message: str, remedy: str = "") -> None:
+        super().__init__(message)
+        self.remedy = remedy
+
+
+@dataclass(frozen=True, slots=True)
+class Availability:
+    """Whether a backend can run here. `remedy` is the command that makes it so, if it cannot."""
+
+    available: bool
+    version: str = ""
+    reason: str = ""
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRef:
+    """Where a model's weights are, in one of the formats the backend listed in `FORMATS`."""
+
+    name: str
+    format: str
+    location: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decoding:
+    """How replies are made; the same for every prompt of one `generate` call.
+
+    "free" generates up to `max_tokens` tokens and ends early at the model's end token or before
+    the first of the `stop` strings. "choice" generates exactly one of the `labels`. "score"
+    generates nothing. All three return the log-probability of each label as the reply's beginning.
+
+    `labels` are token ids: none is empty, none begins another. `temperature` 0 is greedy, else
+    the whole softmax is sampled, reproducibly by `seed` and the prompt's token ids.
+    """
+
+    mode: DecodingMode
+    labels: tuple[tuple[int, ...], ...]
+    max_tokens: int = 8
+    stop: tuple[str, ...] = ()
+    temperature: float = 0.0
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SessionInfo:
+    """What was opened. Context sizes are in tokens.
+
+    `declared_context` is what the model was trained for, `allocated_context` the longest prompt
+    and reply this session takes. `bos_id` is null where the model wants no beginning-of-sequence
+    token. `chat_template` is the model's own, as jinja text, untrusted.
+    """
+
+    engine: str
+    engine_version: str
+    model: str
+    weights: str
+    device: str
+    threads: int
+    declared_context: int
+    allocated_context: int
+    vocabulary_sha256: str
+    bos_id: int | None = None
+    bos_text: str = ""
+    eos_text: str = ""
+    chat_template: str | None = None
+    is_mock: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What the engine answered to the prompt at index `prompt` of the call.
+
+    `finish`: "stop" (end token or stop string), "length" (`max_tokens` reached), "label" (a whole
+    label, in "choice"), "scored" (nothing generated, in "score"); or, with no answer at all,
+    "overflow" (the prompt and the reply do not fit in the allocated context) and "empty" (a prompt
+    of no tokens). Engines never shorten a prompt.
+
+    `label_logprobs` are natural logarithms in the order of `Decoding.labels`, over the whole
+    vocabulary. `cached_tokens` of the `prompt_tokens` were not evaluated for this prompt: an
+    earlier prompt, or another of the same batch, had them. `time_to_first_token_ms` counts from
+    when the engine took up the batch that holds the prompt (time in the queue is not in it);
+    `time_per_output_token_ms` leaves the first token out. Both null where nothing was generated
+    or there is no second token.
+    """
+
+    prompt: int
+    finish: Finish
+    prompt_tokens: int
+    cached_tokens: int = 0
+    text: str = ""
+    token_ids: tuple[int, ...] = ()
+    label_logprobs: tuple[float, ...] | None = None
+    time_to_first_token_ms: float | None = None
+    time_per_output_token_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The engine takes up these prompts: what a crash from now on costs."""
+
+    prompts: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A sign of life from within a batch: this many prompt tokens more were evaluated."""
+
+    prompt_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Replies that were finished together, and the engine's own clock for that work.
+
+    `prefill_tokens` prompt tokens were evaluated in `prefill_seconds`; `decode_tokens` generated
+    tokens (without each reply's first, which comes out of the prefill) in `decode_seconds`.
+    `engine_seconds` is the whole, with label scoring and sampling in it.
+    """
+
+    replies: tuple[Reply, ...]
+    engine_seconds: float
+    prefill_tokens: int
+    prefill_seconds: float
+    decode_tokens: int
+    decode_seconds: float
+
+
+Event: TypeAlias = Started | Progress | Batch
+
+
+class Session(Protocol):
+    """One loaded model."""
+
+    @property
+    def info(self) -> SessionInfo: ...
+
+    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text: special tokens are parsed, none is added."""
+        ...
+
+    def generate(self, prompts: Sequence[TokenIds], decoding: Decoding) -> Iterator[Event]:
+        """Any number of prompts, in any order; each is answered by one reply in one batch.
+
+        The engine shares common prefixes as well as it can; the caller never arranges that.
+        """
+        ...
+
+    def close(self) -> None: ...
+
+
+class Backend(Protocol):
+    """What a backend module offers.
+
+    `FORMATS`: the forms of a model it reads ("gguf", "hf"), best first.
+    `OPTIONS`: the options it understands, each with a line of help. `max_model_len` (the longest
+    prompt and reply in tokens) is given to every backend and is not listed.
+    """
+
+    FORMATS: tuple[str, ...]
+    OPTIONS: Mapping[str, str]
+
+    def check(self) -> Availability: ...
+
+    def open_session(self, model: ModelRef, options: Options) -> Session: ...

@@ -1,0 +1,102 @@
+"""The run spec: what is asked of which engine. A TOML file and flags give one validated object.
+
+Loading a spec touches neither network nor environment; the object is saved with every run.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from harness.errors import UsageError
+
+EngineOption = bool | int | float | str
+
+
+class RunSpec(BaseModel):
+    """Everything that decides a run's prompts, replies and scoring. Immutable.
+
+    Each field is a flag of `harness run` and a key of the TOML file, with `_` for `-`.
+    `backends` holds a table of options for each backend by name (`python` among them: another
+    interpreter), over the common ones in `engine`. `models` gives a model several forms.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    backend: tuple[str, ...] = ("llama-cpp",)
+    model: str = "smollm2-135m"
+    data: str = "digits"
+    prompt: str = "compact"
+    seed: int = Field(default=0, ge=0, lt=2**32)
+
+    voters: int = Field(default=5, ge=1)
+    queries: int = Field(default=60, ge=1)
+    calibration_queries: int = Field(default=20, ge=0)
+    reducer: str = "plsda:4"
+    feature_fraction: float = Field(default=0.5, gt=0, le=1)
+    bootstrap: bool = True
+    encoding: str = "int:100"
+
+    decoding: Literal["free", "choice", "score"] = "free"
+    max_model_len: int = Field(default=768, ge=16)
+    shots: int | None = Field(default=None, ge=0)
+    max_tokens: int = Field(default=8, ge=1)
+    temperature: float = Field(default=0.0, ge=0)
+
+    timeout_seconds: float = Field(default=300.0, gt=0)
+    engine: dict[str, EngineOption] = {}
+    backends: dict[str, dict[str, EngineOption]] = {}
+    models: dict[str, dict[str, str]] = {}
+
+    @field_validator("backend", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("backend")
+    @classmethod
+    def _named_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value:
+            raise ValueError("name at least one backend")
+        if len(set(value)) != len(value):
+            raise ValueError("a backend is named twice")
+        return value
+
+
+def load_spec(path: Path | None, flags: Mapping[str, object]) -> RunSpec:
+    """The spec of a TOML file (if any) with the flags over it. Raises `UsageError`."""
+    table = dict(read_toml(path)) if path else {}
+    for key, value in flags.items():
+        if isinstance(value, dict) and isinstance(table.get(key), dict):
+            table[key] = {**table[key], **value}
+        else:
+            table[key] = value
+    return parse_spec(table, where=str(path) if path else "the flags")
+
+
+def parse_spec(table: Mapping[str, object], where: str) -> RunSpec:
+    """A validated spec of a mapping. Raises `UsageError` that names every key that is wrong."""
+    try:
+        return RunSpec.model_validate(dict(table))
+    except ValidationError as error:
+        lines = [f"{_dotted(item['loc'])}: {item['msg']}" for item in error.errors()]
+        known = ", ".join(sorted(RunSpec.model_fields))
+        raise UsageError(
+            f"{where}: " + "; ".join(lines), remedy=f"The keys are: {known}."
+        ) from error
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file. Raises `UsageError` where it cannot be read."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"{path}: {error}", remedy="Give a readable TOML file.") from error
+
+
+def _dotted(location: tuple[int | str, ...]) -> str:
+    return ".".join(map(str, location)) or "spec"

@@ -1,0 +1,43 @@
+"""The errors a user can meet, as one small tree, and the exit code of each.
+
+    HarnessError            1   an expected failure: the message names cause and remedy
+    |-- UsageError          2   what was asked for makes no sense
+    |-- DataError           1   a dataset cannot be used
+    |-- TemplateError       1   a prompt template cannot be used
+    |-- EngineError         1   an engine or model cannot be opened
+    `-- StoreError          1   results cannot be read or written
+
+Anything else that escapes is a bug (exit code 3); Ctrl-C is 130.
+"""
+
+from __future__ import annotations
+
+
+class HarnessError(Exception):
+    """An expected failure. `remedy` is what the user can do, in a sentence."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, remedy: str = "") -> None:
+        super().__init__(message)
+        self.remedy = remedy
+
+
+class UsageError(HarnessError):
+    exit_code = 2
+
+
+class DataError(HarnessError):
+    """A dataset cannot be used; the message names the file."""
+
+
+class TemplateError(HarnessError):
+    """A prompt template or a model's chat template cannot be used."""
+
+
+class EngineError(HarnessError):
+    """An engine or a model cannot be opened."""
+
+
+class StoreError(HarnessError):
+    """Results cannot be read or written."""

@@ -1,0 +1,172 @@
+"""The answer of a run, as one object: what `--json` prints and the tables show.
+
+Figures that do not apply are null, never 0. Units stand in the names; `docs/METRICS.md` has the
+formulas. The JSON schema in `docs/run.schema.json` is made from these models.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Record(BaseModel):
+    """An immutable part of the answer; an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Estimate(Record):
+    """A share between 0 and 1 with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class CaveatKind(StrEnum):
+    """What a reader of the figures has to know."""
+
+    MOCK = "mock"
+    FEW_QUERIES = "few_queries"
+    COVERS_CHANCE = "covers_chance"
+    LOW_LABEL_MASS = "low_label_mass"
+    EXAMPLES_DROPPED = "examples_dropped"
+    CELLS_FAILED = "cells_failed"
+    CELLS_MISSING = "cells_missing"
+    UNANSWERED = "unanswered"
+    CALIBRATION_THIN = "calibration_thin"
+    TRAIN_TEST_OVERLAP = "train_test_overlap"
+    SEVERAL_SESSIONS = "several_sessions"
+
+
+class Caveat(Record):
+    """One caveat: what was seen, with its figures, and what to do about it."""
+
+    kind: CaveatKind
+    message: str
+    advice: str
+
+
+class ContextFit(Record):
+    """`fill_ratio`: longest prompt and reserved reply over the token limit that was set."""
+
+    examples_per_voter: list[int]
+    tokens_per_example: float | None
+    fill_ratio: float | None
+    declared_context: int
+    allocated_context: int
+    examples_available: int
+
+
+class Percentiles(Record):
+    p50: float
+    p95: float
+
+
+class Speed(Record):
+    prefill_tokens_per_second: float | None
+    decode_tokens_per_second: float | None
+    time_to_first_token_ms: Percentiles | None
+    computed_tokens: int
+    unique_tokens: int
+    served_tokens: int
+    engine_seconds: float
+    wall_seconds: float
+    load_seconds: float
+
+
+class Memory(Record):
+    peak_rss_mib: float | None
+    peak_gpu_mib: float | None
+
+
+class Parse(Record):
+    """`reasons` counts why the lenient parser could not read a reply. Null in `score` decoding."""
+
+    replies: int | None
+    strict: Estimate | None
+    lenient: Estimate | None
+    reasons: dict[str, int] | None
+
+
+class ByVoters(Record):
+    """Mean accuracy of the votes of `voters` voters, over subsets of the voters of the run."""
+
+    voters: int
+    majority: float | None
+    soft: float | None
+    calibrated: float | None
+
+
+class Accuracy(Record):
+    """`queries` were asked; `answered` of them have a majority verdict.
+
+    `single` is the mean of single voters (interval: bootstrap clustered by query), the votes have
+    Wilson intervals. `chance` is the share of the most frequent class among the queries asked.
+    `confusion[i][j]`: queries of class i given verdict j. `agreement`: share of equal votes among
+    pairs of voters. `headline` names the vote that the other figures here and the table use.
+    """
+
+    queries: int
+    answered: int
+    chance: float
+    headline: str
+    single: Estimate | None
+    majority: Estimate | None
+    soft: Estimate | None
+    calibrated: Estimate | None
+    by_voters: list[ByVoters]
+    balanced: float | None
+    f1: float | None
+    auc: float | None
+    agreement: float | None
+    classes: list[str]
+    confusion: list[list[int]] | None
+    sentence: str
+
+
+class Controls(Record):
+    majority_class: Estimate
+    same_numbers_logistic: Estimate | None
+    all_features_random_forest: Estimate
+    all_features_logistic: Estimate
+
+
+class PromptHashes(Record):
+    text_sha256: str
+    token_sha256: str
+
+
+class Cells(Record):
+    done: int
+    failed: int
+
+
+class RunSummary(Record):
+    """One spec on one backend."""
+
+    backend: str
+    engine_version: str
+    model: str
+    weights: str
+    dataset: str
+    seed: int
+    context_fit: ContextFit
+    speed: Speed
+    memory: Memory
+    parse: Parse
+    accuracy: Accuracy
+    controls: Controls
+    prompts: PromptHashes
+    cells: Cells
+    caveats: list[Caveat]
+
+
+class Summary(Record):
+    """What `harness run --json` prints."""
+
+    run_id: str
+    created: str
+    runs: list[RunSummary]
