@@ -1,0 +1,97 @@
+"""What engines that hand out logits share: log-probabilities, picking a token, ending a reply.
+
+Needs numpy, which every such engine has; so an engine imports this module late.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backends.api import Decoding, Finish, TokenIds
+from backends.rules import before_stop
+
+Logits: TypeAlias = NDArray[np.floating[Any]]
+
+
+def log_softmax(logits: Logits) -> NDArray[np.float64]:
+    """Natural log-probabilities over the last axis, in double precision."""
+    shifted = np.asarray(logits, np.float64) - logits.max(axis=-1, keepdims=True)
+    normalised: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+    return normalised
+
+
+class Picker:
+    """Picks tokens for one prompt: greedy, or from a stream of random numbers of its own.
+
+    The stream depends on seed and prompt alone, so a reply does not depend on what else was in
+    the call, and a resumed run gives what an uninterrupted one gives.
+    """
+
+    def __init__(self, decoding: Decoding, prompt: TokenIds) -> None:
+        self._temperature = decoding.temperature
+        self._random: np.random.Generator | None = None
+        if decoding.temperature > 0:
+            text = f"{decoding.seed}:{','.join(map(str, prompt))}"
+            entropy = int.from_bytes(hashlib.sha256(text.encode()).digest())
+            self._random = np.random.default_rng(entropy)
+
+    def pick(self, logits: Logits) -> int:
+        """An index into `logits` (any unnormalised log-probabilities)."""
+        if self._random is None:
+            return int(logits.argmax())
+        # The maximum of logits with Gumbel noise on them is a draw from their softmax.
+        noise = self._random.gumbel(size=logits.shape)
+        return int((logits / self._temperature + noise).argmax())
+
+
+def choose_label(
+    labels: Sequence[TokenIds], token_logprobs: Sequence[Sequence[float]], picker: Picker
+) -> int:
+    """The label a model writes that may write nothing else: token by token, best or drawn.
+
+    `token_logprobs[i][t]` is the log-probability of token t of label i behind its tokens before.
+    """
+    left = list(range(len(labels)))
+    depth = 0
+    while len(left) > 1:
+        options = {labels[i][depth]: token_logprobs[i][depth] for i in left}
+        picked = list(options)[picker.pick(np.array(list(options.values())))]
+        left = [i for i in left if labels[i][depth] == picked]
+        depth += 1
+    return left[0]
+
+
+@dataclass(slots=True)
+class Draft:
+    """A reply while it grows. `finish` is null until it has ended."""
+
+    decoding: Decoding
+    token_ids: list[int] = field(default_factory=list)
+    finish: Finish | None = None
+    _bytes: bytes = b""
+
+    def add(self, token: int, piece: bytes, is_end: bool) -> None:
+        """Takes the next token; an end token is kept among the ids and not in the text."""
+        self.token_ids.append(token)
+        if is_end:
+            self.finish = "stop"
+            return
+        self._bytes += piece
+        if any(stop in self._decoded() for stop in self.decoding.stop):
+            self.finish = "stop"
+        elif len(self.token_ids) >= self.decoding.max_tokens:
+            self.finish = "length"
+
+    @property
+    def text(self) -> str:
+        """What was generated before the first stop string."""
+        return before_stop(self._decoded(), self.decoding.stop)
+
+    def _decoded(self) -> str:
+        return self._bytes.decode("utf-8", errors="replace")

@@ -1,0 +1,226 @@
+"""llama.cpp's C interface, as far as the backend needs it, in Python's terms.
+
+Evaluates tokens, copies sequences by reference, tells logits. What to evaluate, and when, is
+`backends.llama_cpp`'s business.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import llama_cpp as lib
+import numpy as np
+from numpy.typing import NDArray
+
+from backends.api import BackendError, ModelRef, Options
+
+BATCH_TOKENS = 512  # tokens of one llama_decode call: llama.cpp's own default for a physical batch
+
+_CACHE_TYPES = {
+    "f32": lib.GGML_TYPE_F32,
+    "f16": lib.GGML_TYPE_F16,
+    "q8_0": lib.GGML_TYPE_Q8_0,
+    "q4_0": lib.GGML_TYPE_Q4_0,
+}
+_FLASH_ATTN = {"auto": -1, "off": 0, "on": 1}
+
+_LOG_WARN, _LOG_ERROR = 3, 4  # of ggml_log_level; the Python package does not name them
+
+_recent_log: deque[str] = deque(maxlen=20)
+
+
+def _keep_log(level: int, text: bytes, _user_data: ctypes.c_void_p) -> None:
+    if _LOG_WARN <= level <= _LOG_ERROR:
+        _recent_log.append(text.decode("utf-8", errors="replace").strip())
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One token to evaluate, for all `sequences` it belongs to."""
+
+    token: int
+    position: int
+    sequences: tuple[int, ...]
+    wants_logits: bool
+
+
+# The module holds the callback: without a reference llama.cpp would call into freed memory.
+_LOG_CALLBACK = lib.llama_log_callback(_keep_log)
+
+
+class LlamaContext:
+    """A model and one unified KV cache of `cells` tokens for `sequences` sequences."""
+
+    def __init__(self, model: ModelRef, options: Options, cells: int, sequences: int) -> None:
+        lib.llama_log_set(_LOG_CALLBACK, ctypes.c_void_p(0))
+        lib.llama_backend_init()
+        self.threads = int(options.get("threads", len(os.sched_getaffinity(0))))
+        self._model = _load_model(model, options)
+        self._vocab = lib.llama_model_get_vocab(self._model)
+        self.declared_context = int(lib.llama_model_n_ctx_train(self._model))
+        self.shares_prefixes = not (
+            lib.llama_model_is_recurrent(self._model) or lib.llama_model_is_hybrid(self._model)
+        )
+        self.uses_gpu = bool(lib.llama_supports_gpu_offload()) and options.get("n_gpu_layers") != 0
+        self.vocabulary_size = int(lib.llama_vocab_n_tokens(self._vocab))
+        self.cells = cells
+        self._context = lib.llama_init_from_model(
+            self._model, self._context_params(options, cells, sequences)
+        )
+        if not self._context:
+            lib.llama_model_free(self._model)
+            raise BackendError(
+                f"llama.cpp could not make a context of {cells} tokens{_last_words()}",
+                "Ask for a smaller --max-model-len, or a smaller KV cache type.",
+            )
+        self.no_logits = np.empty(0, np.float32)
+        self._memory = lib.llama_get_memory(self._context)
+        self._batch = lib.llama_batch_init(BATCH_TOKENS, 0, sequences)
+
+    def _context_params(self, options: Options, cells: int, sequences: int) -> Any:
+        params = lib.llama_context_default_params()
+        params.n_ctx = cells
+        params.n_batch = params.n_ubatch = BATCH_TOKENS
+        params.n_seq_max = params.n_outputs_max = sequences
+        params.kv_unified = True
+        params.swa_full = True  # a pruned sliding window could not be branched from
+        params.no_perf = True
+        params.n_threads = params.n_threads_batch = self.threads
+        params.flash_attn_type = _known(options, "flash_attn", "auto", _FLASH_ATTN)
+        params.type_k = _known(options, "cache_type_k", "f16", _CACHE_TYPES)
+        params.type_v = _known(options, "cache_type_v", "f16", _CACHE_TYPES)
+        return params
+
+    @property
+    def description(self) -> str:
+        """Architecture, size and quantization as llama.cpp names them."""
+        buffer = ctypes.create_string_buffer(256)
+        lib.llama_model_desc(self._model, buffer, len(buffer))
+        return buffer.value.decode("utf-8", errors="replace")
+
+    @property
+    def chat_template(self) -> str | None:
+        template = lib.llama_model_chat_template(self._model, None)
+        return template.decode("utf-8", errors="replace") if template else None
+
+    @property
+    def bos_id(self) -> int | None:
+        """The token the model wants first, null where it wants none."""
+        if not lib.llama_vocab_get_add_bos(self._vocab):
+            return None
+        return int(lib.llama_vocab_bos(self._vocab))
+
+    @property
+    def bos_text(self) -> str:
+        return self._special_text(lib.llama_vocab_bos(self._vocab))
+
+    @property
+    def eos_text(self) -> str:
+        return self._special_text(lib.llama_vocab_eos(self._vocab))
+
+    def vocabulary_sha256(self) -> str:
+        digest = hashlib.sha256()
+        for token in range(self.vocabulary_size):
+            digest.update(lib.llama_vocab_get_text(self._vocab, token) + b"\0")
+        return digest.hexdigest()
+
+    def tokenize(self, text: str) -> list[int]:
+        """Token ids; special tokens are parsed, none is added."""
+        data = text.encode("utf-8", errors="replace")
+        size = len(data) + 8
+        buffer = (lib.llama_token * size)()
+        count = lib.llama_tokenize(self._vocab, data, len(data), buffer, size, False, True)
+        if count < 0:
+            raise BackendError(f"llama.cpp could not tokenize a text of {len(data)} bytes")
+        return buffer[:count]
+
+    def piece(self, token: int, special: bool = False) -> bytes:
+        """The bytes a token stands for; none for a special token, unless asked for."""
+        buffer = ctypes.create_string_buffer(256)
+        size = lib.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, special)
+        return buffer.raw[: max(size, 0)]
+
+    def is_end(self, token: int) -> bool:
+        return bool(lib.llama_vocab_is_eog(self._vocab, token))
+
+    def evaluate(self, steps: Sequence[Step]) -> Iterator[tuple[int, list[NDArray[np.float32]]]]:
+        """Evaluates tokens in order; yields, after each call into the engine, how many tokens
+        it was and a copy of the logits of those steps in it that want them."""
+        for start in range(0, len(steps), BATCH_TOKENS):
+            chunk = steps[start : start + BATCH_TOKENS]
+            self._fill(chunk)
+            status = lib.llama_decode(self._context, self._batch)
+            if status != 0:
+                raise RuntimeError(f"llama_decode returned {status}{_last_words()}")
+            lib.llama_synchronize(self._context)
+            yield len(chunk), [self._logits(i) for i, s in enumerate(chunk) if s.wants_logits]
+
+    def _fill(self, steps: Sequence[Step]) -> None:
+        batch = self._batch
+        batch.n_tokens = len(steps)
+        for i, step in enumerate(steps):
+            batch.token[i] = step.token
+            batch.pos[i] = step.position
+            batch.n_seq_id[i] = len(step.sequences)
+            sequences = (lib.llama_seq_id * len(step.sequences))(*step.sequences)
+            ctypes.memmove(batch.seq_id[i], sequences, ctypes.sizeof(sequences))
+            batch.logits[i] = step.wants_logits
+
+    def _logits(self, index: int) -> NDArray[np.float32]:
+        pointer = lib.llama_get_logits_ith(self._context, index)
+        return np.ctypeslib.as_array(pointer, shape=(self.vocabulary_size,)).copy()
+
+    def all_logits(self, steps: Sequence[Step]) -> list[NDArray[np.float32]]:
+        """Evaluates tokens and returns the logits of all that want them."""
+        return [row for _, rows in self.evaluate(steps) for row in rows]
+
+    def copy(self, source: int, target: int, length: int) -> None:
+        """`target` becomes the first `length` tokens of `source`, by reference."""
+        self.drop(target)
+        if length:
+            lib.llama_memory_seq_cp(self._memory, source, target, 0, length)
+
+    def drop(self, sequence: int) -> None:
+        lib.llama_memory_seq_rm(self._memory, sequence, -1, -1)
+
+    def close(self) -> None:
+        lib.llama_batch_free(self._batch)
+        lib.llama_free(self._context)
+        lib.llama_model_free(self._model)
+
+    def _special_text(self, token: int) -> str:
+        if token < 0:
+            return ""
+        return self.piece(token, special=True).decode("utf-8", errors="replace")
+
+
+def _load_model(model: ModelRef, options: Options) -> Any:
+    params = lib.llama_model_default_params()
+    params.n_gpu_layers = int(options.get("n_gpu_layers", -1))
+    loaded = lib.llama_model_load_from_file(os.fsencode(model.location), params)
+    if not loaded:
+        raise BackendError(
+            f"llama.cpp could not load {model.location}{_last_words()}",
+            "Give a whole GGUF file of an architecture that this llama-cpp-python knows.",
+        )
+    return loaded
+
+
+def _known(options: Options, name: str, default: str, values: dict[str, int]) -> int:
+    value = str(options.get(name, default))
+    if value not in values:
+        raise BackendError(
+            f"{name} is {value!r}, which llama.cpp does not know",
+            f"Use one of: {', '.join(values)}.",
+        )
+    return values[value]
+
+
+def _last_words() -> str:
+    return f" ({_recent_log[-1]})" if _recent_log else ""

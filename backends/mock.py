@@ -1,0 +1,173 @@
+"""A scripted engine without a model, for tests of the harness and of tools built on it.
+
+Its tokens are the bytes of UTF-8. Its replies are drawn from a hash of the prompt, so they are
+reproducible and know nothing of the task. It can be told to answer from a script, to answer
+nonsense, to be slow, to crash, to hang, and to have less context than was asked for. Wherever its
+figures are shown they are marked as a mock's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import re
+import signal
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from backends.api import (
+    Availability,
+    BackendError,
+    Batch,
+    Decoding,
+    Event,
+    Finish,
+    ModelRef,
+    Options,
+    Progress,
+    Reply,
+    SessionInfo,
+    Started,
+    TokenIds,
+)
+from backends.prefix_tree import Leaf, common_prefix_length, walk
+from backends.rules import before_stop, refuse
+
+FORMATS = ("mock",)
+OPTIONS: Mapping[str, str] = {
+    "script": "replies to choose from, separated by | (default: the labels)",
+    "delay_ms": "time to spend on each prompt",
+    "batch": "prompts of one batch (default 8)",
+    "context": "tokens to allocate, whatever was asked for",
+    "crash_at": "die when this many prompts have been started",
+    "hang_at": "stop answering when this many prompts have been started",
+}
+
+BOS, EOS = 256, 257
+_SPECIAL = {"<bos>": BOS, "<eos>": EOS}
+_SPECIAL_PATTERN = re.compile("(<bos>|<eos>)")
+_CONFIDENCE = 0.8  # probability of the label that the mock prefers
+_LABEL_MASS = 0.95  # probability of all labels together
+_CHAT_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}[{{ message.role }}]\n{{ message.content }}\n"
+    "{% endfor %}{% if add_generation_prompt %}[assistant]\n{% endif %}"
+)
+
+
+def check() -> Availability:
+    return Availability(True, version="1")
+
+
+def open_session(model: ModelRef, options: Options) -> MockSession:
+    return MockSession(model, options)
+
+
+class MockSession:
+    """Answers by hash."""
+
+    def __init__(self, model: ModelRef, options: Options) -> None:
+        if unknown := set(options) - set(OPTIONS) - {"max_model_len"}:
+            raise BackendError(f"the mock knows no option {', '.join(sorted(unknown))}")
+        self._script = str(options["script"]).split("|") if "script" in options else []
+        self._delay_seconds = float(options.get("delay_ms", 0)) / 1000
+        self._batch = int(options.get("batch", 8))
+        self._crash_at = int(options.get("crash_at", 0))
+        self._hang_at = int(options.get("hang_at", 0))
+        self._started = 0
+        self._kept: TokenIds = ()
+        self.info = SessionInfo(
+            engine="mock",
+            engine_version="mock 1",
+            model=model.name,
+            weights="none (mock)",
+            device="none",
+            threads=1,
+            declared_context=int(options["max_model_len"]),
+            allocated_context=int(options.get("context", options["max_model_len"])),
+            vocabulary_sha256=hashlib.sha256(b"the 256 bytes, <bos>, <eos>").hexdigest(),
+            bos_id=BOS,
+            bos_text="<bos>",
+            eos_text="<eos>",
+            chat_template=_CHAT_TEMPLATE,
+            is_mock=True,
+        )
+
+    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        return [_tokenize(text) for text in texts]
+
+    def generate(self, prompts: Sequence[TokenIds], decoding: Decoding) -> Iterator[Event]:
+        refused, accepted = refuse(prompts, decoding, self.info.allocated_context)
+        if refused:
+            yield Batch(refused, 0.0, 0, 0.0, 0, 0.0)
+        leaves = walk({index: prompts[index] for index in accepted})
+        for start in range(0, len(leaves), self._batch):
+            group = leaves[start : start + self._batch]
+            yield Started(tuple(leaf.prompt for leaf in group))
+            self._misbehave(len(group))
+            yield from self._answer(group, prompts, decoding)
+
+    def close(self) -> None:
+        self._kept = ()
+
+    def _misbehave(self, count: int) -> None:
+        self._started += count
+        if 0 < self._crash_at <= self._started:
+            os.kill(os.getpid(), signal.SIGKILL)
+        while 0 < self._hang_at <= self._started:
+            time.sleep(3600)
+
+    def _answer(
+        self, group: Sequence[Leaf], prompts: Sequence[TokenIds], decoding: Decoding
+    ) -> Iterator[Event]:
+        began = time.perf_counter()
+        time.sleep(self._delay_seconds * len(group))
+        replies = tuple(self._reply(leaf, prompts[leaf.prompt], decoding) for leaf in group)
+        seconds = time.perf_counter() - began
+        computed = sum(reply.prompt_tokens - reply.cached_tokens for reply in replies)
+        yield Progress(computed)
+        yield Batch(replies, seconds, computed, seconds, 0, 0.0)
+
+    def _reply(self, leaf: Leaf, prompt: TokenIds, decoding: Decoding) -> Reply:
+        cached = common_prefix_length(self._kept, prompt)
+        self._kept = prompt
+        digest = hashlib.sha256(f"{decoding.seed}:{list(prompt)}".encode()).digest()
+        count = len(decoding.labels)
+        label = digest[0] % count if count else 0
+        scored = Reply(
+            prompt=leaf.prompt,
+            finish="scored",
+            prompt_tokens=len(prompt),
+            cached_tokens=cached,
+            label_logprobs=_label_logprobs(label, count),
+        )
+        if decoding.mode == "score":
+            return scored
+        tokens = self._tokens(digest, label, decoding)
+        within = tokens[: decoding.max_tokens] if decoding.mode == "free" else tokens
+        ended: Finish = "stop" if decoding.mode == "free" else "label"
+        return replace(
+            scored,
+            finish="length" if len(within) < len(tokens) else ended,
+            text=before_stop(bytes(within).decode("utf-8", errors="replace"), decoding.stop),
+            token_ids=tuple(within),
+            time_to_first_token_ms=1000 * self._delay_seconds,
+        )
+
+    def _tokens(self, digest: bytes, label: int, decoding: Decoding) -> Sequence[int]:
+        if self._script and decoding.mode == "free":
+            return self._script[digest[1] % len(self._script)].encode()
+        return decoding.labels[label] if decoding.labels else b""
+
+
+def _tokenize(text: str) -> list[int]:
+    ids: list[int] = []
+    for part in _SPECIAL_PATTERN.split(text):
+        ids += [_SPECIAL[part]] if part in _SPECIAL else part.encode("utf-8", errors="replace")
+    return ids
+
+
+def _label_logprobs(preferred: int, count: int) -> tuple[float, ...]:
+    rest = (_LABEL_MASS - _CONFIDENCE) / max(count - 1, 1)
+    return tuple(math.log(_CONFIDENCE if i == preferred else rest) for i in range(count))

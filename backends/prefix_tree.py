@@ -1,0 +1,57 @@
+"""Prompts in the order of a walk through their prefix tree, and what each adds to it.
+
+Sorting prompts by their token ids visits the leaves of their radix tree from left to right, and the
+length of the beginning that each shares with the one before it is all there is to know of the
+tree's shape: the tokens behind that length are the nodes this prompt adds, everything before it is
+there already. An engine that walks in this order and keeps the last prompt's KV cache until the
+next has branched off computes every node once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+
+from backends.api import TokenIds
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """The prompt at index `prompt`; its first `shared` tokens are those of the leaf before it."""
+
+    prompt: int
+    shared: int
+
+
+def common_prefix_length(a: TokenIds, b: TokenIds) -> int:
+    """How many tokens two prompts have in common from their beginning.
+
+    Bisection over slices: they are compared in C, where a loop would be in Python.
+    """
+    low, high = 0, min(len(a), len(b))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if a[low:middle] == b[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def walk(prompts: Mapping[int, TokenIds]) -> list[Leaf]:
+    """Every prompt once, equal ones included, in the order of the prefix tree's leaves."""
+    order = sorted(prompts, key=lambda index: tuple(prompts[index]))
+    if not order:
+        return []
+    rest = (
+        Leaf(index, common_prefix_length(prompts[before], prompts[index]))
+        for before, index in pairwise(order)
+    )
+    return [Leaf(order[0], 0), *rest]
+
+
+def unique_tokens(prompts: Iterable[TokenIds]) -> int:
+    """The number of nodes in the prompts' prefix tree: the least any engine has to evaluate."""
+    held = dict(enumerate(prompts))
+    return sum(len(held[leaf.prompt]) - leaf.shared for leaf in walk(held))

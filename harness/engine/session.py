@@ -1,0 +1,213 @@
+"""The parent's side of a worker: start it, ask it, watch it, end it.
+
+A worker that crashes or keeps silent past its deadline raises `WorkerLostError`; it never takes the
+harness with it. Every worker is the leader of its own process group, so that its children end too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from multiprocessing.connection import Connection, Pipe
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from backends import wire
+from backends.api import (
+    Availability,
+    Batch,
+    Decoding,
+    Event,
+    ModelRef,
+    OptionValue,
+    SessionInfo,
+    Started,
+    TokenIds,
+)
+from harness.engine.memory import MemoryPeak, MemoryProbe
+from harness.errors import EngineError
+
+_CLOSE_SECONDS = 10.0
+
+
+class WorkerLostError(Exception):
+    """The worker is gone. `open_prompts` were begun and not answered: this is what it costs."""
+
+    def __init__(self, reason: str, open_prompts: Sequence[int] = ()) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.open_prompts = tuple(open_prompts)
+
+
+class EngineSession:
+    """One backend in one worker process.
+
+    Construction starts the process and the loading; `info` waits for it. `waited_seconds` is the
+    time the harness stood still for the engine, loading and generating; `log` takes what the
+    engine prints.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        model: ModelRef,
+        options: Mapping[str, OptionValue],
+        timeout_seconds: float,
+        log: Path,
+    ) -> None:
+        self._worker = _Worker(target, timeout_seconds, log)
+        self._probe = MemoryProbe(self._worker.pid)
+        self._probe.__enter__()
+        self._info: SessionInfo | None = None
+        self.waited_seconds = 0.0
+        self.load_seconds = 0.0
+        self._worker.request(
+            {"do": "open", "backend": target, "model": asdict(model), "options": dict(options)}
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def info(self) -> SessionInfo:
+        """Waits until the model is loaded. Raises `EngineError` where it cannot be."""
+        if self._info is None:
+            began = time.perf_counter()
+            try:
+                answer = self._worker.answer()
+            except WorkerLostError as lost:
+                raise EngineError(
+                    f"the engine was lost while it loaded: {lost.reason}",
+                    remedy=f"See {self._worker.log}.",
+                ) from lost
+            self.waited_seconds += time.perf_counter() - began
+            self._info = SessionInfo(**answer["result"])
+            self.load_seconds = answer["seconds"]
+        return self._info
+
+    @property
+    def peak(self) -> MemoryPeak:
+        return self._probe.peak
+
+    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        _ = self.info
+        self._worker.request({"do": "tokenize", "texts": list(texts)})
+        return wire.front_decode(self._worker.answer()["result"])
+
+    def generate(self, prompts: Sequence[TokenIds], decoding: Decoding) -> Iterator[Event]:
+        """The engine's events. Raises `WorkerLostError`, with the prompts that are lost with it."""
+        _ = self.info
+        self._worker.request(
+            {"do": "generate", "prompts": wire.front_code(prompts), "decoding": asdict(decoding)}
+        )
+        open_prompts: set[int] = set()
+        while True:
+            began = time.perf_counter()
+            try:
+                message = self._worker.answer()
+            except WorkerLostError as lost:
+                raise WorkerLostError(lost.reason, sorted(open_prompts)) from lost
+            except EngineError as error:
+                raise WorkerLostError(str(error), sorted(open_prompts)) from error
+            finally:
+                self.waited_seconds += time.perf_counter() - began
+            if "event" not in message:
+                return
+            event = wire.decode_event(message)
+            if isinstance(event, Started):
+                open_prompts.update(event.prompts)
+            elif isinstance(event, Batch):
+                open_prompts.difference_update(reply.prompt for reply in event.replies)
+            yield event
+
+    def close(self) -> None:
+        """Ends the worker and all its children; after that no process of it is left."""
+        self._worker.close()
+        self._probe.__exit__(None, None, None)
+
+
+def check_backend(target: str, timeout_seconds: float, log: Path) -> Availability:
+    """Asks a backend, in a worker of its own, whether it can run here."""
+    worker = _Worker(target, timeout_seconds, log)
+    try:
+        worker.request({"do": "check", "backend": target})
+        return Availability(**worker.answer()["result"])
+    except (WorkerLostError, EngineError) as error:
+        return Availability(False, reason=str(error))
+    finally:
+        worker.close()
+
+
+class _Worker:
+    """The process and its connection."""
+
+    def __init__(self, target: str, timeout_seconds: float, log: Path) -> None:
+        self._target = target
+        self._timeout_seconds = timeout_seconds
+        self.log = log
+        log.parent.mkdir(parents=True, exist_ok=True)
+        ours, theirs = Pipe()
+        self._connection: Connection[Any, Any] = ours
+        with theirs, log.open("ab") as sink:
+            self._process = subprocess.Popen(  # noqa: S603 - our own module, no shell
+                [sys.executable, "-P", "-m", "backends.worker", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=sink,
+                start_new_session=True,
+            )
+        self.pid = self._process.pid
+
+    def request(self, message: wire.Message) -> None:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            wire.send(self._connection, message)
+
+    def answer(self) -> wire.Message:
+        """The next message. Raises `WorkerLostError`; `EngineError` where an error was told."""
+        try:
+            if not self._connection.poll(self._timeout_seconds):
+                self.kill()
+                raise WorkerLostError(f"no sign of life for {self._timeout_seconds:g} s")
+            message = wire.receive(self._connection)
+        except (EOFError, ConnectionResetError) as error:
+            raise WorkerLostError(self._cause_of_death()) from error
+        if "error" in message:
+            raise EngineError(message["error"], remedy=message["remedy"])
+        return message
+
+    def close(self) -> None:
+        """Asks the worker to close; ends its whole group in any case."""
+        self.request({"do": "close"})
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_CLOSE_SECONDS)
+        self.kill()
+        self._connection.close()
+
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def _cause_of_death(self) -> str:
+        code = self._process.wait()
+        if code == -signal.SIGKILL:
+            return "the engine was killed (signal 9), perhaps for want of memory"
+        if code < 0:
+            return f"the engine crashed ({signal.Signals(-code).name})"
+        return f"the engine ended with exit code {code}; see {self.log}"

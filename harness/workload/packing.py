@@ -1,0 +1,196 @@
+"""Packing: how many whole examples fit into a context, counted with the models' own tokenizers.
+
+Nothing is estimated: a voter holds k examples if its longest prompt with k of them, tokenized whole,
+leaves room for the reply, and with k + 1 it does not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from harness.errors import TemplateError, UsageError
+from harness.workload.prompt import Writer
+from harness.workload.voters import Item, Voter
+
+Tokenize: TypeAlias = Callable[[Sequence[str]], Sequence[Sequence[int]]]
+Role: TypeAlias = Literal["query", "calibration"]
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """One prompt: voter and query, or voter and calibration example."""
+
+    voter: int
+    role: Role
+    position: int
+    row: int
+    label: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """The prompts of a run, the same texts for every engine.
+
+    `token_ids[name][i]`: prompt i by the tokenizer of backend `name`; `labels[name]`: how a reply
+    goes on with each label. `shown[v]`: the examples of voter v as they stand in its prompts.
+    `limit` is in tokens and includes `reserve`, the room for the reply.
+    """
+
+    prompts: tuple[Prompt, ...]
+    shown: tuple[tuple[Item, ...], ...]
+    token_ids: Mapping[str, Sequence[Sequence[int]]]
+    labels: Mapping[str, tuple[tuple[int, ...], ...]]
+    limit: int
+    reserve: int
+    tokens_per_example: float | None
+
+    def text_sha256(self) -> str:
+        return _sha256("\0".join(prompt.text for prompt in self.prompts))
+
+    def token_sha256(self, backend: str) -> str:
+        return _sha256("\0".join(",".join(map(str, ids)) for ids in self.token_ids[backend]))
+
+
+def pack(
+    voters: Sequence[Voter],
+    writer: Writer,
+    tokenizers: Mapping[str, Tokenize],
+    limit: int,
+    max_tokens: int,
+    shots: int | None,
+    seed: int,
+) -> Packed:
+    """Packs every voter. Where tokenizers differ, the smallest fit holds for all.
+
+    Raises `UsageError` where not one example fits, `TemplateError` where a label cannot follow
+    its prompt as tokens of its own.
+    """
+    labels = {
+        name: label_tokens(writer, tokenize, voters[0]) for name, tokenize in tokenizers.items()
+    }
+    longest_label = max(len(ids) for several in labels.values() for ids in several)
+    reserve = max(max_tokens, longest_label)
+    shown, prompts, sizes = [], [], []
+    for voter in voters:
+        packer = _Packer(voter, writer, tuple(tokenizers.values()), limit - reserve, seed)
+        examples = packer.examples(packer.most() if shots is None else shots)
+        shown.append(examples)
+        prompts += _prompts(voter, writer, examples)
+        sizes.append(packer.tokens_of(examples))
+    texts = [prompt.text for prompt in prompts]
+    return Packed(
+        prompts=tuple(prompts),
+        shown=tuple(shown),
+        token_ids={name: tokenize(texts) for name, tokenize in tokenizers.items()},
+        labels=labels,
+        limit=limit,
+        reserve=reserve,
+        tokens_per_example=_mean_ratio(sizes, list(map(len, shown))),
+    )
+
+
+def label_tokens(writer: Writer, tokenize: Tokenize, voter: Voter) -> tuple[tuple[int, ...], ...]:
+    """The tokens with which a reply that is a label goes on from a prompt.
+
+    The prompt is tokenized with and without each label behind it: what is more is the label. Where
+    a tokenizer would join the two, a model could not write the label, and that is an error.
+    """
+    prompt = writer.prompt(writer.body(voter.examples[:2]), voter.queries[0])
+    answers = writer.answers()
+    before, *whole = tokenize([prompt, *(prompt + answer for answer in answers)])
+    labels = []
+    for answer, ids in zip(answers, whole, strict=True):
+        if list(ids[: len(before)]) != list(before) or len(ids) == len(before):
+            raise TemplateError(
+                f"with this tokenizer the label {answer!r} joins the end of the prompt",
+                remedy="Let `query` end, and `answer` begin, at a clean break such as a space.",
+            )
+        labels.append(tuple(ids[len(before) :]))
+    for label in labels:
+        if any(other[: len(label)] == label for other in labels if other is not label):
+            raise TemplateError(
+                f"one of the labels {', '.join(map(repr, answers))} begins another, as tokens",
+                remedy="Give the classes words with different beginnings under [labels].",
+            )
+    return tuple(labels)
+
+
+class _Packer:
+    """Finds the most examples of one voter."""
+
+    def __init__(
+        self, voter: Voter, writer: Writer, tokenizers: Sequence[Tokenize], room: int, seed: int
+    ) -> None:
+        self._voter = voter
+        self._writer = writer
+        self._tokenizers = tokenizers
+        self._room = room
+        # A key an example gives any number of them one order, so growing by one moves none.
+        self._keys = np.random.default_rng([seed, voter.index, 1]).random(len(voter.examples))
+        self._asked = (*voter.queries, *voter.calibration)
+
+    def examples(self, count: int) -> tuple[Item, ...]:
+        """The first `count` examples, classes balanced, in shuffled order."""
+        chosen = range(min(count, len(self._voter.examples)))
+        return tuple(self._voter.examples[i] for i in sorted(chosen, key=self._keys.__getitem__))
+
+    def most(self) -> int:
+        """The largest number of examples with which every prompt of the voter fits."""
+        probe = max(self._asked, key=lambda item: self._longest((), [item]))
+        low, high = 0, len(self._voter.examples)
+        while low < high:
+            middle = (low + high + 1) // 2
+            if self._longest(self.examples(middle), [probe]) <= self._room:
+                low = middle
+            else:
+                high = middle - 1
+        while low > 0 and self._longest(self.examples(low), self._asked) > self._room:
+            low -= 1
+        if low == 0:
+            self._refuse(self._longest(self.examples(1), self._asked))
+        return low
+
+    def tokens_of(self, examples: Sequence[Item]) -> int:
+        """Tokens that the examples add to the voter's prompts."""
+        query = self._asked[:1]
+        return self._longest(examples, query) - self._longest((), query)
+
+    def _longest(self, examples: Sequence[Item], asked: Sequence[Item]) -> int:
+        body = self._writer.body(examples)
+        texts = [self._writer.prompt(body, item) for item in asked]
+        return max(len(ids) for tokenize in self._tokenizers for ids in tokenize(texts))
+
+    def _refuse(self, needed: int) -> None:
+        raise UsageError(
+            f"not one example fits: a prompt with one takes {needed} tokens, and {self._room} are "
+            "left beside the reply",
+            remedy="Raise --max-model-len, or show fewer or shorter numbers "
+            "(--reducer, --encoding).",
+        )
+
+
+def _prompts(voter: Voter, writer: Writer, examples: Sequence[Item]) -> list[Prompt]:
+    body = writer.body(examples)
+    asked: list[tuple[Role, Sequence[Item]]] = [
+        ("query", voter.queries),
+        ("calibration", voter.calibration),
+    ]
+    return [
+        Prompt(voter.index, role, position, item.row, item.label, writer.prompt(body, item))
+        for role, items in asked
+        for position, item in enumerate(items)
+    ]
+
+
+def _mean_ratio(tokens: Sequence[int], examples: Sequence[int]) -> float | None:
+    return sum(tokens) / sum(examples) if sum(examples) else None
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", errors="replace")).hexdigest()

@@ -1,0 +1,184 @@
+"""The wording of prompts: a template file, and the text it makes of examples and a query.
+
+A template is a TOML file:
+
+    version = 1
+    kind = "completion"            # or "chat": then `system` may be given, and the model's own
+                                   # chat template wraps what is written
+    separator = " "                # between the numbers of one embedding
+    head = "...$labels..."         # once, before the examples
+    example = "x: $numbers y: $label\\n"
+    query = "x: $numbers y:"
+    answer = " $label"             # how a reply goes on from there
+    stop = ["\\n"]                  # what ends a reply
+    [labels]                       # the word for each class; where a dataset's classes are not
+    REAL = "yes"                   # all here, their own names are the words
+
+`$$` is a dollar sign. Files are data: they are filled in with `string.Template`, which runs nothing.
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from jinja2 import TemplateError as JinjaError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+import prompts
+from harness.config import read_toml
+from harness.errors import TemplateError
+from harness.workload.voters import Item
+
+
+class Template(BaseModel):
+    """A template file's content."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: Literal[1]
+    kind: Literal["completion", "chat"]
+    separator: str
+    system: str = ""
+    head: str
+    example: str
+    query: str
+    answer: str
+    stop: tuple[str, ...]
+    labels: dict[str, str]
+
+
+def load_template(name: str) -> Template:
+    """A shipped template by name, or the user's own by path. Raises `TemplateError`."""
+    path = prompts.FOLDER / f"{name}.toml"
+    if name not in prompts.template_names():
+        path = Path(name)
+    if not path.is_file():
+        raise TemplateError(
+            f"there is no prompt template {name!r}",
+            remedy=f"Give a TOML file or one of: {', '.join(prompts.template_names())}.",
+        )
+    try:
+        return Template.model_validate(read_toml(path))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise TemplateError(
+            f"{path}: {where}: {first['msg']}", remedy="docs/PROMPTS.md says what a template holds."
+        ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """Makes prompt texts of one template for one dataset's classes.
+
+    `words[i]` is the word for class i. `chat` is the model's chat template, used where the
+    template's kind is "chat".
+    """
+
+    template: Template
+    words: tuple[str, ...]
+    chat: ChatTemplate | None
+
+    def prompt(self, body: str, query: Item) -> str:
+        """The whole text for one query behind the examples that `body` holds."""
+        text = body + self._fill(self.template.query, query)
+        if self.chat is None:
+            return text
+        return self.chat.render(self._fill(self.template.system), text)
+
+    def body(self, examples: Sequence[Item]) -> str:
+        shown = (self._fill(self.template.example, example) for example in examples)
+        return self._fill(self.template.head) + "".join(shown)
+
+    def answers(self) -> tuple[str, ...]:
+        """How a reply goes on from the prompt, for each class."""
+        return tuple(string.Template(self.template.answer).substitute(label=w) for w in self.words)
+
+    def _fill(self, text: str, item: Item | None = None) -> str:
+        values = {"labels": " or ".join(self.words)}
+        if item is not None:
+            values["numbers"] = self.template.separator.join(item.words)
+            values["label"] = self.words[item.label]
+        return string.Template(text).substitute(values)
+
+
+@dataclass(frozen=True, slots=True)
+class ChatTemplate:
+    """A model's own chat template. It comes out of a model file, so it is rendered in a sandbox."""
+
+    source: str
+    bos_text: str
+    eos_text: str
+    _compiled: Any = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # The settings are those transformers renders chat templates with.
+        environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+        environment.globals["raise_exception"] = _refuse
+        try:
+            object.__setattr__(self, "_compiled", environment.from_string(self.source))
+        except JinjaError as error:
+            raise TemplateError(f"the model's chat template is broken: {error}") from error
+
+    def render(self, system: str, user: str) -> str:
+        messages = [{"role": "user", "content": user}]
+        if system:
+            messages.insert(0, {"role": "system", "content": system})
+        try:
+            text: str = self._compiled.render(
+                messages=messages,
+                add_generation_prompt=True,
+                bos_token=self.bos_text,
+                eos_token=self.eos_text,
+            )
+        except (JinjaError, ArithmeticError, LookupError, TypeError, ValueError) as error:
+            raise TemplateError(
+                f"the model's chat template cannot be rendered: {error}",
+                remedy="Use a completion template, such as --prompt compact.",
+            ) from error
+        return text
+
+
+def make_writer(
+    template: Template, classes: Sequence[str], chat_template: ChatTemplate | None
+) -> Writer:
+    """Raises `TemplateError` where words, placeholders or a chat template are missing."""
+    words = _words(template, classes)
+    if template.kind == "chat" and chat_template is None:
+        raise TemplateError(
+            "the prompt template is a chat and the model has no chat template",
+            remedy="Use a completion template, such as --prompt compact.",
+        )
+    writer = Writer(template, words, chat_template if template.kind == "chat" else None)
+    sample = Item(row=0, label=0, words=("0",))
+    try:
+        writer.prompt(writer.body([sample]), sample)
+        writer.answers()
+    except (KeyError, ValueError) as error:
+        raise TemplateError(
+            f"the prompt template has a placeholder that cannot be filled: {error}",
+            remedy="Use $numbers, $label and $labels; write $$ for a dollar sign.",
+        ) from error
+    return writer
+
+
+def _words(template: Template, classes: Sequence[str]) -> tuple[str, ...]:
+    """Each class's word: the template's where it has one for all of them, else their names."""
+    has_all = set(classes) <= set(template.labels)
+    words = tuple(template.labels[name] if has_all else name for name in classes)
+    folded = {word.strip().casefold() for word in words}
+    if len(folded) < len(words) or "" in folded:
+        raise TemplateError(
+            f"the label words {', '.join(map(repr, words))} cannot be told apart",
+            remedy="Give each class a word of its own under [labels].",
+        )
+    return words
+
+
+def _refuse(message: str) -> None:
+    raise JinjaError(message)

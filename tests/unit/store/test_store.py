@@ -1,0 +1,453 @@
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime, tzinfo
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy.exc import IntegrityError
+
+from backends.api import Batch, Reply, SessionInfo
+from harness.errors import StoreError
+from harness.store.schema import SCHEMA_VERSION, BatchRow, PromptRow, SessionUse
+from harness.store.store import FILE_NAME, Store
+
+INFO = SessionInfo(
+    engine="mock",
+    engine_version="1",
+    model="m",
+    weights="none",
+    device="cpu",
+    threads=2,
+    declared_context=100,
+    allocated_context=50,
+    vocabulary_sha256="00",
+    chat_template="{{ messages }} \ud800",
+)
+PROMPTS = 4
+
+WRITER = """
+import sys
+from pathlib import Path
+from backends.api import Batch, Reply
+from harness.store.schema import SessionUse
+from harness.store.store import Store
+
+folder, session, batches = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+replies = tuple(Reply(prompt=index, finish="stop", prompt_tokens=7) for index in range(2))
+with Store(folder) as store:
+    for count in range(1, batches + 1):
+        batch = Batch(replies, 1.0, count, 1.0, 0, 0.0)
+        store.save_batch(session, batch, {0: 1, 1: 2}, SessionUse(wall_seconds=float(count)))
+        print(count, flush=True)
+"""
+
+OPENER = """
+import sys
+from pathlib import Path
+from harness.store.store import Store
+
+sys.stdin.readline()
+with Store(Path(sys.argv[1])) as store:
+    print(store.create_run("{}", "{}"))
+"""
+
+
+class FixedClock(datetime):
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> FixedClock:
+        return cls(2026, 11, 23, 14, 20, 3, tzinfo=tz)
+
+
+def prompt(position: int) -> PromptRow:
+    return PromptRow(
+        voter=0,
+        role="query",
+        position=position,
+        row=10 + position,
+        label=position % 2,
+        text_sha256="aa",
+        token_sha256="bb",
+        n_tokens=7,
+    )
+
+
+def batch_of(*replies: Reply) -> Batch:
+    return Batch(replies, 2.5, 100, 2.0, 10, 0.25)
+
+
+def answer(text: str = "REAL", index: int = 0) -> Reply:
+    return Reply(prompt=index, finish="stop", prompt_tokens=7, text=text, token_ids=(1, 2))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store(tmp_path / "results") as opened:
+        yield opened
+
+
+@pytest.fixture
+def run_id(store: Store) -> str:
+    run_id = store.create_run('{"seed": 0}', "{}")
+    store.save_prompts(run_id, [prompt(position) for position in range(PROMPTS)])
+    return run_id
+
+
+@pytest.fixture
+def session(store: Store, run_id: str) -> int:
+    return store.open_session(run_id, "mock", INFO, load_seconds=0.5, model_sha256="cc")
+
+
+def start(program: str, *arguments: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", program, *map(str, arguments)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def prefills(store: Store, run_id: str, backend: str) -> list[int]:
+    return [batch.prefill_tokens for batch in store.batches(run_id, backend)]
+
+
+def test_a_run_comes_back_as_it_was(store: Store) -> None:
+    run_id = store.create_run('{"seed": 1}', '{"cpu": "x"}')
+    row = store.run(run_id)
+    assert (row.spec, row.environment, row.summary) == ('{"seed": 1}', '{"cpu": "x"}', None)
+    assert re.fullmatch(r"\d{8}-\d{6}-[0-9a-f]{4}", run_id)
+    assert row.created.endswith("+00:00")
+    assert row.created[:10].replace("-", "") == run_id[:8]
+
+
+def test_a_run_is_finished_with_its_summary(store: Store, run_id: str) -> None:
+    other = store.create_run("{}", "{}")
+    store.finish_run(run_id, '{"a": 1}')
+    store.finish_run(run_id, '{"a": 2}')
+    assert store.run(run_id).summary == '{"a": 2}'
+    assert store.run(other).summary is None
+
+
+def test_runs_are_listed_newest_first(store: Store) -> None:
+    made = [store.create_run("{}", "{}") for _ in range(3)]
+    assert [row.run_id for row in store.runs()] == made[::-1]
+    assert store.run("latest").run_id == made[-1]
+
+
+def test_a_taken_run_id_is_drawn_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = iter(["aaaa"] * 10 + ["bbbb"])
+    monkeypatch.setattr("harness.store.store.secrets.token_hex", lambda _: next(drawn))
+    monkeypatch.setattr("harness.store.store.datetime", FixedClock)
+    ids = [store.create_run("{}", "{}") for _ in range(2)]
+    assert ids == ["20261123-142003-aaaa", "20261123-142003-bbbb"]
+
+
+def test_a_run_is_found_by_a_prefix_of_its_id(store: Store, run_id: str) -> None:
+    assert store.run(run_id[:8]).run_id == run_id
+
+
+def test_an_ambiguous_prefix_names_the_runs(store: Store, run_id: str) -> None:
+    other = store.create_run("{}", "{}")
+    with pytest.raises(StoreError, match="2 runs") as caught:
+        store.run("2")
+    assert run_id in caught.value.remedy
+    assert other in caught.value.remedy
+
+
+def test_an_unknown_run_names_near_ones(store: Store, run_id: str) -> None:
+    with pytest.raises(StoreError, match="no runs whose id begins with") as caught:
+        store.run(run_id[:-1] + "x")
+    assert run_id in caught.value.remedy
+    with pytest.raises(StoreError, match="nothing like") as caught:
+        store.run("nothing like it")
+    assert run_id in caught.value.remedy
+
+
+def test_an_empty_folder_says_how_to_start(store: Store) -> None:
+    with pytest.raises(StoreError, match="holds no runs") as caught:
+        store.run("latest")
+    assert "harness run" in caught.value.remedy
+
+
+def test_prompts_come_back_in_order_with_ids(store: Store, run_id: str) -> None:
+    other = store.create_run("{}", "{}")
+    store.save_prompts(other, [prompt(1), prompt(0)])
+    kept = store.prompts(run_id)
+    assert [replace(row, id=0) for row in kept] == [prompt(place) for place in range(PROMPTS)]
+    assert len({row.id for row in kept + store.prompts(other)}) == PROMPTS + 2
+    assert [row.position for row in store.prompts(other)] == [1, 0]
+
+
+def test_no_prompts_are_no_rows(store: Store) -> None:
+    run_id = store.create_run("{}", "{}")
+    store.save_prompts(run_id, [])
+    assert store.prompts(run_id) == []
+
+
+def test_a_prompt_is_kept_once(store: Store, run_id: str) -> None:
+    with pytest.raises(IntegrityError):
+        store.save_prompts(run_id, [prompt(PROMPTS), prompt(0)])
+    assert len(store.prompts(run_id)) == PROMPTS
+
+
+def test_a_session_comes_back_as_it_was(store: Store, run_id: str, session: int) -> None:
+    (row,) = store.sessions(run_id, "mock")
+    assert (row.id, row.run_id, row.backend) == (session, run_id, "mock")
+    assert (row.info, row.load_seconds, row.model_sha256) == (INFO, 0.5, "cc")
+    assert row.use == SessionUse()
+    assert store.sessions(run_id, "another") == []
+
+
+def test_a_closed_session_keeps_its_use(store: Store, run_id: str, session: int) -> None:
+    second = store.open_session(run_id, "mock", INFO, load_seconds=0.5)
+    use = SessionUse(wall_seconds=12.0, peak_rss_mib=100.5, peak_gpu_mib=None)
+    store.close_session(session, use)
+    assert [(row.id, row.use) for row in store.sessions(run_id, "mock")] == [
+        (session, use),
+        (second, SessionUse()),
+    ]
+
+
+def test_a_session_needs_its_run(store: Store) -> None:
+    with pytest.raises(IntegrityError):
+        store.open_session("no such run", "mock", INFO, load_seconds=0.5)
+
+
+def test_a_batch_keeps_clock_cells_and_use(store: Store, run_id: str, session: int) -> None:
+    ids = [row.id for row in store.prompts(run_id)]
+    use = SessionUse(wall_seconds=3.0, peak_rss_mib=50.0)
+    store.save_batch(session, batch_of(answer("B", 7), answer("A", 5)), {5: ids[0], 7: ids[1]}, use)
+    (batch,) = store.batches(run_id, "mock")
+    assert batch == BatchRow(batch.id, session, 2.5, 100, 2.0, 10, 0.25)
+    cells = store.cells(run_id, "mock")
+    assert [cell.reply for cell in cells] == [answer("A", ids[0]), answer("B", ids[1])]
+    assert {(cell.status, cell.session_id, cell.batch_id, cell.reason) for cell in cells} == {
+        ("done", session, batch.id, None)
+    }
+    assert store.sessions(run_id, "mock")[0].use == use
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    text=st.text(st.characters(codec=None)),
+    token_ids=st.lists(st.integers(0, 2**32)).map(tuple),
+    logprobs=st.none() | st.lists(st.floats(max_value=0, allow_nan=False)).map(tuple),
+    milliseconds=st.none() | st.floats(0, 1e9),
+)
+def test_any_reply_comes_back(
+    store: Store,
+    text: str,
+    token_ids: tuple[int, ...],
+    logprobs: tuple[float, ...] | None,
+    milliseconds: float | None,
+) -> None:
+    run_id = store.create_run("{}", "{}")
+    store.save_prompts(run_id, [prompt(0)])
+    session = store.open_session(run_id, "mock", INFO, load_seconds=0.5)
+    (kept_prompt,) = store.prompts(run_id)
+    reply = Reply(
+        prompt=0,
+        finish="length",
+        prompt_tokens=7,
+        cached_tokens=6,
+        text=text,
+        token_ids=token_ids,
+        label_logprobs=logprobs,
+        time_to_first_token_ms=milliseconds,
+        time_per_output_token_ms=milliseconds,
+    )
+    store.save_batch(session, batch_of(reply), {0: kept_prompt.id}, SessionUse())
+    (cell,) = store.cells(run_id, "mock")
+    without_surrogates = text.encode(errors="replace").decode()
+    assert cell.reply == replace(reply, prompt=kept_prompt.id, text=without_surrogates)
+
+
+def test_a_lone_surrogate_is_kept_as_a_question_mark(
+    store: Store, run_id: str, session: int
+) -> None:
+    store.save_batch(session, batch_of(answer("a\ud800b\0c\U0001f600")), {0: 1}, SessionUse())
+    store.save_failures("mock", {2: "bad \udcff"})
+    done, failed = store.cells(run_id, "mock")
+    assert done.reply is not None
+    assert (done.reply.text, failed.reason) == ("a?b\0c\U0001f600", "bad ?")
+
+
+def test_a_failed_cell_is_replaced_by_a_done_one(store: Store, run_id: str, session: int) -> None:
+    store.save_failures("mock", {1: "crashed", 2: "hung"}, session)
+    store.save_failures("mock", {2: "hung again"})
+    first, second = store.cells(run_id, "mock")
+    assert (first.status, first.reason, first.session_id) == ("failed", "crashed", session)
+    assert (second.reason, second.session_id, second.reply) == ("hung again", None, None)
+    store.save_batch(session, batch_of(answer()), {0: 1}, SessionUse())
+    first, second = store.cells(run_id, "mock")
+    assert (first.status, first.reason, first.reply) == ("done", None, answer(index=1))
+    assert second.status == "failed"
+
+
+def test_a_done_cell_never_changes(store: Store, run_id: str, session: int) -> None:
+    store.save_batch(session, batch_of(answer("first")), {0: 1}, SessionUse())
+    before = store.cells(run_id, "mock")
+    store.save_failures("mock", {1: "late"})
+    store.save_batch(session, batch_of(answer("second")), {0: 1}, SessionUse())
+    assert store.cells(run_id, "mock") == before
+    assert len(store.batches(run_id, "mock")) == 2
+
+
+def test_backends_and_runs_have_cells_of_their_own(store: Store, run_id: str, session: int) -> None:
+    store.save_batch(session, batch_of(answer()), {0: 1}, SessionUse())
+    other = store.create_run("{}", "{}")
+    assert store.cells(run_id, "another") == store.cells(other, "mock") == []
+    assert store.batches(run_id, "another") == store.batches(other, "mock") == []
+
+
+def test_a_batch_that_cannot_be_kept_leaves_nothing(
+    store: Store, run_id: str, session: int
+) -> None:
+    replies = batch_of(answer("kept?", 0), answer("no such prompt", 1))
+    with pytest.raises(IntegrityError):
+        store.save_batch(session, replies, {0: 1, 1: 999}, SessionUse(wall_seconds=1.0))
+    assert store.batches(run_id, "mock") == []
+    assert store.cells(run_id, "mock") == []
+    assert store.sessions(run_id, "mock")[0].use == SessionUse()
+
+
+def test_texts_are_never_statements(store: Store, run_id: str, session: int) -> None:
+    text = "'); DROP TABLE cells; -- :text ? %s"
+    store.save_batch(session, batch_of(answer(text)), {0: 1}, SessionUse())
+    (cell,) = store.cells(run_id, "mock")
+    assert cell.reply == answer(text, 1)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
+def test_a_killed_writer_loses_no_batch(store: Store, run_id: str, session: int) -> None:
+    with start(WRITER, store.path.parent, session, 10_000) as writer:
+        assert writer.stdout is not None
+        said = [int(writer.stdout.readline()) for _ in range(25)]
+        writer.send_signal(signal.SIGKILL)
+        said += map(int, writer.stdout.read().splitlines())
+    assert writer.returncode == -signal.SIGKILL
+    with sqlite3.connect(store.path) as raw:
+        assert raw.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    raw.close()
+    kept = prefills(store, run_id, "mock")
+    assert kept == list(range(1, len(kept) + 1))
+    assert len(said) <= len(kept) <= len(said) + 1
+    assert store.sessions(run_id, "mock")[0].use.wall_seconds == kept[-1]
+    assert [cell.batch_id for cell in store.cells(run_id, "mock")] == [1, 1]
+
+
+def test_two_processes_write_at_once(store: Store, run_id: str) -> None:
+    folder = store.path.parent
+    sessions = {name: store.open_session(run_id, name, INFO, 0.5) for name in ("one", "two")}
+    writers = [start(WRITER, folder, session, 40) for session in sessions.values()]
+    for writer in writers:
+        writer.communicate()
+        assert writer.returncode == 0
+    for name in sessions:
+        assert prefills(store, run_id, name) == list(range(1, 41))
+        assert len(store.cells(run_id, name)) == 2
+
+
+def test_several_processes_make_the_file_at_once(tmp_path: Path) -> None:
+    openers = [start(OPENER, tmp_path) for _ in range(4)]
+    for opener in openers:
+        assert opener.stdin is not None
+        opener.stdin.write("go\n")
+        opener.stdin.flush()
+    made = {opener.communicate()[0].strip() for opener in openers}
+    with Store(tmp_path) as store:
+        assert {row.run_id for row in store.runs()} == made
+    assert len(made) == len(openers)
+
+
+def test_runs_outlive_the_store(tmp_path: Path) -> None:
+    with Store(tmp_path) as store:
+        run_id = store.create_run("{}", "{}")
+    with Store(tmp_path) as store:
+        assert store.run("latest").run_id == run_id
+
+
+def test_the_journal_is_a_write_ahead_log(store: Store) -> None:
+    raw = sqlite3.connect(store.path)
+    assert raw.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert raw.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
+    raw.close()
+
+
+def test_another_schema_version_is_refused(tmp_path: Path) -> None:
+    Store(tmp_path).close()
+    raw = sqlite3.connect(tmp_path / FILE_NAME)
+    raw.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+    raw.close()
+    with pytest.raises(StoreError, match=rf"version {SCHEMA_VERSION + 1}.*reads") as caught:
+        Store(tmp_path)
+    assert FILE_NAME in str(caught.value)
+    assert caught.value.remedy
+
+
+@pytest.mark.parametrize("content", [b"this is no database" * 100, b"SQLite format 3\0" * 100])
+def test_a_damaged_file_is_one_clear_error(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / FILE_NAME).write_bytes(content)
+    with pytest.raises(StoreError, match=FILE_NAME) as caught:
+        Store(tmp_path)
+    assert "Move the file away" in caught.value.remedy
+    assert (tmp_path / FILE_NAME).read_bytes() == content
+
+
+def test_damage_found_later_is_the_same_error(store: Store, run_id: str, session: int) -> None:
+    store.save_failures("mock", {1: "x" * 100_000})
+    store.close()
+    size = store.path.stat().st_size
+    with store.path.open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xff" * (size - 4096))
+    with Store(store.path.parent) as damaged, pytest.raises(StoreError, match=FILE_NAME) as caught:
+        damaged.cells(run_id, "mock")
+    assert "Move the file away" in caught.value.remedy
+
+
+def test_a_folder_that_cannot_be_made_is_a_clear_error(tmp_path: Path) -> None:
+    in_the_way = tmp_path / "results"
+    in_the_way.write_text("a file")
+    with pytest.raises(StoreError, match="results") as caught:
+        Store(in_the_way)
+    assert "results folder" in caught.value.remedy
+
+
+def test_a_file_that_cannot_be_opened_is_a_clear_error(tmp_path: Path) -> None:
+    (tmp_path / FILE_NAME).mkdir()
+    with pytest.raises(StoreError, match="unable to open") as caught:
+        Store(tmp_path)
+    assert "results folder" in caught.value.remedy
+
+
+@pytest.mark.skipif(getattr(os, "geteuid", lambda: 0)() == 0, reason="root may write anywhere")
+def test_a_read_only_folder_is_a_clear_error(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(StoreError, match=FILE_NAME) as caught:
+        Store(tmp_path)
+    assert "results folder" in caught.value.remedy
+
+
+def test_a_locked_file_is_a_clear_error(
+    store: Store, run_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.store.store.BUSY_SECONDS", 0.01)
+    raw = sqlite3.connect(store.path, isolation_level=None)
+    raw.execute("BEGIN IMMEDIATE")
+    with (
+        Store(store.path.parent) as waiting,
+        pytest.raises(StoreError, match="locked") as caught,
+    ):
+        waiting.finish_run(run_id, "{}")
+    raw.close()
+    assert "Another process" in caught.value.remedy
