@@ -165,8 +165,14 @@ class RunSummary(Record):
 
 
 class Summary(Record):
-    """What `harness run --json` prints."""
+    """What `harness run --json` prints.
+
+    `wall_seconds` is the whole of the run, or of its last resume; `harness_seconds` is the part of
+    it in which no engine was waited for.
+    """
 
     run_id: str
     created: str
+    wall_seconds: float | None
+    harness_seconds: float | None
     runs: list[RunSummary]

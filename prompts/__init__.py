@@ -1,4 +1,4 @@
-"""Prompt templates: data files, one a wording. `harness.workload.prompt` says what stands in one."""
+"""Prompt templates: data files, one a wording; `harness.workload.prompt` reads them."""
 
 from __future__ import annotations
 

@@ -2,23 +2,46 @@
 
 from __future__ import annotations
 
+import importlib
+from dataclasses import dataclass
 from importlib.metadata import entry_points
+from typing import Any, cast
 
-from backends.api import ENTRY_POINT_GROUP
-from harness.errors import UsageError
-
-
-def backend_targets() -> dict[str, str]:
-    """The import target (`module` or `module:attribute`) of each installed backend, by name."""
-    found = sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda point: point.name)
-    return {point.name: point.value for point in found}
+from backends.api import ENTRY_POINT_GROUP, Backend
+from harness.errors import EngineError, UsageError
 
 
-def backend_target(name: str) -> str:
-    targets = backend_targets()
-    if name not in targets:
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """A backend by name; `target` is `module` or `module:attribute`, for the worker to import."""
+
+    name: str
+    target: str
+
+    def load(self) -> Backend:
+        """The backend itself, for its formats and options; importing it loads no engine."""
+        module, _, attribute = self.target.partition(":")
+        try:
+            loaded: Any = importlib.import_module(module)
+            return cast(Backend, getattr(loaded, attribute) if attribute else loaded)
+        except (ImportError, AttributeError) as error:
+            raise EngineError(
+                f"backend {self.name} cannot be imported: {error}",
+                remedy="Install it anew, or remove the package that registers it.",
+            ) from error
+
+
+def registered_backends() -> list[Registered]:
+    """Every installed backend, in the order of names."""
+    found = entry_points(group=ENTRY_POINT_GROUP)
+    return sorted((Registered(p.name, p.value) for p in found), key=lambda one: one.name)
+
+
+def find_backend(name: str) -> Registered:
+    every = {one.name: one for one in registered_backends()}
+    if name not in every:
         raise UsageError(
             f"there is no backend {name!r}",
-            remedy=f"Use one of: {', '.join(targets)}; `harness backends` tells which can run.",
+            remedy=f"Use one of: {', '.join(every)}. `harness backends` tells which can run here.",
         )
-    return targets[name]
+    return every[name]

@@ -16,8 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from backends import wire
 from backends.api import (
@@ -63,25 +62,14 @@ class EngineSession:
         log: Path,
     ) -> None:
         self._worker = _Worker(target, timeout_seconds, log)
-        self._probe = MemoryProbe(self._worker.pid)
-        self._probe.__enter__()
+        self._watching = contextlib.ExitStack()
+        self._probe = self._watching.enter_context(MemoryProbe(self._worker.pid))
         self._info: SessionInfo | None = None
         self.waited_seconds = 0.0
         self.load_seconds = 0.0
         self._worker.request(
             {"do": "open", "backend": target, "model": asdict(model), "options": dict(options)}
         )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     @property
     def info(self) -> SessionInfo:
@@ -137,8 +125,13 @@ class EngineSession:
 
     def close(self) -> None:
         """Ends the worker and all its children; after that no process of it is left."""
+        self._watching.close()
         self._worker.close()
-        self._probe.__exit__(None, None, None)
+
+    def kill(self) -> None:
+        """The same, without waiting for what the engine is at."""
+        self._watching.close()
+        self._worker.kill()
 
 
 def check_backend(target: str, timeout_seconds: float, log: Path) -> Availability:
@@ -193,16 +186,20 @@ class _Worker:
 
     def close(self) -> None:
         """Asks the worker to close; ends its whole group in any case."""
+        if self._connection.closed:
+            return
         self.request({"do": "close"})
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_CLOSE_SECONDS)
         self.kill()
-        self._connection.close()
 
     def kill(self) -> None:
+        if self._connection.closed:
+            return
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         self._process.wait()
+        self._connection.close()
 
     def _cause_of_death(self) -> str:
         code = self._process.wait()

@@ -1,7 +1,7 @@
 """Packing: how many whole examples fit into a context, counted with the models' own tokenizers.
 
-Nothing is estimated: a voter holds k examples if its longest prompt with k of them, tokenized whole,
-leaves room for the reply, and with k + 1 it does not.
+Nothing is estimated: a voter holds k examples if its longest prompt with k of them, tokenized
+whole, leaves room for the reply, and with k + 1 it does not.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ class Packed:
     shown: tuple[tuple[Item, ...], ...]
     token_ids: Mapping[str, Sequence[Sequence[int]]]
     labels: Mapping[str, tuple[tuple[int, ...], ...]]
+    stop: tuple[str, ...]
     limit: int
     reserve: int
     tokens_per_example: float | None
@@ -61,6 +62,7 @@ def pack(
     voters: Sequence[Voter],
     writer: Writer,
     tokenizers: Mapping[str, Tokenize],
+    *,
     limit: int,
     max_tokens: int,
     shots: int | None,
@@ -89,6 +91,7 @@ def pack(
         shown=tuple(shown),
         token_ids={name: tokenize(texts) for name, tokenize in tokenizers.items()},
         labels=labels,
+        stop=writer.template.stop,
         limit=limit,
         reserve=reserve,
         tokens_per_example=_mean_ratio(sizes, list(map(len, shown))),
@@ -142,7 +145,8 @@ class _Packer:
 
     def most(self) -> int:
         """The largest number of examples with which every prompt of the voter fits."""
-        probe = max(self._asked, key=lambda item: self._longest((), [item]))
+        lengths = self._lengths((), self._asked)
+        probe = self._asked[lengths.index(max(lengths))]
         low, high = 0, len(self._voter.examples)
         while low < high:
             middle = (low + high + 1) // 2
@@ -162,9 +166,14 @@ class _Packer:
         return self._longest(examples, query) - self._longest((), query)
 
     def _longest(self, examples: Sequence[Item], asked: Sequence[Item]) -> int:
+        return max(self._lengths(examples, asked))
+
+    def _lengths(self, examples: Sequence[Item], asked: Sequence[Item]) -> list[int]:
+        """Tokens of each prompt, by the tokenizer that needs most."""
         body = self._writer.body(examples)
         texts = [self._writer.prompt(body, item) for item in asked]
-        return max(len(ids) for tokenize in self._tokenizers for ids in tokenize(texts))
+        counts = (map(len, tokenize(texts)) for tokenize in self._tokenizers)
+        return [max(several) for several in zip(*counts, strict=True)]
 
     def _refuse(self, needed: int) -> None:
         raise UsageError(

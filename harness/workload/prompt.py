@@ -14,7 +14,7 @@ A template is a TOML file:
     [labels]                       # the word for each class; where a dataset's classes are not
     REAL = "yes"                   # all here, their own names are the words
 
-`$$` is a dollar sign. Files are data: they are filled in with `string.Template`, which runs nothing.
+`$$` is a dollar sign. Files are data: `string.Template`, which runs nothing, fills them in.
 """
 
 from __future__ import annotations
@@ -116,6 +116,11 @@ class ChatTemplate:
     eos_text: str
     _compiled: Any = field(init=False, repr=False, compare=False)
 
+    @classmethod
+    def of_model(cls, source: str | None, bos_text: str, eos_text: str) -> ChatTemplate | None:
+        """Null where the model has none."""
+        return None if source is None else cls(source, bos_text, eos_text)
+
     def __post_init__(self) -> None:
         # The settings are those transformers renders chat templates with.
         environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
@@ -170,8 +175,8 @@ def make_writer(
 def _words(template: Template, classes: Sequence[str]) -> tuple[str, ...]:
     """Each class's word: the template's where it has one for all of them, else their names."""
     has_all = set(classes) <= set(template.labels)
-    words = tuple(template.labels[name] if has_all else name for name in classes)
-    folded = {word.strip().casefold() for word in words}
+    words = tuple((template.labels[name] if has_all else name).strip() for name in classes)
+    folded = {word.casefold() for word in words}
     if len(folded) < len(words) or "" in folded:
         raise TemplateError(
             f"the label words {', '.join(map(repr, words))} cannot be told apart",

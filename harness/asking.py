@@ -1,0 +1,167 @@
+"""Asking one engine all prompts that have no reply yet, and keeping what comes back.
+
+A lost engine costs the cells it had begun: these are kept as failed, and a fresh one goes on with
+the rest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+from backends.api import Batch, Decoding, Progress, Reply
+from harness.config import RunSpec
+from harness.engine.engine import Engine
+from harness.engine.session import WorkerLostError
+from harness.store.schema import PromptRow, SessionUse
+from harness.store.store import Store
+from harness.workload.packing import Packed
+
+_REFUSALS = {
+    "overflow": "overflow: the prompt and its reply do not fit in the context",
+    "empty": "empty: the prompt holds no token",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """How far a run is: cells of one backend, and the prompt tokens evaluated for them so far."""
+
+    run_id: str
+    backend: str
+    total: int
+    done: int
+    failed: int
+    prompt_tokens: int
+
+
+Observer: TypeAlias = Callable[[Update], None]
+
+
+def prompt_rows(packed: Packed, backend: str) -> list[PromptRow]:
+    """What is kept of each prompt; tokens are those of this backend."""
+    return [
+        PromptRow(
+            voter=prompt.voter,
+            role=prompt.role,
+            position=prompt.position,
+            row=prompt.row,
+            label=prompt.label,
+            text_sha256=_sha256(prompt.text),
+            token_sha256=_sha256(",".join(map(str, ids))),
+            n_tokens=len(ids),
+        )
+        for prompt, ids in zip(packed.prompts, packed.token_ids[backend], strict=True)
+    ]
+
+
+def ask(
+    engine: Engine, spec: RunSpec, packed: Packed, store: Store, run_id: str, observe: Observer
+) -> None:
+    """Asks until every prompt is answered or has failed."""
+    prompt_ids = [prompt.id for prompt in store.prompts(run_id)]
+    answered = {
+        cell.prompt_id for cell in store.cells(run_id, engine.name) if cell.status == "done"
+    }
+    asking = _Asking(
+        engine=engine,
+        decoding=_decoding(spec, packed, engine.name),
+        prompts=packed.token_ids[engine.name],
+        prompt_ids=prompt_ids,
+        store=store,
+        observe=observe,
+        update=Update(run_id, engine.name, len(prompt_ids), len(answered), 0, 0),
+    )
+    left = [index for index, key in enumerate(prompt_ids) if key not in answered]
+    observe(asking.update)
+    while left:
+        left = asking.ask(left)
+
+
+def _decoding(spec: RunSpec, packed: Packed, backend: str) -> Decoding:
+    return Decoding(
+        mode=spec.decoding,
+        labels=packed.labels[backend],
+        max_tokens=spec.max_tokens,
+        stop=packed.stop,
+        temperature=spec.temperature,
+        seed=spec.seed,
+    )
+
+
+@dataclass(slots=True)
+class _Asking:
+    """One engine being asked; `update` says how far it is."""
+
+    engine: Engine
+    decoding: Decoding
+    prompts: Sequence[Sequence[int]]
+    prompt_ids: Sequence[int]
+    store: Store
+    observe: Observer
+    update: Update
+
+    def ask(self, left: Sequence[int]) -> list[int]:
+        """Asks these prompts in one session; returns those that a lost engine left over."""
+        session = self.engine.session
+        began = time.perf_counter() - session.load_seconds
+        session_id = self.store.open_session(
+            self.update.run_id,
+            self.engine.name,
+            session.info,
+            session.load_seconds,
+            self.engine.model_sha256,
+        )
+        unanswered = dict(enumerate(left))
+        try:
+            for event in session.generate([self.prompts[i] for i in left], self.decoding):
+                if isinstance(event, Batch):
+                    replies = [replace(r, prompt=unanswered.pop(r.prompt)) for r in event.replies]
+                    batch = replace(event, replies=tuple(replies))
+                    self._keep(session_id, batch, time.perf_counter() - began)
+                elif isinstance(event, Progress):
+                    self._tell(prompt_tokens=event.prompt_tokens)
+        except WorkerLostError as lost:
+            # A worker that dies before it has begun anything would do so for ever.
+            costs = lost.open_prompts or tuple(unanswered)
+            self._fail(session_id, [unanswered.pop(i) for i in costs], lost.reason)
+            if unanswered:
+                self.engine.restart()
+        return list(unanswered.values())
+
+    def _keep(self, session_id: int, batch: Batch, wall_seconds: float) -> None:
+        refused = [reply for reply in batch.replies if reply.finish in _REFUSALS]
+        for finish in {reply.finish for reply in refused}:
+            indices = [reply.prompt for reply in refused if reply.finish == finish]
+            self._fail(session_id, indices, _REFUSALS[finish])
+        answers: tuple[Reply, ...] = tuple(r for r in batch.replies if r.finish not in _REFUSALS)
+        if answers:
+            peak = self.engine.session.peak
+            self.store.save_batch(
+                session_id,
+                replace(batch, replies=answers),
+                {reply.prompt: self.prompt_ids[reply.prompt] for reply in answers},
+                SessionUse(wall_seconds, peak.rss_mib, peak.gpu_mib),
+            )
+            self._tell(done=len(answers))
+
+    def _fail(self, session_id: int, indices: Sequence[int], reason: str) -> None:
+        failures = {self.prompt_ids[index]: reason for index in indices}
+        self.store.save_failures(self.engine.name, failures, session_id)
+        self._tell(failed=len(indices))
+
+    def _tell(self, done: int = 0, failed: int = 0, prompt_tokens: int = 0) -> None:
+        self.update = replace(
+            self.update,
+            done=self.update.done + done,
+            failed=self.update.failed + failed,
+            prompt_tokens=self.update.prompt_tokens + prompt_tokens,
+        )
+        self.observe(self.update)
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", errors="replace")).hexdigest()

@@ -1,0 +1,101 @@
+"""An engine of a run: which backend, which model, which options, and the session it is in.
+
+The session can be lost and begun anew; the engine stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from backends.api import Backend, OptionValue
+from harness.config import RunSpec
+from harness.engine.models import file_sha256, resolve_model
+from harness.engine.registry import find_backend
+from harness.engine.session import EngineSession
+from harness.errors import UsageError
+
+INTERPRETER = "python"  # the one key of a backend's table that is not an option of the engine
+
+
+class Engine:
+    """Starts loading when it is made. `log` takes what the engine prints."""
+
+    def __init__(self, name: str, spec: RunSpec, log: Path) -> None:
+        registered = find_backend(name)
+        backend = registered.load()
+        self.name = name
+        self._target = registered.target
+        self._model = resolve_model(spec.model, backend.FORMATS, spec.models)
+        self._options = _options(name, backend, spec)
+        self._timeout_seconds = spec.timeout_seconds
+        self._log = log
+        self._hasher = ThreadPoolExecutor(max_workers=1)
+        self._digest = self._hasher.submit(self._model_sha256)
+        self._earlier_waits = 0.0
+        self.session = self._begin()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            self.session.close()
+        else:
+            self.session.kill()
+        self._hasher.shutdown()
+
+    @property
+    def model_sha256(self) -> str | None:
+        """The hash of the model's file, null where it is not one file."""
+        return self._digest.result()
+
+    @property
+    def waited_seconds(self) -> float:
+        """How long the harness stood still for this engine, in all of its sessions."""
+        return self._earlier_waits + self.session.waited_seconds
+
+    def restart(self) -> None:
+        """A fresh session instead of the one that was lost."""
+        self.session.kill()
+        self._earlier_waits += self.session.waited_seconds
+        self.session = self._begin()
+
+    def _begin(self) -> EngineSession:
+        return EngineSession(
+            self._target, self._model, self._options, self._timeout_seconds, self._log
+        )
+
+    def _model_sha256(self) -> str | None:
+        path = Path(self._model.location)
+        return file_sha256(path) if path.is_file() else None
+
+
+def check_options(spec: RunSpec) -> None:
+    """Raises `UsageError` for an engine option that none of the run's backends knows."""
+    known = {option for name in spec.backend for option in find_backend(name).load().OPTIONS}
+    _refuse_unknown(set(spec.engine) - known, ", ".join(spec.backend), sorted(known))
+
+
+def _options(name: str, backend: Backend, spec: RunSpec) -> Mapping[str, OptionValue]:
+    """The common options it knows, the table of its own over them, and the context length."""
+    own = {key: value for key, value in spec.backends.get(name, {}).items() if key != INTERPRETER}
+    _refuse_unknown(set(own) - set(backend.OPTIONS), name, sorted(backend.OPTIONS))
+    common = {key: value for key, value in spec.engine.items() if key in backend.OPTIONS}
+    return {**common, **own, "max_model_len": spec.max_model_len}
+
+
+def _refuse_unknown(unknown: set[str], who: str, known: Sequence[str]) -> None:
+    if unknown:
+        raise UsageError(
+            f"{who} knows no option {', '.join(sorted(unknown))}",
+            remedy=f"It knows: {', '.join(known)}.",
+        )

@@ -1,0 +1,103 @@
+"""What a reader of the figures has to know, each with its advice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from harness.scoring.accuracy import covers_chance
+from harness.summary import Accuracy, Caveat, CaveatKind
+
+ENOUGH_QUERIES = 100  # below it, a 95 % interval is wider than about 0.2
+ENOUGH_LABEL_MASS = 0.5
+ENOUGH_CALIBRATION = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What caveats depend on. `label_mass`: median share of probability that the labels hold."""
+
+    is_mock: bool
+    accuracy: Accuracy
+    label_mass: float | None
+    calibration_per_voter: int
+    examples_shown: int
+    examples_available: int
+    cells_failed: int
+    cells_missing: int
+    failure_reasons: tuple[str, ...]
+    shared_vectors: int
+    sessions: int
+
+
+def find_caveats(facts: Facts) -> list[Caveat]:
+    """The caveats that hold, the gravest first."""
+    return [Caveat(kind=kind, message=text, advice=advice) for kind, text, advice in _all(facts)]
+
+
+def _all(facts: Facts) -> Iterator[tuple[CaveatKind, str, str]]:
+    accuracy = facts.accuracy
+    if facts.is_mock:
+        yield (
+            CaveatKind.MOCK,
+            "This is the mock: its replies are made up and its speed means nothing.",
+            "Use it to test the harness only.",
+        )
+    if facts.cells_failed:
+        yield (
+            CaveatKind.CELLS_FAILED,
+            f"{facts.cells_failed} cells failed: {'; '.join(facts.failure_reasons)}.",
+            "See the engine's log in the results folder; --resume asks them again.",
+        )
+    if facts.cells_missing:
+        yield (
+            CaveatKind.CELLS_MISSING,
+            f"{facts.cells_missing} cells were not asked yet.",
+            "Complete the run with --resume.",
+        )
+    if facts.shared_vectors:
+        yield (
+            CaveatKind.TRAIN_TEST_OVERLAP,
+            f"{facts.shared_vectors} test vectors are in the training data too.",
+            "Remove them: they make every accuracy too good.",
+        )
+    if covers_chance(accuracy):
+        yield (CaveatKind.COVERS_CHANCE, accuracy.sentence, "Ask more queries, or show more.")
+    if accuracy.queries < ENOUGH_QUERIES:
+        yield (
+            CaveatKind.FEW_QUERIES,
+            f"{accuracy.queries} queries leave wide intervals.",
+            f"Ask at least {ENOUGH_QUERIES} (--queries) before you call one engine better.",
+        )
+    if accuracy.answered < accuracy.queries:
+        yield (
+            CaveatKind.UNANSWERED,
+            f"{accuracy.queries - accuracy.answered} of {accuracy.queries} queries got no vote "
+            "that could be read; they are left out of the accuracy.",
+            "Use --decoding choice or score, or another --prompt.",
+        )
+    if facts.label_mass is not None and facts.label_mass < ENOUGH_LABEL_MASS:
+        yield (
+            CaveatKind.LOW_LABEL_MASS,
+            f"In the median reply the labels hold {facts.label_mass:.3f} of the probability.",
+            "The model would rather say something else: try another --prompt.",
+        )
+    if 0 < facts.calibration_per_voter < ENOUGH_CALIBRATION:
+        yield (
+            CaveatKind.CALIBRATION_THIN,
+            f"Each voter was calibrated on {facts.calibration_per_voter} examples.",
+            f"Give it at least {ENOUGH_CALIBRATION} (--calibration-queries).",
+        )
+    if facts.examples_shown < facts.examples_available:
+        yield (
+            CaveatKind.EXAMPLES_DROPPED,
+            f"The context holds {facts.examples_shown} of {facts.examples_available} examples "
+            "(mean per voter); the others were left out.",
+            "Raise --max-model-len, or write fewer numbers an example.",
+        )
+    if facts.sessions > 1:
+        yield (
+            CaveatKind.SEVERAL_SESSIONS,
+            f"The replies come from {facts.sessions} sessions of the engine.",
+            "Some prefixes were evaluated again: compare speeds of uninterrupted runs.",
+        )
