@@ -107,9 +107,9 @@ def _complete(
         engine.session.close()
     summary = summarise(store, run_id, spec, workload)
     wall_seconds = time.perf_counter() - began
-    waited_seconds = sum(engine.waited_seconds for engine in engines)
+    engine_seconds = sum(engine.busy_seconds for engine in engines)
     timed = summary.model_copy(
-        update={"wall_seconds": wall_seconds, "harness_seconds": wall_seconds - waited_seconds}
+        update={"wall_seconds": wall_seconds, "harness_seconds": wall_seconds - engine_seconds}
     )
     store.finish_run(run_id, timed.model_dump_json())
     return timed

@@ -167,8 +167,8 @@ class RunSummary(Record):
 class Summary(Record):
     """What `harness run --json` prints.
 
-    `wall_seconds` is the whole of the run, or of its last resume; `harness_seconds` is the part of
-    it in which no engine was waited for.
+    `wall_seconds` is the whole of the run, or of its last resume; `harness_seconds` is what is
+    left of it without the time that engines were loading or generating by their own clocks.
     """
 
     run_id: str

@@ -35,7 +35,7 @@ class Engine:
         self._log = log
         self._hasher = ThreadPoolExecutor(max_workers=1)
         self._digest = self._hasher.submit(self._model_sha256)
-        self._earlier_waits = 0.0
+        self._busy_before = 0.0
         self.session = self._begin()
 
     def __enter__(self) -> Self:
@@ -59,14 +59,14 @@ class Engine:
         return self._digest.result()
 
     @property
-    def waited_seconds(self) -> float:
-        """How long the harness stood still for this engine, in all of its sessions."""
-        return self._earlier_waits + self.session.waited_seconds
+    def busy_seconds(self) -> float:
+        """How long it was loading and generating, in all of its sessions, by its own clock."""
+        return self._busy_before + self.session.engine_seconds
 
     def restart(self) -> None:
         """A fresh session instead of the one that was lost."""
         self.session.kill()
-        self._earlier_waits += self.session.waited_seconds
+        self._busy_before += self.session.engine_seconds
         self.session = self._begin()
 
     def _begin(self) -> EngineSession:

@@ -17,14 +17,16 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import psutil
+
+from harness.nvml import gpu_handles
 
 LISTING_SECONDS = 1.0
 MIB = 2**20
@@ -76,7 +78,7 @@ class MemoryProbe:
         )
 
     def _watch(self) -> None:
-        with suppress(psutil.NoSuchProcess), _gpus() as gpus:
+        with suppress(psutil.NoSuchProcess), gpu_handles() as gpus:
             root = psutil.Process(self._pid)
             tree = {root}
             next_listing = time.monotonic()
@@ -115,32 +117,6 @@ def _high_water_bytes(process: psutil.Process) -> int:
     except OSError:
         return 0
     return int(found[1]) * 1024 if found else 0
-
-
-@contextmanager
-def _gpus() -> Iterator[Sequence[object]]:
-    """NVML's handles of all its devices; none without its driver."""
-    import pynvml
-
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        yield ()
-        return
-    try:
-        yield _gpu_handles()
-    finally:
-        pynvml.nvmlShutdown()
-
-
-def _gpu_handles() -> Sequence[object]:
-    import pynvml
-
-    try:
-        count = pynvml.nvmlDeviceGetCount()
-        return [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(count)]
-    except pynvml.NVMLError:
-        return ()
 
 
 def _gpu_bytes(gpus: Iterable[object], processes: Iterable[psutil.Process]) -> int:

@@ -11,7 +11,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from multiprocessing.connection import Connection, Pipe
@@ -48,9 +47,9 @@ class WorkerLostError(Exception):
 class EngineSession:
     """One backend in one worker process.
 
-    Construction starts the process and the loading; `info` waits for it. `waited_seconds` is the
-    time the harness stood still for the engine, loading and generating; `log` takes what the
-    engine prints.
+    Construction starts the process and the loading; `info` waits for it. `load_seconds` and
+    `engine_seconds` (loading, and generating so far) are by the engine's own clock; `log` takes
+    what the engine prints.
     """
 
     def __init__(
@@ -65,8 +64,8 @@ class EngineSession:
         self._watching = contextlib.ExitStack()
         self._probe = self._watching.enter_context(MemoryProbe(self._worker.pid))
         self._info: SessionInfo | None = None
-        self.waited_seconds = 0.0
         self.load_seconds = 0.0
+        self.engine_seconds = 0.0
         self._worker.request(
             {"do": "open", "backend": target, "model": asdict(model), "options": dict(options)}
         )
@@ -75,7 +74,6 @@ class EngineSession:
     def info(self) -> SessionInfo:
         """Waits until the model is loaded. Raises `EngineError` where it cannot be."""
         if self._info is None:
-            began = time.perf_counter()
             try:
                 answer = self._worker.answer()
             except WorkerLostError as lost:
@@ -83,9 +81,8 @@ class EngineSession:
                     f"the engine was lost while it loaded: {lost.reason}",
                     remedy=f"See {self._worker.log}.",
                 ) from lost
-            self.waited_seconds += time.perf_counter() - began
             self._info = SessionInfo(**answer["result"])
-            self.load_seconds = answer["seconds"]
+            self.load_seconds = self.engine_seconds = answer["seconds"]
         return self._info
 
     @property
@@ -105,15 +102,12 @@ class EngineSession:
         )
         open_prompts: set[int] = set()
         while True:
-            began = time.perf_counter()
             try:
                 message = self._worker.answer()
             except WorkerLostError as lost:
                 raise WorkerLostError(lost.reason, sorted(open_prompts)) from lost
             except EngineError as error:
                 raise WorkerLostError(str(error), sorted(open_prompts)) from error
-            finally:
-                self.waited_seconds += time.perf_counter() - began
             if "event" not in message:
                 return
             event = wire.decode_event(message)
@@ -121,6 +115,7 @@ class EngineSession:
                 open_prompts.update(event.prompts)
             elif isinstance(event, Batch):
                 open_prompts.difference_update(reply.prompt for reply in event.replies)
+                self.engine_seconds += event.engine_seconds
             yield event
 
     def close(self) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psutil
 
+from harness.nvml import gpu_handles
 from harness.summary import Record
 
 PACKAGES = (
@@ -135,21 +136,11 @@ def _packages() -> dict[str, str]:
 
 
 def _gpus() -> list[Gpu]:
-    """NVIDIA's, in NVML's order; none without its driver."""
     import pynvml
 
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        return []
-    try:
-        driver = pynvml.nvmlSystemGetDriverVersion()
-        handles = map(pynvml.nvmlDeviceGetHandleByIndex, range(pynvml.nvmlDeviceGetCount()))
+    with gpu_handles() as handles:
+        driver = pynvml.nvmlSystemGetDriverVersion() if handles else ""
         return [_gpu(handle, driver) for handle in handles]
-    except pynvml.NVMLError:
-        return []
-    finally:
-        pynvml.nvmlShutdown()
 
 
 def _gpu(handle: object, driver: str) -> Gpu:

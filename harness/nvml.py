@@ -1,0 +1,32 @@
+"""NVIDIA's management library, where its driver is there: one place that opens and closes it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+
+@contextmanager
+def gpu_handles() -> Iterator[Sequence[object]]:
+    """Handles of all NVIDIA GPUs, in NVML's order; none without the driver."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        yield ()
+        return
+    try:
+        yield _handles()
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _handles() -> Sequence[object]:
+    import pynvml
+
+    try:
+        count = pynvml.nvmlDeviceGetCount()
+        return [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(count)]
+    except pynvml.NVMLError:
+        return ()
