@@ -70,6 +70,7 @@ class LlamaContext:
         self.uses_gpu = bool(lib.llama_supports_gpu_offload()) and options.get("n_gpu_layers") != 0
         self.vocabulary_size = int(lib.llama_vocab_n_tokens(self._vocab))
         self.cells = cells
+        self._most_outputs = sequences
         self._context = lib.llama_init_from_model(
             self._model, self._context_params(options, cells, sequences)
         )
@@ -152,8 +153,7 @@ class LlamaContext:
     def evaluate(self, steps: Sequence[Step]) -> Iterator[tuple[int, list[NDArray[np.float32]]]]:
         """Evaluates tokens in order; yields, after each call into the engine, how many tokens
         it was and a copy of the logits of those steps in it that want them."""
-        for start in range(0, len(steps), BATCH_TOKENS):
-            chunk = steps[start : start + BATCH_TOKENS]
+        for chunk in _chunks(steps, self._most_outputs):
             self._fill(chunk)
             status = lib.llama_decode(self._context, self._batch)
             if status != 0:
@@ -187,7 +187,11 @@ class LlamaContext:
             lib.llama_memory_seq_cp(self._memory, source, target, 0, length)
 
     def drop(self, sequence: int) -> None:
-        lib.llama_memory_seq_rm(self._memory, sequence, -1, -1)
+        self.truncate(sequence, 0)
+
+    def truncate(self, sequence: int, length: int) -> None:
+        """Keeps the first `length` tokens of a sequence."""
+        lib.llama_memory_seq_rm(self._memory, sequence, length, -1)
 
     def close(self) -> None:
         lib.llama_batch_free(self._batch)
@@ -198,6 +202,18 @@ class LlamaContext:
         if token < 0:
             return ""
         return self.piece(token, special=True).decode("utf-8", errors="replace")
+
+
+def _chunks(steps: Sequence[Step], most_outputs: int) -> Iterator[Sequence[Step]]:
+    """Runs of steps that one call takes: it is limited in tokens, and in tokens with logits."""
+    start = outputs = 0
+    for index, step in enumerate(steps):
+        outputs += step.wants_logits
+        if index - start == BATCH_TOKENS or outputs > most_outputs:
+            yield steps[start:index]
+            start, outputs = index, int(step.wants_logits)
+    if steps:
+        yield steps[start:]
 
 
 def _load_model(model: ModelRef, options: Options) -> Any:

@@ -171,6 +171,9 @@ class LlamaCppSession:
         from backends.generation import Draft, Picker
 
         kept = self._shared_with_kept(prompts[group[0].prompt])
+        # What the group does not share makes room for what it adds.
+        self._context.truncate(_KEPT, kept)
+        self._kept = self._kept[:kept]
         branches: list[_Branch] = []
         for sequence, leaf in enumerate(group, start=1):
             prompt = prompts[leaf.prompt]

@@ -132,19 +132,19 @@ class MockSession:
     def _reply(self, leaf: Leaf, prompt: TokenIds, decoding: Decoding) -> Reply:
         cached = common_prefix_length(self._kept, prompt)
         self._kept = prompt
-        digest = hashlib.sha256(f"{decoding.seed}:{list(prompt)}".encode()).digest()
+        digest = _digest(prompt, seed=0)
+        drawn = _digest(prompt, decoding.seed) if decoding.temperature > 0 else digest
         count = len(decoding.labels)
-        label = digest[0] % count if count else 0
         scored = Reply(
             prompt=leaf.prompt,
             finish="scored",
             prompt_tokens=len(prompt),
             cached_tokens=cached,
-            label_logprobs=_label_logprobs(label, count),
+            label_logprobs=_label_logprobs(digest[0], count),
         )
         if decoding.mode == "score":
             return scored
-        tokens = self._tokens(digest, label, decoding)
+        tokens = self._tokens(drawn, decoding)
         within = tokens[: decoding.max_tokens] if decoding.mode == "free" else tokens
         ended: Finish = "stop" if decoding.mode == "free" else "label"
         return replace(
@@ -155,10 +155,10 @@ class MockSession:
             time_to_first_token_ms=1000 * self._delay_seconds,
         )
 
-    def _tokens(self, digest: bytes, label: int, decoding: Decoding) -> Sequence[int]:
+    def _tokens(self, digest: bytes, decoding: Decoding) -> Sequence[int]:
         if self._script and decoding.mode == "free":
             return self._script[digest[1] % len(self._script)].encode()
-        return decoding.labels[label] if decoding.labels else b""
+        return decoding.labels[digest[0] % len(decoding.labels)] if decoding.labels else b""
 
 
 def _tokenize(text: str) -> list[int]:
@@ -168,6 +168,11 @@ def _tokenize(text: str) -> list[int]:
     return ids
 
 
-def _label_logprobs(preferred: int, count: int) -> tuple[float, ...]:
+def _digest(prompt: TokenIds, seed: int) -> bytes:
+    return hashlib.sha256(f"{seed}:{list(prompt)}".encode()).digest()
+
+
+def _label_logprobs(byte: int, count: int) -> tuple[float, ...]:
+    """The labels' log-probabilities; the byte decides which is preferred."""
     rest = (_LABEL_MASS - _CONFIDENCE) / max(count - 1, 1)
-    return tuple(math.log(_CONFIDENCE if i == preferred else rest) for i in range(count))
+    return tuple(math.log(_CONFIDENCE if i == byte % count else rest) for i in range(count))

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from multiprocessing.connection import Connection
 from typing import Any, TypeAlias
 
-from backends.api import Availability, Batch, Event, Progress, Reply, Started
+from backends.api import Batch, Event, Progress, Reply, Started
 from backends.prefix_tree import common_prefix_length
 
 Message: TypeAlias = dict[str, Any]
@@ -66,10 +66,6 @@ def decode_event(message: Message) -> Event:
     elif kind is Started:
         fields["prompts"] = tuple(fields["prompts"])
     return kind(**fields)
-
-
-def decode_availability(message: Message) -> Availability:
-    return Availability(**message)
 
 
 def _reply(fields: Message) -> Reply:

@@ -105,7 +105,7 @@ def main(descriptor: int) -> None:
         while True:
             try:
                 request = wire.receive(connection)
-            except EOFError:
+            except (EOFError, ConnectionResetError):
                 return
             try:
                 for message in server.answer(request):

@@ -124,12 +124,15 @@ class _Asking:
                     self._keep(session_id, batch, time.perf_counter() - began)
                 elif isinstance(event, Progress):
                     self._tell(prompt_tokens=event.prompt_tokens)
+            costs, reason = tuple(unanswered), "the engine gave no reply to it"
         except WorkerLostError as lost:
             # A worker that dies before it has begun anything would do so for ever.
-            costs = lost.open_prompts or tuple(unanswered)
-            self._fail(session_id, [unanswered.pop(i) for i in costs], lost.reason)
-            if unanswered:
+            moved = lost.open_prompts or len(unanswered) < len(left)
+            costs, reason = lost.open_prompts if moved else tuple(unanswered), lost.reason
+            if len(costs) < len(unanswered):
                 self.engine.restart()
+        if costs:
+            self._fail(session_id, [unanswered.pop(i) for i in costs], reason)
         return list(unanswered.values())
 
     def _keep(self, session_id: int, batch: Batch, wall_seconds: float) -> None:

@@ -51,8 +51,11 @@ def resume(run_id: str, results: Path, observe: Observer = lambda _: None) -> Su
         spec = parse_spec(json.loads(row.spec), where=f"run {row.run_id}")
         with _loading(spec, results) as engines:
             workload = _draw(spec, engines)
+            rows = prompt_rows(workload.packed, engines[0].name)
             asked = [replace(prompt, id=0) for prompt in store.prompts(row.run_id)]
-            if asked != prompt_rows(workload.packed, engines[0].name):
+            if not asked:  # it was ended before they were kept
+                store.save_prompts(row.run_id, rows)
+            elif asked != rows:
                 raise StoreError(
                     f"run {row.run_id} asked other prompts than its spec makes now: the data, the "
                     "model or a template has changed since",

@@ -74,13 +74,7 @@ class EngineSession:
     def info(self) -> SessionInfo:
         """Waits until the model is loaded. Raises `EngineError` where it cannot be."""
         if self._info is None:
-            try:
-                answer = self._worker.answer()
-            except WorkerLostError as lost:
-                raise EngineError(
-                    f"the engine was lost while it loaded: {lost.reason}",
-                    remedy=f"See {self._worker.log}.",
-                ) from lost
+            answer = self._answer("loaded")
             self._info = SessionInfo(**answer["result"])
             self.load_seconds = self.engine_seconds = answer["seconds"]
         return self._info
@@ -92,7 +86,7 @@ class EngineSession:
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         _ = self.info
         self._worker.request({"do": "tokenize", "texts": list(texts)})
-        return wire.front_decode(self._worker.answer()["result"])
+        return wire.front_decode(self._answer("tokenized")["result"])
 
     def generate(self, prompts: Sequence[TokenIds], decoding: Decoding) -> Iterator[Event]:
         """The engine's events. Raises `WorkerLostError`, with the prompts that are lost with it."""
@@ -117,6 +111,16 @@ class EngineSession:
                 open_prompts.difference_update(reply.prompt for reply in event.replies)
                 self.engine_seconds += event.engine_seconds
             yield event
+
+    def _answer(self, doing: str) -> wire.Message:
+        """What no run can do without. Raises `EngineError`, also where the worker is lost."""
+        try:
+            return self._worker.answer()
+        except WorkerLostError as lost:
+            raise EngineError(
+                f"the engine was lost while it {doing}: {lost.reason}",
+                remedy=f"See {self._worker.log}.",
+            ) from lost
 
     def close(self) -> None:
         """Ends the worker and all its children; after that no process of it is left."""
@@ -173,7 +177,7 @@ class _Worker:
                 self.kill()
                 raise WorkerLostError(f"no sign of life for {self._timeout_seconds:g} s")
             message = wire.receive(self._connection)
-        except (EOFError, ConnectionResetError) as error:
+        except (EOFError, OSError) as error:  # OSError: it ended within a record
             raise WorkerLostError(self._cause_of_death()) from error
         if "error" in message:
             raise EngineError(message["error"], remedy=message["remedy"])

@@ -31,7 +31,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 import prompts
 from harness.config import read_toml
-from harness.errors import TemplateError
+from harness.errors import TemplateError, UsageError
 from harness.workload.voters import Item
 
 
@@ -64,6 +64,8 @@ def load_template(name: str) -> Template:
         )
     try:
         return Template.model_validate(read_toml(path))
+    except UsageError as error:
+        raise TemplateError(str(error), remedy=error.remedy) from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
@@ -123,7 +125,9 @@ class ChatTemplate:
 
     def __post_init__(self) -> None:
         # The settings are those transformers renders chat templates with.
-        environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+        environment = ImmutableSandboxedEnvironment(
+            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+        )
         environment.globals["raise_exception"] = _refuse
         try:
             object.__setattr__(self, "_compiled", environment.from_string(self.source))
@@ -141,7 +145,7 @@ class ChatTemplate:
                 bos_token=self.bos_text,
                 eos_token=self.eos_text,
             )
-        except (JinjaError, ArithmeticError, LookupError, TypeError, ValueError) as error:
+        except Exception as error:  # it is a foreign program: there is no telling what it raises
             raise TemplateError(
                 f"the model's chat template cannot be rendered: {error}",
                 remedy="Use a completion template, such as --prompt compact.",

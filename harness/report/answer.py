@@ -1,0 +1,98 @@
+"""What a kept run is told as: the answer (the table and what stands under it) and its notes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from harness.config import RunSpec
+from harness.report.figures import controls_by_name
+from harness.report.table import Row, figures_table, simple_table
+from harness.report.text import NOTHING, lines, percent, share
+from harness.summary import Caveat, RunSummary, Summary
+
+NO_DIFFERENCE = (
+    "A difference without an interval is not a difference: none is computed between these rows."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A finished run as it was kept."""
+
+    spec: RunSpec
+    summary: Summary
+
+
+def answer(kept: Kept, width: int) -> Group:
+    """The table, what was asked, the accuracy in words and by voters, and the controls."""
+    return Group(*_answer(kept, width))
+
+
+def what_was_asked(kept: Kept) -> Text:
+    """One line: data, model, size, decoding, run."""
+    spec = kept.spec
+    return lines(
+        f"{spec.data}; {spec.model}; {_count(spec.voters, 'voter')} x "
+        f"{_count(spec.queries, 'query', 'queries')}; {spec.decoding} decoding; "
+        f"seed {spec.seed}; run {kept.summary.run_id}"
+    )
+
+
+def notes(kept: Kept) -> Text:
+    """The caveats with their advice, the backends' common ones once."""
+    runs = kept.summary.runs
+    told: dict[Caveat, list[str]] = {}
+    for run in runs:
+        for caveat in run.caveats:
+            told.setdefault(caveat, []).append(run.backend)
+    return lines(
+        *(
+            f"note: {_who(backends, runs)}{caveat.message} {caveat.advice}"
+            for caveat, backends in told.items()
+        )
+    )
+
+
+def _answer(kept: Kept, width: int) -> Iterator[RenderableType]:
+    runs = kept.summary.runs
+    yield figures_table([Row(run) for run in runs], width)
+    yield what_was_asked(kept)
+    for run in runs:
+        who = _who([run.backend], runs)
+        yield lines(who + run.accuracy.sentence, f"{who}{_by_voters(run)}")
+    if len(runs) > 1:
+        yield Text(NO_DIFFERENCE)
+    # the controls see the data and the numbers that were shown, which are the same for all backends
+    controls = controls_by_name(runs[0].controls)
+    yield Text()
+    yield simple_table(
+        ("control", "accuracy"), [(name, share(estimate)) for name, estimate in controls.items()]
+    )
+    yield from _timing(kept.summary)
+
+
+def _by_voters(run: RunSummary) -> str:
+    """`Calibrated vote by number of voters: 1: 0.77  2: 0.79`."""
+    headline = run.accuracy.headline
+    values = ((one.voters, getattr(one, headline)) for one in run.accuracy.by_voters)
+    figures = (f"{n}: {NOTHING if value is None else f'{value:.2f}'}" for n, value in values)
+    return f"{headline.capitalize()} vote by number of voters: {'  '.join(figures)}"
+
+
+def _timing(summary: Summary) -> Iterator[Text]:
+    whole, own = summary.wall_seconds, summary.harness_seconds
+    if whole and own is not None:
+        yield Text(f"Took {whole:.1f} s, {percent(own / whole)} of it outside the engine.")
+
+
+def _who(backends: list[str], runs: list[RunSummary]) -> str:
+    """A prefix that names backends, unless it is all of them."""
+    return "" if len(backends) == len(runs) else f"{', '.join(backends)}: "
+
+
+def _count(count: int, one: str, many: str = "") -> str:
+    return f"{count:,} {one if count == 1 else many or one + 's'}"

@@ -1,0 +1,23 @@
+"""The JSON schema of what `harness run --json` prints.
+
+    python -m harness.report.schema > docs/run.schema.json
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from harness.summary import Summary
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+
+def run_schema() -> str:
+    """The schema as the text of its file."""
+    schema = {"$schema": DIALECT, **Summary.model_json_schema(mode="serialization")}
+    return json.dumps(schema, indent=2) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(run_schema())

@@ -1,0 +1,77 @@
+"""The table: a row a backend where the terminal is wide enough, else a column a backend."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from harness.report.figures import FIGURES, MOCK_LABEL, is_mock
+from harness.report.text import lines
+from harness.summary import RunSummary
+
+WIDE = 130
+"""Columns of a terminal from which on a row a backend fits."""
+
+_LOUD = "bold reverse"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A run on a backend. `note` stands below the backend's name; it may be empty."""
+
+    run: RunSummary
+    note: str = ""
+
+
+def simple_table(titles: Iterable[str], rows: Iterable[Sequence[str]]) -> Table:
+    """A table of untrusted text; a line feed in a cell is kept."""
+    table = _empty_table()
+    for title in titles:
+        table.add_column(title)
+    for row in rows:
+        table.add_row(*(lines(*cell.split("\n")) for cell in row))
+    return table
+
+
+def figures_table(rows: Sequence[Row], width: int) -> Table:
+    """All figures of all rows, for a terminal of so many columns."""
+    return _wide(rows) if width >= WIDE else _narrow(rows)
+
+
+def _wide(rows: Sequence[Row]) -> Table:
+    table = _empty_table()
+    table.add_column("backend")
+    for figure in FIGURES:
+        table.add_column(f"{figure.title}\n{figure.unit}")
+    for row in rows:
+        table.add_row(_name(row), *(lines(*figure.cell(row.run)) for figure in FIGURES))
+    return table
+
+
+def _narrow(rows: Sequence[Row]) -> Table:
+    table = _empty_table()
+    table.add_column("")
+    for row in rows:
+        table.add_column(_name(row), overflow="fold")
+    for figure in FIGURES:
+        cells = [figure.cell(row.run) for row in rows]
+        beside = [" ".join(cell).strip() for cell in cells]
+        texts = map(lines, beside) if len(rows) == 1 else (lines(*cell) for cell in cells)
+        table.add_row(f"{figure.title}, {figure.unit}", *texts)
+    return table
+
+
+def _name(row: Row) -> Text:
+    """The backend, what tells it from others, and loudly whether it is a mock."""
+    name = lines(row.run.backend, *filter(None, [row.note]))
+    if is_mock(row.run):
+        name.append("\n").append(MOCK_LABEL, style=_LOUD)
+    return name
+
+
+def _empty_table() -> Table:
+    return Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")

@@ -1,0 +1,53 @@
+"""Words and figures as text that is safe to print.
+
+Names, replies and error messages come from files and engines. They are printed as they are, never
+as rich's markup, and without the control characters that could drive a terminal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.text import Text
+
+from harness.summary import Estimate
+
+NOTHING = "–"
+
+
+def plain(text: str) -> str:
+    """One line of the printable characters; white space of any kind becomes a space."""
+    spaced = (" " if character.isspace() else character for character in text)
+    return "".join(character for character in spaced if character.isprintable())
+
+
+def lines(*parts: str) -> Text:
+    """Text of several lines, each made plain."""
+    return Text("\n".join(map(plain, parts)))
+
+
+def number(value: float | None) -> str:
+    """Three digits, or all digits before the point: 0.12, 12.3, 12,345."""
+    if value is None:
+        return NOTHING
+    places = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
+    return f"{value:,.{places}f}"
+
+
+def percent(share: float | None) -> str:
+    return NOTHING if share is None else f"{100 * share:.3g} %"
+
+
+def interval(estimate: Estimate) -> str:
+    return f"({estimate.low:.2f} to {estimate.high:.2f})"
+
+
+def share(estimate: Estimate | None) -> str:
+    """`0.83 (0.71 to 0.91)`."""
+    return NOTHING if estimate is None else f"{estimate.value:.2f} {interval(estimate)}"
+
+
+def span(values: Sequence[int]) -> str:
+    """One number, or the least and the greatest."""
+    least, most = min(values), max(values)
+    return f"{least:,}" if least == most else f"{least:,} to {most:,}"
