@@ -6,7 +6,7 @@ Loading a spec touches neither network nor environment; the object is saved with
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,8 +33,8 @@ class RunSpec(BaseModel):
     prompt: str = "compact"
     seed: int = Field(default=0, ge=0, lt=2**32)
 
-    voters: int = Field(default=5, ge=1)
-    queries: int = Field(default=60, ge=1)
+    voters: int = Field(default=7, ge=1)
+    queries: int = Field(default=100, ge=1)
     calibration_queries: int = Field(default=20, ge=0)
     reducer: str = "plsda:4"
     feature_fraction: float = Field(default=0.5, gt=0, le=1)
@@ -42,7 +42,7 @@ class RunSpec(BaseModel):
     encoding: str = "int:100"
 
     decoding: Literal["free", "choice", "score"] = "free"
-    max_model_len: int = Field(default=768, ge=16)
+    max_model_len: int = Field(default=1024, ge=16)
     shots: int | None = Field(default=None, ge=0)
     max_tokens: int = Field(default=8, ge=1)
     temperature: float = Field(default=0.0, ge=0)
@@ -67,9 +67,15 @@ class RunSpec(BaseModel):
         return value
 
 
-def load_spec(path: Path | None, flags: Mapping[str, object]) -> RunSpec:
-    """The spec of a TOML file (if any) with the flags over it. Raises `UsageError`."""
-    table = dict(read_toml(path)) if path else {}
+def load_spec(
+    path: Path | None, flags: Mapping[str, object], beside: Collection[str] = ()
+) -> RunSpec:
+    """The spec of a TOML file (if any) with the flags over it. Raises `UsageError`.
+
+    The keys in `beside` may stand in the file too and are not the spec's.
+    """
+    file = read_toml(path) if path else {}
+    table = {key: value for key, value in file.items() if key not in beside}
     for key, value in flags.items():
         if isinstance(value, dict) and isinstance(table.get(key), dict):
             table[key] = {**table[key], **value}

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeAlias
 
 from harness.config import RunSpec
 from harness.report.answer import Kept
 from harness.summary import Record, Summary
 
-_NO_QUESTION = ("backend", "engine", "backends", "models", "timeout_seconds")
-"""Fields of a spec that say who is asked, not what."""
+What: TypeAlias = Literal["text", "tokens", "missing"]
+
+
+_DIFFERENCES: dict[What, str] = {
+    "text": "another text",
+    "tokens": "the same text, other tokens",
+    "missing": "only one of them has this prompt",
+}
 
 
 class Asked(Protocol):
@@ -42,7 +48,7 @@ class PromptDifference(Record):
     voter: int
     role: str
     position: int
-    what: Literal["text", "tokens", "missing"]
+    what: What
 
 
 class Comparison(Record):
@@ -77,33 +83,31 @@ def compare(
 
 
 def spec_differences(first: RunSpec, other: RunSpec) -> list[FieldDifference]:
-    """The fields in which two specs ask something else, in the order of the spec."""
+    """The fields in which two specs differ, in the order of the spec."""
     ones, others = first.model_dump(mode="json"), other.model_dump(mode="json")
     return [
         FieldDifference(field=field, first=ones[field], other=others[field])
         for field in ones
-        if field not in _NO_QUESTION and ones[field] != others[field]
+        if ones[field] != others[field]
     ]
 
 
 def first_difference(first: Sequence[Asked], other: Sequence[Asked]) -> PromptDifference | None:
     """Where two lists of prompts part; null where they are the same."""
-    for one, another in zip(first, other, strict=False):
-        if _place(one) != _place(another):
-            return _difference(min(one, another, key=_place), "missing")
-        if one.text_sha256 != another.text_sha256:
-            return _difference(one, "text")
-        if one.token_sha256 != another.token_sha256:
-            return _difference(one, "tokens")
-    longer = max(first, other, key=len)[min(len(first), len(other)) :]
-    return _difference(longer[0], "missing") if longer else None
+    others = {_place(prompt): prompt for prompt in other}
+    for prompt in first:
+        if what := _what_differs(prompt, others.pop(_place(prompt), None)):
+            return _difference(prompt, what)
+    return _difference(next(iter(others.values())), "missing") if others else None
 
 
 def describe(first_id: str, comparison: Comparison) -> list[str]:
     """A comparison as plain sentences."""
     said = [f"{comparison.run_id} against {first_id}: {_verdict(comparison)}"]
     if comparison.spec:
-        fields = (f"{one.field} {_value(one.first)} / {_value(one.other)}" for one in comparison.spec)
+        fields = (
+            f"{one.field} {_value(one.first)} / {_value(one.other)}" for one in comparison.spec
+        )
         said.append(f"Their specs differ in: {', '.join(fields)}.")
     if where := comparison.first_difference:
         said.append(
@@ -111,13 +115,6 @@ def describe(first_id: str, comparison: Comparison) -> list[str]:
             f"{_DIFFERENCES[where.what]}."
         )
     return said
-
-
-_DIFFERENCES = {
-    "text": "another text",
-    "tokens": "the same text, other tokens",
-    "missing": "only one of them has this prompt",
-}
 
 
 def _verdict(comparison: Comparison) -> str:
@@ -132,9 +129,15 @@ def _place(prompt: Asked) -> tuple[int, str, int]:
     return prompt.voter, prompt.role, prompt.position
 
 
-def _difference(
-    prompt: Asked, what: Literal["text", "tokens", "missing"]
-) -> PromptDifference:
+def _what_differs(prompt: Asked, other: Asked | None) -> What | None:
+    if other is None:
+        return "missing"
+    if prompt.text_sha256 != other.text_sha256:
+        return "text"
+    return None if prompt.token_sha256 == other.token_sha256 else "tokens"
+
+
+def _difference(prompt: Asked, what: What) -> PromptDifference:
     return PromptDifference(
         voter=prompt.voter, role=prompt.role, position=prompt.position, what=what
     )

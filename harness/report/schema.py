@@ -1,6 +1,6 @@
 """The JSON schema of what `harness run --json` prints.
 
-    python -m harness.report.schema > docs/run.schema.json
+python -m harness.report.schema > docs/run.schema.json
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from harness.summary import Estimate
 
-NOTHING = "–"
+NOTHING = "\N{EN DASH}"
 
 
 def plain(text: str) -> str:

@@ -1,0 +1,124 @@
+"""All commands together, and the one map from how things end to exit codes.
+
+0    done                       130  ended by Ctrl-C
+1    a `HarnessError`           143  ended by SIGTERM
+2    wrong usage                3    anything else: a bug
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Annotated, NoReturn
+
+import typer
+
+from harness.cli.backends import backends
+from harness.cli.compare import compare
+from harness.cli.console import tell, tell_error
+from harness.cli.list import list_runs
+from harness.cli.models import models
+from harness.cli.options import examples
+from harness.cli.run import run
+from harness.cli.show import show
+from harness.errors import HarnessError
+
+BUG = 3
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=examples("harness run", "harness run --backend mock --voters 2 --queries 8"),
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from harness import __version__
+
+        typer.echo(f"harness {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def harness(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Which engine on your machine serves your long many-shot prompts best?
+
+    One row an engine: context fit, speed, parse success and voted accuracy.
+    """
+    del version
+
+
+app.command(
+    epilog=examples(
+        "harness run",
+        "harness run --backend llama-cpp --backend mock --voters 7 --decoding score",
+        "harness run --config bench.toml --queries 200 --json > answer.json",
+        "harness run --resume latest",
+    )
+)(run)
+app.command("list", epilog=examples("harness list", "harness list --json"))(list_runs)
+app.command(epilog=examples("harness show latest", "harness show 20260101-120000-7f3a --json"))(
+    show
+)
+app.command(epilog=examples("harness compare 20260101-120000-7f3a latest"))(compare)
+app.command(epilog=examples("harness backends", "harness backends --json"))(backends)
+app.command(epilog=examples("harness models"))(models)
+
+
+def main() -> None:
+    """The entry point of `harness` and of `python -m harness`."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure:  # a character that the terminal's encoding lacks is no reason to fail
+            reconfigure(errors="replace")
+    with _ended_by_signals():
+        try:
+            app()
+        except HarnessError as error:
+            tell_error(error)
+            sys.exit(error.exit_code)
+        except Exception:  # noqa: BLE001 - whatever it is, the user has to hear that it is our fault
+            traceback.print_exc()
+            tell("error: this is a bug in the harness. Please report it with the lines above.")
+            sys.exit(BUG)
+        finally:
+            _flush()
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Ctrl-C and SIGTERM end the program in order, workers included. Ignored ones stay ignored."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, _end)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _end(number: int, _frame: FrameType | None) -> NoReturn:
+    raise SystemExit(128 + number)
+
+
+def _flush() -> None:
+    """A reader that has left (`| head`) is nothing to complain about when Python ends."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

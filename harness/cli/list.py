@@ -1,0 +1,97 @@
+"""`harness list`: what was kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from harness.cli.console import give
+from harness.cli.kept import open_store, read_spec, read_summary
+from harness.cli.options import RESULTS, JsonOption, ResultsOption
+from harness.errors import StoreError
+
+if TYPE_CHECKING:
+    from harness.config import RunSpec
+    from harness.store.schema import RunRow
+    from harness.summary import RunSummary
+
+_TITLES = (
+    "run\nbegun (local time)",
+    "backends",
+    "model\ndata",
+    "voters x queries\ndecoding",
+    "vote",
+)
+_ASKED = ("model", "data", "voters", "queries", "decoding")
+
+
+def list_runs(results: ResultsOption = RESULTS, json: JsonOption = False) -> None:
+    """List the kept runs, the newest first."""
+    from harness.report.table import simple_table
+
+    with open_store(results) as store:
+        entries = [read_entry(row) for row in store.runs()]
+    give(
+        [as_json(entry) for entry in entries],
+        simple_table(_TITLES, map(as_cells, entries)),
+        json,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A run in the list; `spec` is null where another version of the harness kept it."""
+
+    run_id: str
+    created: str
+    state: str
+    spec: RunSpec | None = None
+    runs: tuple[RunSummary, ...] = ()
+
+
+def read_entry(row: RunRow) -> Entry:
+    """One run that cannot be read must not hide the others."""
+    try:
+        spec, summary = read_spec(row), read_summary(row)
+    except StoreError:
+        return Entry(row.run_id, row.created, "unreadable")
+    if summary is None:
+        return Entry(row.run_id, row.created, "unfinished", spec)
+    return Entry(row.run_id, row.created, "done", spec, tuple(summary.runs))
+
+
+def as_json(entry: Entry) -> dict[str, Any]:
+    from harness.report.figures import headline
+
+    asked = {key: getattr(entry.spec, key, None) for key in _ASKED}
+    votes = {run.backend: headline(run) for run in entry.runs}
+    return {
+        "run_id": entry.run_id,
+        "created": entry.created,
+        "state": entry.state,
+        "backends": list(entry.spec.backend) if entry.spec else [],
+        **asked,
+        "accuracy": {name: vote.model_dump() if vote else None for name, vote in votes.items()},
+    }
+
+
+def as_cells(entry: Entry) -> list[str]:
+    begun = datetime.fromisoformat(entry.created).astimezone()
+    spec = entry.spec
+    return [
+        f"{entry.run_id}\n{begun:%Y-%m-%d %H:%M}",
+        "\n".join(spec.backend) if spec else "",
+        f"{spec.model}\n{spec.data}" if spec else "",
+        f"{spec.voters} x {spec.queries}\n{spec.decoding}" if spec else "",
+        "\n".join(_votes(entry)) or entry.state,
+    ]
+
+
+def _votes(entry: Entry) -> Iterator[str]:
+    from harness.report.figures import MOCK_LABEL, headline, is_mock
+    from harness.report.text import share
+
+    for run in entry.runs:
+        yield share(headline(run)) + (f" {MOCK_LABEL}" if is_mock(run) else "")

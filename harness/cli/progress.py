@@ -1,0 +1,82 @@
+"""How far a run is, on stderr."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from harness.cli.console import remarks
+from harness.report.text import number, plain
+
+if TYPE_CHECKING:
+    from harness.asking import Update
+
+
+class Watch:
+    """An observer of a run, with one bar a backend; `run_id` is known from the first update on."""
+
+    def __init__(self, shown: bool) -> None:
+        console = remarks()
+        self.run_id: str | None = None
+        self._began: dict[str, float] = {}
+        self._tasks: dict[str, TaskID] = {}
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}", markup=False),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not (shown and console.is_terminal),
+            transient=True,
+        )
+        self._loading = self._progress.add_task("loading", total=None, note="")
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+
+    def __call__(self, update: Update) -> None:
+        self.run_id = update.run_id
+        if update.backend not in self._tasks:
+            self._begin(update)
+        seconds = time.monotonic() - self._began[update.backend]
+        self._progress.update(
+            self._tasks[update.backend],
+            completed=update.done + update.failed,
+            note=describe(update, seconds),
+        )
+
+    def _begin(self, update: Update) -> None:
+        self._progress.update(self._loading, visible=False)
+        self._began[update.backend] = time.monotonic()
+        self._tasks[update.backend] = self._progress.add_task(
+            plain(update.backend), total=update.total, completed=update.done, note=""
+        )
+
+
+def describe(update: Update, seconds: float) -> str:
+    """What the bar does not show: failed cells, prompt tokens per second so far."""
+    failed = [f"{update.failed} failed"] if update.failed else []
+    rate = [f"{number(update.prompt_tokens / seconds)} prompt tokens/s"] if seconds > 0 else []
+    return ", ".join(failed + rate)

@@ -1,0 +1,154 @@
+"""`harness run`: ask, keep, tell."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from typer.models import OptionInfo
+
+from harness.cli.console import tell
+from harness.cli.kept import open_store, print_kept, read_kept, resume_command
+from harness.cli.order import Order, read_order
+
+if TYPE_CHECKING:
+    from harness.cli.progress import Watch
+    from harness.summary import Summary
+
+
+def _ask(text: str, default: str, metavar: str | None = None) -> OptionInfo:
+    """A flag that decides what is asked; `default` is the one of `RunSpec`, told, not set."""
+    return _flag("What is asked", text, default, metavar)
+
+
+def _vote(text: str, default: str, metavar: str | None = None) -> OptionInfo:
+    return _flag("Voters and numbers", text, default, metavar)
+
+
+def _reply(text: str, default: str, metavar: str | None = None) -> OptionInfo:
+    return _flag("Context and reply", text, default, metavar)
+
+
+def _engine(text: str, default: str = "", metavar: str | None = None) -> OptionInfo:
+    return _flag("Engine", text, default, metavar)
+
+
+def _flag(panel: str, text: str, default: str, metavar: str | None) -> OptionInfo:
+    option: OptionInfo = typer.Option(
+        help=f"{text} Default: {default}." if default else text,
+        metavar=metavar,
+        rich_help_panel=panel,
+    )
+    return option
+
+
+def run(
+    backend: Annotated[
+        list[str] | None, _ask("Engine to ask; repeat it for several.", "llama-cpp")
+    ] = None,
+    model: Annotated[str | None, _ask("A known model, or a file.", "smollm2-135m")] = None,
+    data: Annotated[str | None, _ask("Labelled embeddings.", "digits")] = None,
+    prompt: Annotated[str | None, _ask("Template of the prompt.", "compact")] = None,
+    seed: Annotated[int | None, _ask("Of everything that is drawn.", "0")] = None,
+    config: Annotated[
+        Path | None,
+        _ask("TOML file; its keys are these flags, with _ for -.", "", "FILE"),
+    ] = None,
+    voters: Annotated[int | None, _vote("Random subsets that vote.", "7")] = None,
+    queries: Annotated[int | None, _vote("Test examples put to each voter.", "100")] = None,
+    calibration_queries: Annotated[
+        int | None, _vote("Training examples that each voter is calibrated on.", "20")
+    ] = None,
+    reducer: Annotated[str | None, _vote("What makes few numbers of many.", "plsda:4")] = None,
+    feature_fraction: Annotated[
+        float | None, _vote("Share of the features that a voter sees.", "0.5")
+    ] = None,
+    bootstrap: Annotated[
+        bool | None,
+        typer.Option(
+            "--bootstrap/--no-bootstrap",
+            help="Fit the reducer on a bootstrap sample, show examples from outside it. Default: on.",
+            rich_help_panel="Voters and numbers",
+        ),
+    ] = None,
+    encoding: Annotated[str | None, _vote("How numbers are written.", "int:100")] = None,
+    decoding: Annotated[
+        str | None, _reply("How a label is got.", "free", "free|choice|score")
+    ] = None,
+    max_model_len: Annotated[
+        int | None, _reply("Tokens of the longest prompt and its reply.", "1024")
+    ] = None,
+    shots: Annotated[int | None, _reply("Examples a voter shows.", "as many as fit")] = None,
+    max_tokens: Annotated[int | None, _reply("Tokens of a reply at most.", "8")] = None,
+    temperature: Annotated[float | None, _reply("0 takes the likeliest token.", "0")] = None,
+    timeout_seconds: Annotated[
+        float | None, _engine("Silence after which an engine is given up.", "300")
+    ] = None,
+    threads: Annotated[int | None, _engine("CPU threads.")] = None,
+    n_gpu_layers: Annotated[int | None, _engine("Layers kept on the GPU.")] = None,
+    flash_attn: Annotated[str | None, _engine("Flash attention.", "", "auto|on|off")] = None,
+    cache_type_k: Annotated[str | None, _engine("KV cache type of the keys.")] = None,
+    cache_type_v: Annotated[str | None, _engine("KV cache type of the values.")] = None,
+    engine_option: Annotated[
+        list[str] | None,
+        _engine("Any other option of an engine; may be repeated.", "", "KEY=VALUE"),
+    ] = None,
+    resume: Annotated[
+        str | None,
+        typer.Option(metavar="RUN", help='Complete this run (an id, a beginning, or "latest").'),
+    ] = None,
+    results: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder that keeps the runs. Default: results."),
+    ] = None,
+    json: Annotated[
+        bool | None, typer.Option("--json/--no-json", help="Print one JSON object, not the table.")
+    ] = None,
+    quiet: Annotated[
+        bool | None, typer.Option("--quiet/--no-quiet", help="No progress and no notes on stderr.")
+    ] = None,
+) -> None:
+    """Ask every backend the same prompts, and print one row for each.
+
+    Every reply is kept as it comes, so a run that is ended can be completed with --resume.
+    """
+    given = {key: value for key, value in locals().items() if value not in (None, [])}
+    order = read_order(given)
+    output = order.output
+    summary = _carry_out(order)
+    with open_store(output.results) as store:
+        kept = read_kept(store.run(summary.run_id), output.results)
+    print_kept(kept, output.json, output.quiet)
+
+
+def _carry_out(order: Order) -> Summary:
+    """Runs, with progress; says how to go on when a signal ends it."""
+    from harness.cli.progress import Watch
+
+    watch = Watch(shown=not order.output.quiet)
+    try:
+        with watch:
+            return _run(order, watch)
+    except SystemExit:
+        _tell_interrupted(watch.run_id, order.output.results)
+        raise
+
+
+def _run(order: Order, watch: Watch) -> Summary:
+    from harness.run import resume, run
+
+    results = order.output.results
+    if isinstance(order.what, str):
+        return resume(order.what, results, watch)
+    return run(order.what, results, watch)
+
+
+def _tell_interrupted(run_id: str | None, results: Path) -> None:
+    if run_id is None:
+        tell("Interrupted before anything was asked.")
+    else:
+        tell(
+            "Interrupted. Everything that was finished is kept; go on with:",
+            f"  {resume_command(run_id, results)}",
+        )

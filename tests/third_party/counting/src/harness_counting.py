@@ -1,0 +1,101 @@
+"""An example backend: an "engine" that answers with the label it has counted most in the prompt.
+
+It needs no model and is no use, but it keeps the whole contract of `backends.api`, and passes the
+harness's conformance suite. Copy it to begin a backend of your own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+
+from backends.api import (
+    Availability,
+    Batch,
+    Decoding,
+    DecodingMode,
+    Event,
+    Finish,
+    ModelRef,
+    Options,
+    Reply,
+    SessionInfo,
+    Started,
+    TokenIds,
+)
+from backends.prefix_tree import Leaf, walk
+from backends.rules import before_stop, refuse
+
+FORMATS = ("mock",)  # no files; a real engine reads "gguf" or "hf"
+_FINISHES: Mapping[DecodingMode, Finish] = {"free": "stop", "choice": "label", "score": "scored"}
+OPTIONS: Mapping[str, str] = {"prior": "how often each label counts as seen beforehand (default 1)"}
+
+
+def check() -> Availability:
+    """Here an engine would look whether its package is installed, and say how to get it."""
+    return Availability(True, version="0.1.0")
+
+
+def open_session(model: ModelRef, options: Options) -> CountingSession:
+    """Here an engine would be imported and would load the model."""
+    return CountingSession(model, options)
+
+
+class CountingSession:
+    """Tokens are the bytes of UTF-8; byte 0 ends a reply."""
+
+    def __init__(self, model: ModelRef, options: Options) -> None:
+        self._prior = float(options.get("prior", 1))
+        self.info = SessionInfo(
+            engine="counting",
+            engine_version="counting 0.1.0",
+            model=model.name,
+            weights="none (mock)",
+            device="cpu",
+            threads=1,
+            declared_context=int(options["max_model_len"]),
+            allocated_context=int(options["max_model_len"]),
+            vocabulary_sha256=hashlib.sha256(b"bytes").hexdigest(),
+            is_mock=True,
+        )
+
+    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        return [list(text.encode("utf-8", errors="replace")) for text in texts]
+
+    def generate(self, prompts: Sequence[TokenIds], decoding: Decoding) -> Iterator[Event]:
+        refused, accepted = refuse(prompts, decoding, self.info.allocated_context)
+        if refused:
+            yield Batch(refused, 0.0, 0, 0.0, 0, 0.0)
+        if not accepted:
+            return
+        yield Started(tuple(accepted))
+        began = time.perf_counter()
+        leaves = walk({index: prompts[index] for index in accepted})
+        replies = tuple(self._reply(leaf, prompts[leaf.prompt], decoding) for leaf in leaves)
+        seconds = time.perf_counter() - began
+        computed = sum(reply.prompt_tokens - reply.cached_tokens for reply in replies)
+        yield Batch(replies, seconds, computed, seconds, 0, 0.0)
+
+    def close(self) -> None:
+        """Here an engine would give back its memory."""
+
+    def _reply(self, leaf: Leaf, prompt: TokenIds, decoding: Decoding) -> Reply:
+        seen = bytes(prompt)
+        counts = [seen.count(bytes(label)) + self._prior for label in decoding.labels]
+        best = counts.index(max(counts)) if counts else 0
+        tokens = decoding.labels[best] if counts and decoding.mode != "score" else ()
+        if decoding.mode == "free":
+            tokens = (*tokens, 0)
+        within = tokens[: decoding.max_tokens] if decoding.mode == "free" else tokens
+        text = bytes(within).rstrip(b"\0").decode("utf-8", errors="replace")
+        return Reply(
+            prompt=leaf.prompt,
+            finish="length" if len(within) < len(tokens) else _FINISHES[decoding.mode],
+            prompt_tokens=len(prompt),
+            cached_tokens=leaf.shared,
+            text=before_stop(text, decoding.stop),
+            token_ids=within,
+            label_logprobs=tuple(math.log(0.99 * count / sum(counts)) for count in counts),
+        )
