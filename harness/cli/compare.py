@@ -63,6 +63,7 @@ def _print(kept: Sequence[Kept], comparisons: Sequence[Comparison]) -> None:
     console = answers()
     rows = [Row(run, one.summary.run_id) for one in kept for run in one.summary.runs]
     console.print(figures_table(rows, console.width))
+    console.print()
     for one in kept:
         console.print(what_was_asked(one))
     for comparison in comparisons:

@@ -17,13 +17,7 @@ if TYPE_CHECKING:
     from harness.store.schema import RunRow
     from harness.summary import RunSummary
 
-_TITLES = (
-    "run\nbegun (local time)",
-    "backends",
-    "model\ndata",
-    "voters x queries\ndecoding",
-    "vote",
-)
+_TITLES = ("run\nbegun", "model\ndata, decoding", "voters x\nqueries", "backend and its vote")
 _ASKED = ("model", "data", "voters", "queries", "decoding")
 
 
@@ -78,14 +72,14 @@ def as_json(entry: Entry) -> dict[str, Any]:
 
 
 def as_cells(entry: Entry) -> list[str]:
+    """The row of a run; times are local ones."""
     begun = datetime.fromisoformat(entry.created).astimezone()
     spec = entry.spec
     return [
         f"{entry.run_id}\n{begun:%Y-%m-%d %H:%M}",
-        "\n".join(spec.backend) if spec else "",
-        f"{spec.model}\n{spec.data}" if spec else "",
-        f"{spec.voters} x {spec.queries}\n{spec.decoding}" if spec else "",
-        "\n".join(_votes(entry)) or entry.state,
+        f"{spec.model}\n{spec.data}, {spec.decoding}" if spec else "",
+        f"{spec.voters} x\n{spec.queries}" if spec else "",
+        "\n".join(_votes(entry)),
     ]
 
 
@@ -94,4 +88,6 @@ def _votes(entry: Entry) -> Iterator[str]:
     from harness.report.text import share
 
     for run in entry.runs:
-        yield share(headline(run)) + (f" {MOCK_LABEL}" if is_mock(run) else "")
+        yield f"{run.backend} {share(headline(run))}" + f"\n{MOCK_LABEL}" * is_mock(run)
+    if entry.state != "done":
+        yield f"{', '.join(entry.spec.backend)}: {entry.state}" if entry.spec else entry.state

@@ -68,7 +68,7 @@ def run(
         bool | None,
         typer.Option(
             "--bootstrap/--no-bootstrap",
-            help="Fit the reducer on a bootstrap sample, show examples from outside it. Default: on.",
+            help="Fit the reducer on a bootstrap sample, show other examples. Default: on.",
             rich_help_panel="Voters and numbers",
         ),
     ] = None,

@@ -36,9 +36,8 @@ def what_was_asked(kept: Kept) -> Text:
     """One line: data, model, size, decoding, run."""
     spec = kept.spec
     return lines(
-        f"{spec.data}; {spec.model}; {_count(spec.voters, 'voter')} x "
-        f"{_count(spec.queries, 'query', 'queries')}; {spec.decoding} decoding; "
-        f"seed {spec.seed}; run {kept.summary.run_id}"
+        f"Run {kept.summary.run_id}: {spec.data}; {spec.model}; {_count(spec.voters, 'voter')} x "
+        f"{_count(spec.queries, 'query', 'queries')}; {spec.decoding} decoding; seed {spec.seed}"
     )
 
 
@@ -60,6 +59,7 @@ def notes(kept: Kept) -> Text:
 def _answer(kept: Kept, width: int) -> Iterator[RenderableType]:
     runs = kept.summary.runs
     yield figures_table([Row(run) for run in runs], width)
+    yield Text()
     yield what_was_asked(kept)
     for run in runs:
         who = _who([run.backend], runs)
@@ -72,6 +72,7 @@ def _answer(kept: Kept, width: int) -> Iterator[RenderableType]:
     yield simple_table(
         ("control", "accuracy"), [(name, share(estimate)) for name, estimate in controls.items()]
     )
+    yield Text()
     yield from _timing(kept.summary)
 
 

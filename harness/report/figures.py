@@ -9,10 +9,10 @@ from typing import TypeAlias
 from harness.report.text import NOTHING, interval, number, percent, span
 from harness.summary import CaveatKind, Controls, Estimate, RunSummary
 
-Cell: TypeAlias = tuple[str, str]
-"""The figure itself and what stands below or behind it, which may be empty."""
+Cell: TypeAlias = tuple[str, ...]
+"""The figure itself and what stands below or behind it."""
 
-MOCK_LABEL = "MOCK: made up"
+MOCK_LABEL = "MOCK"
 
 CONTROL_NAMES = {
     "same_numbers_logistic": "logistic regression, same numbers",
@@ -24,11 +24,14 @@ CONTROL_NAMES = {
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """`title` and `unit` are the two lines of a column's head, or one of a row's."""
+    """`title` is the lines of a column's head, or together the head of a row.
 
-    title: str
-    unit: str
+    A column is at most so many `columns` of the terminal wide.
+    """
+
+    title: tuple[str, ...]
     cell: Callable[[RunSummary], Cell]
+    columns: int = 14
 
 
 def is_mock(run: RunSummary) -> bool:
@@ -56,44 +59,39 @@ def _engine(run: RunSummary) -> Cell:
 
 def _context_fit(run: RunSummary) -> Cell:
     fit = run.context_fit
-    return span(fit.examples_per_voter), f"{percent(fit.fill_ratio)} full"
+    return span(fit.examples_per_voter), f"({percent(fit.fill_ratio)})"
 
 
 def _prefill(run: RunSummary) -> Cell:
-    return number(run.speed.prefill_tokens_per_second), ""
+    return (number(run.speed.prefill_tokens_per_second),)
 
 
 def _decode(run: RunSummary) -> Cell:
-    return number(run.speed.decode_tokens_per_second), ""
+    return (number(run.speed.decode_tokens_per_second),)
 
 
 def _first_token(run: RunSummary) -> Cell:
     times = run.speed.time_to_first_token_ms
-    return (number(times.p50), f"({number(times.p95)})") if times else (NOTHING, "")
+    return (number(times.p50), f"({number(times.p95)})") if times else (NOTHING,)
 
 
 def _computed(run: RunSummary) -> Cell:
     computed, unique = run.speed.computed_tokens, run.speed.unique_tokens
-    ratio = f"= {computed / unique:.2f}" if unique else ""
-    return f"{computed:,} / {unique:,}", ratio
+    if not unique:
+        return (NOTHING,)
+    return f"{computed:,}", f"/ {unique:,}", f"= {computed / unique:.2f}"
 
 
 def _memory(run: RunSummary) -> Cell:
-    gpu = run.memory.peak_gpu_mib
-    return number(run.memory.peak_rss_mib), "" if gpu is None else f"GPU {number(gpu)}"
+    rss, gpu = run.memory.peak_rss_mib, run.memory.peak_gpu_mib
+    return (number(rss),) if gpu is None else (number(rss), f"GPU {number(gpu)}")
 
 
 def _parsed(run: RunSummary) -> Cell:
     lenient, strict = run.parse.lenient, run.parse.strict
     if lenient is None or strict is None:
-        return NOTHING, ""
+        return (NOTHING,)
     return percent(lenient.value), f"({percent(strict.value)})"
-
-
-def _estimate(estimate: Estimate | None, name: str = "") -> Cell:
-    if estimate is None:
-        return NOTHING, ""
-    return f"{name} {estimate.value:.2f}".strip(), interval(estimate)
 
 
 def _single(run: RunSummary) -> Cell:
@@ -101,7 +99,11 @@ def _single(run: RunSummary) -> Cell:
 
 
 def _voted(run: RunSummary) -> Cell:
-    return _estimate(headline(run), run.accuracy.headline)
+    return *_estimate(headline(run)), run.accuracy.headline
+
+
+def _estimate(estimate: Estimate | None) -> Cell:
+    return (NOTHING,) if estimate is None else (f"{estimate.value:.2f}", interval(estimate))
 
 
 def _best_control(run: RunSummary) -> Cell:
@@ -110,15 +112,15 @@ def _best_control(run: RunSummary) -> Cell:
 
 
 FIGURES = (
-    Figure("engine", "and weights", _engine),
-    Figure("examples", "per voter", _context_fit),
-    Figure("prefill", "tokens/s", _prefill),
-    Figure("decode", "tokens/s", _decode),
-    Figure("first token", "ms, p50 (p95)", _first_token),
-    Figure("tokens", "computed / unique", _computed),
-    Figure("memory", "peak MiB", _memory),
-    Figure("parsed", "(strict)", _parsed),
-    Figure("accuracy", "one voter", _single),
-    Figure("accuracy", "voted", _voted),
-    Figure("best control", "no LLM", _best_control),
+    Figure(("engine", "and weights"), _engine, columns=16),
+    Figure(("shown", "examples", "(fill)"), _context_fit),
+    Figure(("prefill", "tok/s"), _prefill),
+    Figure(("decode", "tok/s"), _decode),
+    Figure(("ms to", "first", "token", "(p95)"), _first_token),
+    Figure(("tokens", "computed", "/ unique"), _computed),
+    Figure(("peak", "memory", "MiB"), _memory),
+    Figure(("parsed", "(strict)"), _parsed),
+    Figure(("accuracy", "one voter"), _single),
+    Figure(("accuracy", "voted"), _voted),
+    Figure(("best", "control", "(no LLM)"), _best_control),
 )

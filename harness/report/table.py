@@ -1,4 +1,4 @@
-"""The table: a row a backend where the terminal is wide enough, else a column a backend."""
+"""The table: a row a backend where that fits the terminal, else a column a backend."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from rich import box
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -13,10 +14,9 @@ from harness.report.figures import FIGURES, MOCK_LABEL, is_mock
 from harness.report.text import lines
 from harness.summary import RunSummary
 
-WIDE = 130
-"""Columns of a terminal from which on a row a backend fits."""
-
 _LOUD = "bold reverse"
+_TITLE = 14
+_ENDLESS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +28,10 @@ class Row:
 
 
 def simple_table(titles: Iterable[str], rows: Iterable[Sequence[str]]) -> Table:
-    """A table of untrusted text; a line feed in a cell is kept."""
+    """A table of untrusted text; a line feed in a cell is kept, and no text is left out."""
     table = _empty_table()
     for title in titles:
-        table.add_column(title)
+        table.add_column(title, overflow="fold")
     for row in rows:
         table.add_row(*(lines(*cell.split("\n")) for cell in row))
     return table
@@ -39,14 +39,15 @@ def simple_table(titles: Iterable[str], rows: Iterable[Sequence[str]]) -> Table:
 
 def figures_table(rows: Sequence[Row], width: int) -> Table:
     """All figures of all rows, for a terminal of so many columns."""
-    return _wide(rows) if width >= WIDE else _narrow(rows)
+    wide = _wide(rows)
+    return wide if Console(width=_ENDLESS).measure(wide).maximum <= width else _narrow(rows)
 
 
 def _wide(rows: Sequence[Row]) -> Table:
     table = _empty_table()
     table.add_column("backend")
     for figure in FIGURES:
-        table.add_column(f"{figure.title}\n{figure.unit}")
+        table.add_column("\n".join(figure.title), max_width=figure.columns)
     for row in rows:
         table.add_row(_name(row), *(lines(*figure.cell(row.run)) for figure in FIGURES))
     return table
@@ -54,14 +55,13 @@ def _wide(rows: Sequence[Row]) -> Table:
 
 def _narrow(rows: Sequence[Row]) -> Table:
     table = _empty_table()
-    table.add_column("")
+    table.add_column("", max_width=None if len(rows) == 1 else _TITLE)
     for row in rows:
         table.add_column(_name(row), overflow="fold")
     for figure in FIGURES:
         cells = [figure.cell(row.run) for row in rows]
-        beside = [" ".join(cell).strip() for cell in cells]
-        texts = map(lines, beside) if len(rows) == 1 else (lines(*cell) for cell in cells)
-        table.add_row(f"{figure.title}, {figure.unit}", *texts)
+        texts = [lines(" ".join(cell)) if len(rows) == 1 else lines(*cell) for cell in cells]
+        table.add_row(" ".join(figure.title), *texts)
     return table
 
 
@@ -74,4 +74,10 @@ def _name(row: Row) -> Text:
 
 
 def _empty_table() -> Table:
-    return Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    return Table(
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        show_edge=False,
+        pad_edge=False,
+        header_style="bold",
+    )

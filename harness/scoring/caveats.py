@@ -62,7 +62,11 @@ def _all(facts: Facts) -> Iterator[tuple[CaveatKind, str, str]]:
             "Remove them: they make every accuracy too good.",
         )
     if covers_chance(accuracy):
-        yield (CaveatKind.COVERS_CHANCE, accuracy.sentence, "Ask more queries, or show more.")
+        yield (
+            CaveatKind.COVERS_CHANCE,
+            f"The accuracy is not told apart from chance ({accuracy.chance:.2f}).",
+            "Ask more queries, or show more.",
+        )
     if accuracy.queries < ENOUGH_QUERIES:
         yield (
             CaveatKind.FEW_QUERIES,

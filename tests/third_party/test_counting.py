@@ -1,0 +1,69 @@
+"""A third party's backend: installed as a user would, then an equal of the harness's own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """An environment in which the example package is installed beside the harness."""
+    target = tmp_path_factory.mktemp("third_party")
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    # Without an index: what the build needs is there, and a test downloads nothing.
+    offline = ["--no-index", "--no-deps", "--no-build-isolation"]
+    package = str(Path(__file__).parent / "counting")
+    subprocess.run([*pip, *offline, "--target", str(target), package], check=True)
+    return {**os.environ, "PYTHONPATH": str(target)}
+
+
+def _harness(environment: dict[str, str], *arguments: str) -> Any:
+    done = subprocess.run(
+        [sys.executable, "-m", "harness", *arguments, "--json"],
+        capture_output=True,
+        check=True,
+        env=environment,
+        text=True,
+    )
+    return json.loads(done.stdout)
+
+
+def test_it_is_listed(environment: dict[str, str]) -> None:
+    rows = {row["name"]: row for row in _harness(environment, "backends")}
+    assert rows["counting"]["available"] is True
+    assert rows["counting"]["version"] == "0.1.0"
+
+
+def test_it_runs(environment: dict[str, str], tmp_path: Path) -> None:
+    summary = _harness(
+        environment,
+        *("run", "--backend", "counting", "--engine-option", "prior=2", "--max-model-len", "400"),
+        *("--voters", "2", "--queries", "6", "--results", str(tmp_path)),
+    )
+    (run,) = summary["runs"]
+    assert run["backend"] == "counting"
+    assert run["cells"]["failed"] == 0
+    assert run["parse"]["strict"]["value"] == 1.0
+    assert run["speed"]["computed_tokens"] == run["speed"]["unique_tokens"] > 0
+
+
+def test_it_conforms(environment: dict[str, str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "tests/conformance", "-q", "-k", "counting"],
+        capture_output=True,
+        check=False,
+        cwd=ROOT,
+        env=environment,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout
+    assert " passed" in done.stdout

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import pytest
+from rich.console import Console, RenderableType
+
+from harness.report.figures import FIGURES, MOCK_LABEL
+from harness.report.table import Row, figures_table, simple_table
+from harness.summary import RunSummary
+
+if TYPE_CHECKING:
+    from tests.unit.report.conftest import Sample
+
+WIDE, NARROW = 140, 80
+
+
+def printed(what: RenderableType, width: int, terminal: bool = False) -> str:
+    file = io.StringIO()
+    Console(file=file, width=width, force_terminal=terminal).print(what)
+    return file.getvalue()
+
+
+def table(runs: Sequence[RunSummary], width: int) -> str:
+    return printed(figures_table([Row(run) for run in runs], width), width)
+
+
+def words(text: str) -> list[str]:
+    return sorted(text.replace("─", " ").split())
+
+
+def test_wide_terminal_has_a_row_a_backend(sample: Sample) -> None:
+    lines = table([sample.run(), sample.mock()], WIDE).splitlines()
+    assert [line.split()[0] for line in lines if line[:1].isalpha()] == [
+        "backend",
+        "llama-cpp",
+        "mock",
+        MOCK_LABEL,
+    ]
+
+
+def test_narrow_terminal_has_a_column_a_backend(sample: Sample) -> None:
+    lines = table([sample.run(), sample.mock()], NARROW).splitlines()
+    assert lines[0].split() == ["mock"] or lines[1].split()[:2] == ["llama-cpp", MOCK_LABEL]
+    assert sum(line.startswith("prefill tok/s") for line in lines) == 1
+
+
+def test_both_ways_tell_the_same(sample: Sample) -> None:
+    runs = [sample.run()]
+    wide, narrow = table(runs, WIDE), table(runs, NARROW)
+    assert [word for word in words(wide) if word != "backend"] == words(narrow)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("width", [NARROW, WIDE])
+def test_every_figure_is_whole_and_within_the_terminal(
+    sample: Sample, count: int, width: int
+) -> None:
+    runs = [sample.mock(backend=f"engine-{index}") for index in range(count)]
+    text = table(runs, width)
+    assert max(map(len, text.splitlines())) <= width
+    assert "…" not in text
+    told = words(text)
+    for figure in FIGURES:
+        for part in figure.cell(runs[0]):
+            assert all(told.count(word) >= count for word in part.split()), part
+
+
+def test_run_ids_stay_whole_in_three_columns(sample: Sample) -> None:
+    rows = [Row(sample.run(), f"20260102-030405-000{index}") for index in range(3)]
+    text = printed(figures_table(rows, NARROW), NARROW)
+    assert all(row.note in text for row in rows)
+
+
+@pytest.mark.parametrize("width", [NARROW, WIDE])
+def test_mock_is_named_a_mock_loudly(sample: Sample, width: int) -> None:
+    rows = [Row(sample.mock(backend="innocent"))]
+    assert MOCK_LABEL in printed(figures_table(rows, width), width)
+    loud = printed(figures_table(rows, width), width, terminal=True)
+    assert f"\x1b[1;7m{MOCK_LABEL}" in loud
+
+
+@pytest.mark.parametrize("width", [NARROW, WIDE])
+def test_names_are_neither_markup_nor_commands(sample: Sample, width: int) -> None:
+    run = sample.run(backend="[red]a[/]", engine_version="\x1b]0;b\x07", weights="[/]")
+    text = table([run], width)
+    assert "[red]a[/]" in text
+    assert "]0;b" in text
+    assert "\x1b" not in text
+    assert "\x07" not in text
+
+
+def test_simple_table_keeps_line_feeds_and_folds_what_is_long() -> None:
+    text = printed(simple_table(["one", "two"], [("a\nb", "x" * 30)]), 20)
+    rows = [line.split() for line in text.splitlines()[2:]]
+    assert [row[0] for row in rows[:2]] == ["a", "b"]
+    assert text.count("x") == 30

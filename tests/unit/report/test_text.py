@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.report.text import NOTHING, lines, number, percent, plain, share, span
+from harness.summary import Estimate
+
+
+@given(st.text(st.characters(codec=None)))
+def test_plain_text_is_printable_and_stays_as_it_is(text: str) -> None:
+    once = plain(text)
+    assert once.isprintable()
+    assert plain(once) == once
+
+
+@given(st.text().filter(str.isprintable))
+def test_printable_text_is_not_changed(text: str) -> None:
+    assert plain(text) == text
+
+
+def test_terminal_sequences_lose_their_teeth() -> None:
+    assert plain("a\x1b[31mb\x9b2Jc\x07\u202ed") == "a[31mb2Jcd"
+    assert plain("one\r\n\ttwo") == "one   two"
+
+
+def test_lines_are_no_markup() -> None:
+    text = lines("[bold]x[/bold]", "a\nb")
+    assert text.plain == "[bold]x[/bold]\na b"
+    assert text.spans == []
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [(None, NOTHING), (0.0, "0.00"), (0.123, "0.12"), (12.34, "12.3"), (12345.6, "12,346")],
+)
+def test_numbers(value: float | None, told: str) -> None:
+    assert number(value) == told
+
+
+def test_shares() -> None:
+    assert percent(None) == NOTHING
+    assert percent(1.0) == "100 %"
+    assert percent(0.0625) == "6.25 %"
+    assert share(None) == NOTHING
+    assert share(Estimate(value=0.826, low=0.7, high=0.911)) == "0.83 (0.70 to 0.91)"
+
+
+def test_spans() -> None:
+    assert span([37, 37]) == "37"
+    assert span([1234, 36]) == "36 to 1,234"

@@ -1,0 +1,252 @@
+"""Packing: nothing overflows, one more would, and what is shown is balanced and reproducible."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from backends import mock
+from backends.api import ModelRef
+from harness.errors import TemplateError, UsageError
+from harness.workload.packing import Packed, Tokenize, label_tokens, pack
+from harness.workload.prompt import Template, Writer, load_template, make_writer
+from harness.workload.voters import Item, Voter
+
+TOKENIZE = mock.open_session(ModelRef("mock", "mock", ""), {"max_model_len": 1}).tokenize
+
+
+def tokenize_words(texts: Sequence[str]) -> list[list[int]]:
+    """A tokenizer unlike the mock's: a token for each word or space."""
+    return [[hash(word) for word in text.replace(" ", "\0 \0").split("\0")] for text in texts]
+
+
+def tokenize_digits_dearly(texts: Sequence[str]) -> list[list[int]]:
+    """The mock's, but that each digit takes two tokens."""
+    return [
+        [token for code in ids for token in ([code, code] if 48 <= code < 58 else [code])]
+        for ids in TOKENIZE(texts)
+    ]
+
+
+WRITER = make_writer(load_template("compact"), ("REAL", "FAKE"), None)
+
+
+def items(rng: np.random.Generator, count: int) -> tuple[Item, ...]:
+    """Balanced items of one to four numbers of one to six digits."""
+    return tuple(
+        Item(
+            row,
+            row % 2,
+            tuple(
+                str(rng.integers(10 ** int(rng.integers(1, 7))))
+                for _ in range(int(rng.integers(1, 5)))
+            ),
+        )
+        for row in range(count)
+    )
+
+
+@st.composite
+def voters(draw: st.DrawFn) -> tuple[Voter, ...]:
+    rng = np.random.default_rng(draw(st.integers(0, 1000)))
+    return tuple(
+        Voter(
+            index=index,
+            features=(0,),
+            examples=items(rng, draw(st.integers(1, 40))),
+            calibration=items(rng, draw(st.integers(0, 4))),
+            queries=items(rng, draw(st.integers(1, 5))),
+        )
+        for index in range(draw(st.integers(1, 3)))
+    )
+
+
+def packed(
+    shown: Sequence[Voter],
+    limit: int,
+    tokenizers: dict[str, Tokenize] | None = None,
+    writer: Writer = WRITER,
+    **options: Any,
+) -> Packed:
+    return pack(
+        shown,
+        writer,
+        tokenizers or {"mock": TOKENIZE},
+        limit=limit,
+        **({"max_tokens": 8, "shots": None, "seed": 0} | options),
+    )
+
+
+def if_one_fits(*args: Any, **options: Any) -> Packed:
+    try:
+        return packed(*args, **options)
+    except UsageError:
+        assume(False)
+        raise
+
+
+def size(voter: Voter, count: int, tokenize: Tokenize = TOKENIZE) -> int:
+    """The longest prompt of a voter with its first examples; the order makes no difference."""
+    body = WRITER.body(voter.examples[:count])
+    texts = [WRITER.prompt(body, item) for item in (*voter.queries, *voter.calibration)]
+    return max(map(len, tokenize(texts)))
+
+
+BYTES_ALONE: dict[str, Tokenize] = {"mock": TOKENIZE}
+SEVERAL: dict[str, Tokenize] = {
+    "mock": TOKENIZE,
+    "words": tokenize_words,
+    "dear": tokenize_digits_dearly,
+}
+LIMITS = st.integers(60, 900)
+
+
+@pytest.mark.parametrize("tokenizers", [BYTES_ALONE, SEVERAL], ids=["one", "several"])
+@given(shown=voters(), limit=LIMITS, max_tokens=st.integers(1, 20))
+def test_every_prompt_fits_and_one_more_example_would_not(
+    tokenizers: dict[str, Tokenize], shown: tuple[Voter, ...], limit: int, max_tokens: int
+) -> None:
+    result = if_one_fits(shown, limit, tokenizers, max_tokens=max_tokens)
+    assert result.reserve >= max_tokens
+    assert all(len(label) <= result.reserve for each in result.labels.values() for label in each)
+    room = limit - result.reserve
+    for name, tokenize in tokenizers.items():
+        lengths = list(map(len, tokenize([prompt.text for prompt in result.prompts])))
+        assert lengths == list(map(len, result.token_ids[name]))
+        assert max(lengths) <= room
+    for voter, examples in zip(shown, result.shown, strict=True):
+        more = len(examples) + 1
+        assert more > len(voter.examples) or room < max(
+            size(voter, more, tokenize) for tokenize in tokenizers.values()
+        )
+
+
+@given(voters(), LIMITS, st.integers(0, 5))
+def test_examples_are_balanced_and_shuffled_reproducibly(
+    shown: tuple[Voter, ...], limit: int, seed: int
+) -> None:
+    result = if_one_fits(shown, limit, seed=seed)
+    for voter, examples in zip(shown, result.shown, strict=True):
+        counts = Counter(item.label for item in examples)
+        assert abs(counts[0] - counts[1]) <= 1
+        assert set(examples) == set(voter.examples[: len(examples)])
+        assert len(set(examples)) == len(examples)
+    assert packed(shown, limit, seed=seed) == result
+
+
+def test_the_order_is_not_that_of_dealing_and_differs_by_seed_and_voter() -> None:
+    rng = np.random.default_rng(0)
+    one = Voter(0, (0,), items(rng, 40), (), items(rng, 1))
+    first, second = packed([one, replace(one, index=1)], 10_000).shown
+    [other] = packed([one], 10_000, seed=1).shown
+    assert set(first) == set(second) == set(other) == set(one.examples)
+    assert len({one.examples, first, second, other}) == 4
+
+
+@given(voters(), st.integers(200, 900))
+def test_growing_by_an_example_moves_none(shown: tuple[Voter, ...], limit: int) -> None:
+    [voter, *_] = shown
+    most = len(if_one_fits([voter], limit).shown[0])
+    [small] = packed([voter], limit, shots=most - 1).shown
+    [great] = packed([voter], limit, shots=most).shown
+    assert [item for item in great if item in small] == list(small)
+
+
+@given(voters(), LIMITS)
+def test_prompts_stand_voter_by_voter_queries_first(shown: tuple[Voter, ...], limit: int) -> None:
+    result = if_one_fits(shown, limit)
+    expected = [
+        (voter.index, role, position, item.row, item.label)
+        for voter in shown
+        for role, asked in (("query", voter.queries), ("calibration", voter.calibration))
+        for position, item in enumerate(asked)
+    ]
+    assert expected == [(p.voter, p.role, p.position, p.row, p.label) for p in result.prompts]
+    for prompt in result.prompts:
+        body = WRITER.body(result.shown[[voter.index for voter in shown].index(prompt.voter)])
+        assert prompt.text.startswith(body)
+
+
+@given(voters(), st.integers(0, 50))
+def test_shots_fix_the_count_whatever_fits(shown: tuple[Voter, ...], shots: int) -> None:
+    result = packed(shown, 16, shots=shots)
+    assert [len(examples) for examples in result.shown] == [
+        min(shots, len(voter.examples)) for voter in shown
+    ]
+    assert (result.tokens_per_example is None) == (shots == 0)
+
+
+def test_tokens_per_example_are_counted() -> None:
+    same = tuple(Item(row, row % 2, ("1",)) for row in range(10))
+    voter = Voter(0, (0,), same, (), same[:1])
+    yes, no = len("x: 1 y: yes\n"), len("x: 1 y: no\n")
+    assert packed([voter], 10_000).tokens_per_example == (yes + no) / 2
+
+
+def test_not_even_one_example_is_an_error_that_counts() -> None:
+    rng = np.random.default_rng(0)
+    voter = Voter(0, (0,), items(rng, 4), (), items(rng, 2))
+    needed = size(voter, 1) + 8
+    assert len(packed([voter], needed).shown[0]) >= 1
+    with pytest.raises(UsageError, match=f"takes {needed - 8} tokens, and {needed - 9} are left"):
+        packed([voter], needed - 1)
+
+
+def test_the_smallest_fit_over_tokenizers_holds_for_all() -> None:
+    rng = np.random.default_rng(0)
+    voter = Voter(0, (0,), items(rng, 40), (), items(rng, 2))
+    alone, dear, both = (
+        len(packed([voter], 600, {name: SEVERAL[name] for name in names}).shown[0])
+        for names in (["mock"], ["dear"], ["mock", "dear"])
+    )
+    assert both == dear < alone
+
+
+def test_hashes_tell_texts_and_tokens_apart() -> None:
+    rng = np.random.default_rng(0)
+    voter = Voter(0, (0,), items(rng, 4), (), items(rng, 2))
+    one, other = (packed([voter], 600, SEVERAL, shots=shots) for shots in (1, 2))
+    assert one.text_sha256() == packed([voter], 700, shots=1).text_sha256() != other.text_sha256()
+    assert len({one.token_sha256(name) for name in SEVERAL}) == len(SEVERAL)
+    assert one.token_sha256("mock") != other.token_sha256("mock")
+
+
+def labels(tokenize: Tokenize = TOKENIZE, **changes: Any) -> tuple[tuple[int, ...], ...]:
+    plain = load_template("compact").model_dump()
+    writer = make_writer(Template.model_validate({**plain, **changes}), ("REAL", "FAKE"), None)
+    example = Item(0, 0, ("1",))
+    return label_tokens(writer, tokenize, Voter(0, (0,), (example,), (), (example,)))
+
+
+def test_a_label_is_what_stands_behind_the_prompt() -> None:
+    assert labels() == (tuple(b" yes"), tuple(b" no"))
+
+
+def test_a_label_that_joins_the_prompt_is_an_error() -> None:
+    with pytest.raises(TemplateError, match="'es' joins the end of the prompt") as caught:
+        labels(tokenize_words, query="$numbers y", answer="es", labels={})
+    assert "`query`" in caught.value.remedy
+
+
+def test_an_answer_of_no_tokens_is_an_error() -> None:
+    with pytest.raises(TemplateError, match="joins the end"):
+        labels(answer="")
+
+
+@pytest.mark.parametrize("words", [("no", "not"), ("not", "no")])
+def test_a_label_that_begins_another_is_an_error(words: tuple[str, str]) -> None:
+    with pytest.raises(TemplateError, match="begins another") as caught:
+        labels(labels=dict(zip(("REAL", "FAKE"), words, strict=True)))
+    assert "[labels]" in caught.value.remedy
+
+
+def test_equal_answers_are_an_error() -> None:
+    with pytest.raises(TemplateError, match="begins another"):
+        labels(answer=" y")

@@ -1,0 +1,246 @@
+"""Templates, the texts made of them, and models' chat templates, which are not to be trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import prompts
+from harness.errors import TemplateError
+from harness.scoring.parsing import parse_strict
+from harness.workload.prompt import ChatTemplate, Template, Writer, load_template, make_writer
+from harness.workload.voters import Item
+
+CLASSES = ("REAL", "FAKE")
+CHAT = ChatTemplate.of_model(
+    "{{ bos_token }}{% for m in messages %}<{{ m.role }}>{{ m.content }}{{ eos_token }}"
+    "{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}",
+    "[B]",
+    "[E]",
+)
+EXAMPLES = (Item(0, 0, ("1", "2")), Item(1, 1, ("3", "4")))
+QUERY = Item(9, 0, ("5", "6"))
+
+PLAIN: dict[str, Any] = {
+    "version": 1,
+    "kind": "completion",
+    "separator": " ",
+    "head": "$labels?\n",
+    "example": "$numbers: $label\n",
+    "query": "$numbers:",
+    "answer": " $label",
+    "stop": ("\n",),
+    "labels": {"REAL": "yes", "FAKE": "no"},
+}
+
+
+def template(**changes: Any) -> Template:
+    return Template.model_validate({**PLAIN, **changes})
+
+
+def writer(classes: Sequence[str] = CLASSES, **changes: Any) -> Writer:
+    return make_writer(template(**changes), classes, CHAT)
+
+
+def render(source: str, system: str = "", user: str = "hello") -> str:
+    chat = ChatTemplate.of_model(source, "[B]", "[E]")
+    assert chat is not None
+    return chat.render(system, user)
+
+
+@pytest.mark.parametrize("name", prompts.template_names())
+@pytest.mark.parametrize("classes", [CLASSES, ("cat", "dog", "horse")])
+def test_every_shipped_template_holds_all_it_is_given(name: str, classes: tuple[str, ...]) -> None:
+    shipped = make_writer(load_template(name), classes, CHAT)
+    text = shipped.prompt(shipped.body(EXAMPLES), QUERY)
+    between = shipped.template.separator
+    for item in (*EXAMPLES, QUERY):
+        assert between.join(item.words) in text
+    assert all(word in text for word in shipped.words)
+    assert "$" not in text
+
+
+@pytest.mark.parametrize("name", prompts.template_names())
+def test_what_a_shipped_template_calls_an_answer_is_read_as_its_label(name: str) -> None:
+    shipped = make_writer(load_template(name), CLASSES, CHAT)
+    for label, answer in enumerate(shipped.answers()):
+        assert parse_strict(answer, shipped.words, cut_off=False) == label
+
+
+WORDS = st.text(st.characters(categories=["L", "Nd", "P"]), min_size=1, max_size=6)
+
+
+@given(
+    st.lists(WORDS, min_size=2, max_size=4, unique_by=str.casefold), st.text("$ \n:", max_size=4)
+)
+def test_answers_are_read_as_what_they_were_made_of(words: list[str], around: str) -> None:
+    labels = {str(number): word for number, word in enumerate(words)}
+    answer = around.replace("$", "").replace(":", "") + "$label"
+    made = make_writer(template(labels=labels, answer=answer), tuple(labels), None)
+    for label, text in enumerate(made.answers()):
+        assert parse_strict(text, made.words, cut_off=False) == label
+
+
+@given(st.lists(st.text("0123456789.-$", min_size=1, max_size=5), min_size=1, max_size=5))
+def test_numbers_stand_as_they_are(words: list[str]) -> None:
+    text = writer(query="$numbers", head="").prompt("", Item(0, 0, tuple(words)))
+    assert text == " ".join(words)
+
+
+def test_a_prompt_is_head_examples_and_query() -> None:
+    made = writer()
+    expected = "yes or no?\n1 2: yes\n3 4: no\n5 6:"
+    assert made.prompt(made.body(EXAMPLES), QUERY) == expected
+    assert made.answers() == (" yes", " no")
+
+
+def test_two_dollars_are_one() -> None:
+    assert writer(head="costs $$5 $$labels\n").body(()) == "costs $5 $labels\n"
+
+
+def test_a_chat_is_wrapped_in_the_models_own_template() -> None:
+    made = writer(kind="chat", system="Say $labels.")
+    text = made.prompt(made.body(EXAMPLES[:1]), QUERY)
+    assert text == ("[B]<system>Say yes or no.[E]<user>yes or no?\n1 2: yes\n5 6:[E]<assistant>")
+
+
+def test_a_chat_without_a_system_message_has_none() -> None:
+    assert "<system>" not in writer(kind="chat").prompt("", QUERY)
+
+
+def test_a_completion_is_not_wrapped_even_if_the_model_has_a_template() -> None:
+    assert "[B]" not in writer().prompt("", QUERY)
+
+
+def test_a_chat_needs_a_chat_template() -> None:
+    assert ChatTemplate.of_model(None, "", "") is None
+    with pytest.raises(TemplateError, match="no chat template") as caught:
+        make_writer(template(kind="chat"), CLASSES, None)
+    assert "--prompt compact" in caught.value.remedy
+
+
+def test_classes_without_words_are_called_by_their_names() -> None:
+    assert writer(("REAL", "FAKE")).words == ("yes", "no")
+    assert writer(("FAKE", "REAL")).words == ("no", "yes")
+    assert writer(("REAL", "cat")).words == ("REAL", "cat")
+
+
+@pytest.mark.parametrize("labels", [{"REAL": "Yes", "FAKE": "yes "}, {"REAL": "", "FAKE": "no"}])
+def test_words_that_cannot_be_told_apart_are_an_error(labels: dict[str, str]) -> None:
+    with pytest.raises(TemplateError, match="cannot be told apart"):
+        writer(labels=labels)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"head": "$numbers"},
+        {"query": "$label $other"},
+        {"example": "$ 5"},
+        {"answer": "$numbers"},
+        {"kind": "chat", "system": "$label"},
+    ],
+)
+def test_a_placeholder_that_cannot_be_filled_is_an_error(broken: dict[str, Any]) -> None:
+    with pytest.raises(TemplateError, match="placeholder") as caught:
+        writer(**broken)
+    assert "$$" in caught.value.remedy
+
+
+def test_a_template_of_ones_own_is_loaded_by_path(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_bytes((prompts.FOLDER / "compact.toml").read_bytes())
+    assert load_template(str(path)) == load_template("compact")
+
+
+def test_a_template_that_is_not_there_is_told_with_those_there_are(tmp_path: Path) -> None:
+    for name in ("compat", str(tmp_path)):
+        with pytest.raises(TemplateError, match="no prompt template") as caught:
+            load_template(name)
+        assert ", ".join(prompts.template_names()) in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("version = ", "mine.toml"),
+        ("version = 2", "mine.toml: version"),
+        ("version = 1\nkind = 'completion'\nmore = 1", "mine.toml: separator"),
+        ("\udc80", "mine.toml"),
+    ],
+)
+def test_a_broken_template_is_told_with_its_file(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(TemplateError, match=message) as caught:
+        load_template(str(path))
+    assert caught.value.remedy
+
+
+def test_chat_templates_may_break_out_of_loops_as_in_transformers() -> None:
+    source = "{% for m in messages %}\n  {% break %}\n{% endfor %}\n{{ messages[0].content }}"
+    assert render(source) == "hello"
+
+
+def test_a_chat_template_renders_the_same_each_time() -> None:
+    source = "{% set ns = namespace(n=0) %}{% set ns.n = ns.n + 1 %}{{ ns.n }}{{ bos_token }}"
+    chat = ChatTemplate.of_model(source, "[B]", "")
+    assert chat is not None
+    assert [chat.render("", ""), chat.render("", "")] == ["1[B]", "1[B]"]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ ''.__class__.__mro__ }}",
+        "{{ messages.__init__.__globals__ }}",
+        "{{ self.__init__.__globals__.__builtins__ }}",
+        "{{ cycler.__init__.__globals__.os.popen('true').read() }}",
+        "{{ '{0.__class__.__mro__}'.format('') }}",
+        "{{ '{m.__class__.__mro__}'.format_map({'m': ''}) }}",
+        "{{ messages.append(1) }}",
+        "{{ messages[0].update({'content': 1}) }}",
+        "{% for i in range(10**9) %}{% endfor %}",
+        "{{ range(10**6)|list }}",
+        "{% macro again() %}{{ again() }}{% endmacro %}{{ again() }}",
+        "{{ raise_exception('roles must alternate') }}",
+        "{{ 1 / 0 }}",
+        "{{ messages[0].content + 1 }}",
+        "{{ nothing.at.all }}",
+        "{% include 'other' %}",
+        "{% import 'os' as os %}",
+        "{{ (1).nothing.at_all() }}",
+    ],
+)
+def test_a_chat_template_that_reaches_for_more_is_an_error(source: str) -> None:
+    with pytest.raises(TemplateError, match="cannot be rendered"):
+        render(source)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ ''.__class__ }}",
+        "{{ ''|attr('__class__')|attr('__mro__') }}",
+        "{{ raise_exception.__globals__ }}",
+    ],
+)
+def test_what_a_chat_template_may_not_see_is_nothing_to_it(source: str) -> None:
+    assert render(source) == ""
+
+
+@pytest.mark.parametrize("source", ["{% if %}", "{{ 'a }}", "{% for %}", "{{ x | nofilter }}"])
+def test_a_chat_template_that_is_no_jinja_is_an_error(source: str) -> None:
+    with pytest.raises(TemplateError, match="chat template is broken"):
+        render(source)
+
+
+def test_what_is_shown_is_never_taken_for_a_template() -> None:
+    attack = "{{ 1 + 1 }} {% for %} $labels ${numbers}"
+    made = writer(kind="chat", query="$numbers")
+    assert attack in made.prompt("", Item(0, 0, (attack,)))
