@@ -7,12 +7,12 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import TextIOWrapper
 from types import FrameType
 from typing import Annotated, NoReturn
 
@@ -81,9 +81,9 @@ app.command(epilog=examples("harness models"))(models)
 def main() -> None:
     """The entry point of `harness` and of `python -m harness`."""
     for stream in (sys.stdout, sys.stderr):
-        reconfigure = getattr(stream, "reconfigure", None)
-        if reconfigure:  # a character that the terminal's encoding lacks is no reason to fail
-            reconfigure(errors="replace")
+        if isinstance(stream, TextIOWrapper):
+            # a character that the terminal's encoding lacks is no reason to fail
+            stream.reconfigure(errors="replace")
     with _ended_by_signals():
         try:
             app()
@@ -94,8 +94,6 @@ def main() -> None:
             traceback.print_exc()
             tell("error: this is a bug in the harness. Please report it with the lines above.")
             sys.exit(BUG)
-        finally:
-            _flush()
 
 
 @contextmanager
@@ -114,11 +112,3 @@ def _ended_by_signals() -> Iterator[None]:
 
 def _end(number: int, _frame: FrameType | None) -> NoReturn:
     raise SystemExit(128 + number)
-
-
-def _flush() -> None:
-    """A reader that has left (`| head`) is nothing to complain about when Python ends."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

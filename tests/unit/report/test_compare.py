@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -48,10 +48,8 @@ def test_equal_prompts_do_not_differ(count: int) -> None:
 
 @given(SIZES, st.sampled_from(["text", "tokens"]))
 def test_first_difference_is_found_where_it_is(place: int, what: str) -> None:
-    changed = [
-        replace(prompt, **{f"{what.removesuffix('s')}_sha256": "other"}) if i >= place else prompt
-        for i, prompt in enumerate(PROMPTS)
-    ]
+    changes: dict[str, Any] = {f"{what.removesuffix('s')}_sha256": "other"}
+    changed = PROMPTS[:place] + [replace(prompt, **changes) for prompt in PROMPTS[place:]]
     there = PROMPTS[place]
     expected = {"voter": there.voter, "role": there.role, "position": there.position, "what": what}
     for one, other in ((PROMPTS, changed), (changed, PROMPTS)):

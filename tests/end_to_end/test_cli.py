@@ -1,0 +1,268 @@
+"""The command line as its users meet it: a process, its exit code, its stdout and its stderr."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from backends.api import Reply
+from harness.store.store import FILE_NAME, Store
+
+HARNESS = (sys.executable, "-m", "harness")
+SCHEMA = Path(__file__).parents[2] / "docs" / "run.schema.json"
+SPEC = (
+    'backend = "llama-cpp"\nvoters = 2\nqueries = 8\ncalibration_queries = 4\nmax_model_len = 420\n'
+    "quiet = false\n"
+)
+PROMPTS = 2 * (8 + 4)
+PATIENCE_SECONDS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Workplace:
+    """A folder to work in, with two runs of one spec: one as a table, one resumed, as JSON."""
+
+    folder: Path
+    table: subprocess.CompletedProcess[str]
+    interrupted: subprocess.CompletedProcess[str]
+    resumed: subprocess.CompletedProcess[str]
+
+    def harness(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return harness(self.folder, *arguments, **environment)
+
+    @property
+    def run_ids(self) -> list[str]:
+        """The oldest first."""
+        with Store(self.folder / "results") as store:
+            return [row.run_id for row in reversed(store.runs())]
+
+
+def harness(folder: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*HARNESS, *arguments],
+        cwd=folder,
+        env=environment(**more),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE_SECONDS,
+    )
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Ours without what makes rich take a pipe for a terminal."""
+    unset = {"FORCE_COLOR", "TTY_COMPATIBLE", "COLUMNS"}
+    return {key: value for key, value in os.environ.items() if key not in unset} | more
+
+
+def interrupt(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Starts a run, and presses Ctrl-C when the first replies have been kept."""
+    # a shell starts background jobs with Ctrl-C ignored, which this test would hand on
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    process = subprocess.Popen(
+        [*HARNESS, *arguments],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    signal.signal(signal.SIGINT, handler)
+    before = kept_cells(folder)
+    give_up = time.monotonic() + PATIENCE_SECONDS
+    while kept_cells(folder) == before and process.poll() is None and time.monotonic() < give_up:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    out, said = process.communicate(timeout=PATIENCE_SECONDS)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, said)
+
+
+def kept_cells(folder: Path) -> int:
+    with closing(sqlite3.connect(folder / "results" / FILE_NAME)) as connection:
+        count: int = connection.execute("SELECT count(*) FROM cells").fetchone()[0]
+    return count
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workplace]:
+    folder = tmp_path_factory.mktemp("cli")
+    (folder / "bench.toml").write_text(SPEC)
+    asked = ("run", "--config", "bench.toml", "--backend", "mock")
+    yield Workplace(
+        folder,
+        table=harness(folder, *asked),
+        interrupted=interrupt(folder, *asked, "--engine-option", "delay_ms=150"),
+        resumed=harness(folder, "run", "--resume", "latest", "--json"),
+    )
+
+
+def test_table_is_on_stdout_and_notes_are_on_stderr(workplace: Workplace) -> None:
+    done = workplace.table
+    assert done.returncode == 0, done.stderr
+    assert "MOCK" in done.stdout
+    assert "2 voters x 8 queries; free decoding; seed 0" in done.stdout.replace("\n", "")
+    assert "note:" not in done.stdout
+    assert "note: This is the mock" in done.stderr
+    assert "\x1b" not in done.stdout + done.stderr
+
+
+def test_json_is_one_object_of_the_schema(workplace: Workplace) -> None:
+    done = workplace.resumed
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("\n") == 1
+    summary = json.loads(done.stdout)
+    jsonschema.validate(summary, json.loads(SCHEMA.read_text(encoding="utf-8")))
+    assert summary["runs"][0]["cells"] == {"done": PROMPTS, "failed": 0}
+
+
+def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(workplace: Workplace) -> None:
+    done = workplace.interrupted
+    run_id = workplace.run_ids[-1]
+    assert (done.returncode, done.stdout) == (130, "")
+    assert f"  harness run --resume {run_id}\n" in done.stderr
+    assert "Traceback" not in done.stderr
+    with Store(workplace.folder / "results") as store:
+        sessions = [cell.session_id for cell in store.cells(run_id, "mock")]
+    assert len(set(sessions)) == 2
+
+
+def test_resume_completes_the_run(workplace: Workplace) -> None:
+    run_id = workplace.run_ids[-1]
+    assert json.loads(workplace.resumed.stdout)["run_id"] == run_id
+    assert len(replies(workplace, run_id)) == PROMPTS
+
+
+def replies(workplace: Workplace, run_id: str) -> list[Reply]:
+    """The replies in the order of the prompts, less what no two runs have in common."""
+    with Store(workplace.folder / "results") as store:
+        cells = store.cells(run_id, "mock")
+    return [
+        replace(cell.reply, prompt=0, cached_tokens=0, time_to_first_token_ms=None)
+        for cell in cells
+        if cell.reply
+    ]
+
+
+def test_one_seed_gives_the_same_prompts_and_replies(workplace: Workplace) -> None:
+    first, resumed = (replies(workplace, run_id) for run_id in workplace.run_ids)
+    assert len(first) == PROMPTS
+    assert first == resumed
+
+
+def test_compare_sees_the_same_prompts(workplace: Workplace) -> None:
+    first, resumed = workplace.run_ids
+    done = workplace.harness("compare", first, resumed, "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert [run["run_id"] for run in found["runs"]] == [first, resumed]
+    (comparison,) = found["against_first"]
+    assert (comparison["run_id"], comparison["same_tokens"]) == (resumed, True)
+    assert [one["field"] for one in comparison["spec"]] == ["engine"]
+
+
+def test_compare_prints_one_table_and_the_verdict(workplace: Workplace) -> None:
+    first, second = workplace.run_ids
+    done = workplace.harness("compare", first, second)
+    assert (done.returncode, done.stderr) == (0, "")
+    text = " ".join(done.stdout.split())
+    assert f"{second} against {first}: asked the same prompts." in text
+    assert done.stdout.count("MOCK") == 2
+
+
+@pytest.mark.parametrize("runs", [["latest"], ["latest", "latest"]])
+def test_compare_wants_two_runs(workplace: Workplace, runs: Sequence[str]) -> None:
+    done = workplace.harness("compare", *runs)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "two runs or more" in done.stderr
+
+
+def test_show_prints_what_run_printed(workplace: Workplace) -> None:
+    first, resumed = workplace.run_ids
+    table = workplace.harness("show", first)
+    assert (table.returncode, table.stdout) == (0, workplace.table.stdout)
+    answer = workplace.harness("show", resumed, "--json")
+    assert (answer.returncode, answer.stdout) == (0, workplace.resumed.stdout)
+
+
+def test_show_fits_a_wide_terminal(workplace: Workplace) -> None:
+    done = workplace.harness("show", "latest", COLUMNS="200")
+    head = done.stdout.splitlines()[3]
+    assert head.split()[:2] == ["backend", "and"]
+
+
+def test_list_is_newest_first(workplace: Workplace) -> None:
+    listed: list[dict[str, Any]] = json.loads(workplace.harness("list", "--json").stdout)
+    assert [run["run_id"] for run in listed] == workplace.run_ids[::-1]
+    assert {run["state"] for run in listed} == {"done"}
+    assert {run["voters"] for run in listed} == {2}
+    table = workplace.harness("list").stdout
+    assert [table.index(run["run_id"]) for run in listed] == sorted(
+        table.index(run["run_id"]) for run in listed
+    )
+
+
+def test_backends_and_models_are_listed(workplace: Workplace) -> None:
+    found = {one["name"]: one for one in json.loads(workplace.harness("backends", "--json").stdout)}
+    assert found["mock"]["mock"]
+    assert found["mock"]["available"]
+    assert "llama-cpp" in found
+    assert "MOCK" in workplace.harness("backends").stdout
+    models = json.loads(workplace.harness("models", "--json").stdout)
+    assert "smollm2-135m" in {model["model"] for model in models}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["--version"], 0, ""),
+        (["run", "--voter", "3"], 2, "No such option: --voter"),
+        (["run", "--voters", "many"], 2, "--voters"),
+        (["run", "--voters", "0"], 2, "voters: "),
+        (["run", "--backend", "nope"], 2, "there is no backend 'nope'"),
+        (["run", "--config", "nope.toml"], 2, "nope.toml"),
+        (["run", "--config", "wrong.toml"], 2, "wrong.toml: voter: "),
+        (["run", "--resume", "latest", "--seed", "1"], 2, "--resume"),
+        (["run", "--resume", "nope"], 1, "no runs whose id begins with 'nope'"),
+        (["run", "--backend", "mock", "--data", "nope.npz"], 1, "nope.npz"),
+        (["show", "nope"], 1, "no runs whose id begins with 'nope'"),
+        (["show", "latest", "--results", "nowhere"], 1, "nowhere holds no runs"),
+        (["list", "--results", "nowhere"], 1, "nowhere holds no runs"),
+    ],
+)
+def test_exit_codes_and_what_is_said(
+    workplace: Workplace, arguments: Sequence[str], code: int, said: str
+) -> None:
+    (workplace.folder / "wrong.toml").write_text("voter = 3\n")
+    done = workplace.harness(*arguments)
+    assert done.returncode == code, done.stderr
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert code == 0 or done.stdout == ""
+
+
+def test_a_reader_that_leaves_early_is_no_error(workplace: Workplace) -> None:
+    process = subprocess.Popen(
+        [*HARNESS, "show", "latest", "--json"],
+        cwd=workplace.folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout
+    process.stdout.close()
+    assert process.stderr
+    assert process.stderr.read() == ""
+    process.stderr.close()
+    assert process.wait(PATIENCE_SECONDS) == 1

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+
+import pytest
+
+import harness.cli.app
+from harness.cli import main
+from harness.errors import EngineError, HarnessError, StoreError, UsageError
+
+Ending = Callable[[Callable[[], object]], tuple[int, str, str]]
+
+
+@pytest.fixture
+def ending(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Ending:
+    """Exit code, stdout and stderr of a program whose command does so."""
+
+    def end(command: Callable[[], object]) -> tuple[int, str, str]:
+        monkeypatch.setattr(harness.cli.app, "app", command)
+        with pytest.raises(SystemExit) as caught:
+            main()
+        assert isinstance(caught.value.code, int)
+        return caught.value.code, *capsys.readouterr()
+
+    return end
+
+
+@pytest.fixture(autouse=True)
+def same_handlers() -> Iterator[None]:
+    """Whatever happens, a program that calls `main` gets its own handlers back."""
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    yield
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def raising(error: BaseException) -> Callable[[], object]:
+    def command() -> object:
+        raise error
+
+    return command
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (HarnessError("cause", "remedy"), 1),
+        (StoreError("cause", "remedy"), 1),
+        (EngineError("cause", "remedy"), 1),
+        (UsageError("cause", "remedy"), 2),
+    ],
+)
+def test_expected_errors_say_cause_and_remedy(
+    ending: Ending, error: HarnessError, code: int
+) -> None:
+    assert ending(raising(error)) == (code, "", "error: cause\ntry: remedy\n")
+
+
+def test_no_remedy_no_advice(ending: Ending) -> None:
+    assert ending(raising(HarnessError("cause"))) == (1, "", "error: cause\n")
+
+
+def test_errors_are_neither_markup_nor_commands_nor_broken(ending: Ending) -> None:
+    path = "/a" * 100
+    _, _, said = ending(raising(HarnessError(f"[red]x[/] \x1b[2J{path}")))
+    assert said == f"error: [red]x[/] [2J{path}\n"
+
+
+def test_anything_else_is_a_bug_with_its_traceback(ending: Ending) -> None:
+    code, out, said = ending(raising(ZeroDivisionError("by nought")))
+    assert (code, out) == (3, "")
+    assert "Traceback" in said
+    assert "ZeroDivisionError: by nought" in said
+    assert "this is a bug" in said
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_end_in_order(ending: Ending, number: signal.Signals, code: int) -> None:
+    cleaned = []
+
+    def command() -> None:
+        try:
+            os.kill(os.getpid(), number)
+        finally:
+            cleaned.append(True)
+
+    assert ending(command) == (code, "", "")
+    assert cleaned
+
+
+def test_ignored_signals_stay_ignored(ending: Ending) -> None:
+    def command() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        raise SystemExit(0)
+
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        assert ending(command) == (0, "", "")
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,22 @@
+from __future__ import annotations
+
+import pytest
+
+from harness.cli.backends import check
+from harness.engine.registry import Registered
+
+
+def test_the_mock_runs_anywhere_and_is_called_a_mock() -> None:
+    found = check(Registered("pretender", "backends.mock"))
+    assert found.available
+    assert found.mock
+    assert found.formats == ("mock",)
+    assert found.version
+
+
+@pytest.mark.parametrize("target", ["backends.nowhere", "backends.mock:nothing"])
+def test_a_broken_registration_is_told_not_raised(target: str) -> None:
+    found = check(Registered("broken", target))
+    assert not found.available
+    assert "broken cannot be imported" in found.reason
+    assert found.remedy

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.cli.order import Output, parse_options, parse_scalar, read_order
+from harness.config import RunSpec
+from harness.errors import UsageError
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "bench.toml"
+    path.write_text(
+        'backend = "mock"\nvoters = 3\nresults = "kept"\nquiet = true\n[engine]\nthreads = 2\n'
+        "delay_ms = 5\n[backends.mock]\nbatch = 4\n"
+    )
+    return path
+
+
+def test_no_flags_are_the_default_spec() -> None:
+    order = read_order({})
+    assert order.what == RunSpec()
+    assert order.output == Output(Path("results"), json=False, quiet=False)
+
+
+def test_file_gives_spec_and_output(config: Path) -> None:
+    order = read_order({"config": config})
+    assert order.what == RunSpec(
+        backend=("mock",),
+        voters=3,
+        engine={"threads": 2, "delay_ms": 5},
+        backends={"mock": {"batch": 4}},
+    )
+    assert order.output == Output(Path("kept"), quiet=True)
+
+
+def test_flags_win_over_the_file(config: Path) -> None:
+    flags = {
+        "config": config,
+        "voters": 4,
+        "threads": 8,
+        "engine_option": ["batch=2"],
+        "results": Path("other"),
+        "quiet": False,
+        "json": True,
+    }
+    order = read_order(flags)
+    assert isinstance(order.what, RunSpec)
+    assert order.what.voters == 4
+    assert order.what.backend == ("mock",)
+    assert order.what.engine == {"threads": 8, "delay_ms": 5, "batch": 2}
+    assert order.output == Output(Path("other"), json=True, quiet=False)
+
+
+def test_a_flag_of_the_engine_wins_over_the_general_one() -> None:
+    order = read_order({"threads": 8, "engine_option": ["threads=2"]})
+    assert isinstance(order.what, RunSpec)
+    assert order.what.engine == {"threads": 8}
+
+
+def test_resume_takes_the_run_and_the_output() -> None:
+    order = read_order({"resume": "latest", "json": True})
+    assert order.what == "latest"
+    assert order.output == Output(json=True)
+
+
+@pytest.mark.parametrize("flags", [{"voters": 3}, {"config": Path("x.toml")}, {"seed": 0}])
+def test_resume_takes_no_spec(flags: dict[str, object]) -> None:
+    with pytest.raises(UsageError, match="--resume"):
+        read_order({"resume": "latest", **flags})
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("voter = 3", "voter"),
+        ("resume = 'latest'", "resume"),
+        ("config = 'x'", "config"),
+        ("json = 1", "json has to be true or false"),
+        ("quiet = 'yes'", "quiet has to be true or false"),
+        ("results = 1", "results has to be text"),
+        ("voters = ", "bench.toml"),
+    ],
+)
+def test_wrong_file_is_named_with_what_is_wrong(tmp_path: Path, text: str, named: str) -> None:
+    path = tmp_path / "bench.toml"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=named) as caught:
+        read_order({"config": path})
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["threads", "=4", ""])
+def test_an_option_needs_key_and_value(text: str) -> None:
+    with pytest.raises(UsageError, match="KEY=VALUE"):
+        parse_options([text])
+
+
+def test_the_last_of_equal_options_holds_and_a_value_may_hold_the_sign() -> None:
+    assert parse_options(["a=1", "b=x=y", "a=2"]) == {"a": 2, "b": "x=y"}
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("true", True),
+        ("4", 4),
+        ("0.5", 0.5),
+        ("1e3", 1000.0),
+        ('"4"', "4"),
+        ("q8_0", "q8_0"),
+        ("", ""),
+        ("FAKE|REAL", "FAKE|REAL"),
+        ("[1]", "[1]"),
+        ("2026-01-02", "2026-01-02"),
+        ("1\nother = 2", "1\nother = 2"),
+        ("1\nvalue = 2", "1\nvalue = 2"),
+    ],
+)
+def test_scalars(text: str, value: object) -> None:
+    found = parse_scalar(text)
+    assert found == value
+    assert type(found) is type(value)
+
+
+@given(st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False) | st.booleans())
+def test_numbers_go_there_and_back(value: float) -> None:
+    text = str(value).lower()
+    assert parse_scalar(text) == value
+
+
+@given(st.text())
+def test_any_text_is_some_value(text: str) -> None:
+    assert isinstance(parse_scalar(text), bool | int | float | str)

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from harness.asking import Update
+from harness.cli.progress import Watch, describe
+
+UPDATE = Update("20260102-030405-7f3a", "mock", total=24, done=8, failed=0, prompt_tokens=4000)
+
+
+def test_rate_counts_prompt_tokens() -> None:
+    assert describe(UPDATE, seconds=2.0) == "2,000 prompt tokens/s"
+
+
+def test_failures_are_told_and_no_time_is_no_rate() -> None:
+    failing = replace(UPDATE, failed=3)
+    assert describe(failing, seconds=2.0) == "3 failed, 2,000 prompt tokens/s"
+    assert describe(failing, seconds=0.0) == "3 failed"
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_no_terminal_no_progress(capsys: pytest.CaptureFixture[str], shown: bool) -> None:
+    with Watch(shown) as watch:
+        assert watch.run_id is None
+        watch(UPDATE)
+        watch(replace(UPDATE, done=24))
+        watch(replace(UPDATE, backend="other"))
+    assert watch.run_id == UPDATE.run_id
+    assert capsys.readouterr() == ("", "")
+
+
+def test_terminal_sees_progress_on_stderr_only(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # what makes rich take any stream for a terminal
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    with Watch(shown=True) as watch:
+        watch(replace(UPDATE, backend="[red]mock\x07", failed=2))
+    out, said = capsys.readouterr()
+    assert out == ""
+    assert "[red]mock" in said
+    assert "10/24" in said
+    assert "2 failed" in said
+    assert "\x07" not in said

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import pytest
+from typer.models import OptionInfo
+
+from harness.cli.order import ENGINE_FLAGS, Output
+from harness.cli.run import _tell_interrupted, run
+from harness.config import RunSpec
+
+TABLES = {"engine", "backends", "models"}
+OUTPUT = {"results", "json", "quiet"}
+BESIDE = {"config", "resume", "engine_option", "return"}
+
+
+@pytest.fixture(scope="module")
+def options() -> dict[str, OptionInfo]:
+    hints = get_type_hints(run, include_extras=True)
+    return {name: hint.__metadata__[0] for name, hint in hints.items() if name != "return"}
+
+
+def test_every_field_of_a_spec_is_a_flag(options: dict[str, OptionInfo]) -> None:
+    fields = set(RunSpec.model_fields) - TABLES
+    assert set(options) == fields | OUTPUT | (BESIDE - {"return"}) | set(ENGINE_FLAGS)
+
+
+def test_every_flag_has_a_help(options: dict[str, OptionInfo]) -> None:
+    assert all(option.help for option in options.values())
+
+
+def told(value: Any) -> str:
+    match value:
+        case None:
+            return "as many as fit"
+        case bool():
+            return "on" if value else "off"
+        case float():
+            return f"{value:g}"
+        case tuple():
+            return " ".join(value)
+    return str(value)
+
+
+@pytest.mark.parametrize("field", sorted(set(RunSpec.model_fields) - TABLES))
+def test_help_tells_the_default_of_the_spec(options: dict[str, OptionInfo], field: str) -> None:
+    assert options[field].help is not None
+    expected = told(getattr(RunSpec(), field))
+    assert str(options[field].help).endswith(f"Default: {expected}.")
+
+
+def test_help_tells_the_default_folder(options: dict[str, OptionInfo]) -> None:
+    assert str(options["results"].help).endswith(f"Default: {Output().results}.")
+
+
+def test_interruption_tells_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
+    _tell_interrupted("20260102-030405-7f3a", Path("my results"))
+    out, said = capsys.readouterr()
+    assert out == ""
+    assert "is kept" in said
+    assert "harness run --resume 20260102-030405-7f3a --results 'my results'\n" in said
+
+
+def test_interruption_before_the_first_prompt(capsys: pytest.CaptureFixture[str]) -> None:
+    _tell_interrupted(None, Path("results"))
+    assert "before anything was asked" in capsys.readouterr().err
