@@ -55,15 +55,27 @@ _LOG_CALLBACK = lib.llama_log_callback(_keep_log)
 
 
 class LlamaContext:
-    """A model and one unified KV cache of `cells` tokens for `sequences` sequences."""
+    """A model and one unified KV cache of `cells` tokens for `sequences` sequences.
 
-    def __init__(self, model: ModelRef, options: Options, cells: int, sequences: int) -> None:
+    Refuses a `longest` sequence that is longer than the model was made for.
+    """
+
+    def __init__(
+        self, model: ModelRef, options: Options, longest: int, cells: int, sequences: int
+    ) -> None:
         lib.llama_log_set(_LOG_CALLBACK, ctypes.c_void_p(0))
         lib.llama_backend_init()
         self.threads = int(options.get("threads", len(os.sched_getaffinity(0))))
         self._model = _load_model(model, options)
         self._vocab = lib.llama_model_get_vocab(self._model)
         self.declared_context = int(lib.llama_model_n_ctx_train(self._model))
+        if longest > self.declared_context:  # before memory is taken for it
+            lib.llama_model_free(self._model)
+            raise BackendError(
+                f"a context of {longest} tokens is more than the {self.declared_context} "
+                f"that {model.name} was made for",
+                f"Ask for --max-model-len {self.declared_context} or less.",
+            )
         self.shares_prefixes = not (
             lib.llama_model_is_recurrent(self._model) or lib.llama_model_is_hybrid(self._model)
         )

@@ -105,15 +105,9 @@ class LlamaCppSession:
         from backends.llama_context import LlamaContext
 
         longest = int(options["max_model_len"])
-        self._context = LlamaContext(model, options, longest + _BRANCH_CELLS, _SPARE.stop)
-        context = self._context
-        if longest > context.declared_context:
-            context.close()
-            raise BackendError(
-                f"a context of {longest} tokens is more than the {context.declared_context} "
-                f"that {model.name} was made for",
-                f"Ask for --max-model-len {context.declared_context} or less.",
-            )
+        self._context = context = LlamaContext(
+            model, options, longest, longest + _BRANCH_CELLS, _SPARE.stop
+        )
         self._kept: TokenIds = ()
         self._kept_logits = context.no_logits
         self.info = SessionInfo(

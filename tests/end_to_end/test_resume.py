@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, Self
 
 import psutil
 import pytest
@@ -26,6 +26,7 @@ from harness.summary import CaveatKind, Summary
 
 CHILD = str(Path(__file__).parent / "child.py")
 KILLS = 20
+CELLS = 2 * (130 + 10)
 
 
 class Child:
@@ -42,8 +43,9 @@ class Child:
 
     def _read(self) -> None:
         for line in self._process.stdout:
+            if not self.told:
+                self._workers.update(self._process.children())
             self.told.append(int(line))
-            self._workers.update(self._process.children())
 
     def wait_for(self, cells: int, seconds: float) -> None:
         """Until it has kept so many cells more than it found, or ends, or the time is over."""
@@ -51,9 +53,12 @@ class Child:
         while time.monotonic() < give_up and self._process.poll() is None:
             if self.told and self.told[-1] >= self.told[0] + cells:
                 return
-            time.sleep(0.001)
+            time.sleep(0.005)
 
-    def kill(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         """Kills the harness alone: its worker has to notice for itself."""
         if self._process.is_running():
             self._workers.update(self._process.children())
@@ -95,8 +100,10 @@ def test_a_run_killed_twenty_times_ends_as_if_it_had_not_been(
         backend="mock",
         data=small_data,
         voters=2,
-        queries=60,
+        queries=130,
         calibration_queries=10,
+        reducer="none",
+        feature_fraction=0.3,
         max_model_len=300,
         engine={"delay_ms": 5.0, "batch": 2},
     )
@@ -104,18 +111,17 @@ def test_a_run_killed_twenty_times_ends_as_if_it_had_not_been(
     folder = tmp_path / "killed"
     before: Mapping[int, CellRow] = {}
     for episode in range(KILLS):
-        child = Child(str(folder), *([] if begun(folder) else [spec.model_dump_json()]))
-        if episode % 3 == 0:
-            child.wait_for(cells=8, seconds=random.uniform(0.1, 2.0))
-        else:
-            child.wait_for(cells=random.randrange(0, 8), seconds=60)
-            time.sleep(random.uniform(0, 0.03))
-        child.kill()
+        with Child(str(folder), *([] if begun(folder) else [spec.model_dump_json()])) as child:
+            if episode % 3 == 0:
+                child.wait_for(cells=8, seconds=random.uniform(0.1, 2.0))
+            else:
+                child.wait_for(cells=random.randrange(8), seconds=60)
+                time.sleep(random.uniform(0, 0.03))
         after = kept(folder, "mock")
         assert len(after) >= max(child.told, default=0)
         assert before.items() <= after.items()
         before = after
-    assert 0 < len(before) < 140
+    assert 0 < len(before) < CELLS
     done = subprocess.run(
         [
             sys.executable,
@@ -133,7 +139,7 @@ def test_a_run_killed_twenty_times_ends_as_if_it_had_not_been(
     )
     summary = Summary.model_validate_json(done.stdout)
     assert lasting(summary) == lasting(run(spec, tmp_path / "whole"))
-    assert summary.runs[0].cells.done == 140
+    assert summary.runs[0].cells.done == CELLS
 
 
 def test_a_run_of_llama_cpp_killed_in_the_middle_ends_the_same(
@@ -156,9 +162,8 @@ def test_a_run_of_llama_cpp_killed_in_the_middle_ends_the_same(
         max_model_len=256,
     )
     folder = tmp_path / "killed"
-    child = Child(str(folder), spec.model_dump_json())
-    child.wait_for(cells=1, seconds=60)
-    child.kill()
+    with Child(str(folder), spec.model_dump_json()) as child:
+        child.wait_for(cells=1, seconds=60)
     before = kept(folder, "llama-cpp")
     assert 0 < len(before) < 16
     summary, whole = resume("latest", folder), run(spec, tmp_path / "whole")
