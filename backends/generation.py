@@ -6,7 +6,7 @@ Needs numpy, which every such engine has; so an engine imports this module late.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -17,6 +17,7 @@ from backends.api import Decoding, Finish, TokenIds
 from backends.rules import before_stop
 
 Logits: TypeAlias = NDArray[np.floating[Any]]
+Detokenize: TypeAlias = Callable[[TokenIds], str]
 
 
 def log_softmax(logits: Logits) -> NDArray[np.float64]:
@@ -69,29 +70,32 @@ def choose_label(
 
 @dataclass(slots=True)
 class Draft:
-    """A reply while it grows. `finish` is null until it has ended."""
+    """A reply while it grows. `finish` is null until it has ended.
+
+    `text` is what was generated before the first stop string. Texts are made of all tokens anew:
+    characters may spread over tokens.
+    """
 
     decoding: Decoding
     token_ids: list[int] = field(default_factory=list)
+    text: str = ""
     finish: Finish | None = None
-    _bytes: bytes = b""
 
-    def add(self, token: int, piece: bytes, is_end: bool) -> None:
+    def add(self, token: int, is_end: bool, detokenize: Detokenize) -> None:
         """Takes the next token; an end token is kept among the ids and not in the text."""
         self.token_ids.append(token)
         if is_end:
             self.finish = "stop"
             return
-        self._bytes += piece
-        if any(stop in self._decoded() for stop in self.decoding.stop):
+        whole = detokenize(self.token_ids)
+        self.text = before_stop(whole, self.decoding.stop)
+        if len(self.text) < len(whole):
             self.finish = "stop"
         elif len(self.token_ids) >= self.decoding.max_tokens:
             self.finish = "length"
 
-    @property
-    def text(self) -> str:
-        """What was generated before the first stop string."""
-        return before_stop(self._decoded(), self.decoding.stop)
-
-    def _decoded(self) -> str:
-        return self._bytes.decode("utf-8", errors="replace")
+    def take_label(self, label: TokenIds, detokenize: Detokenize) -> None:
+        """Is this label, and ends."""
+        self.token_ids = list(label)
+        self.text = detokenize(label)
+        self.finish = "label"

@@ -11,14 +11,14 @@ import hashlib
 import os
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import llama_cpp as lib
 import numpy as np
-from numpy.typing import NDArray
 
-from backends.api import BackendError, ModelRef, Options
+from backends.api import BackendError, ModelRef, Options, TokenIds
+from backends.generation import Logits
+from backends.shared_cache import Step
 
 BATCH_TOKENS = 512  # tokens of one llama_decode call: llama.cpp's own default for a physical batch
 
@@ -38,16 +38,6 @@ _recent_log: deque[str] = deque(maxlen=20)
 def _keep_log(level: int, text: bytes, _user_data: ctypes.c_void_p) -> None:
     if _LOG_WARN <= level <= _LOG_ERROR:
         _recent_log.append(text.decode("utf-8", errors="replace").strip())
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One token to evaluate, for all `sequences` it belongs to."""
-
-    token: int
-    position: int
-    sequences: tuple[int, ...]
-    wants_logits: bool
 
 
 # The module holds the callback: without a reference llama.cpp would call into freed memory.
@@ -92,7 +82,6 @@ class LlamaContext:
                 f"llama.cpp could not make a context of {cells} tokens{_last_words()}",
                 "Ask for a smaller --max-model-len, or a smaller KV cache type.",
             )
-        self.no_logits = np.empty(0, np.float32)
         self._memory = lib.llama_get_memory(self._context)
         self._batch = lib.llama_batch_init(BATCH_TOKENS, 0, sequences)
 
@@ -146,8 +135,10 @@ class LlamaContext:
             digest.update(lib.llama_vocab_get_text(self._vocab, token) + b"\0")
         return digest.hexdigest()
 
-    def tokenize(self, text: str) -> list[int]:
-        """Token ids; special tokens are parsed, none is added."""
+    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        return [self._tokenize(text) for text in texts]
+
+    def _tokenize(self, text: str) -> list[int]:
         data = text.encode("utf-8", errors="replace")
         size = len(data) + 8
         buffer = (lib.llama_token * size)()
@@ -156,8 +147,10 @@ class LlamaContext:
             raise BackendError(f"llama.cpp could not tokenize a text of {len(data)} bytes")
         return buffer[:count]
 
-    def piece(self, token: int, special: bool = False) -> bytes:
-        """The bytes a token stands for; none for a special token, unless asked for."""
+    def detokenize(self, token_ids: TokenIds) -> str:
+        return b"".join(map(self._piece, token_ids)).decode("utf-8", errors="replace")
+
+    def _piece(self, token: int, special: bool = False) -> bytes:
         buffer = ctypes.create_string_buffer(256)
         size = lib.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, special)
         return buffer.raw[: max(size, 0)]
@@ -165,7 +158,7 @@ class LlamaContext:
     def is_end(self, token: int) -> bool:
         return bool(lib.llama_vocab_is_eog(self._vocab, token))
 
-    def evaluate(self, steps: Sequence[Step]) -> Iterator[tuple[int, list[NDArray[np.float32]]]]:
+    def evaluate(self, steps: Sequence[Step]) -> Iterator[tuple[int, list[Logits]]]:
         """Evaluates tokens in order; yields, after each call into the engine, how many tokens
         it was and a copy of the logits of those steps in it that want them."""
         for chunk in _chunks(steps, self._most_outputs):
@@ -187,22 +180,15 @@ class LlamaContext:
             ctypes.memmove(batch.seq_id[i], sequences, ctypes.sizeof(sequences))
             batch.logits[i] = step.wants_logits
 
-    def _logits(self, index: int) -> NDArray[np.float32]:
+    def _logits(self, index: int) -> Logits:
         pointer = lib.llama_get_logits_ith(self._context, index)
         return np.ctypeslib.as_array(pointer, shape=(self.vocabulary_size,)).copy()
 
-    def all_logits(self, steps: Sequence[Step]) -> list[NDArray[np.float32]]:
-        """Evaluates tokens and returns the logits of all that want them."""
-        return [row for _, rows in self.evaluate(steps) for row in rows]
-
     def copy(self, source: int, target: int, length: int) -> None:
         """`target` becomes the first `length` tokens of `source`, by reference."""
-        self.drop(target)
+        self.truncate(target, 0)
         if length:
             lib.llama_memory_seq_cp(self._memory, source, target, 0, length)
-
-    def drop(self, sequence: int) -> None:
-        self.truncate(sequence, 0)
 
     def truncate(self, sequence: int, length: int) -> None:
         """Keeps the first `length` tokens of a sequence."""
@@ -216,7 +202,7 @@ class LlamaContext:
     def _special_text(self, token: int) -> str:
         if token < 0:
             return ""
-        return self.piece(token, special=True).decode("utf-8", errors="replace")
+        return self._piece(token, special=True).decode("utf-8", errors="replace")
 
 
 def _chunks(steps: Sequence[Step], most_outputs: int) -> Iterator[Sequence[Step]]:
