@@ -11,6 +11,7 @@ import hashlib
 import os
 from collections import deque
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from typing import Any
 
 import llama_cpp as lib
@@ -20,7 +21,12 @@ from backends.api import BackendError, ModelRef, Options, TokenIds
 from backends.generation import Logits
 from backends.shared_cache import Step
 
-BATCH_TOKENS = 512  # tokens of one llama_decode call: llama.cpp's own default for a physical batch
+GPU_BATCH_TOKENS = 512  # tokens of one llama_decode call: llama.cpp's own default
+# On a CPU, llama.cpp's flash attention goes another way from 64 tokens on, and for a single one; on
+# that way sums depend on where in the cache a token lies, and the 8-bit activations of quantized
+# weights make much of little. Between 2 and 63 tokens, a reply is the same to the bit whatever
+# else is asked with it.
+CPU_BATCH_TOKENS = 60
 
 _CACHE_TYPES = {
     "f32": lib.GGML_TYPE_F32,
@@ -70,6 +76,7 @@ class LlamaContext:
             lib.llama_model_is_recurrent(self._model) or lib.llama_model_is_hybrid(self._model)
         )
         self.uses_gpu = bool(lib.llama_supports_gpu_offload()) and options.get("n_gpu_layers") != 0
+        self._batch_tokens = GPU_BATCH_TOKENS if self.uses_gpu else CPU_BATCH_TOKENS
         self.vocabulary_size = int(lib.llama_vocab_n_tokens(self._vocab))
         self.cells = cells
         self._most_outputs = sequences
@@ -83,20 +90,18 @@ class LlamaContext:
                 "Ask for a smaller --max-model-len, or a smaller KV cache type.",
             )
         self._memory = lib.llama_get_memory(self._context)
-        self._batch = lib.llama_batch_init(BATCH_TOKENS, 0, sequences)
+        self._batch = lib.llama_batch_init(self._batch_tokens, 0, sequences)
 
     def _context_params(self, options: Options, cells: int, sequences: int) -> Any:
         params = lib.llama_context_default_params()
         params.n_ctx = cells
-        params.n_batch = params.n_ubatch = BATCH_TOKENS
+        params.n_batch = params.n_ubatch = self._batch_tokens
         params.n_seq_max = params.n_outputs_max = sequences
         params.kv_unified = True
         params.swa_full = True  # a pruned sliding window could not be branched from
         params.no_perf = True
         params.n_threads = params.n_threads_batch = self.threads
-        # On a CPU its rounding depends on how many tokens go in together: replies would depend on
-        # what else was asked (label log-probabilities by up to 0.2; without it, by 0.03).
-        flash_attn = "auto" if self.uses_gpu else "off"
+        flash_attn = "auto" if self.uses_gpu else "on"
         params.flash_attn_type = _known(options, "flash_attn", flash_attn, _FLASH_ATTN)
         params.type_k = _known(options, "cache_type_k", "f16", _CACHE_TYPES)
         params.type_v = _known(options, "cache_type_v", "f16", _CACHE_TYPES)
@@ -161,7 +166,7 @@ class LlamaContext:
     def evaluate(self, steps: Sequence[Step]) -> Iterator[tuple[int, list[Logits]]]:
         """Evaluates tokens in order; yields, after each call into the engine, how many tokens
         it was and a copy of the logits of those steps in it that want them."""
-        for chunk in _chunks(steps, self._most_outputs):
+        for chunk in _chunks(steps, self._batch_tokens, self._most_outputs):
             self._fill(chunk)
             status = lib.llama_decode(self._context, self._batch)
             if status != 0:
@@ -205,16 +210,18 @@ class LlamaContext:
         return self._piece(token, special=True).decode("utf-8", errors="replace")
 
 
-def _chunks(steps: Sequence[Step], most_outputs: int) -> Iterator[Sequence[Step]]:
-    """Runs of steps that one call takes: it is limited in tokens, and in tokens with logits."""
-    start = outputs = 0
-    for index, step in enumerate(steps):
-        outputs += step.wants_logits
-        if index - start == BATCH_TOKENS or outputs > most_outputs:
-            yield steps[start:index]
-            start, outputs = index, int(step.wants_logits)
-    if steps:
-        yield steps[start:]
+def _chunks(steps: Sequence[Step], most: int, most_outputs: int) -> Iterator[Sequence[Step]]:
+    """Runs of steps that one call takes: it is limited in tokens, and in tokens with logits.
+
+    No run is of one token, as long as the limits allow it.
+    """
+    start = 0
+    while left := len(steps) - start:
+        size = min(left, most - 1 if left == most + 1 else most)
+        outputs = accumulate(step.wants_logits for step in steps[start : start + size])
+        size = sum(count <= most_outputs for count in outputs)
+        yield steps[start : start + size]
+        start += size
 
 
 def _load_model(model: ModelRef, options: Options) -> Any:

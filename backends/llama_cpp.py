@@ -20,7 +20,7 @@ FORMATS = ("gguf",)
 OPTIONS: Mapping[str, str] = {
     "threads": "CPU threads (default: the cores this process may use)",
     "n_gpu_layers": "layers kept on the GPU (default: all, where llama.cpp was built for one)",
-    "flash_attn": "flash attention: auto, on or off (default: off on a CPU, auto on a GPU)",
+    "flash_attn": "flash attention: auto, on or off (default: on on a CPU, auto on a GPU)",
     "cache_type_k": "KV cache type of the keys: f32, f16, q8_0, q4_0",
     "cache_type_v": "KV cache type of the values: f32, f16, q8_0, q4_0",
 }

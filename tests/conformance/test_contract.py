@@ -25,10 +25,8 @@ from harness.errors import HarnessError
 MODEL = "smollm2-135m"
 CONTEXT = 1024
 TIMEOUT_SECONDS = 120.0
-# How far a log-probability may move with what else is in a batch. Engines that round activations
-# to 8 bits carry each rounding through all layers: with llama.cpp and a Q4_1 model of 135M
-# parameters, 0.2 was seen, with flash attention or without; another prefix moves it by far more.
-NEAR = 0.3
+# How far a log-probability may move with what else is asked, in natural logarithms.
+NEAR = 0.05
 
 SHOWN = "Is the number even?\nx: 4 y: yes\nx: 7 y: no\nx: 10 y: yes\nx: 13 y: no\n"
 ANSWERS = (" yes", " no")

@@ -16,7 +16,7 @@ from scipy.special import log_softmax as scipy_log_softmax
 from scipy.special import softmax
 from scipy.stats import chisquare
 
-from backends.api import Decoding
+from backends.api import Decoding, TokenIds
 from backends.generation import Draft, Picker, choose_label, log_softmax
 
 FINITE = arrays(
@@ -126,12 +126,16 @@ def test_a_drawn_label_is_drawn_by_its_share() -> None:
 
 def written(decoding: Decoding, pieces: Sequence[bytes], end: bool = False) -> Draft:
     """A draft after these pieces, and the end token if it is still growing."""
+
+    def detokenize(token_ids: TokenIds) -> str:
+        return b"".join(pieces[token] for token in token_ids).decode("utf-8", errors="replace")
+
     draft = Draft(decoding)
-    for token, piece in enumerate(pieces):
+    for token in range(len(pieces)):
         if draft.finish is None:
-            draft.add(token, piece, is_end=False)
+            draft.add(token, False, detokenize)
     if end and draft.finish is None:
-        draft.add(99, b"", is_end=True)
+        draft.add(99, True, detokenize)
     return draft
 
 

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backends import llama_cpp
+from backends import llama_cpp, shared_cache
 from backends.api import BackendError, Batch, Decoding, ModelRef, Reply
-from backends.llama_cpp import LlamaCppSession
 from backends.prefix_tree import common_prefix_length, unique_tokens
+from backends.shared_cache import SharedCacheSession
 from harness.engine.models import resolve_model
 from harness.errors import EngineError
 
@@ -33,18 +33,18 @@ def model() -> ModelRef:
         pytest.skip(f"{error}. {error.remedy}")
 
 
-def opened(model: ModelRef, **options: Any) -> LlamaCppSession:
+def opened(model: ModelRef, **options: Any) -> SharedCacheSession:
     return llama_cpp.open_session(model, {"max_model_len": 192, "threads": 1, **options})
 
 
 @pytest.fixture
-def session(model: ModelRef) -> Iterator[LlamaCppSession]:
+def session(model: ModelRef) -> Iterator[SharedCacheSession]:
     with closing(opened(model)) as one:
         yield one
 
 
 def ask(
-    session: LlamaCppSession, prompts: Sequence[Sequence[int]], **options: Any
+    session: SharedCacheSession, prompts: Sequence[Sequence[int]], **options: Any
 ) -> dict[int, Reply]:
     labels = tuple(map(tuple, session.tokenize([" yes", " no"])))
     how = Decoding(**({"mode": "score", "labels": labels} | options))
@@ -57,7 +57,7 @@ def computed(replies: dict[int, Reply]) -> int:
     return sum(reply.prompt_tokens - reply.cached_tokens for reply in replies.values())
 
 
-def test_a_prompt_asked_again_costs_nothing(session: LlamaCppSession) -> None:
+def test_a_prompt_asked_again_costs_nothing(session: SharedCacheSession) -> None:
     prompts = session.tokenize([LONG])
     first, again = ask(session, prompts), ask(session, prompts)
     assert computed(first) == len(prompts[0])
@@ -65,13 +65,13 @@ def test_a_prompt_asked_again_costs_nothing(session: LlamaCppSession) -> None:
     assert again[0].label_logprobs == first[0].label_logprobs
 
 
-def test_a_beginning_of_the_last_prompt_costs_its_last_token(session: LlamaCppSession) -> None:
+def test_a_beginning_of_the_last_prompt_costs_its_last_token(session: SharedCacheSession) -> None:
     [prompt] = session.tokenize([LONG])
     ask(session, [prompt])
     assert computed(ask(session, [prompt[:-3]])) == 1
 
 
-def test_a_later_call_goes_on_from_what_is_kept(session: LlamaCppSession) -> None:
+def test_a_later_call_goes_on_from_what_is_kept(session: SharedCacheSession) -> None:
     prompts = session.tokenize([LONG + end for end in ("a", "b c", "d e f")])
     shared = common_prefix_length(prompts[0], prompts[1])
     assert computed(ask(session, prompts)) == unique_tokens(prompts)
@@ -94,7 +94,7 @@ def test_the_kept_prompt_makes_room_for_the_next(
     model: ModelRef, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two prompts that fill the context one after the other, and a cache that holds one of them."""
-    monkeypatch.setattr(llama_cpp, "_BRANCH_CELLS", 64)
+    monkeypatch.setattr(shared_cache, "BRANCH_CELLS", 64)
     with closing(opened(model)) as session:
         one, other = (ids[:190] for ids in session.tokenize([LONG * 30, OTHER * 30]))
         for prompts in ([one], [other], [one, other]):
@@ -108,9 +108,9 @@ def test_calls_keep_within_the_limits_of_tokens_and_logits(
 ) -> None:
     context = pytest.importorskip("backends.llama_context", reason="needs llama-cpp-python")
     steps = [context.Step(0, i, (0,), wants) for i, wants in enumerate(wanted)]
-    chunks = list(context._chunks(steps, most_outputs))
+    chunks = list(context._chunks(steps, 60, most_outputs))
     assert [step for chunk in chunks for step in chunk] == steps
-    assert all(0 < len(chunk) <= context.BATCH_TOKENS for chunk in chunks)
+    assert all(0 < len(chunk) <= 60 for chunk in chunks)
     assert all(sum(step.wants_logits for step in chunk) <= most_outputs for chunk in chunks)
 
 
