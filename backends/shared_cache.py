@@ -36,6 +36,7 @@ _BRANCHES = 64  # prompts answered together, in sequences 1 to 64
 _SPARE = range(65, 97)  # sequences for the labels of several tokens
 SEQUENCES = _SPARE.stop
 _LONG_END = 128  # a prompt that adds more tokens than this begins a new group ...
+_WARM_UP_TOKENS = 32
 _SMALL_GROUP = 8  # ... unless that left a group smaller than this
 
 
@@ -113,6 +114,7 @@ class SharedCacheSession:
         self.info = info
         self._kept: TokenIds = ()
         self._kept_logits: Logits = np.empty(0, np.float32)
+        self._warm_up()
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         return self._cache.tokenize(texts)
@@ -130,6 +132,12 @@ class SharedCacheSession:
 
     def close(self) -> None:
         self._cache.close()
+
+    def _warm_up(self) -> None:
+        """The first evaluation reads weights and takes memory; that is loading, not speed."""
+        last = _WARM_UP_TOKENS - 1
+        self._logits([Step(0, i, (_KEPT,), i == last) for i in range(_WARM_UP_TOKENS)])
+        self._cache.truncate(_KEPT, 0)
 
     def _group_size(
         self, leaves: Sequence[Leaf], prompts: Sequence[TokenIds], decoding: Decoding

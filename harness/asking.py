@@ -6,7 +6,6 @@ the rest.
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +17,7 @@ from harness.engine.engine import Engine
 from harness.engine.session import WorkerLostError
 from harness.store.schema import PromptRow, SessionUse
 from harness.store.store import Store
-from harness.workload.packing import Packed
+from harness.workload.packing import Packed, text_sha256, tokens_sha256
 
 _REFUSALS = {
     "overflow": "overflow: the prompt and its reply do not fit in the context",
@@ -50,8 +49,8 @@ def prompt_rows(packed: Packed, backend: str) -> list[PromptRow]:
             position=prompt.position,
             row=prompt.row,
             label=prompt.label,
-            text_sha256=_sha256(prompt.text),
-            token_sha256=_sha256(",".join(map(str, ids))),
+            text_sha256=text_sha256(prompt.text),
+            token_sha256=tokens_sha256(ids),
             n_tokens=len(ids),
         )
         for prompt, ids in zip(packed.prompts, packed.token_ids[backend], strict=True)
@@ -164,7 +163,3 @@ class _Asking:
             prompt_tokens=self.update.prompt_tokens + prompt_tokens,
         )
         self.observe(self.update)
-
-
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", errors="replace")).hexdigest()

@@ -52,10 +52,10 @@ class Packed:
     tokens_per_example: float | None
 
     def text_sha256(self) -> str:
-        return _sha256("\0".join(prompt.text for prompt in self.prompts))
+        return text_sha256("\0".join(prompt.text for prompt in self.prompts))
 
     def token_sha256(self, backend: str) -> str:
-        return _sha256("\0".join(",".join(map(str, ids)) for ids in self.token_ids[backend]))
+        return text_sha256("\0".join(map(tokens_sha256, self.token_ids[backend])))
 
 
 def pack(
@@ -73,6 +73,8 @@ def pack(
     Raises `UsageError` where not one example fits, `TemplateError` where a label cannot follow
     its prompt as tokens of its own.
     """
+    # Most texts are asked for twice, to be counted and to be kept, and some are equal.
+    tokenizers = {name: _Remembered(tokenize) for name, tokenize in tokenizers.items()}
     labels = {
         name: label_tokens(writer, tokenize, voters[0]) for name, tokenize in tokenizers.items()
     }
@@ -122,6 +124,20 @@ def label_tokens(writer: Writer, tokenize: Tokenize, voter: Voter) -> tuple[tupl
                 remedy="Give the classes words with different beginnings under [labels].",
             )
     return tuple(labels)
+
+
+class _Remembered:
+    """A tokenizer that is given each text once."""
+
+    def __init__(self, tokenize: Tokenize) -> None:
+        self._tokenize = tokenize
+        self._known: dict[str, Sequence[int]] = {}
+
+    def __call__(self, texts: Sequence[str]) -> Sequence[Sequence[int]]:
+        new = [text for text in dict.fromkeys(texts) if text not in self._known]
+        if new:
+            self._known.update(zip(new, self._tokenize(new), strict=True))
+        return [self._known[text] for text in texts]
 
 
 class _Packer:
@@ -201,5 +217,10 @@ def _mean_ratio(tokens: Sequence[int], examples: Sequence[int]) -> float | None:
     return sum(tokens) / sum(examples) if sum(examples) else None
 
 
-def _sha256(text: str) -> str:
+def text_sha256(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", errors="replace")).hexdigest()
+
+
+def tokens_sha256(token_ids: Sequence[int]) -> str:
+    """Of the ids as little-endian 32-bit integers."""
+    return hashlib.sha256(np.asarray(token_ids, dtype="<u4").tobytes()).hexdigest()
