@@ -41,11 +41,15 @@ class Availability:
 
 @dataclass(frozen=True, slots=True)
 class ModelRef:
-    """Where a model's weights are, in one of the formats the backend listed in `FORMATS`."""
+    """Where a model's weights are, in one of the formats the backend listed in `FORMATS`.
+
+    `cache` is a folder in which a backend may keep what it makes of them.
+    """
 
     name: str
     format: str
     location: str
+    cache: str = ""
 
 
 @dataclass(frozen=True, slots=True)

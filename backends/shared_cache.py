@@ -2,8 +2,8 @@
 
 A group of prompts is answered together. The group's part of the prefix tree is evaluated as one
 run of tokens, in which a token that several prompts share belongs to the sequences of all of these;
-then replies are decoded one token of every prompt at a time. Sequence 0 keeps the last prompt between
-groups and between calls, so that whatever the next group shares with it is there already.
+then replies are decoded one token of every prompt at a time. Sequence 0 keeps the last prompt
+between groups and between calls: whatever the next group shares with it is there already.
 """
 
 from __future__ import annotations

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import platformdirs
+
 from backends.api import ModelRef
 from harness.errors import EngineError, UsageError
+
+_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +64,7 @@ def resolve_model(
         if format_ == "mock":
             return ModelRef(model, format_, "")
         if format_ in forms:
-            return ModelRef(model, format_, str(_existing(model, Path(forms[format_]))))
+            return ModelRef(model, format_, _location(model, format_, forms[format_]), _cache())
     raise UsageError(
         f"model {model!r} is not there in a form this backend reads ({', '.join(formats)})",
         remedy=f"Give a file or one of: {', '.join([*own, *KNOWN_MODELS])}.",
@@ -81,10 +86,21 @@ def _forms(model: str, own: Mapping[str, Mapping[str, str]]) -> Mapping[str, str
                 f"the files of model {model} are not installed", remedy=f"Run: {known.install}"
             )
         return {"gguf": str(known.path)}
-    return {"gguf": model} if model.endswith(".gguf") else {}
+    if model.endswith(".gguf"):
+        return {"gguf": model}
+    return {"hf": model} if Path(model).is_dir() or _HUB_NAME.fullmatch(model) else {}
 
 
-def _existing(model: str, path: Path) -> Path:
-    if not path.is_file():
-        raise EngineError(f"model {model}: there is no file {path}", remedy="Check the path.")
-    return path.resolve()
+def _location(model: str, format_: str, location: str) -> str:
+    """An absolute path where it is one; the name of a model on the hub stays as it is."""
+    path = Path(location)
+    if format_ == "hf" and not path.is_dir() and _HUB_NAME.fullmatch(location):
+        return location
+    if not (path.is_dir() if format_ == "hf" else path.is_file()):
+        kind = "folder" if format_ == "hf" else "file"
+        raise EngineError(f"model {model}: there is no {kind} {path}", remedy="Check the path.")
+    return str(path.resolve())
+
+
+def _cache() -> str:
+    return str(platformdirs.user_cache_path("llm-harness") / "models")

@@ -201,7 +201,10 @@ class _Worker:
         self._connection.close()
 
     def _cause_of_death(self) -> str:
-        code = self._process.wait()
+        try:
+            code = self._process.wait(_CLOSE_SECONDS)
+        except subprocess.TimeoutExpired:
+            return "the engine closed its connection and did not end"
         if code == -signal.SIGKILL:
             return "the engine was killed (signal 9), perhaps for want of memory"
         if code < 0:

@@ -66,14 +66,22 @@ def _answer(kept: Kept, width: int) -> Iterator[RenderableType]:
         yield lines(who + run.accuracy.sentence, f"{who}{_by_voters(run)}")
     if len(runs) > 1:
         yield Text(NO_DIFFERENCE)
-    # the controls see the data and the numbers that were shown, which are the same for all backends
-    controls = controls_by_name(runs[0].controls)
     yield Text()
-    yield simple_table(
-        ("control", "accuracy"), [(name, share(estimate)) for name, estimate in controls.items()]
-    )
+    yield simple_table(("vote or control", "accuracy"), [*_votes(runs), *_controls(runs[0])])
     yield Text()
     yield from _timing(kept.summary)
+
+
+def _votes(runs: list[RunSummary]) -> Iterator[tuple[str, str]]:
+    for run in runs:
+        for vote in ("majority", "soft", "calibrated"):
+            yield _who([run.backend], runs) + f"{vote} vote", share(getattr(run.accuracy, vote))
+
+
+def _controls(run: RunSummary) -> Iterator[tuple[str, str]]:
+    """They see the data and the numbers that were shown: the same for all backends of a run."""
+    for name, estimate in controls_by_name(run.controls).items():
+        yield name, share(estimate)
 
 
 def _by_voters(run: RunSummary) -> str:

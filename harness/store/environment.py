@@ -136,11 +136,15 @@ def _packages() -> dict[str, str]:
 
 
 def _gpus() -> list[Gpu]:
+    """None where the driver is missing, or fails."""
     import pynvml
 
     with gpu_handles() as handles:
-        driver = pynvml.nvmlSystemGetDriverVersion() if handles else ""
-        return [_gpu(handle, driver) for handle in handles]
+        try:
+            driver = pynvml.nvmlSystemGetDriverVersion() if handles else ""
+            return [_gpu(handle, driver) for handle in handles]
+        except pynvml.NVMLError:
+            return []
 
 
 def _gpu(handle: object, driver: str) -> Gpu:

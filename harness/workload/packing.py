@@ -222,5 +222,5 @@ def text_sha256(text: str) -> str:
 
 
 def tokens_sha256(token_ids: Sequence[int]) -> str:
-    """Of the ids as little-endian 32-bit integers."""
-    return hashlib.sha256(np.asarray(token_ids, dtype="<u4").tobytes()).hexdigest()
+    """Of the ids as little-endian 64-bit integers."""
+    return hashlib.sha256(np.asarray(token_ids, dtype="<i8").tobytes()).hexdigest()

@@ -1,0 +1,70 @@
+"""Hugging Face transformers on CPU or CUDA, through `backends.shared_cache`."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from backends.api import Availability, BackendError, ModelRef, Options, SessionInfo
+
+if TYPE_CHECKING:
+    from backends.shared_cache import SharedCacheSession
+
+FORMATS = ("hf", "gguf")
+OPTIONS: Mapping[str, str] = {
+    "threads": "CPU threads (default: the cores this process may use)",
+    "device": "cpu or cuda (default: cuda where there is one)",
+    "dtype": "auto (bfloat16 where the hardware computes in it), float32, bfloat16 or float16",
+    "trust_remote_code": "run the code that comes with a model (default: false)",
+}
+_NEEDED = ("torch", "transformers", "accelerate", "gguf")
+
+
+def check() -> Availability:
+    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        return Availability(
+            False,
+            reason=f"{', '.join(missing)} not installed",
+            remedy="pip install 'llm-harness[hf]'",
+        )
+    return Availability(True, version=importlib.metadata.version("transformers"))
+
+
+def open_session(model: ModelRef, options: Options) -> SharedCacheSession:
+    availability = check()
+    if not availability.available:
+        raise BackendError(availability.reason, availability.remedy)
+    # Loading asks no network: what is not on this machine is an error, not a download.
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    from backends.hf_context import HfContext
+    from backends.hf_weights import folder_of
+    from backends.shared_cache import BRANCH_CELLS, SEQUENCES, SharedCacheSession
+
+    longest = int(options["max_model_len"])
+    context = HfContext(folder_of(model), options, longest + BRANCH_CELLS, SEQUENCES)
+    if longest > context.declared_context:
+        raise BackendError(
+            f"a context of {longest} tokens is more than the {context.declared_context} "
+            f"that {model.name} was made for",
+            f"Ask for --max-model-len {context.declared_context} or less.",
+        )
+    info = SessionInfo(
+        engine="transformers",
+        engine_version=f"transformers {availability.version}",
+        model=model.name,
+        weights=context.description,
+        device=str(context.device),
+        threads=context.threads,
+        declared_context=context.declared_context,
+        allocated_context=longest,
+        vocabulary_sha256=context.vocabulary_sha256(),
+        bos_id=context.bos_id,
+        bos_text=context.bos_text,
+        eos_text=context.eos_text,
+        chat_template=context.chat_template,
+    )
+    return SharedCacheSession(context, info)
