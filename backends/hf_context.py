@@ -91,7 +91,9 @@ class HfContext:
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         if not texts:
             return []
-        ids: list[list[int]] = self._tokenizer(list(texts), add_special_tokens=False).input_ids
+        # Half of a surrogate pair is no text to the tokenizer.
+        whole = [text.encode("utf-8", errors="replace").decode() for text in texts]
+        ids: list[list[int]] = self._tokenizer(whole, add_special_tokens=False).input_ids
         return ids
 
     def detokenize(self, token_ids: TokenIds) -> str:

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import psutil
 import pytest
 
-from backends.api import Batch, Decoding, Reply, SessionInfo, Started
+from backends.api import Batch, Decoding, OptionValue, Reply, SessionInfo, Started
 from backends.prefix_tree import unique_tokens
 from harness.engine.models import resolve_model
 from harness.engine.registry import Registered, registered_backends
@@ -55,8 +55,11 @@ def open_session(backend: Registered, folder: Path) -> EngineSession:
         model = resolve_model(MODEL, backend.load().FORMATS, {})
     except HarnessError as error:
         pytest.skip(f"{backend.name}: {error}. {error.remedy}")
+    options: dict[str, OptionValue] = {"max_model_len": CONTEXT}
+    if "dtype" in backend.load().OPTIONS:
+        options["dtype"] = "float32"  # 8 bits of mantissa are too few to tell right from nearly
     log = folder / f"{backend.name}.log"
-    return EngineSession(backend.target, model, {"max_model_len": CONTEXT}, TIMEOUT_SECONDS, log)
+    return EngineSession(backend.target, model, options, TIMEOUT_SECONDS, log)
 
 
 @pytest.fixture(scope="module", params=registered_backends(), ids=lambda one: one.name)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -73,7 +74,7 @@ class CountingSession:
         yield Started(tuple(accepted))
         began = time.perf_counter()
         leaves = walk({index: prompts[index] for index in accepted})
-        replies = tuple(self._reply(leaf, prompts[leaf.prompt], decoding) for leaf in leaves)
+        replies = tuple(self._reply(leaf, prompts[leaf.prompt], decoding, began) for leaf in leaves)
         seconds = time.perf_counter() - began
         computed = sum(reply.prompt_tokens - reply.cached_tokens for reply in replies)
         yield Batch(replies, seconds, computed, seconds, 0, 0.0)
@@ -81,11 +82,11 @@ class CountingSession:
     def close(self) -> None:
         """Here an engine would give back its memory."""
 
-    def _reply(self, leaf: Leaf, prompt: TokenIds, decoding: Decoding) -> Reply:
+    def _reply(self, leaf: Leaf, prompt: TokenIds, decoding: Decoding, began: float) -> Reply:
         seen = bytes(prompt)
         counts = [seen.count(bytes(label)) + self._prior for label in decoding.labels]
-        best = counts.index(max(counts)) if counts else 0
-        tokens = decoding.labels[best] if counts and decoding.mode != "score" else ()
+        generates = counts and decoding.mode != "score"
+        tokens = _pick(counts, seen, decoding) if generates else ()
         if decoding.mode == "free":
             tokens = (*tokens, 0)
         within = tokens[: decoding.max_tokens] if decoding.mode == "free" else tokens
@@ -97,5 +98,14 @@ class CountingSession:
             cached_tokens=leaf.shared,
             text=before_stop(text, decoding.stop),
             token_ids=within,
+            time_to_first_token_ms=1000 * (time.perf_counter() - began) if within else None,
             label_logprobs=tuple(math.log(0.99 * count / sum(counts)) for count in counts),
         )
+
+
+def _pick(counts: Sequence[float], seen: bytes, decoding: Decoding) -> tuple[int, ...]:
+    """The label counted most; or one drawn, reproducibly by seed and prompt."""
+    if decoding.temperature == 0:
+        return decoding.labels[counts.index(max(counts))]
+    weights = [count ** (1 / decoding.temperature) for count in counts]
+    return random.Random(f"{decoding.seed}:{seen!r}").choices(decoding.labels, weights)[0]

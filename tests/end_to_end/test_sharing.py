@@ -1,0 +1,55 @@
+"""On prompts of the default run, shared prefixes change nothing but the work."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from backends.api import Batch, Decoding, Reply
+from backends.prefix_tree import unique_tokens
+from harness.config import RunSpec
+from harness.engine.models import resolve_model
+from harness.engine.registry import find_backend
+from harness.engine.session import EngineSession, check_backend
+from harness.workload.workload import draw, write
+
+# The default run, but for its size.
+SPEC = RunSpec(voters=2, queries=12, calibration_queries=4, max_model_len=512)
+TIMEOUT_SECONDS = 120.0
+
+
+def ask(
+    session: EngineSession, prompts: Sequence[Sequence[int]], how: Decoding
+) -> dict[int, Reply]:
+    batches = [event for event in session.generate(prompts, how) if isinstance(event, Batch)]
+    return {reply.prompt: reply for batch in batches for reply in batch.replies}
+
+
+@pytest.mark.parametrize("name", RunSpec().backend)
+def test_replies_are_those_of_one_prompt_at_a_time(name: str, tmp_path: Path) -> None:
+    backend = find_backend(name)
+    availability = check_backend(backend.target, TIMEOUT_SECONDS, tmp_path / "check.log")
+    if not availability.available:
+        pytest.skip(f"{name}: {availability.reason}. {availability.remedy}")
+    model = resolve_model(SPEC.model, backend.load().FORMATS, {})
+    options = {"max_model_len": SPEC.max_model_len}
+    session = EngineSession(backend.target, model, options, TIMEOUT_SECONDS, tmp_path / "log")
+    try:
+        work = write(draw(SPEC), SPEC, {name: session.tokenize}, None, SPEC.max_model_len)
+        prompts, labels = work.packed.token_ids[name], work.packed.labels[name]
+        how = Decoding("free", labels, SPEC.max_tokens, work.packed.stop)
+
+        together = ask(session, prompts, how)
+        computed = sum(r.prompt_tokens - r.cached_tokens for r in together.values())
+        assert computed == unique_tokens(prompts) < sum(map(len, prompts)) / 10
+
+        for index in range(0, len(prompts), 3):
+            ask(session, [[1, 2, 3]], how)  # something that shares nothing
+            alone = ask(session, [prompts[index]], how)[0]
+            assert alone.cached_tokens == 0
+            assert (alone.text, alone.finish) == (together[index].text, together[index].finish)
+            assert alone.label_logprobs == pytest.approx(together[index].label_logprobs, abs=0.05)
+    finally:
+        session.close()
