@@ -28,7 +28,7 @@ bench: $(READY)  ## timings of the harness itself and of the engine
 # llama-cpp-python is compiled here; pip keeps the wheel, so only the first time takes minutes.
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[llama-cpp,dev]' --constraint constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[llama-cpp,hf,dev]' --constraint constraints.txt
 	touch $@
 
 clean:
