@@ -29,10 +29,15 @@ def ending(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
 
 @pytest.fixture(autouse=True)
 def same_handlers() -> Iterator[None]:
-    """Whatever happens, a program that calls `main` gets its own handlers back."""
+    """Whatever happens, a program that calls `main` gets its own handlers back.
+
+    A shell starts background jobs with Ctrl-C ignored; these tests begin with it heard.
+    """
+    outside = signal.signal(signal.SIGINT, signal.default_int_handler)
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     yield
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+    signal.signal(signal.SIGINT, outside)
 
 
 def raising(error: BaseException) -> Callable[[], object]:

@@ -25,7 +25,15 @@ def test_the_mock_needs_no_files() -> None:
 
 
 def test_a_path_is_a_model(gguf: Path) -> None:
-    assert resolve_model(str(gguf), ("gguf",), {}) == ModelRef(str(gguf), "gguf", str(gguf))
+    found = resolve_model(str(gguf), ("gguf",), {})
+    assert (found.name, found.format, found.location) == (str(gguf), "gguf", str(gguf))
+
+
+def test_a_folder_is_a_model_and_so_is_a_name_on_the_hub(tmp_path: Path) -> None:
+    folder = resolve_model(str(tmp_path), ("hf",), {})
+    assert (folder.format, folder.location) == ("hf", str(tmp_path))
+    named = resolve_model("someone/something-1.0", ("hf",), {})
+    assert (named.format, named.location) == ("hf", "someone/something-1.0")
 
 
 def test_a_table_gives_a_name_several_forms(gguf: Path) -> None:
