@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import importlib.util
 import os
@@ -30,6 +31,15 @@ def check() -> Availability:
             False,
             reason=f"{', '.join(missing)} not installed",
             remedy="pip install 'llm-harness[hf]'",
+        )
+    try:
+        importlib.import_module("transformers")
+        importlib.import_module("torch")
+    except (ImportError, OSError, RuntimeError) as error:
+        return Availability(
+            False,
+            reason=f"transformers cannot be imported: {error}",
+            remedy="pip install --force-reinstall 'llm-harness[hf]'",
         )
     return Availability(True, version=importlib.metadata.version("transformers"))
 

@@ -103,6 +103,7 @@ class HfContext:
         return token in self._ends
 
     def evaluate(self, steps: Sequence[Step]) -> Iterator[tuple[int, list[Logits]]]:
+        self._compact()
         for start in range(0, len(steps), CHUNK_TOKENS):
             chunk = steps[start : start + CHUNK_TOKENS]
             yield len(chunk), self._forward(chunk)
@@ -112,7 +113,6 @@ class HfContext:
 
     def truncate(self, sequence: int, length: int) -> None:
         self._held[sequence] &= self._positions < length
-        self._compact()
 
     def close(self) -> None:
         self._cache = transformers.DynamicCache()

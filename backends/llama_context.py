@@ -1,7 +1,7 @@
 """llama.cpp's C interface, as far as the backend needs it, in Python's terms.
 
 Evaluates tokens, copies sequences by reference, tells logits. What to evaluate, and when, is
-`backends.llama_cpp`'s business.
+`backends.shared_cache`'s business.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ GPU_BATCH_TOKENS = 512  # tokens of one llama_decode call: llama.cpp's own defau
 # On a CPU, llama.cpp's flash attention goes another way from 64 tokens on, and for a single one; on
 # that way sums depend on where in the cache a token lies, and the 8-bit activations of quantized
 # weights make much of little. Between 2 and 63 tokens, a reply is the same to the bit whatever
-# else is asked with it.
+# else is asked with it; a single token gets company (`_never_alone`).
 CPU_BATCH_TOKENS = 60
 
 _CACHE_TYPES = {
@@ -80,6 +80,7 @@ class LlamaContext:
         self.vocabulary_size = int(lib.llama_vocab_n_tokens(self._vocab))
         self.cells = cells
         self._most_outputs = sequences
+        self._companion = sequences  # a sequence that the caller does not know of
         self._context = lib.llama_init_from_model(
             self._model, self._context_params(options, cells, sequences)
         )
@@ -90,13 +91,13 @@ class LlamaContext:
                 "Ask for a smaller --max-model-len, or a smaller KV cache type.",
             )
         self._memory = lib.llama_get_memory(self._context)
-        self._batch = lib.llama_batch_init(self._batch_tokens, 0, sequences)
+        self._batch = lib.llama_batch_init(self._batch_tokens, 0, sequences + 1)
 
     def _context_params(self, options: Options, cells: int, sequences: int) -> Any:
         params = lib.llama_context_default_params()
-        params.n_ctx = cells
+        params.n_ctx = cells + 1
         params.n_batch = params.n_ubatch = self._batch_tokens
-        params.n_seq_max = params.n_outputs_max = sequences
+        params.n_seq_max = params.n_outputs_max = sequences + 1
         params.kv_unified = True
         params.swa_full = True  # a pruned sliding window could not be branched from
         params.no_perf = True
@@ -167,12 +168,17 @@ class LlamaContext:
         """Evaluates tokens in order; yields, after each call into the engine, how many tokens
         it was and a copy of the logits of those steps in it that want them."""
         for chunk in _chunks(steps, self._batch_tokens, self._most_outputs):
-            self._fill(chunk)
+            self._fill(self._never_alone(chunk))
             status = lib.llama_decode(self._context, self._batch)
             if status != 0:
                 raise RuntimeError(f"llama_decode returned {status}{_last_words()}")
             lib.llama_synchronize(self._context)
+            self.truncate(self._companion, 0)
             yield len(chunk), [self._logits(i) for i, s in enumerate(chunk) if s.wants_logits]
+
+    def _never_alone(self, steps: Sequence[Step]) -> Sequence[Step]:
+        """A token that would be evaluated alone gets company, in a sequence of its own."""
+        return steps if len(steps) > 1 else [*steps, Step(0, 0, (self._companion,), False)]
 
     def _fill(self, steps: Sequence[Step]) -> None:
         batch = self._batch

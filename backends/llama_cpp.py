@@ -6,6 +6,7 @@ Its unified KV cache, in which a token belongs to any number of sequences, is wh
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import importlib.util
 from collections.abc import Mapping
@@ -32,6 +33,14 @@ def check() -> Availability:
             False,
             reason="llama-cpp-python is not installed",
             remedy="pip install 'llm-harness[llama-cpp]'",
+        )
+    try:
+        importlib.import_module("llama_cpp")
+    except (ImportError, OSError, RuntimeError) as error:  # its library may lack one of its own
+        return Availability(
+            False,
+            reason=f"llama-cpp-python cannot be imported: {error}",
+            remedy="pip install --force-reinstall --no-cache-dir llama-cpp-python",
         )
     return Availability(True, version=importlib.metadata.version("llama-cpp-python"))
 

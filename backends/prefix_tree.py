@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import cast
 
 from backends.api import TokenIds
 
@@ -41,7 +42,7 @@ def common_prefix_length(a: TokenIds, b: TokenIds) -> int:
 
 def walk(prompts: Mapping[int, TokenIds]) -> list[Leaf]:
     """Every prompt once, equal ones included, in the order of the prefix tree's leaves."""
-    order = sorted(prompts, key=lambda index: tuple(prompts[index]))
+    order = sorted(prompts, key=lambda index: cast("list[int]", prompts[index]))
     if not order:
         return []
     rest = (

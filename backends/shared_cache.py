@@ -105,6 +105,10 @@ class _Branch:
     first_token_seconds: float | None = None
     last_token_seconds: float | None = None
 
+    @property
+    def is_growing(self) -> bool:
+        return bool(self.draft.token_ids) and self.draft.finish is None
+
 
 class SharedCacheSession:
     """A `backends.api.Session` over a shared cache."""
@@ -143,9 +147,8 @@ class SharedCacheSession:
         self, leaves: Sequence[Leaf], prompts: Sequence[TokenIds], decoding: Decoding
     ) -> int:
         """How many of the next leaves fit into the KV cache together."""
-        longest_label = max(map(len, decoding.labels), default=1)
         reply = decoding.max_tokens if decoding.mode == "free" else 0
-        room = self._cache.cells - len(_SPARE) * (longest_label - 1)
+        room = self._cache.cells - len(_spare(decoding)) * _longest_end(decoding)
         room -= len(prompts[leaves[0].prompt]) + reply
         for size, leaf in enumerate(leaves[1:_BRANCHES], start=1):
             added = len(prompts[leaf.prompt]) - leaf.shared
@@ -200,11 +203,14 @@ class SharedCacheSession:
         prefill_seconds = time.perf_counter() - began
         if decoding.mode == "free":
             self._take_tokens(branches, [branch.logits for branch in branches], began)
-        self._score_labels(branches, decoding)
+        yield from self._score_labels(branches, decoding)
         if decoding.mode == "choice":
             self._choose_labels(branches, decoding, began)
         decode_began = time.perf_counter()
-        decode_tokens = self._decode(branches, began) if decoding.mode == "free" else 0
+        decode_tokens = 0
+        for count in self._decode(branches, began):
+            decode_tokens += count
+            yield Progress(0)
         decode_seconds = time.perf_counter() - decode_began if decode_tokens else 0.0
         self._keep(branches)
         yield Batch(
@@ -249,10 +255,9 @@ class SharedCacheSession:
             if branch.first_token_seconds is None:
                 branch.first_token_seconds = now
 
-    def _decode(self, branches: Sequence[_Branch], began: float) -> int:
-        """Extends the drafts to their ends, all together; returns how many tokens that took."""
-        decoded = 0
-        while live := [branch for branch in branches if branch.draft.finish is None]:
+    def _decode(self, branches: Sequence[_Branch], began: float) -> Iterator[int]:
+        """Extends begun drafts to their ends, all together; yields how many tokens that took."""
+        while live := [branch for branch in branches if branch.is_growing]:
             steps = [
                 Step(
                     branch.draft.token_ids[-1],
@@ -263,18 +268,19 @@ class SharedCacheSession:
                 for branch in live
             ]
             self._take_tokens(live, self._logits(steps), began)
-            decoded += len(live)
-        return decoded
+            yield len(live)
 
-    def _score_labels(self, branches: Sequence[_Branch], decoding: Decoding) -> None:
+    def _score_labels(self, branches: Sequence[_Branch], decoding: Decoding) -> Iterator[Progress]:
         """The log-probability of every token of every label, behind each prompt."""
         unfinished = []
         for branch in branches:
             first = log_softmax(branch.logits)
             branch.label_logprobs = [[float(first[label[0]])] for label in decoding.labels]
             unfinished += [(branch, i) for i, label in enumerate(decoding.labels) if len(label) > 1]
-        for start in range(0, len(unfinished), len(_SPARE)):
-            self._finish_labels(unfinished[start : start + len(_SPARE)], decoding)
+        spare = _spare(decoding)
+        for start in range(0, len(unfinished), len(spare)):
+            self._finish_labels(unfinished[start : start + len(spare)], decoding)
+            yield Progress(0)
 
     def _finish_labels(self, jobs: Sequence[tuple[_Branch, int]], decoding: Decoding) -> None:
         """The same for the later tokens of labels of several, each in a spare sequence."""
@@ -301,6 +307,16 @@ class SharedCacheSession:
     def _logits(self, steps: Sequence[Step]) -> list[Logits]:
         """Evaluates tokens and returns the logits of all that want them."""
         return [row for _, rows in self._cache.evaluate(steps) for row in rows]
+
+
+def _longest_end(decoding: Decoding) -> int:
+    """KV cells that scoring a label takes: its last token need not be evaluated."""
+    return max((len(label) - 1 for label in decoding.labels), default=0)
+
+
+def _spare(decoding: Decoding) -> range:
+    """The spare sequences that the cells of a group have room for."""
+    return _SPARE[: max(1, BRANCH_CELLS // max(1, _longest_end(decoding)))]
 
 
 def _tree_steps(branches: Sequence[_Branch]) -> list[Step]:

@@ -15,10 +15,12 @@ from backends.api import Batch, Decoding, Progress, Reply
 from harness.config import RunSpec
 from harness.engine.engine import Engine
 from harness.engine.session import WorkerLostError
-from harness.store.schema import PromptRow, SessionUse
+from harness.errors import StoreError
+from harness.store.schema import PromptRow, SessionRow, SessionUse
 from harness.store.store import Store
 from harness.workload.packing import Packed, text_sha256, tokens_sha256
 
+MOST_LOSSES = 3
 _REFUSALS = {
     "overflow": "overflow: the prompt and its reply do not fit in the context",
     "empty": "empty: the prompt holds no token",
@@ -76,8 +78,36 @@ def ask(
     )
     left = [index for index, key in enumerate(prompt_ids) if key not in answered]
     observe(asking.update)
+    losses = 0  # in a row, without a reply in between
     while left:
+        _check_same_engine(engine, store.sessions(run_id, engine.name))
+        done = asking.update.done
         left = asking.ask(left)
+        losses = 0 if asking.update.done > done else losses + 1
+        if left and losses < MOST_LOSSES:
+            engine.restart()
+        elif left:
+            asking.give_up(left, f"the engine was lost {losses} times in a row")
+            left = []
+
+
+def _check_same_engine(engine: Engine, earlier: Sequence[SessionRow]) -> None:
+    """Replies of two models, or of two versions of an engine, must not stand in one run."""
+    if not earlier:
+        return
+    first, info = earlier[0], engine.session.info
+    pairs = {
+        "model file": (first.model_sha256, engine.model_sha256),
+        "vocabulary": (first.info.vocabulary_sha256, info.vocabulary_sha256),
+        "weights": (first.info.weights, info.weights),
+        "engine": (first.info.engine_version, info.engine_version),
+        "device": (first.info.device, info.device),
+    }
+    if differing := [name for name, (before, now) in pairs.items() if before != now]:
+        raise StoreError(
+            f"{engine.name}: this run was begun with another {' and '.join(differing)}",
+            remedy="Bring back what it was begun with, or begin a new run.",
+        )
 
 
 def _decoding(spec: RunSpec, packed: Packed, backend: str) -> Decoding:
@@ -115,6 +145,7 @@ class _Asking:
             self.engine.model_sha256,
         )
         unanswered = dict(enumerate(left))
+        reason = "the engine gave no reply to it"
         try:
             for event in session.generate([self.prompts[i] for i in left], self.decoding):
                 if isinstance(event, Batch):
@@ -123,16 +154,18 @@ class _Asking:
                     self._keep(session_id, batch, time.perf_counter() - began)
                 elif isinstance(event, Progress):
                     self._tell(prompt_tokens=event.prompt_tokens)
-            costs, reason = tuple(unanswered), "the engine gave no reply to it"
+            costs = tuple(unanswered)
         except WorkerLostError as lost:
             # A worker that dies before it has begun anything would do so for ever.
             moved = lost.open_prompts or len(unanswered) < len(left)
             costs, reason = lost.open_prompts if moved else tuple(unanswered), lost.reason
-            if len(costs) < len(unanswered):
-                self.engine.restart()
+        self.store.close_session(session_id, self._use(time.perf_counter() - began))
         if costs:
             self._fail(session_id, [unanswered.pop(i) for i in costs], reason)
         return list(unanswered.values())
+
+    def give_up(self, left: Sequence[int], reason: str) -> None:
+        self._fail(None, left, reason)
 
     def _keep(self, session_id: int, batch: Batch, wall_seconds: float) -> None:
         refused = [reply for reply in batch.replies if reply.finish in _REFUSALS]
@@ -141,16 +174,19 @@ class _Asking:
             self._fail(session_id, indices, _REFUSALS[finish])
         answers: tuple[Reply, ...] = tuple(r for r in batch.replies if r.finish not in _REFUSALS)
         if answers:
-            peak = self.engine.session.peak
             self.store.save_batch(
                 session_id,
                 replace(batch, replies=answers),
                 {reply.prompt: self.prompt_ids[reply.prompt] for reply in answers},
-                SessionUse(wall_seconds, peak.rss_mib, peak.gpu_mib),
+                self._use(wall_seconds),
             )
             self._tell(done=len(answers))
 
-    def _fail(self, session_id: int, indices: Sequence[int], reason: str) -> None:
+    def _use(self, wall_seconds: float) -> SessionUse:
+        peak = self.engine.session.peak
+        return SessionUse(wall_seconds, peak.rss_mib, peak.gpu_mib)
+
+    def _fail(self, session_id: int | None, indices: Sequence[int], reason: str) -> None:
         failures = {self.prompt_ids[index]: reason for index in indices}
         self.store.save_failures(self.engine.name, failures, session_id)
         self._tell(failed=len(indices))

@@ -13,6 +13,7 @@ from typing import Self
 
 from backends.api import Backend, OptionValue
 from harness.config import RunSpec
+from harness.engine.interpreters import find_interpreter
 from harness.engine.models import file_sha256, resolve_model
 from harness.engine.registry import find_backend
 from harness.engine.session import EngineSession
@@ -31,6 +32,7 @@ class Engine:
         self._target = registered.target
         self._model = resolve_model(spec.model, backend.FORMATS, spec.models)
         self._options = _options(name, backend, spec)
+        self._python = find_interpreter(name, spec.backends.get(name, {}).get(INTERPRETER))
         self._timeout_seconds = spec.timeout_seconds
         self._log = log
         self._hasher = ThreadPoolExecutor(max_workers=1)
@@ -71,7 +73,12 @@ class Engine:
 
     def _begin(self) -> EngineSession:
         return EngineSession(
-            self._target, self._model, self._options, self._timeout_seconds, self._log
+            self._target,
+            self._model,
+            self._options,
+            self._timeout_seconds,
+            self._log,
+            self._python,
         )
 
     def _model_sha256(self) -> str | None:
@@ -80,7 +87,10 @@ class Engine:
 
 
 def check_options(spec: RunSpec) -> None:
-    """Raises `UsageError` for an engine option that none of the run's backends knows."""
+    """Raises `UsageError` for an option that none of the run's backends knows, and for the
+    options of a backend that there is not."""
+    for name in spec.backends:
+        find_backend(name)
     known = {option for name in spec.backend for option in find_backend(name).load().OPTIONS}
     _refuse_unknown(set(spec.engine) - known, ", ".join(spec.backend), sorted(known))
 

@@ -29,6 +29,7 @@ from backends.api import (
     Started,
     TokenIds,
 )
+from harness.engine.interpreters import worker_environment
 from harness.engine.memory import MemoryPeak, MemoryProbe
 from harness.errors import EngineError
 
@@ -49,7 +50,7 @@ class EngineSession:
 
     Construction starts the process and the loading; `info` waits for it. `load_seconds` and
     `engine_seconds` (loading, and generating so far) are by the engine's own clock; `log` takes
-    what the engine prints.
+    what the engine prints; `python` is the interpreter to run it in.
     """
 
     def __init__(
@@ -59,8 +60,9 @@ class EngineSession:
         options: Mapping[str, OptionValue],
         timeout_seconds: float,
         log: Path,
+        python: str = sys.executable,
     ) -> None:
-        self._worker = _Worker(target, timeout_seconds, log)
+        self._worker = _Worker(timeout_seconds, log, python)
         self._watching = contextlib.ExitStack()
         self._probe = self._watching.enter_context(MemoryProbe(self._worker.pid))
         self._info: SessionInfo | None = None
@@ -135,7 +137,7 @@ class EngineSession:
 
 def check_backend(target: str, timeout_seconds: float, log: Path) -> Availability:
     """Asks a backend, in a worker of its own, whether it can run here."""
-    worker = _Worker(target, timeout_seconds, log)
+    worker = _Worker(timeout_seconds, log)
     try:
         worker.request({"do": "check", "backend": target})
         return Availability(**worker.answer()["result"])
@@ -148,8 +150,7 @@ def check_backend(target: str, timeout_seconds: float, log: Path) -> Availabilit
 class _Worker:
     """The process and its connection."""
 
-    def __init__(self, target: str, timeout_seconds: float, log: Path) -> None:
-        self._target = target
+    def __init__(self, timeout_seconds: float, log: Path, python: str = sys.executable) -> None:
         self._timeout_seconds = timeout_seconds
         self.log = log
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -157,7 +158,8 @@ class _Worker:
         self._connection: Connection[Any, Any] = ours
         with theirs, log.open("ab") as sink:
             self._process = subprocess.Popen(  # noqa: S603 - our own module, no shell
-                [sys.executable, "-P", "-m", "backends.worker", str(theirs.fileno())],
+                [python, "-P", "-m", "backends.worker", str(theirs.fileno())],
+                env=worker_environment(python),
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=sink,
@@ -180,7 +182,7 @@ class _Worker:
         except (EOFError, OSError) as error:  # OSError: it ended within a record
             raise WorkerLostError(self._cause_of_death()) from error
         if "error" in message:
-            raise EngineError(message["error"], remedy=message["remedy"])
+            raise self._told(message)
         return message
 
     def close(self) -> None:
@@ -199,6 +201,11 @@ class _Worker:
             os.killpg(self.pid, signal.SIGKILL)
         self._process.wait()
         self._connection.close()
+
+    def _told(self, message: wire.Message) -> EngineError:
+        if message["expected"]:
+            return EngineError(message["error"], remedy=message["remedy"])
+        return EngineError(f"the engine failed: {message['error']}", remedy=f"See {self.log}.")
 
     def _cause_of_death(self) -> str:
         try:

@@ -11,6 +11,7 @@ import pytest
 import prompts
 from harness.asking import Update
 from harness.config import RunSpec
+from harness.engine.engine import Engine
 from harness.errors import EngineError, HarnessError, StoreError, UsageError
 from harness.run import resume, run
 from harness.store.store import Store
@@ -176,3 +177,21 @@ def _mock() -> object:
     from harness.engine.registry import find_backend
 
     return find_backend("mock")
+
+
+def test_a_run_is_not_completed_by_another_engine(
+    small_data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(InterruptionError):
+        run(spec(small_data), tmp_path, interrupt)
+    monkeypatch.setattr(Engine, "model_sha256", "another file's")
+    with pytest.raises(StoreError, match="begun with another model file") as caught:
+        resume("latest", tmp_path)
+    assert "new run" in caught.value.remedy
+
+
+def test_options_of_a_backend_that_there_is_not_are_an_error(
+    small_data: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match="no backend 'mok'"):
+        run(spec(small_data, backends={"mok": {"batch": 2}}), tmp_path)

@@ -155,7 +155,7 @@ def test_a_hang_ends_at_the_deadline(start: Start) -> None:
 def test_a_bug_of_the_engine_costs_what_was_begun_and_is_told(start: Start, tmp_path: Path) -> None:
     lost, _ = lose(start("bug"))
     assert lost.open_prompts == (1,)
-    assert lost.reason == "ZeroDivisionError: by zero"
+    assert lost.reason == "the engine failed: ZeroDivisionError: by zero"
     assert "Traceback" in (tmp_path / "logs" / "engine.log").read_text()
 
 
@@ -281,7 +281,7 @@ def test_check_tells_what_went_wrong(start: Start, tmp_path: Path) -> None:
     del start  # only its module is wanted
     found = check_backend("odd_backend", 30.0, tmp_path / "log")
     assert not found.available
-    assert found.reason == "OSError: no such device"
+    assert found.reason == "the engine failed: OSError: no such device"
     missing = check_backend("backends.nowhere", 30.0, tmp_path / "log")
     assert not missing.available
     assert "nowhere" in missing.reason
