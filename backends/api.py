@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
 ENTRY_POINT_GROUP = "llm_harness.backends"
+NO_FILES = "none"  # the model format of a backend that reads no model files
 
 DecodingMode: TypeAlias = Literal["free", "choice", "score"]
 Finish: TypeAlias = Literal["stop", "length", "label", "scored", "overflow", "empty"]
@@ -37,6 +38,7 @@ class Availability:
     version: str = ""
     reason: str = ""
     remedy: str = ""
+    is_mock: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +184,7 @@ class Session(Protocol):
 class Backend(Protocol):
     """What a backend module offers.
 
-    `FORMATS`: the forms of a model it reads ("gguf", "hf"), best first.
+    `FORMATS`: the forms of a model it reads ("gguf", "hf"), best first; `NO_FILES` for none.
     `OPTIONS`: the options it understands, each with a line of help. `max_model_len` (the longest
     prompt and reply in tokens) is given to every backend and is not listed.
     """

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from backends.api import (
+    NO_FILES,
     Availability,
     BackendError,
     Batch,
@@ -35,7 +36,7 @@ from backends.api import (
 from backends.prefix_tree import Leaf, common_prefix_length, walk
 from backends.rules import before_stop, refuse
 
-FORMATS = ("mock",)
+FORMATS = (NO_FILES,)
 OPTIONS: Mapping[str, str] = {
     "script": "replies to choose from, separated by | (default: the labels)",
     "delay_ms": "time to spend on each prompt",
@@ -57,7 +58,7 @@ _CHAT_TEMPLATE = (
 
 
 def check() -> Availability:
-    return Availability(True, version="1")
+    return Availability(True, version="1", is_mock=True)
 
 
 def open_session(model: ModelRef, options: Options) -> MockSession:

@@ -55,7 +55,7 @@ def check(registered: Registered) -> Checked:
     return Checked(
         name=registered.name,
         available=found.available,
-        mock="mock" in formats,
+        mock=found.is_mock,
         version=found.version,
         formats=formats,
         reason=found.reason,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import platformdirs
 
-from backends.api import ModelRef
+from backends.api import NO_FILES, ModelRef
 from harness.errors import EngineError, UsageError
 
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
@@ -56,12 +56,12 @@ def resolve_model(
 ) -> ModelRef:
     """The model in the first of the backend's formats that there is.
 
-    `model` is a name in the config's `models` tables (`own`), a known name, or a path. A format of
-    the mock's ("mock") needs no files. Raises `UsageError` or `EngineError`.
+    `model` is a name in the config's `models` tables (`own`), a known name, or a path. The format
+    `NO_FILES` needs none. Raises `UsageError` or `EngineError`.
     """
     forms = _forms(model, own)
     for format_ in formats:
-        if format_ == "mock":
+        if format_ == NO_FILES:
             return ModelRef(model, format_, "")
         if format_ in forms:
             return ModelRef(model, format_, _location(model, format_, forms[format_]), _cache())

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from backends.api import ModelRef
+from backends.api import NO_FILES, ModelRef
 from harness.engine import models
 from harness.engine.models import KnownModel, file_sha256, resolve_model
 from harness.errors import EngineError, UsageError
@@ -21,7 +21,7 @@ def gguf(tmp_path: Path) -> Path:
 
 
 def test_the_mock_needs_no_files() -> None:
-    assert resolve_model("anything", ("mock",), {}) == ModelRef("anything", "mock", "")
+    assert resolve_model("anything", (NO_FILES,), {}) == ModelRef("anything", NO_FILES, "")
 
 
 def test_a_path_is_a_model(gguf: Path) -> None:

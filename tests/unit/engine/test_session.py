@@ -31,7 +31,7 @@ ODD = """
     from backends import mock
     from backends.api import Availability, Batch, Reply, Started
 
-    FORMATS, OPTIONS = ("mock",), mock.OPTIONS
+    FORMATS, OPTIONS = mock.FORMATS, mock.OPTIONS
 
     def check():
         raise OSError("no such device")

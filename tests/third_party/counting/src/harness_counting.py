@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 
 from backends.api import (
+    NO_FILES,
     Availability,
     Batch,
     Decoding,
@@ -29,14 +30,14 @@ from backends.api import (
 from backends.prefix_tree import Leaf, walk
 from backends.rules import before_stop, refuse
 
-FORMATS = ("mock",)  # no files; a real engine reads "gguf" or "hf"
+FORMATS = (NO_FILES,)  # a real engine reads "gguf" or "hf"
 _FINISHES: Mapping[DecodingMode, Finish] = {"free": "stop", "choice": "label", "score": "scored"}
 OPTIONS: Mapping[str, str] = {"prior": "how often each label counts as seen beforehand (default 1)"}
 
 
 def check() -> Availability:
     """Here an engine would look whether its package is installed, and say how to get it."""
-    return Availability(True, version="0.1.0")
+    return Availability(True, version="0.1.0", is_mock=True)
 
 
 def open_session(model: ModelRef, options: Options) -> CountingSession:
