@@ -114,8 +114,13 @@ def _run_summary(spec: RunSpec, workload: Workload, kept: _Kept, controls: Contr
             Facts(
                 is_mock=kept.info.is_mock,
                 accuracy=accuracy,
+                parse=parse,
                 label_mass=_label_mass(replies),
-                calibration_per_voter=len(workload.voters[0].calibration),
+                queries_asked=spec.queries,
+                calibration_asked=spec.calibration_queries,
+                calibration_per_voter=min(len(v.calibration) for v in workload.voters),
+                shots=spec.shots,
+                fewest_shown=min(fit.examples_per_voter),
                 examples_shown=round(float(np.mean(fit.examples_per_voter))),
                 examples_available=fit.examples_available,
                 cells_failed=failed.total(),
@@ -142,12 +147,10 @@ def _context_fit(workload: Workload, kept: _Kept) -> ContextFit:
 
 
 def _speed(workload: Workload, kept: _Kept, replies: dict[int, Reply]) -> Speed:
+    batches, done = kept.batches, list(replies.values())
     token_ids = workload.packed.token_ids[kept.backend]
-    batches = kept.batches
     first_tokens = [
-        reply.time_to_first_token_ms
-        for reply in replies.values()
-        if reply.time_to_first_token_ms is not None
+        reply.time_to_first_token_ms for reply in done if reply.time_to_first_token_ms is not None
     ]
     return Speed(
         prefill_tokens_per_second=_rate(
@@ -157,10 +160,10 @@ def _speed(workload: Workload, kept: _Kept, replies: dict[int, Reply]) -> Speed:
             sum(b.decode_tokens for b in batches), sum(b.decode_seconds for b in batches)
         ),
         time_to_first_token_ms=_percentiles(first_tokens),
-        computed_tokens=sum(r.prompt_tokens - r.cached_tokens for r in replies.values()),
-        unique_tokens=unique_tokens(token_ids[index] for index in replies),
-        served_tokens=sum(r.prompt_tokens + len(r.token_ids) for r in replies.values()),
-        engine_seconds=sum(batch.engine_seconds for batch in batches),
+        computed_tokens=sum(r.prompt_tokens - r.cached_tokens for r in done) if done else None,
+        unique_tokens=unique_tokens(token_ids[index] for index in replies) if done else None,
+        served_tokens=sum(r.prompt_tokens + len(r.token_ids) for r in done) if done else None,
+        engine_seconds=sum(b.engine_seconds for b in batches) if done else None,
         wall_seconds=sum(session.use.wall_seconds or 0.0 for session in kept.sessions),
         load_seconds=kept.sessions[0].load_seconds,
     )
@@ -187,7 +190,8 @@ def _score(spec: RunSpec, workload: Workload, replies: dict[int, Reply]) -> tupl
     """Parses and counts the votes. Calibration replies teach offsets and are not parsed."""
     prompts, words = workload.packed.prompts, workload.writer.words
     voters, n_classes = len(workload.voters), len(words)
-    queries, calibration = len(workload.voters[0].queries), len(workload.voters[0].calibration)
+    queries = len(workload.voters[0].queries)
+    calibration = max(len(voter.calibration) for voter in workload.voters)
     scores = np.full((voters, queries, n_classes), np.nan)
     offsets = np.full((voters, calibration, n_classes), np.nan)
     votes = np.full((voters, queries), -1, dtype=np.int64)

@@ -33,9 +33,11 @@ class CaveatKind(StrEnum):
     COVERS_CHANCE = "covers_chance"
     LOW_LABEL_MASS = "low_label_mass"
     EXAMPLES_DROPPED = "examples_dropped"
+    FEW_EXAMPLES = "few_examples"
     CELLS_FAILED = "cells_failed"
     CELLS_MISSING = "cells_missing"
     UNANSWERED = "unanswered"
+    LABELS_NOT_WRITTEN = "labels_not_written"
     CALIBRATION_THIN = "calibration_thin"
     TRAIN_TEST_OVERLAP = "train_test_overlap"
     SEVERAL_SESSIONS = "several_sessions"
@@ -66,13 +68,15 @@ class Percentiles(Record):
 
 
 class Speed(Record):
+    """Token counts and `engine_seconds` are null where no cell is done."""
+
     prefill_tokens_per_second: float | None
     decode_tokens_per_second: float | None
     time_to_first_token_ms: Percentiles | None
-    computed_tokens: int
-    unique_tokens: int
-    served_tokens: int
-    engine_seconds: float
+    computed_tokens: int | None
+    unique_tokens: int | None
+    served_tokens: int | None
+    engine_seconds: float | None
     wall_seconds: float
     load_seconds: float
 
@@ -101,7 +105,7 @@ class ByVoters(Record):
 
 
 class Accuracy(Record):
-    """`queries` were asked; `answered` of them have a majority verdict.
+    """`queries` were asked; `answered` of them have a verdict of the headline.
 
     `single` is the mean of single voters (interval: bootstrap clustered by query), the votes have
     Wilson intervals. `chance` is the share of the most frequent class among the queries asked.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from harness.cli.console import answers, remarks
+from harness.cli.console import answers
 from harness.cli.options import RESULTS
 from harness.errors import StoreError, UsageError
 
@@ -21,11 +21,17 @@ if TYPE_CHECKING:
     from harness.summary import Summary
 
 
+def has_store(results: Path) -> bool:
+    from harness.store.store import FILE_NAME
+
+    return (results / FILE_NAME).is_file()
+
+
 def open_store(results: Path) -> Store:
     """The store of a folder that has one: reading makes no new one. Raises `StoreError`."""
-    from harness.store.store import FILE_NAME, Store
+    from harness.store.store import Store
 
-    if not (results / FILE_NAME).is_file():
+    if not has_store(results):
         raise StoreError(
             f"{results} holds no runs",
             remedy="Begin one with `harness run`, or give the folder with --results.",
@@ -75,17 +81,15 @@ def _of_other_version(row: RunRow, error: Exception) -> StoreError:
     )
 
 
-def print_kept(kept: Kept, as_json: bool, quiet: bool = False) -> None:
-    """The answer on stdout, its notes on stderr."""
-    from harness.report.answer import answer, notes
+def print_kept(kept: Kept, as_json: bool) -> None:
+    """The answer on stdout, its caveats included."""
+    from harness.report.answer import answer
 
     if as_json:
         typer.echo(kept.summary.model_dump_json())
         return
     console = answers()
     console.print(answer(kept, console.width))
-    if not quiet:
-        remarks().print(notes(kept))
 
 
 def resume_command(run_id: str, results: Path) -> str:

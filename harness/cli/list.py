@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.cli.console import give
-from harness.cli.kept import open_store, read_spec, read_summary
+from harness.cli.kept import has_store, open_store, read_spec, read_summary
 from harness.cli.options import RESULTS, JsonOption, ResultsOption
 from harness.errors import StoreError
 
@@ -18,20 +19,18 @@ if TYPE_CHECKING:
     from harness.summary import RunSummary
 
 _TITLES = ("run\nbegun", "model\ndata, decoding", "voters x\nqueries", "backend and its vote")
-_ASKED = ("model", "data", "voters", "queries", "decoding")
+_ASKED = ("model", "data", "voters", "decoding")
 
 
 def list_runs(results: ResultsOption = RESULTS, json: JsonOption = False) -> None:
     """List the kept runs, the newest first."""
     from harness.report.table import simple_table
+    from harness.report.text import lines
 
-    with open_store(results) as store:
-        entries = [read_entry(row) for row in store.runs()]
-    give(
-        [as_json(entry) for entry in entries],
-        simple_table(_TITLES, map(as_cells, entries)),
-        json,
-    )
+    entries = read_entries(results)
+    table = simple_table(_TITLES, map(as_cells, entries))
+    nothing = lines(f"{results} holds no runs yet. Begin one with `harness run`.")
+    give([as_json(entry) for entry in entries], table if entries else nothing, json)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +42,21 @@ class Entry:
     state: str
     spec: RunSpec | None = None
     runs: tuple[RunSummary, ...] = ()
+
+    @property
+    def queries(self) -> int | None:
+        """As many as there were to ask; of a run that is not finished, as many as were wanted."""
+        if self.runs:
+            return self.runs[0].accuracy.queries
+        return self.spec.queries if self.spec else None
+
+
+def read_entries(results: Path) -> list[Entry]:
+    """What is kept in a folder; nothing where no run was begun in it yet."""
+    if not has_store(results):
+        return []
+    with open_store(results) as store:
+        return [read_entry(row) for row in store.runs()]
 
 
 def read_entry(row: RunRow) -> Entry:
@@ -67,6 +81,7 @@ def as_json(entry: Entry) -> dict[str, Any]:
         "state": entry.state,
         "backends": list(entry.spec.backend) if entry.spec else [],
         **asked,
+        "queries": entry.queries,
         "accuracy": {name: vote.model_dump() if vote else None for name, vote in votes.items()},
     }
 
@@ -78,7 +93,7 @@ def as_cells(entry: Entry) -> list[str]:
     return [
         f"{entry.run_id}\n{begun:%Y-%m-%d %H:%M}",
         f"{spec.model}\n{spec.data}, {spec.decoding}" if spec else "",
-        f"{spec.voters} x\n{spec.queries}" if spec else "",
+        f"{spec.voters} x\n{entry.queries}" if spec else "",
         "\n".join(_votes(entry)),
     ]
 

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 ENGINE_FLAGS = ("threads", "n_gpu_layers", "flash_attn", "cache_type_k", "cache_type_v")
 
+_ANY_OPTION = "engine_option"
 _OUTPUT_KINDS: Mapping[str, type] = {"results": str, "json": bool, "quiet": bool}
+_BESIDE = frozenset({*_OUTPUT_KINDS, *ENGINE_FLAGS, _ANY_OPTION})
+"""The flags that are no fields of a spec, but may stand in the file too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,8 @@ def read_order(given: Mapping[str, Any]) -> Order:
     config: Path | None = flags.pop("config", None)
     run_id: str | None = flags.pop("resume", None)
     output = {key: flags.pop(key) for key in _OUTPUT_KINDS if key in flags}
+    if _ANY_OPTION in flags:
+        flags[_ANY_OPTION] = parse_options(flags[_ANY_OPTION])
     if run_id is None:
         return _new_run(config, flags, output)
     if config or flags:
@@ -58,8 +63,11 @@ def read_order(given: Mapping[str, Any]) -> Order:
 def _new_run(config: Path | None, flags: Mapping[str, Any], output: Mapping[str, Any]) -> Order:
     from harness.config import load_spec
 
-    of_file = _output_of_file(config) if config else {}
-    spec = load_spec(config, _with_engine_table(flags), beside=_OUTPUT_KINDS)
+    beside = _beside_spec(config) if config else {}
+    of_file = {key: beside.pop(key) for key in _OUTPUT_KINDS if key in beside}
+    engine = {**_engine_table(beside), **_engine_table(flags)}
+    asked = {key: value for key, value in flags.items() if key not in _BESIDE}
+    spec = load_spec(config, {**asked, "engine": engine} if engine else asked, beside=_BESIDE)
     return Order(spec, _output({**of_file, **output}))
 
 
@@ -67,34 +75,47 @@ def _output(values: Mapping[str, Any]) -> Output:
     return Output(**{**values, "results": Path(values.get("results", RESULTS))})
 
 
-def _output_of_file(config: Path) -> dict[str, Any]:
+def _beside_spec(config: Path) -> dict[str, Any]:
+    """The keys of a file that are flags, but no fields of a spec. Raises `UsageError`."""
     from harness.config import read_toml
 
-    values = {key: value for key, value in read_toml(config).items() if key in _OUTPUT_KINDS}
-    for key, value in values.items():
-        if not isinstance(value, _OUTPUT_KINDS[key]):
-            kind = "text" if _OUTPUT_KINDS[key] is str else "true or false"
-            raise UsageError(f"{config}: {key} has to be {kind}", remedy="Correct the file.")
+    values = {key: value for key, value in read_toml(config).items() if key in _BESIDE}
+    for key, kind in _OUTPUT_KINDS.items():
+        if not isinstance(values.get(key, kind()), kind):
+            wanted = "text" if kind is str else "true or false"
+            raise UsageError(f"{config}: {key} has to be {wanted}", remedy="Correct the file.")
+    if _ANY_OPTION in values:
+        values[_ANY_OPTION] = _options_of_file(config, values[_ANY_OPTION])
     return values
 
 
-def _with_engine_table(flags: Mapping[str, Any]) -> dict[str, Any]:
-    """The flags as keys of a spec: those of the engine become its table."""
-    spec = dict(flags)
-    general = parse_options(spec.pop("engine_option", ()))
-    named = {key: spec.pop(key) for key in ENGINE_FLAGS if key in spec}
-    return {**spec, "engine": {**general, **named}} if general or named else spec
+def _options_of_file(config: Path, value: object) -> dict[str, Any]:
+    """`engine_option` of a file: a table, or a list of what the flag takes."""
+    if isinstance(value, dict):
+        return value
+    if isinstance(value, list) and all(isinstance(text, str) for text in value):
+        return parse_options(value, where=f"{config}: {_ANY_OPTION}")
+    raise UsageError(
+        f"{config}: {_ANY_OPTION} has to be a table, or a list of KEY=VALUE",
+        remedy="Correct the file.",
+    )
 
 
-def parse_options(texts: Iterable[str]) -> dict[str, bool | int | float | str]:
+def _engine_table(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of an engine; one that has a name of its own wins over the general ones."""
+    named = {key: options[key] for key in ENGINE_FLAGS if key in options}
+    return {**options.get(_ANY_OPTION, {}), **named}
+
+
+def parse_options(
+    texts: Iterable[str], where: str = "--engine-option"
+) -> dict[str, bool | int | float | str]:
     """Options of texts such as `delay_ms=20`. Raises `UsageError`."""
     options = {}
     for text in texts:
         key, equals, value = text.partition("=")
         if not (key and equals):
-            raise UsageError(
-                f"--engine-option {text!r} is no KEY=VALUE", remedy="For example: threads=4."
-            )
+            raise UsageError(f"{where} {text!r} is no KEY=VALUE", remedy="For example: threads=4.")
         options[key] = parse_scalar(value)
     return options
 

@@ -16,19 +16,26 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from harness.cli.console import remarks
+from harness.cli.console import remarks, tell
 from harness.report.text import number, plain
 
 if TYPE_CHECKING:
     from harness.asking import Update
 
+LINE_SECONDS = 10.0
+
 
 class Watch:
-    """An observer of a run, with one bar a backend; `run_id` is known from the first update on."""
+    """An observer of a run; `run_id` is known from the first update on.
+
+    A terminal shows one bar a backend. A file gets a line now and then, none of a short run.
+    """
 
     def __init__(self, shown: bool) -> None:
         console = remarks()
         self.run_id: str | None = None
+        self._lines = shown and not console.is_terminal
+        self._told = time.monotonic()
         self._began: dict[str, float] = {}
         self._tasks: dict[str, TaskID] = {}
         self._progress = Progress(
@@ -60,12 +67,14 @@ class Watch:
         self.run_id = update.run_id
         if update.backend not in self._tasks:
             self._begin(update)
-        seconds = time.monotonic() - self._began[update.backend]
-        self._progress.update(
-            self._tasks[update.backend],
-            completed=update.done + update.failed,
-            note=describe(update, seconds),
-        )
+        now = time.monotonic()
+        note = describe(update, now - self._began[update.backend])
+        count = update.done + update.failed
+        self._progress.update(self._tasks[update.backend], completed=count, note=note)
+        if self._lines and now - self._told >= LINE_SECONDS:
+            self._told = now
+            told = [f"{update.backend}: {count}/{update.total} cells", note]
+            tell(", ".join(filter(None, told)))
 
     def _begin(self, update: Update) -> None:
         self._progress.update(self._loading, visible=False)

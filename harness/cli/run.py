@@ -11,6 +11,7 @@ from typer.models import OptionInfo
 from harness.cli.console import tell
 from harness.cli.kept import open_store, print_kept, read_kept, resume_command
 from harness.cli.order import Order, read_order
+from harness.errors import EngineError
 
 if TYPE_CHECKING:
     from harness.cli.progress import Watch
@@ -48,7 +49,9 @@ def run(
         list[str] | None, _ask("Engine to ask; repeat it for several.", "llama-cpp")
     ] = None,
     model: Annotated[str | None, _ask("A known model, or a file.", "smollm2-135m")] = None,
-    data: Annotated[str | None, _ask("Labelled embeddings.", "digits")] = None,
+    data: Annotated[
+        str | None, _ask("A known dataset, or a file of labelled embeddings.", "digits")
+    ] = None,
     prompt: Annotated[str | None, _ask("Template of the prompt.", "compact")] = None,
     seed: Annotated[int | None, _ask("Of everything that is drawn.", "0")] = None,
     config: Annotated[
@@ -56,9 +59,11 @@ def run(
         _ask("TOML file; its keys are these flags, with _ for -.", "", "FILE"),
     ] = None,
     voters: Annotated[int | None, _vote("Random subsets that vote.", "7")] = None,
-    queries: Annotated[int | None, _vote("Test examples put to each voter.", "100")] = None,
+    queries: Annotated[
+        int | None, _vote("Test examples put to each voter, at most.", "100")
+    ] = None,
     calibration_queries: Annotated[
-        int | None, _vote("Training examples that each voter is calibrated on.", "20")
+        int | None, _vote("Training examples that each voter is calibrated on, at most.", "20")
     ] = None,
     reducer: Annotated[str | None, _vote("What makes few numbers of many.", "plsda:4")] = None,
     feature_fraction: Annotated[
@@ -79,7 +84,9 @@ def run(
     max_model_len: Annotated[
         int | None, _reply("Tokens of the longest prompt and its reply.", "1024")
     ] = None,
-    shots: Annotated[int | None, _reply("Examples a voter shows.", "as many as fit")] = None,
+    shots: Annotated[
+        int | None, _reply("Examples a voter shows; too many overflow.", "as many as fit")
+    ] = None,
     max_tokens: Annotated[int | None, _reply("Tokens of a reply at most.", "8")] = None,
     temperature: Annotated[float | None, _reply("0 takes the likeliest token.", "0")] = None,
     timeout_seconds: Annotated[
@@ -106,7 +113,7 @@ def run(
         bool | None, typer.Option("--json/--no-json", help="Print one JSON object, not the table.")
     ] = None,
     quiet: Annotated[
-        bool | None, typer.Option("--quiet/--no-quiet", help="No progress and no notes on stderr.")
+        bool | None, typer.Option("--quiet/--no-quiet", help="No progress on stderr.")
     ] = None,
 ) -> None:
     """Ask every backend the same prompts, and print one row for each.
@@ -119,7 +126,8 @@ def run(
     summary = _carry_out(order)
     with open_store(output.results) as store:
         kept = read_kept(store.run(summary.run_id), output.results)
-    print_kept(kept, output.json, output.quiet)
+    print_kept(kept, output.json)
+    check_answered(summary)
 
 
 def _carry_out(order: Order) -> Summary:
@@ -142,6 +150,24 @@ def _run(order: Order, watch: Watch) -> Summary:
     if isinstance(order.what, str):
         return resume(order.what, results, watch)
     return run(order.what, results, watch)
+
+
+def check_answered(summary: Summary) -> None:
+    """Raises `EngineError`, which says why, where not one cell of any backend is done."""
+    from harness.summary import CaveatKind
+
+    if any(run.cells.done for run in summary.runs):
+        return
+    failures = {
+        f"{run.backend}: {caveat.message}": caveat.advice
+        for run in summary.runs
+        for caveat in run.caveats
+        if caveat.kind is CaveatKind.CELLS_FAILED
+    }
+    raise EngineError(
+        f"every cell failed; {' '.join(failures)}",
+        remedy=" ".join(dict.fromkeys(failures.values())),
+    )
 
 
 def _tell_interrupted(run_id: str | None, results: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a kept run is told as: the answer (the table and what stands under it) and its notes."""
+"""What a kept run is told as: the table and what stands under it, its caveats among it."""
 
 from __future__ import annotations
 
@@ -28,16 +28,17 @@ class Kept:
 
 
 def answer(kept: Kept, width: int) -> Group:
-    """The table, what was asked, the accuracy in words and by voters, and the controls."""
+    """The table, what was asked, the accuracy in words and by voters, controls and caveats."""
     return Group(*_answer(kept, width))
 
 
 def what_was_asked(kept: Kept) -> Text:
-    """One line: data, model, size, decoding, run."""
+    """One line: data, model, size, decoding, run. Queries are those that there were to ask."""
     spec = kept.spec
+    queries = kept.summary.runs[0].accuracy.queries
     return lines(
         f"Run {kept.summary.run_id}: {spec.data}; {spec.model}; {_count(spec.voters, 'voter')} x "
-        f"{_count(spec.queries, 'query', 'queries')}; {spec.decoding} decoding; seed {spec.seed}"
+        f"{_count(queries, 'query', 'queries')}; {spec.decoding} decoding; seed {spec.seed}"
     )
 
 
@@ -70,6 +71,8 @@ def _answer(kept: Kept, width: int) -> Iterator[RenderableType]:
     yield simple_table(("vote or control", "accuracy"), [*_votes(runs), *_controls(runs[0])])
     yield Text()
     yield from _timing(kept.summary)
+    if any(run.caveats for run in runs):
+        yield notes(kept)
 
 
 def _votes(runs: list[RunSummary]) -> Iterator[tuple[str, str]]:

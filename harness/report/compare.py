@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 from typing import Any, Literal, Protocol, TypeAlias
 
 from harness.config import RunSpec
 from harness.report.answer import Kept
-from harness.summary import Record, Summary
+from harness.summary import PromptHashes, Record, Summary
 
 What: TypeAlias = Literal["text", "tokens", "missing"]
 
@@ -52,7 +53,11 @@ class PromptDifference(Record):
 
 
 class Comparison(Record):
-    """A run against the first one. `same_tokens` holds over all backends of both."""
+    """A run against the first one.
+
+    `same_text` and `same_tokens` hold for each backend that both have; where they share none, over
+    all backends of both.
+    """
 
     run_id: str
     same_text: bool
@@ -72,14 +77,23 @@ def compare(
     first: Kept, other: Kept, first_asked: Sequence[Asked], other_asked: Sequence[Asked]
 ) -> Comparison:
     """Tells whether `other` was asked what `first` was; prompts are in the order of the runs."""
-    runs = [*first.summary.runs, *other.summary.runs]
+    pairs = _comparable(first.summary, other.summary)
+    same_tokens = all(one.token_sha256 == two.token_sha256 for one, two in pairs)
     return Comparison(
         run_id=other.summary.run_id,
-        same_text=len({run.prompts.text_sha256 for run in runs}) == 1,
-        same_tokens=len({run.prompts.token_sha256 for run in runs}) == 1,
+        same_text=all(one.text_sha256 == two.text_sha256 for one, two in pairs),
+        same_tokens=same_tokens,
         spec=spec_differences(first.spec, other.spec),
-        first_difference=first_difference(first_asked, other_asked),
+        # the tokens kept of a prompt are those of its run's first backend, not of one in common
+        first_difference=None if same_tokens else first_difference(first_asked, other_asked),
     )
+
+
+def _comparable(first: Summary, other: Summary) -> list[tuple[PromptHashes, PromptHashes]]:
+    """The hashes of the backends that both have, or of each with each where there is none."""
+    ones, others = ({run.backend: run.prompts for run in one.runs} for one in (first, other))
+    common = [(ones[name], others[name]) for name in ones if name in others]
+    return common or list(product(ones.values(), others.values()))
 
 
 def spec_differences(first: RunSpec, other: RunSpec) -> list[FieldDifference]:

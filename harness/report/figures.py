@@ -77,7 +77,7 @@ def _first_token(run: RunSummary) -> Cell:
 
 def _computed(run: RunSummary) -> Cell:
     computed, unique = run.speed.computed_tokens, run.speed.unique_tokens
-    if not unique:
+    if computed is None or not unique:
         return (NOTHING,)
     return f"{computed:,}", f"/ {unique:,}", f"= {computed / unique:.2f}"
 

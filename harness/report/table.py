@@ -66,10 +66,12 @@ def _narrow(rows: Sequence[Row]) -> Table:
 
 
 def _name(row: Row) -> Text:
-    """The backend, what tells it from others, and loudly whether it is a mock."""
+    """The backend, what tells it from others, and loudly if it is a mock or cells failed."""
     name = lines(row.run.backend, *filter(None, [row.note]))
     if is_mock(row.run):
         name.append("\n").append(MOCK_LABEL, style=_LOUD)
+    if failed := row.run.cells.failed:
+        name.append("\n").append(f"{failed:,} cells failed", style=_LOUD)
     return name
 
 

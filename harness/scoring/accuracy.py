@@ -78,11 +78,12 @@ def score_accuracy(ballots: Ballots, classes: tuple[str, ...], seed: int) -> Acc
     held = _hold_votes(evidence, len(classes), voters)
     estimates = {vote: _estimate(verdict, truth) for vote, verdict in held.items()}
     headline = _headline(estimates)
+    answered = _answered(held[headline])
     figures = _figures(truth, held[headline], _probabilities(headline, evidence, len(classes)))
     chance = float(np.bincount(truth).max() / len(truth))
     return Accuracy(
         queries=len(truth),
-        answered=_answered(held["majority"]),
+        answered=answered,
         chance=chance,
         headline=headline,
         single=_single(ballots, seed),
@@ -99,7 +100,7 @@ def score_accuracy(ballots: Ballots, classes: tuple[str, ...], seed: int) -> Acc
         agreement=agreement(ballots.votes),
         classes=list(classes),
         confusion=figures.confusion,
-        sentence=_sentence(headline, estimates[headline], _answered(held[headline]), chance),
+        sentence=_sentence(headline, estimates[headline], answered, chance),
     )
 
 

@@ -4,23 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
+from typing import TypeAlias
 
 from harness.scoring.accuracy import covers_chance
-from harness.summary import Accuracy, Caveat, CaveatKind
+from harness.summary import Accuracy, Caveat, CaveatKind, Parse
 
 ENOUGH_QUERIES = 100  # below it, a 95 % interval is wider than about 0.2
 ENOUGH_LABEL_MASS = 0.5
 ENOUGH_CALIBRATION = 8
+ENOUGH_READABLE = 0.9
+
+_Caveats: TypeAlias = Iterator[tuple[CaveatKind, str, str]]
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What caveats depend on. `label_mass`: median share of probability that the labels hold."""
+    """What caveats depend on.
+
+    `label_mass`: median share of probability that the labels hold. `*_asked` and `shots` are what
+    the user set; `calibration_per_voter` and `fewest_shown` are those of the voter with fewest,
+    `examples_*` are means.
+    """
 
     is_mock: bool
     accuracy: Accuracy
+    parse: Parse
     label_mass: float | None
+    queries_asked: int
+    calibration_asked: int
     calibration_per_voter: int
+    shots: int | None
+    fewest_shown: int
     examples_shown: int
     examples_available: int
     cells_failed: int
@@ -32,11 +47,12 @@ class Facts:
 
 def find_caveats(facts: Facts) -> list[Caveat]:
     """The caveats that hold, the gravest first."""
-    return [Caveat(kind=kind, message=text, advice=advice) for kind, text, advice in _all(facts)]
+    parts = (_of_the_run, _of_the_votes, _of_the_labels, _of_the_examples, _of_the_sessions)
+    found = chain.from_iterable(part(facts) for part in parts)
+    return [Caveat(kind=kind, message=text, advice=advice) for kind, text, advice in found]
 
 
-def _all(facts: Facts) -> Iterator[tuple[CaveatKind, str, str]]:
-    accuracy = facts.accuracy
+def _of_the_run(facts: Facts) -> _Caveats:
     if facts.is_mock:
         yield (
             CaveatKind.MOCK,
@@ -61,13 +77,24 @@ def _all(facts: Facts) -> Iterator[tuple[CaveatKind, str, str]]:
             f"{facts.shared_vectors} test vectors are in the training data too.",
             "Remove them: they make every accuracy too good.",
         )
+
+
+def _of_the_votes(facts: Facts) -> _Caveats:
+    accuracy = facts.accuracy
     if covers_chance(accuracy):
         yield (
             CaveatKind.COVERS_CHANCE,
             f"The accuracy is not told apart from chance ({accuracy.chance:.2f}).",
             "Ask more queries, or show more.",
         )
-    if accuracy.queries < ENOUGH_QUERIES:
+    if accuracy.queries < facts.queries_asked:
+        yield (
+            CaveatKind.FEW_QUERIES,
+            f"The test split holds only {accuracy.queries} queries; {facts.queries_asked} were "
+            "asked for.",
+            "Give more test rows before you call one engine better.",
+        )
+    elif accuracy.queries < ENOUGH_QUERIES:
         yield (
             CaveatKind.FEW_QUERIES,
             f"{accuracy.queries} queries leave wide intervals.",
@@ -76,9 +103,22 @@ def _all(facts: Facts) -> Iterator[tuple[CaveatKind, str, str]]:
     if accuracy.answered < accuracy.queries:
         yield (
             CaveatKind.UNANSWERED,
-            f"{accuracy.queries - accuracy.answered} of {accuracy.queries} queries got no vote "
-            "that could be read; they are left out of the accuracy.",
-            "Use --decoding choice or score, or another --prompt.",
+            f"{accuracy.queries - accuracy.answered} of {accuracy.queries} queries got no "
+            f"{accuracy.headline} verdict; they are left out of the accuracy.",
+            "Use --decoding choice or score, or another --prompt."
+            if accuracy.headline == "majority"
+            else "Ask what has no reply again with --resume.",
+        )
+
+
+def _of_the_labels(facts: Facts) -> _Caveats:
+    readable, headline = facts.parse.lenient, facts.accuracy.headline
+    if readable and readable.value < ENOUGH_READABLE and headline != "majority":
+        yield (
+            CaveatKind.LABELS_NOT_WRITTEN,
+            f"Only {100 * readable.value:.0f} % of the replies could be read; the {headline} vote "
+            "is made from label log-probabilities, not from what was written.",
+            "Raise --max-tokens, or try another --prompt or --decoding choice.",
         )
     if facts.label_mass is not None and facts.label_mass < ENOUGH_LABEL_MASS:
         yield (
@@ -86,19 +126,39 @@ def _all(facts: Facts) -> Iterator[tuple[CaveatKind, str, str]]:
             f"In the median reply the labels hold {facts.label_mass:.3f} of the probability.",
             "The model would rather say something else: try another --prompt.",
         )
-    if 0 < facts.calibration_per_voter < ENOUGH_CALIBRATION:
+    if facts.calibration_per_voter < min(facts.calibration_asked, ENOUGH_CALIBRATION):
+        yield (
+            CaveatKind.CALIBRATION_THIN,
+            f"A voter was calibrated on {facts.calibration_per_voter} examples, not on the "
+            f"{facts.calibration_asked} asked for: at most a quarter of those it has is held back.",
+            "Give more training rows.",
+        )
+    elif 0 < facts.calibration_per_voter < ENOUGH_CALIBRATION:
         yield (
             CaveatKind.CALIBRATION_THIN,
             f"Each voter was calibrated on {facts.calibration_per_voter} examples.",
             f"Give it at least {ENOUGH_CALIBRATION} (--calibration-queries).",
         )
-    if facts.examples_shown < facts.examples_available:
+
+
+def _of_the_examples(facts: Facts) -> _Caveats:
+    if facts.shots is not None and facts.fewest_shown < facts.shots:
+        yield (
+            CaveatKind.FEW_EXAMPLES,
+            f"--shots {facts.shots} was asked for, and a voter has only {facts.fewest_shown} "
+            "examples to show.",
+            "Give more training rows, or lower --shots.",
+        )
+    if facts.shots is None and facts.examples_shown < facts.examples_available:
         yield (
             CaveatKind.EXAMPLES_DROPPED,
             f"The context holds {facts.examples_shown} of {facts.examples_available} examples "
             "(mean per voter); the others were left out.",
             "Raise --max-model-len, or write fewer numbers an example.",
         )
+
+
+def _of_the_sessions(facts: Facts) -> _Caveats:
     if facts.sessions > 1:
         yield (
             CaveatKind.SEVERAL_SESSIONS,

@@ -76,7 +76,10 @@ class Store:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise StoreError(f"{folder}: {error.strerror}", remedy=_UNWRITABLE) from error
+            raise StoreError(
+                f"the results folder {folder} could not be made: {error.strerror}",
+                remedy=_UNWRITABLE,
+            ) from error
         self._engine = _engine(self.path)
         try:
             self._prepare()

@@ -28,7 +28,7 @@ _FOLDER_REMEDY = "Lay it out as embeddings_train/CLASS/*.npy and embeddings_test
 _VECTOR_REMEDY = "Write each vector with numpy.save, 1-D, all of one length; no pickles are loaded."
 _NPZ_REMEDY = (
     "Write it with numpy.savez: X_train and X_test (rows of numbers), y_train and y_test "
-    "(text or whole numbers, not objects); no pickles are loaded."
+    "(text, whole numbers or booleans, not objects); no pickles are loaded."
 )
 _TABLE_REMEDY = "Give a table of a `label` column, a `split` column (train or test) and numbers."
 _NPZ_KEYS = ("X_train", "y_train", "X_test", "y_test")
@@ -114,7 +114,7 @@ def _dataset(path: Path, train: _Part, test: _Part) -> Dataset:
         )
     classes = _shared_classes(path, set(train.labels), set(test.labels))
     return Dataset(
-        name=path.resolve().name,
+        name=_name(path.resolve()),
         classes=classes,
         X_train=train.X,
         y_train=_class_indices(train.labels, classes),
@@ -122,6 +122,11 @@ def _dataset(path: Path, train: _Part, test: _Part) -> Dataset:
         y_test=_class_indices(test.labels, classes),
         train_test_duplicates=count_shared_vectors(train.X, test.X),
     )
+
+
+def _name(path: Path) -> str:
+    """A file's name, or a folder's behind its parent's: many are called just "embeddings"."""
+    return "/".join(path.parts[-2:]) if path.is_dir() else path.name
 
 
 def _check_finite(part: _Part) -> None:
@@ -252,7 +257,7 @@ def _npz_part(path: Path, arrays: Mapping[str, NDArray[Any]], split: str) -> _Pa
             f"{path}: X_{split} is of shape {X.shape} and {X.dtype}, not rows of numbers",
             remedy=_NPZ_REMEDY,
         )
-    if y.shape != (len(X),) or y.dtype.kind not in "iuU":
+    if y.shape != (len(X),) or y.dtype.kind not in "biuU":
         raise DataError(
             f"{path}: y_{split} is of shape {y.shape} and {y.dtype}, not {len(X)} labels",
             remedy=_NPZ_REMEDY,

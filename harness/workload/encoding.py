@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -36,10 +35,6 @@ class Encoding(ABC):
     @abstractmethod
     def encode(self, numbers: Floats) -> list[tuple[str, ...]]:
         """The words of numbers (n, k): n tuples of k words."""
-
-    def decode(self, words: Sequence[str]) -> Floats:
-        """What a reader of the words takes them for (k,): bin indices or decimals."""
-        return np.array([float(word) for word in words], dtype=np.float64)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -70,8 +70,8 @@ def pack(
 ) -> Packed:
     """Packs every voter. Where tokenizers differ, the smallest fit holds for all.
 
-    Raises `UsageError` where not one example fits, `TemplateError` where a label cannot follow
-    its prompt as tokens of its own.
+    Raises `UsageError` where not one example fits, or not as many as `shots`; `TemplateError`
+    where a label cannot follow its prompt as tokens of its own.
     """
     # Most texts are asked for twice, to be counted and to be kept, and some are equal.
     tokenizers = {name: _Remembered(tokenize) for name, tokenize in tokenizers.items()}
@@ -80,9 +80,14 @@ def pack(
     }
     longest_label = max(len(ids) for several in labels.values() for ids in several)
     reserve = max(max_tokens, longest_label)
+    packers = [
+        _Packer(voter, writer, tuple(tokenizers.values()), limit - reserve, seed)
+        for voter in voters
+    ]
+    if shots is not None:
+        _check_shots(packers, shots)
     shown, prompts, sizes = [], [], []
-    for voter in voters:
-        packer = _Packer(voter, writer, tuple(tokenizers.values()), limit - reserve, seed)
+    for voter, packer in zip(voters, packers, strict=True):
         examples = packer.examples(packer.most() if shots is None else shots)
         shown.append(examples)
         prompts += _prompts(voter, writer, examples)
@@ -170,11 +175,15 @@ class _Packer:
                 low = middle
             else:
                 high = middle - 1
-        while low > 0 and self._longest(self.examples(low), self._asked) > self._room:
+        while low > 0 and not self.holds(low):
             low -= 1
         if low == 0:
             self._refuse(self._longest(self.examples(1), self._asked))
         return low
+
+    def holds(self, count: int) -> bool:
+        """Whether every prompt of the voter fits with so many examples."""
+        return self._longest(self.examples(count), self._asked) <= self._room
 
     def tokens_of(self, examples: Sequence[Item]) -> int:
         """Tokens that the examples add to the voter's prompts."""
@@ -198,6 +207,17 @@ class _Packer:
             remedy="Raise --max-model-len, or show fewer or shorter numbers "
             "(--reducer, --encoding).",
         )
+
+
+def _check_shots(packers: Sequence[_Packer], shots: int) -> None:
+    """The most is looked for only where it has to be named: it takes many countings."""
+    if all(packer.holds(shots) for packer in packers):
+        return
+    most = min(packer.most() for packer in packers)
+    raise UsageError(
+        f"--shots {shots}: at most {most} whole examples fit",
+        remedy="Lower --shots, or raise --max-model-len.",
+    )
 
 
 def _prompts(voter: Voter, writer: Writer, examples: Sequence[Item]) -> list[Prompt]:

@@ -34,6 +34,8 @@ from harness.config import read_toml
 from harness.errors import TemplateError, UsageError
 from harness.workload.voters import Item
 
+_NEEDED = {"example": ("numbers", "label"), "query": ("numbers",), "answer": ("label",)}
+
 
 class Template(BaseModel):
     """A template file's content."""
@@ -88,25 +90,31 @@ class Writer:
 
     def prompt(self, body: str, query: Item) -> str:
         """The whole text for one query behind the examples that `body` holds."""
-        text = body + self._fill(self.template.query, query)
+        text = body + self._fill(self.template.query, numbers=self._numbers(query))
         if self.chat is None:
             return text
         return self.chat.render(self._fill(self.template.system), text)
 
     def body(self, examples: Sequence[Item]) -> str:
-        shown = (self._fill(self.template.example, example) for example in examples)
+        shown = (
+            self._fill(
+                self.template.example,
+                numbers=self._numbers(example),
+                label=self.words[example.label],
+            )
+            for example in examples
+        )
         return self._fill(self.template.head) + "".join(shown)
 
     def answers(self) -> tuple[str, ...]:
         """How a reply goes on from the prompt, for each class."""
         return tuple(string.Template(self.template.answer).substitute(label=w) for w in self.words)
 
-    def _fill(self, text: str, item: Item | None = None) -> str:
-        values = {"labels": " or ".join(self.words)}
-        if item is not None:
-            values["numbers"] = self.template.separator.join(item.words)
-            values["label"] = self.words[item.label]
-        return string.Template(text).substitute(values)
+    def _numbers(self, item: Item) -> str:
+        return self.template.separator.join(item.words)
+
+    def _fill(self, text: str, **values: str) -> str:
+        return string.Template(text).substitute(values, labels=" or ".join(self.words))
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,13 +162,16 @@ class ChatTemplate:
 
 
 def make_writer(
-    template: Template, classes: Sequence[str], chat_template: ChatTemplate | None
+    name: str, template: Template, classes: Sequence[str], chat_template: ChatTemplate | None
 ) -> Writer:
-    """Raises `TemplateError` where words, placeholders or a chat template are missing."""
-    words = _words(template, classes)
+    """`name` is the template's, for errors.
+
+    Raises `TemplateError` where words, placeholders or a chat template are missing.
+    """
+    words = _words(name, template, classes)
     if template.kind == "chat" and chat_template is None:
         raise TemplateError(
-            "the prompt template is a chat and the model has no chat template",
+            f"the prompt template {name} is a chat and the model has no chat template",
             remedy="Use a completion template, such as --prompt compact.",
         )
     writer = Writer(template, words, chat_template if template.kind == "chat" else None)
@@ -170,20 +181,34 @@ def make_writer(
         writer.answers()
     except (KeyError, ValueError) as error:
         raise TemplateError(
-            f"the prompt template has a placeholder that cannot be filled: {error}",
+            f"the prompt template {name} has a placeholder that cannot be filled: {error}",
             remedy="Use $numbers, $label and $labels; write $$ for a dollar sign.",
         ) from error
+    _check_placeholders(name, template)
     return writer
 
 
-def _words(template: Template, classes: Sequence[str]) -> tuple[str, ...]:
+def _check_placeholders(name: str, template: Template) -> None:
+    """Raises `TemplateError` where a text lacks what it is there to say."""
+    for field_name, placeholders in _NEEDED.items():
+        there = string.Template(getattr(template, field_name)).get_identifiers()
+        for placeholder in placeholders:
+            if placeholder not in there:
+                raise TemplateError(
+                    f"the prompt template {name}: `{field_name}` has no ${placeholder}",
+                    remedy="docs/PROMPTS.md says what a template holds.",
+                )
+
+
+def _words(name: str, template: Template, classes: Sequence[str]) -> tuple[str, ...]:
     """Each class's word: the template's where it has one for all of them, else their names."""
     has_all = set(classes) <= set(template.labels)
     words = tuple((template.labels[name] if has_all else name).strip() for name in classes)
     folded = {word.casefold() for word in words}
     if len(folded) < len(words) or "" in folded:
         raise TemplateError(
-            f"the label words {', '.join(map(repr, words))} cannot be told apart",
+            f"the prompt template {name}: the label words {', '.join(map(repr, words))} cannot be "
+            "told apart",
             remedy="Give each class a word of its own under [labels].",
         )
     return words

@@ -131,16 +131,17 @@ def _fit_pls(form: ReducerSpec, rows: Floats, y: NDArray[np.int64]) -> Any:
         try:
             return PLSRegression(form.count, scale=False).fit(rows, targets)
         except FloatingPointError:  # 0/0: what is left of the rows says nothing of the labels
-            raise _too_many(form, f"fewer than {form.count}") from None
+            raise _too_many(form, form.count - 1) from None
 
 
 def _require(form: ReducerSpec, available: int) -> None:
     if form.count > available:
-        raise _too_many(form, f"at most {available}")
+        raise _too_many(form, available)
 
 
-def _too_many(form: ReducerSpec, available: str) -> UsageError:
+def _too_many(form: ReducerSpec, most: int) -> UsageError:
+    lower = f"--reducer {form.kind}:{most} or " if most else ""
     return UsageError(
-        f"reducer {form}: the training rows allow {available} numbers",
-        remedy="Lower K, raise feature_fraction, or give more training rows.",
+        f"reducer {form}: a voter's training rows and features allow at most {most} numbers",
+        remedy=f"Use {lower}--feature-fraction 1, or give more training rows.",
     )

@@ -125,7 +125,7 @@ def _draw_rows(
             raise DataError(
                 f"{dataset.name}: all {len(rows)} training rows of class {name} fell into a "
                 "voter's bootstrap sample, so none is left to show",
-                remedy="Give more training rows of it, or set bootstrap = false.",
+                remedy="Give more training rows of it, or use --no-bootstrap.",
             )
     return bag, outside
 

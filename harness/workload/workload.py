@@ -52,7 +52,7 @@ def write(
     limit: int,
 ) -> Workload:
     """Writes and packs the prompts; `limit` is the longest prompt and reply, in tokens."""
-    writer = make_writer(load_template(spec.prompt), draft.dataset.classes, chat)
+    writer = make_writer(spec.prompt, load_template(spec.prompt), draft.dataset.classes, chat)
     packed = pack(
         draft.voters,
         writer,

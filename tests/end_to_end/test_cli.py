@@ -108,13 +108,13 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workplace]:
     )
 
 
-def test_table_is_on_stdout_and_notes_are_on_stderr(workplace: Workplace) -> None:
+def test_table_and_notes_are_on_stdout(workplace: Workplace) -> None:
     done = workplace.table
     assert done.returncode == 0, done.stderr
     assert "MOCK" in done.stdout
     assert "2 voters x 8 queries; free decoding; seed 0" in done.stdout.replace("\n", "")
-    assert "note:" not in done.stdout
-    assert "note: This is the mock" in done.stderr
+    assert "note: This is the mock" in done.stdout
+    assert done.stderr == ""
     assert "\x1b" not in done.stdout + done.stderr
 
 
@@ -238,7 +238,8 @@ def test_backends_and_models_are_listed(workplace: Workplace) -> None:
         (["run", "--backend", "mock", "--data", "nope.npz"], 1, "nope.npz"),
         (["show", "nope"], 1, "no runs whose id begins with 'nope'"),
         (["show", "latest", "--results", "nowhere"], 1, "nowhere holds no runs"),
-        (["list", "--results", "nowhere"], 1, "nowhere holds no runs"),
+        (["list", "--results", "nowhere"], 0, ""),
+        (["run", "--results", "wrong.toml/x"], 1, "results folder wrong.toml/x could not be made"),
     ],
 )
 def test_exit_codes_and_what_is_said(
@@ -250,6 +251,16 @@ def test_exit_codes_and_what_is_said(
     assert said in done.stderr
     assert "Traceback" not in done.stderr
     assert code == 0 or done.stdout == ""
+
+
+def test_a_run_without_any_reply_prints_its_table_and_fails(tmp_path: Path) -> None:
+    small = ("--voters", "1", "--queries", "4", "--calibration-queries", "0", "--quiet")
+    done = harness(tmp_path, "run", "--backend", "mock", "--engine-option", "crash_at=1", *small)
+    assert done.returncode == 1, done.stderr
+    assert "4 cells failed" in done.stdout
+    assert "note: This is the mock" in done.stdout
+    assert done.stderr.startswith("error: every cell failed; mock: 4 cells failed: ")
+    assert "Traceback" not in done.stderr
 
 
 def test_a_reader_that_leaves_early_is_no_error(workplace: Workplace) -> None:

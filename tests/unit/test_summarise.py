@@ -96,6 +96,30 @@ def test_in_score_decoding_the_likelier_label_is_the_vote(
         assert vote.value == 1.0
 
 
+def test_votes_made_of_logprobs_are_not_taken_for_what_was_written(
+    tmp_path: Path, spec: RunSpec, workload: Workload
+) -> None:
+    def answer(prompt: Prompt) -> Reply:
+        return plain("hm", (-1.0, -2.0) if prompt.label == 0 else (-2.0, -1.0))
+
+    result = summed(tmp_path, spec, workload, answer)
+    assert (result.accuracy.headline, result.accuracy.answered) == ("calibrated", 10)
+    kinds = {caveat.kind.value for caveat in result.caveats}
+    assert "labels_not_written" in kinds
+    assert "unanswered" not in kinds
+
+
+def test_voters_may_differ_in_how_many_they_are_calibrated_on(
+    tmp_path: Path, spec: RunSpec
+) -> None:
+    many = spec.model_copy(update={"voters": 6, "calibration_queries": 60})
+    work = write(draw(many), many, {"mock": MOCK.tokenize}, None, limit=300)
+    counts = [len(voter.calibration) for voter in work.voters]
+    assert counts[0] < max(counts)
+    result = summed(tmp_path, many, work, lambda _: plain(logprobs=(-1.0, -2.0)))
+    assert result.accuracy.calibrated is not None
+
+
 def test_a_reply_that_was_cut_off_is_no_vote(
     tmp_path: Path, spec: RunSpec, workload: Workload
 ) -> None:
@@ -141,6 +165,9 @@ def test_figures_that_do_not_apply_are_null(
     result = summed(tmp_path, spec, workload, lambda _: None)
     assert result.speed.prefill_tokens_per_second is None
     assert result.speed.decode_tokens_per_second is None
+    speed = result.speed
+    assert (speed.computed_tokens, speed.unique_tokens, speed.served_tokens) == (None,) * 3
+    assert speed.engine_seconds is None
     assert result.parse.strict is None
     assert result.accuracy.headline
     assert result.memory.peak_gpu_mib is None

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from backends.api import NO_FILES
 from harness.cli.backends import check
 from harness.engine.registry import Registered
 
@@ -10,7 +11,7 @@ def test_the_mock_runs_anywhere_and_is_called_a_mock() -> None:
     found = check(Registered("pretender", "backends.mock"))
     assert found.available
     assert found.mock
-    assert found.formats == ("mock",)
+    assert found.formats == (NO_FILES,)
     assert found.version
 
 

@@ -1,8 +1,14 @@
 from __future__ import annotations
 
-from harness.cli.list import as_cells, as_json, read_entry
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harness.cli.list import as_cells, as_json, list_runs, read_entries, read_entry
 from harness.config import RunSpec
 from harness.store.schema import RunRow
+from tests.unit.report.conftest import RUN
 
 SPEC = RunSpec(backend=("mock", "llama-cpp"), voters=2, queries=8, decoding="score")
 CREATED = "2026-01-02T03:04:05+00:00"
@@ -27,6 +33,28 @@ def test_unfinished_run_is_listed_with_what_it_asked() -> None:
     assert model == "smollm2-135m\ndigits, score"
     assert size == "2 x\n8"
     assert votes == "mock, llama-cpp: unfinished"
+
+
+def test_a_finished_run_has_as_many_queries_as_there_were() -> None:
+    asked = read_entry(RunRow("a", CREATED, SPEC.model_dump_json(), "{}", None))
+    done = replace(asked, state="done", spec=RunSpec(queries=100), runs=(RUN,))
+    assert done.queries == RUN.accuracy.queries == as_json(done)["queries"]
+    assert as_cells(done)[2] == "7 x\n8"
+
+
+def test_a_folder_without_runs_is_an_empty_list(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert read_entries(tmp_path / "nowhere") == []
+    list_runs(tmp_path, json=True)
+    assert capsys.readouterr() == ("[]\n", "")
+    list_runs(tmp_path)
+    assert "holds no runs yet. Begin one with `harness run`." in words(capsys.readouterr().out)
+    assert list(tmp_path.iterdir()) == []
+
+
+def words(text: str) -> str:
+    return " ".join(text.split())
 
 
 def test_unreadable_run_does_not_hide_the_others() -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.cli.order import Output, parse_options, parse_scalar, read_order
-from harness.config import RunSpec
+from harness.config import EngineOption, RunSpec
 from harness.errors import UsageError
 
 
@@ -56,6 +56,50 @@ def test_flags_win_over_the_file(config: Path) -> None:
     assert order.output == Output(Path("other"), json=True, quiet=False)
 
 
+ENGINE_KEYS = """
+threads = 2
+n_gpu_layers = 3
+flash_attn = "on"
+cache_type_k = "q8_0"
+cache_type_v = "f16"
+"""
+
+
+def engine_of(path: Path, text: str, **flags: object) -> dict[str, EngineOption]:
+    path.write_text(text)
+    order = read_order({"config": path, **flags})
+    assert isinstance(order.what, RunSpec)
+    return order.what.engine
+
+
+def test_flags_of_the_engine_are_keys_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "bench.toml"
+    expected = {
+        "threads": 2,
+        "n_gpu_layers": 3,
+        "flash_attn": "on",
+        "cache_type_k": "q8_0",
+        "cache_type_v": "f16",
+    }
+    assert engine_of(path, ENGINE_KEYS) == expected
+    assert engine_of(path, ENGINE_KEYS, threads=8) == {**expected, "threads": 8}
+    assert engine_of(path, f"{ENGINE_KEYS}[engine]\nthreads = 1\nbatch = 4\n") == {
+        **expected,
+        "batch": 4,
+    }
+
+
+@pytest.mark.parametrize(
+    "text", ['engine_option = ["batch=2", "script=a|b"]', '[engine_option]\nbatch=2\nscript="a|b"']
+)
+def test_general_options_stand_in_the_file_as_a_list_or_a_table(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "bench.toml"
+    assert engine_of(path, text) == {"batch": 2, "script": "a|b"}
+    assert engine_of(path, text, engine_option=["batch=3"]) == {"batch": 3, "script": "a|b"}
+    assert engine_of(path, f"threads = 4\n{text}")["threads"] == 4
+    assert engine_of(path, text, threads=5)["threads"] == 5
+
+
 def test_a_flag_of_the_engine_wins_over_the_general_one() -> None:
     order = read_order({"threads": 8, "engine_option": ["threads=2"]})
     assert isinstance(order.what, RunSpec)
@@ -84,6 +128,10 @@ def test_resume_takes_no_spec(flags: dict[str, object]) -> None:
         ("quiet = 'yes'", "quiet has to be true or false"),
         ("results = 1", "results has to be text"),
         ("voters = ", "bench.toml"),
+        ("threads = []", "engine.threads"),
+        ("engine_option = 'a=1'", "engine_option has to be a table"),
+        ("engine_option = [1]", "engine_option has to be a table"),
+        ("engine_option = ['a']", "engine_option 'a' is no KEY=VALUE"),
     ],
 )
 def test_wrong_file_is_named_with_what_is_wrong(tmp_path: Path, text: str, named: str) -> None:

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+import harness.cli.progress
 from harness.asking import Update
 from harness.cli.progress import Watch, describe
 
@@ -20,8 +21,45 @@ def test_failures_are_told_and_no_time_is_no_rate() -> None:
     assert describe(failing, seconds=0.0) == "3 failed"
 
 
+class Clock:
+    seconds = 0.0
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    found = Clock()
+    monkeypatch.setattr(harness.cli.progress, "time", found)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("shown", "lines"),
+    [
+        (True, ["mock: 18/24 cells, 2 failed, 571 prompt tokens/s", "[x]: 24/24 cells"]),
+        (False, []),
+    ],
+)
+def test_without_a_terminal_a_line_now_and_then(
+    capsys: pytest.CaptureFixture[str], clock: Clock, shown: bool, lines: list[str]
+) -> None:
+    with Watch(shown) as watch:
+        clock.seconds = 5
+        watch(UPDATE)
+        clock.seconds = 12
+        watch(replace(UPDATE, done=16, failed=2))
+        clock.seconds = 21
+        watch(replace(UPDATE, done=20, failed=2))
+        clock.seconds = 22
+        watch(replace(UPDATE, backend="[x]", done=24))
+    out, said = capsys.readouterr()
+    assert (out, said.splitlines()) == ("", lines)
+
+
 @pytest.mark.parametrize("shown", [True, False])
-def test_no_terminal_no_progress(capsys: pytest.CaptureFixture[str], shown: bool) -> None:
+def test_no_terminal_no_bar(capsys: pytest.CaptureFixture[str], clock: Clock, shown: bool) -> None:
     with Watch(shown) as watch:
         assert watch.run_id is None
         watch(UPDATE)

@@ -7,8 +7,11 @@ import pytest
 from typer.models import OptionInfo
 
 from harness.cli.order import ENGINE_FLAGS, Output
-from harness.cli.run import _tell_interrupted, run
+from harness.cli.run import _tell_interrupted, check_answered, run
 from harness.config import RunSpec
+from harness.errors import EngineError
+from harness.summary import Caveat, CaveatKind, Cells, RunSummary, Summary
+from tests.unit.report.conftest import FEW_CAVEAT, RUN
 
 TABLES = {"engine", "backends", "models"}
 OUTPUT = {"results", "json", "quiet"}
@@ -52,6 +55,28 @@ def test_help_tells_the_default_of_the_spec(options: dict[str, OptionInfo], fiel
 
 def test_help_tells_the_default_folder(options: dict[str, OptionInfo]) -> None:
     assert str(options["results"].help).endswith(f"Default: {Output().results}.")
+
+
+FAILED = Caveat(kind=CaveatKind.CELLS_FAILED, message="24 cells failed: 24 x x.", advice="Look.")
+LOST = RUN.model_copy(update={"cells": Cells(done=0, failed=24), "caveats": [FEW_CAVEAT, FAILED]})
+
+
+def summary(*runs: RunSummary) -> Summary:
+    return Summary(run_id="a", created="", wall_seconds=None, harness_seconds=None, runs=list(runs))
+
+
+def test_a_run_with_any_reply_is_a_run() -> None:
+    check_answered(summary(LOST, RUN))
+
+
+def test_a_run_without_any_reply_says_why() -> None:
+    other = LOST.model_copy(update={"backend": "mock"})
+    with pytest.raises(EngineError) as caught:
+        check_answered(summary(LOST, other))
+    assert str(caught.value) == (
+        "every cell failed; llama-cpp: 24 cells failed: 24 x x. mock: 24 cells failed: 24 x x."
+    )
+    assert caught.value.remedy == "Look."
 
 
 def test_interruption_tells_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:

@@ -42,8 +42,13 @@ def test_all_controls_are_there_with_intervals(sample: Sample) -> None:
 
 
 def test_one_is_not_called_several(sample: Sample) -> None:
-    asked = what_was_asked(sample.kept(voters=1, queries=1)).plain
+    run = sample.run(accuracy=sample.accuracy(queries=1))
+    asked = what_was_asked(sample.kept(run, voters=1)).plain
     assert "1 voter x 1 query;" in asked
+
+
+def test_queries_are_those_that_there_were(sample: Sample) -> None:
+    assert " x 8 queries;" in what_was_asked(sample.kept(queries=100)).plain
 
 
 def test_a_vote_without_a_verdict_is_a_dash(sample: Sample) -> None:
@@ -73,5 +78,14 @@ def test_notes_name_the_backends_unless_all_share_them(sample: Sample) -> None:
     ]
 
 
+def test_caveats_are_the_end_of_the_answer(sample: Sample) -> None:
+    text = printed(sample.kept(sample.mock()))
+    assert text.splitlines()[-2:] == [
+        "note: A mock. Do not trust it.",
+        "note: 8 queries. Ask more.",
+    ]
+
+
 def test_no_caveat_no_note(sample: Sample) -> None:
-    assert notes(sample.kept(sample.run(caveats=[]))).plain == ""
+    text = printed(sample.kept(sample.run(caveats=[])))
+    assert text.splitlines()[-1].startswith("Took")

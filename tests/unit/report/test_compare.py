@@ -101,6 +101,31 @@ def test_another_tokenizer(sample: Sample) -> None:
     assert said[1] == "They first differ at voter 0, query 0: the same text, other tokens."
 
 
+def test_each_backend_is_compared_with_itself(sample: Sample) -> None:
+    mock = sample.mock(prompts=PromptHashes(text_sha256="aa", token_sha256="bytes"))
+    both = sample.kept(sample.run(), mock, run_id="a")
+    turned = sample.kept(mock, sample.run(), run_id="b")
+    retokenized = [replace(prompt, token_sha256="bytes") for prompt in PROMPTS]
+    found = compare(both, turned, PROMPTS, retokenized)
+    assert (found.same_text, found.same_tokens, found.first_difference) == (True, True, None)
+    assert compare(both, sample.kept(mock), PROMPTS, retokenized).same_tokens
+
+
+def test_one_backend_that_was_asked_otherwise_is_enough(sample: Sample) -> None:
+    changed = sample.mock(prompts=PromptHashes(text_sha256="cc", token_sha256="dd"))
+    one, two = sample.kept(sample.run(), sample.mock()), sample.kept(sample.run(), changed)
+    found = compare(one, two, PROMPTS, PROMPTS)
+    assert (found.same_text, found.same_tokens) == (False, False)
+
+
+def test_without_a_backend_in_common_all_have_to_agree(sample: Sample) -> None:
+    retokenized = sample.mock(prompts=PromptHashes(text_sha256="aa", token_sha256="bytes"))
+    one = sample.kept(sample.run())
+    assert compare(one, sample.kept(sample.mock()), PROMPTS, PROMPTS).same_tokens
+    found = compare(one, sample.kept(retokenized), PROMPTS, PROMPTS)
+    assert (found.same_text, found.same_tokens) == (True, False)
+
+
 def test_other_prompts_say_what_differs_and_where(sample: Sample) -> None:
     other = sample.run(prompts=PromptHashes(text_sha256="cc", token_sha256="dd"))
     prompts = [*PROMPTS[:4], replace(PROMPTS[4], text_sha256="other"), *PROMPTS[5:]]
@@ -117,6 +142,8 @@ def test_other_prompts_say_what_differs_and_where(sample: Sample) -> None:
 @pytest.mark.parametrize("count", [1, 2])
 def test_what_is_printed_as_json_reads_back(sample: Sample, count: int) -> None:
     kept = sample.kept()
-    one = compare(kept, kept, PROMPTS, PROMPTS[:-1])
+    fewer = sample.kept(sample.run(prompts=PromptHashes(text_sha256="cc", token_sha256="dd")))
+    one = compare(kept, fewer, PROMPTS, PROMPTS[:-1])
+    assert one.first_difference
     whole = Compared(runs=[kept.summary], against_first=[one] * count)
     assert Compared.model_validate_json(whole.model_dump_json()) == whole

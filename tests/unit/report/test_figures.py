@@ -38,8 +38,8 @@ def test_what_does_not_apply_is_a_dash(sample: Sample) -> None:
             "prefill_tokens_per_second": None,
             "decode_tokens_per_second": None,
             "time_to_first_token_ms": None,
-            "computed_tokens": 0,
-            "unique_tokens": 0,
+            "computed_tokens": None,
+            "unique_tokens": None,
         }
     )
     run = sample.run(

@@ -9,7 +9,7 @@ from rich.console import Console, RenderableType
 
 from harness.report.figures import FIGURES, MOCK_LABEL
 from harness.report.table import Row, figures_table, simple_table
-from harness.summary import RunSummary
+from harness.summary import Cells, RunSummary
 
 if TYPE_CHECKING:
     from tests.unit.report.conftest import Sample
@@ -81,6 +81,15 @@ def test_mock_is_named_a_mock_loudly(sample: Sample, width: int) -> None:
     assert MOCK_LABEL in printed(figures_table(rows, width), width)
     loud = printed(figures_table(rows, width), width, terminal=True)
     assert f"\x1b[1;7m{MOCK_LABEL}" in loud
+
+
+@pytest.mark.parametrize("width", [NARROW, WIDE])
+def test_failed_cells_are_told_loudly_and_only_where_there_are(sample: Sample, width: int) -> None:
+    failing = sample.run(cells=Cells(done=12, failed=1200))
+    assert "cells failed" not in table([sample.run()], width)
+    assert "1,200 cells failed" in table([failing], width)
+    loud = printed(figures_table([Row(failing)], width), width, terminal=True)
+    assert "\x1b[1;7m1,200 cells failed" in loud
 
 
 @pytest.mark.parametrize("width", [NARROW, WIDE])

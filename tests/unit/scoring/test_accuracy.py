@@ -64,6 +64,14 @@ def test_a_missing_verdict_is_not_a_wrong_one() -> None:
     assert (accuracy.queries, accuracy.answered) == (3, 2)
 
 
+def test_the_answered_queries_are_the_headlines() -> None:
+    logprobs = random_logprobs(0, 2, 3, 2)
+    unread = np.full((2, 3), -1)
+    accuracy = score_accuracy(Ballots(np.array([0, 1, 0]), unread, logprobs, None), CLASSES, 0)
+    assert (accuracy.headline, accuracy.majority) == ("soft", None)
+    assert accuracy.answered == 3
+
+
 def test_the_headline_is_the_best_founded_vote() -> None:
     logprobs = random_logprobs(0, 3, 8, 2)
     truth = [0, 1] * 4

@@ -451,3 +451,9 @@ def test_a_locked_file_is_a_clear_error(
         waiting.finish_run(run_id, "{}")
     raw.close()
     assert "Another process" in caught.value.remedy
+
+
+def test_a_folder_that_cannot_be_made_is_called_so(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match=r"results folder .*file/results could not be made"):
+        Store(tmp_path / "file" / "results")

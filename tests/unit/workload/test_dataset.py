@@ -69,7 +69,7 @@ def refusal(path: Path) -> str:
 def test_every_form_gives_the_same_dataset(tmp_path: Path, write: Callable[[Path], Path]) -> None:
     path = write(tmp_path)
     dataset = load_dataset(str(path), seed=0)
-    assert dataset.name == path.name
+    assert dataset.name == (f"{path.parent.name}/{path.name}" if path.is_dir() else path.name)
     assert dataset.classes == ("cat", "dog")
     assert dataset.X_train.dtype == dataset.X_test.dtype == np.float32
     assert dataset.y_train.dtype == dataset.y_test.dtype == np.int64
@@ -89,6 +89,13 @@ def test_classes_are_sorted_as_text_whatever_their_type(tmp_path: Path) -> None:
     dataset = load_dataset(str(file), seed=0)
     assert dataset.classes == ("10", "9")
     assert dataset.y_test.tolist() == [1, 0, 0]
+
+
+def test_the_labels_of_an_archive_may_be_booleans(tmp_path: Path) -> None:
+    file = write_npz(tmp_path, y_train=[True, True, False, False], y_test=[False, True, True])
+    dataset = load_dataset(str(file), seed=0)
+    assert dataset.classes == ("False", "True")
+    assert dataset.y_test.tolist() == [0, 1, 1]
 
 
 def test_a_csv_keeps_labels_as_they_are_written(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
 
 from harness.errors import UsageError
 from harness.workload.encoding import EncodingSpec, fit_encoding, parse_encoding
@@ -24,6 +26,11 @@ NUMBERS = hnp.arrays(
     st.tuples(st.integers(1, 12), st.just(3)),
     elements=st.floats(-1e30, 1e30, allow_nan=False),
 )
+
+
+def read_back(words: Sequence[str]) -> NDArray[np.float64]:
+    """What a reader of the words takes them for: bin indices or decimals."""
+    return np.array([float(word) for word in words])
 
 
 @pytest.mark.parametrize(
@@ -96,7 +103,7 @@ def test_a_row_of_another_width_is_an_error() -> None:
 def test_encoding_keeps_order_wherever_the_numbers_lie(spec: str, train: Any, numbers: Any) -> None:
     encoding = fit_encoding(spec, train)
     ascending = np.sort(numbers, axis=0)
-    read = np.array([encoding.decode(words) for words in encoding.encode(ascending)])
+    read = np.array([read_back(words) for words in encoding.encode(ascending)])
     assert read.shape == numbers.shape
     assert (np.diff(read, axis=0) >= 0).all()
 
@@ -107,7 +114,7 @@ def test_bins_are_whole_numbers_within_the_levels(
 ) -> None:
     encoding = fit_encoding(f"int:{levels}" + ":quantile" * quantile, train)
     for words in encoding.encode(numbers):
-        read = encoding.decode(words)
+        read = read_back(words)
         assert tuple(str(int(number)) for number in read) == words
         assert ((read >= 0) & (read < levels)).all()
 
@@ -119,11 +126,10 @@ def test_decimals_are_read_back_within_half_a_unit(places: int, numbers: Any) ->
     for row, words in zip(numbers.tolist(), encoding.encode(numbers), strict=True):
         for number, word in zip(row, words, strict=True):
             assert abs(Decimal(word) - Decimal(number)) <= half
-        np.testing.assert_array_equal(encoding.decode(words), [float(word) for word in words])
 
 
 @given(places=st.integers(0, 6), numbers=hnp.arrays(np.float64, (2, 3), elements=st.floats(-9, 9)))
 def test_what_was_read_is_written_the_same_again(places: int, numbers: Any) -> None:
     encoding = fit_encoding(f"decimal:{places}", numbers)
     words = encoding.encode(numbers)
-    assert encoding.encode(np.array([encoding.decode(row) for row in words])) == words
+    assert encoding.encode(np.array([read_back(row) for row in words])) == words

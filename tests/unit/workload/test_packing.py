@@ -35,7 +35,7 @@ def tokenize_digits_dearly(texts: Sequence[str]) -> list[list[int]]:
     ]
 
 
-WRITER = make_writer(load_template("compact"), ("REAL", "FAKE"), None)
+WRITER = make_writer("compact", load_template("compact"), ("REAL", "FAKE"), None)
 
 
 def items(rng: np.random.Generator, count: int) -> tuple[Item, ...]:
@@ -175,12 +175,25 @@ def test_prompts_stand_voter_by_voter_queries_first(shown: tuple[Voter, ...], li
 
 
 @given(voters(), st.integers(0, 50))
-def test_shots_fix_the_count_whatever_fits(shown: tuple[Voter, ...], shots: int) -> None:
-    result = packed(shown, 16, shots=shots)
+def test_shots_fix_the_count_where_they_fit(shown: tuple[Voter, ...], shots: int) -> None:
+    result = packed(shown, 10_000, shots=shots)
     assert [len(examples) for examples in result.shown] == [
         min(shots, len(voter.examples)) for voter in shown
     ]
     assert (result.tokens_per_example is None) == (shots == 0)
+
+
+@given(voters(), LIMITS)
+def test_shots_that_do_not_fit_are_refused_with_the_most_that_do(
+    shown: tuple[Voter, ...], limit: int
+) -> None:
+    most = min(map(len, if_one_fits(shown, limit).shown))
+    assert min(map(len, packed(shown, limit, shots=most).shown)) == most
+    fit_more = all(len(v.examples) <= most or size(v, most + 1) + 8 <= limit for v in shown)
+    assume(not fit_more)
+    with pytest.raises(UsageError, match=f"^--shots 100000: at most {most} whole") as caught:
+        packed(shown, limit, shots=100_000)
+    assert "--max-model-len" in caught.value.remedy
 
 
 def test_tokens_per_example_are_counted() -> None:
@@ -220,7 +233,8 @@ def test_hashes_tell_texts_and_tokens_apart() -> None:
 
 def labels(tokenize: Tokenize = TOKENIZE, **changes: Any) -> tuple[tuple[int, ...], ...]:
     plain = load_template("compact").model_dump()
-    writer = make_writer(Template.model_validate({**plain, **changes}), ("REAL", "FAKE"), None)
+    template = Template.model_validate({**plain, **changes})
+    writer = make_writer("mine", template, ("REAL", "FAKE"), None)
     example = Item(0, 0, ("1",))
     return label_tokens(writer, tokenize, Voter(0, (0,), (example,), (), (example,)))
 
@@ -230,14 +244,14 @@ def test_a_label_is_what_stands_behind_the_prompt() -> None:
 
 
 def test_a_label_that_joins_the_prompt_is_an_error() -> None:
-    with pytest.raises(TemplateError, match="'es' joins the end of the prompt") as caught:
-        labels(tokenize_words, query="$numbers y", answer="es", labels={})
+    with pytest.raises(TemplateError, match="'esREAL' joins the end of the prompt") as caught:
+        labels(tokenize_words, query="$numbers y", answer="es$label", labels={})
     assert "`query`" in caught.value.remedy
 
 
 def test_an_answer_of_no_tokens_is_an_error() -> None:
     with pytest.raises(TemplateError, match="joins the end"):
-        labels(answer="")
+        labels(lambda texts: [[1] for _ in texts])
 
 
 @pytest.mark.parametrize("words", [("no", "not"), ("not", "no")])
@@ -247,6 +261,6 @@ def test_a_label_that_begins_another_is_an_error(words: tuple[str, str]) -> None
     assert "[labels]" in caught.value.remedy
 
 
-def test_equal_answers_are_an_error() -> None:
+def test_labels_of_equal_tokens_are_an_error() -> None:
     with pytest.raises(TemplateError, match="begins another"):
-        labels(answer=" y")
+        labels(lambda texts: [[1] * len(ids) for ids in tokenize_words(texts)])

@@ -44,7 +44,7 @@ def template(**changes: Any) -> Template:
 
 
 def writer(classes: Sequence[str] = CLASSES, **changes: Any) -> Writer:
-    return make_writer(template(**changes), classes, CHAT)
+    return make_writer("mine", template(**changes), classes, CHAT)
 
 
 def render(source: str, system: str = "", user: str = "hello") -> str:
@@ -56,7 +56,7 @@ def render(source: str, system: str = "", user: str = "hello") -> str:
 @pytest.mark.parametrize("name", prompts.template_names())
 @pytest.mark.parametrize("classes", [CLASSES, ("cat", "dog", "horse")])
 def test_every_shipped_template_holds_all_it_is_given(name: str, classes: tuple[str, ...]) -> None:
-    shipped = make_writer(load_template(name), classes, CHAT)
+    shipped = make_writer(name, load_template(name), classes, CHAT)
     text = shipped.prompt(shipped.body(EXAMPLES), QUERY)
     between = shipped.template.separator
     for item in (*EXAMPLES, QUERY):
@@ -67,7 +67,7 @@ def test_every_shipped_template_holds_all_it_is_given(name: str, classes: tuple[
 
 @pytest.mark.parametrize("name", prompts.template_names())
 def test_what_a_shipped_template_calls_an_answer_is_read_as_its_label(name: str) -> None:
-    shipped = make_writer(load_template(name), CLASSES, CHAT)
+    shipped = make_writer(name, load_template(name), CLASSES, CHAT)
     for label, answer in enumerate(shipped.answers()):
         assert parse_strict(answer, shipped.words, cut_off=False) == label
 
@@ -81,7 +81,7 @@ WORDS = st.text(st.characters(categories=["L", "Nd", "P"]), min_size=1, max_size
 def test_answers_are_read_as_what_they_were_made_of(words: list[str], around: str) -> None:
     labels = {str(number): word for number, word in enumerate(words)}
     answer = around.replace("$", "").replace(":", "") + "$label"
-    made = make_writer(template(labels=labels, answer=answer), tuple(labels), None)
+    made = make_writer("mine", template(labels=labels, answer=answer), tuple(labels), None)
     for label, text in enumerate(made.answers()):
         assert parse_strict(text, made.words, cut_off=False) == label
 
@@ -119,8 +119,8 @@ def test_a_completion_is_not_wrapped_even_if_the_model_has_a_template() -> None:
 
 def test_a_chat_needs_a_chat_template() -> None:
     assert ChatTemplate.of_model(None, "", "") is None
-    with pytest.raises(TemplateError, match="no chat template") as caught:
-        make_writer(template(kind="chat"), CLASSES, None)
+    with pytest.raises(TemplateError, match="mine is a chat and the model has no chat") as caught:
+        make_writer("mine", template(kind="chat"), CLASSES, None)
     assert "--prompt compact" in caught.value.remedy
 
 
@@ -132,7 +132,7 @@ def test_classes_without_words_are_called_by_their_names() -> None:
 
 @pytest.mark.parametrize("labels", [{"REAL": "Yes", "FAKE": "yes "}, {"REAL": "", "FAKE": "no"}])
 def test_words_that_cannot_be_told_apart_are_an_error(labels: dict[str, str]) -> None:
-    with pytest.raises(TemplateError, match="cannot be told apart"):
+    with pytest.raises(TemplateError, match=r"mine: .* cannot be told apart"):
         writer(labels=labels)
 
 
@@ -140,16 +140,31 @@ def test_words_that_cannot_be_told_apart_are_an_error(labels: dict[str, str]) ->
     "broken",
     [
         {"head": "$numbers"},
-        {"query": "$label $other"},
+        {"query": "$numbers $label"},
+        {"query": "$numbers $other"},
         {"example": "$ 5"},
         {"answer": "$numbers"},
         {"kind": "chat", "system": "$label"},
     ],
 )
 def test_a_placeholder_that_cannot_be_filled_is_an_error(broken: dict[str, Any]) -> None:
-    with pytest.raises(TemplateError, match="placeholder") as caught:
+    with pytest.raises(TemplateError, match="mine has a placeholder") as caught:
         writer(**broken)
     assert "$$" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "lacks"),
+    [
+        ("example", "x: $label", "numbers"),
+        ("example", "$numbers: $$label", "label"),
+        ("query", "$labels?", "numbers"),
+        ("answer", " yes", "label"),
+    ],
+)
+def test_a_text_that_lacks_its_placeholder_is_an_error(field: str, text: str, lacks: str) -> None:
+    with pytest.raises(TemplateError, match=rf"mine: `{field}` has no \${lacks}$"):
+        writer(**{field: text})
 
 
 def test_a_template_of_ones_own_is_loaded_by_path(tmp_path: Path) -> None:

@@ -181,4 +181,4 @@ def test_several_classes_have_a_word_each() -> None:
 def test_a_class_without_rows_to_show_is_named() -> None:
     with pytest.raises(DataError, match="class class1 fell") as caught:
         draw_voters(toy([9, 1], test=[5, 5]), spec(reducer="none"))
-    assert "bootstrap = false" in caught.value.remedy
+    assert "--no-bootstrap" in caught.value.remedy
