@@ -38,7 +38,7 @@ class Engine:
         self._hasher = ThreadPoolExecutor(max_workers=1)
         self._digest = self._hasher.submit(self._model_sha256)
         self._busy_before = 0.0
-        self.session = self._begin()
+        self.session = self._first_session = self._begin()
 
     def __enter__(self) -> Self:
         return self
@@ -64,6 +64,11 @@ class Engine:
     def busy_seconds(self) -> float:
         """How long it was loading and generating, in all of its sessions, by its own clock."""
         return self._busy_before + self.session.engine_seconds
+
+    @property
+    def first_load_seconds(self) -> float:
+        """How long its first session took to load."""
+        return self._first_session.load_seconds
 
     def restart(self) -> None:
         """A fresh session instead of the one that was lost."""

@@ -198,3 +198,16 @@ def test_options_of_a_backend_that_there_is_not_are_an_error(
 ) -> None:
     with pytest.raises(UsageError, match="no backend 'mok'"):
         run(spec(small_data, backends={"mok": {"batch": 2}}), tmp_path)
+
+
+def test_engines_that_load_side_by_side_count_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_data: str
+) -> None:
+    """The mock's loading made out to be long: it is no time of the harness's, and only once."""
+    monkeypatch.setattr("harness.engine.engine.find_backend", lambda _: _mock())
+    monkeypatch.setattr(Engine, "first_load_seconds", 100.0)
+    monkeypatch.setattr(Engine, "busy_seconds", 100.0)
+    summary = run(spec(small_data, backend=("one", "two")), tmp_path)
+    assert summary.wall_seconds is not None
+    assert summary.harness_seconds is not None
+    assert summary.harness_seconds == pytest.approx(summary.wall_seconds - 100)
