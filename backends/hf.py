@@ -45,11 +45,12 @@ def check() -> Availability:
 
 
 def open_session(model: ModelRef, options: Options) -> SharedCacheSession:
+    # Loading asks no network: what is not on this machine is an error, not a download. The hub's
+    # client reads this when it is imported, so it stands before all else.
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
     availability = check()
     if not availability.available:
         raise BackendError(availability.reason, availability.remedy)
-    # Loading asks no network: what is not on this machine is an error, not a download.
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
     from backends.hf_context import HfContext
     from backends.hf_weights import folder_of
     from backends.shared_cache import BRANCH_CELLS, SEQUENCES, SharedCacheSession
