@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from backends.api import Availability, BackendError, ModelRef, Options, SessionInfo
+from backends.rules import beyond_model
 
 if TYPE_CHECKING:
     from backends.shared_cache import SharedCacheSession
@@ -58,11 +59,7 @@ def open_session(model: ModelRef, options: Options) -> SharedCacheSession:
     longest = int(options["max_model_len"])
     context = HfContext(folder_of(model), options, longest + BRANCH_CELLS, SEQUENCES)
     if longest > context.declared_context:
-        raise BackendError(
-            f"a context of {longest} tokens is more than the {context.declared_context} "
-            f"that {model.name} was made for",
-            f"Ask for --max-model-len {context.declared_context} or less.",
-        )
+        raise beyond_model(longest, context.declared_context, model.name)
     info = SessionInfo(
         engine="transformers",
         engine_version=f"transformers {availability.version}",

@@ -19,6 +19,7 @@ import numpy as np
 
 from backends.api import BackendError, ModelRef, Options, TokenIds
 from backends.generation import Logits
+from backends.rules import beyond_model
 from backends.shared_cache import Step
 
 GPU_BATCH_TOKENS = 512  # tokens of one llama_decode call: llama.cpp's own default
@@ -67,11 +68,7 @@ class LlamaContext:
         self.declared_context = int(lib.llama_model_n_ctx_train(self._model))
         if longest > self.declared_context:  # before memory is taken for it
             lib.llama_model_free(self._model)
-            raise BackendError(
-                f"a context of {longest} tokens is more than the {self.declared_context} "
-                f"that {model.name} was made for",
-                f"Ask for --max-model-len {self.declared_context} or less.",
-            )
+            raise beyond_model(longest, self.declared_context, model.name)
         self.shares_prefixes = not (
             lib.llama_model_is_recurrent(self._model) or lib.llama_model_is_hybrid(self._model)
         )

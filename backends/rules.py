@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from backends.api import Decoding, Finish, Reply, TokenIds
+from backends.api import BackendError, Decoding, Finish, Reply, TokenIds
+
+
+def beyond_model(longest: int, declared_context: int, model: str) -> BackendError:
+    """The error of a context that is longer than the model was made for."""
+    return BackendError(
+        f"a context of {longest} tokens is more than the {declared_context} "
+        f"that {model} was made for",
+        f"Ask for --max-model-len {declared_context} or less.",
+    )
 
 
 def reply_reserve(decoding: Decoding) -> int:
