@@ -42,6 +42,18 @@ class Availability:
 
 
 @dataclass(frozen=True, slots=True)
+class Requirements:
+    """What `harness backends install` puts into an environment for a backend.
+
+    `packages` as pip reads them; none for a backend that needs nothing. `unwanted` packages come
+    along with them and keep the engine from running: they are removed afterwards.
+    """
+
+    packages: tuple[str, ...]
+    unwanted: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ModelRef:
     """Where a model's weights are, in one of the formats the backend listed in `FORMATS`.
 
@@ -191,6 +203,8 @@ class Backend(Protocol):
 
     FORMATS: tuple[str, ...]
     OPTIONS: Mapping[str, str]
+
+    def requirements(self, has_gpu: bool) -> Requirements: ...
 
     def check(self) -> Availability: ...
 

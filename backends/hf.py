@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from backends.api import Availability, BackendError, ModelRef, Options, SessionInfo
+from backends.api import Availability, BackendError, ModelRef, Options, Requirements, SessionInfo
 from backends.rules import beyond_model
 
 if TYPE_CHECKING:
@@ -23,6 +23,11 @@ OPTIONS: Mapping[str, str] = {
     "trust_remote_code": "run the code that comes with a model (default: false)",
 }
 _NEEDED = ("torch", "transformers", "accelerate", "gguf")
+
+
+def requirements(has_gpu: bool) -> Requirements:
+    del has_gpu  # the same for both
+    return Requirements(("accelerate>=1.10", "gguf>=0.17", "torch>=2.6", "transformers>=5.0,<6"))
 
 
 def check() -> Availability:
@@ -60,6 +65,7 @@ def open_session(model: ModelRef, options: Options) -> SharedCacheSession:
     context = HfContext(folder_of(model), options, longest + BRANCH_CELLS, SEQUENCES)
     if longest > context.declared_context:
         raise beyond_model(longest, context.declared_context, model.name)
+    tokenizer = context.tokenizer
     info = SessionInfo(
         engine="transformers",
         engine_version=f"transformers {availability.version}",
@@ -69,10 +75,10 @@ def open_session(model: ModelRef, options: Options) -> SharedCacheSession:
         threads=context.threads,
         declared_context=context.declared_context,
         allocated_context=longest,
-        vocabulary_sha256=context.vocabulary_sha256(),
-        bos_id=context.bos_id,
-        bos_text=context.bos_text,
-        eos_text=context.eos_text,
-        chat_template=context.chat_template,
+        vocabulary_sha256=tokenizer.vocabulary_sha256(),
+        bos_id=tokenizer.bos_id,
+        bos_text=tokenizer.bos_text,
+        eos_text=tokenizer.eos_text,
+        chat_template=tokenizer.chat_template,
     )
     return SharedCacheSession(context, info)

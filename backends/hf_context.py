@@ -8,8 +8,6 @@ of the cache, and replies are decoded the same way.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias
@@ -21,6 +19,7 @@ from numpy.typing import NDArray
 
 from backends.api import BackendError, Options, TokenIds
 from backends.generation import Logits
+from backends.hf_tokenizer import HfTokenizer
 from backends.shared_cache import Step
 
 CHUNK_TOKENS = 512  # tokens that go through the model at once
@@ -44,15 +43,16 @@ class HfContext:
         torch.set_num_threads(self.threads)
         self.device = torch.device(str(options.get("device", _best_device())))
         self.dtype = _dtype(str(options.get("dtype", "auto")), self.device)
-        self._tokenizer, self._model = _load(
+        tokenizer, self._model = _load(
             folder, self.dtype, bool(options.get("trust_remote_code", False))
         )
+        self.tokenizer = HfTokenizer(tokenizer)
         self._model.to(self.device).eval()
         self._config = self._model.config.get_text_config()
         self._cache = transformers.DynamicCache()
         self._held = np.zeros((sequences, 0), dtype=np.bool_)  # [sequence, slot of the cache]
         self._positions = np.zeros(0, dtype=np.int64)  # of each slot
-        self._ends = _end_tokens(self._model.generation_config, self._tokenizer)
+        self._ends = _end_tokens(self._model.generation_config, self.tokenizer.eos_id)
         self.cells = cells
 
     @property
@@ -65,39 +65,11 @@ class HfContext:
         kind = str(self.dtype).removeprefix("torch.")
         return f"{self._config.model_type} {millions:.0f}M {kind}"
 
-    @property
-    def chat_template(self) -> str | None:
-        template = self._tokenizer.chat_template
-        return template if isinstance(template, str) else None
-
-    @property
-    def bos_id(self) -> int | None:
-        """The token that the tokenizer itself puts first, null where it puts none."""
-        first = self._tokenizer("a").input_ids[:1]
-        return int(first[0]) if first == [self._tokenizer.bos_token_id] else None
-
-    @property
-    def bos_text(self) -> str:
-        return self._tokenizer.bos_token or ""
-
-    @property
-    def eos_text(self) -> str:
-        return self._tokenizer.eos_token or ""
-
-    def vocabulary_sha256(self) -> str:
-        vocabulary = sorted(self._tokenizer.get_vocab().items(), key=lambda item: item[1])
-        return hashlib.sha256(json.dumps(vocabulary).encode()).hexdigest()
-
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
-        if not texts:
-            return []
-        # Half of a surrogate pair is no text to the tokenizer.
-        whole = [text.encode("utf-8", errors="replace").decode() for text in texts]
-        ids: list[list[int]] = self._tokenizer(whole, add_special_tokens=False).input_ids
-        return ids
+        return self.tokenizer.tokenize(texts)
 
     def detokenize(self, token_ids: TokenIds) -> str:
-        return str(self._tokenizer.decode(list(token_ids), skip_special_tokens=True))
+        return self.tokenizer.detokenize(token_ids)
 
     def is_end(self, token: int) -> bool:
         return token in self._ends
@@ -216,7 +188,7 @@ def _dtype(name: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if has_it else torch.float32
 
 
-def _end_tokens(generation_config: Any, tokenizer: Any) -> frozenset[int]:
+def _end_tokens(generation_config: Any, eos_id: int | None) -> frozenset[int]:
     several = generation_config.eos_token_id
     ends = several if isinstance(several, list) else [several]
-    return frozenset(int(t) for t in (*ends, tokenizer.eos_token_id) if t is not None)
+    return frozenset(int(t) for t in (*ends, eos_id) if t is not None)

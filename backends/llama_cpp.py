@@ -12,7 +12,7 @@ import importlib.util
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from backends.api import Availability, BackendError, ModelRef, Options, SessionInfo
+from backends.api import Availability, BackendError, ModelRef, Options, Requirements, SessionInfo
 
 if TYPE_CHECKING:
     from backends.shared_cache import SharedCacheSession
@@ -25,6 +25,11 @@ OPTIONS: Mapping[str, str] = {
     "cache_type_k": "KV cache type of the keys: f32, f16, q8_0, q4_0",
     "cache_type_v": "KV cache type of the values: f32, f16, q8_0, q4_0",
 }
+
+
+def requirements(has_gpu: bool) -> Requirements:
+    del has_gpu  # the same for both
+    return Requirements(("llama-cpp-python>=0.3.36,<0.4",))
 
 
 def check() -> Availability:

@@ -29,6 +29,7 @@ from backends.api import (
     Options,
     Progress,
     Reply,
+    Requirements,
     SessionInfo,
     Started,
     TokenIds,
@@ -55,6 +56,11 @@ _CHAT_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}[{{ message.role }}]\n{{ message.content }}\n"
     "{% endfor %}{% if add_generation_prompt %}[assistant]\n{% endif %}"
 )
+
+
+def requirements(has_gpu: bool) -> Requirements:
+    del has_gpu  # the same for both
+    return Requirements(())
 
 
 def check() -> Availability:

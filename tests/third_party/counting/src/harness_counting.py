@@ -23,6 +23,7 @@ from backends.api import (
     ModelRef,
     Options,
     Reply,
+    Requirements,
     SessionInfo,
     Started,
     TokenIds,
@@ -33,6 +34,10 @@ from backends.rules import before_stop, refuse
 FORMATS = (NO_FILES,)  # a real engine reads "gguf" or "hf"
 _FINISHES: Mapping[DecodingMode, Finish] = {"free": "stop", "choice": "label", "score": "scored"}
 OPTIONS: Mapping[str, str] = {"prior": "how often each label counts as seen beforehand (default 1)"}
+
+
+def requirements(has_gpu: bool) -> Requirements:
+    return Requirements(())
 
 
 def check() -> Availability:
