@@ -71,8 +71,10 @@ class Decoding:
     """How replies are made; the same for every prompt of one `generate` call.
 
     "free" generates up to `max_tokens` tokens and ends early at the model's end token or before
-    the first of the `stop` strings. "choice" generates exactly one of the `labels`. "score"
-    generates nothing. All three return the log-probability of each label as the reply's beginning.
+    the first of the `stop` strings; with `ignore_end` the end token is a token like any other, so
+    that without `stop` a reply has `max_tokens` tokens. "choice" generates exactly one of the
+    `labels`. "score" generates nothing. All three return the log-probability of each label as the
+    reply's beginning.
 
     `labels` are token ids: none is empty, none begins another. `temperature` 0 is greedy, else
     the whole softmax is sampled, reproducibly by `seed` and the prompt's token ids.
@@ -84,6 +86,7 @@ class Decoding:
     stop: tuple[str, ...] = ()
     temperature: float = 0.0
     seed: int = 0
+    ignore_end: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +94,10 @@ class SessionInfo:
     """What was opened. Context sizes are in tokens.
 
     `declared_context` is what the model was trained for, `allocated_context` the longest prompt
-    and reply this session takes. `bos_id` is null where the model wants no beginning-of-sequence
-    token. `chat_template` is the model's own, as jinja text, untrusted.
+    and reply this session takes. Of prompts that begin alike, the engine shares blocks of
+    `shared_block_tokens`. `bos_id` is null where the model wants no beginning-of-sequence
+    token. `chat_template` is the model's own, as jinja text, untrusted. `vocabulary_sha256` is
+    `backends.rules.vocabulary_sha256`: sessions in which it is equal are asked the same token ids.
     """
 
     engine: str
@@ -104,6 +109,7 @@ class SessionInfo:
     declared_context: int
     allocated_context: int
     vocabulary_sha256: str
+    shared_block_tokens: int = 1
     bos_id: int | None = None
     bos_text: str = ""
     eos_text: str = ""
@@ -181,6 +187,10 @@ class Session(Protocol):
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text: special tokens are parsed, none is added."""
+        ...
+
+    def token_texts(self, token_ids: TokenIds) -> list[str]:
+        """Each token as the model's vocabulary writes it, special tokens too."""
         ...
 
     def generate(self, prompts: Sequence[TokenIds], decoding: Decoding) -> Iterator[Event]:

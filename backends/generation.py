@@ -27,6 +27,12 @@ def log_softmax(logits: Logits) -> NDArray[np.float64]:
     return normalised
 
 
+def prompt_entropy(seed: int, prompt: TokenIds) -> int:
+    """256 bits for the random numbers of one prompt."""
+    text = f"{seed}:{','.join(map(str, prompt))}"
+    return int.from_bytes(hashlib.sha256(text.encode()).digest())
+
+
 class Picker:
     """Picks tokens for one prompt: greedy, or from a stream of random numbers of its own.
 
@@ -38,9 +44,7 @@ class Picker:
         self._temperature = decoding.temperature
         self._random: np.random.Generator | None = None
         if decoding.temperature > 0:
-            text = f"{decoding.seed}:{','.join(map(str, prompt))}"
-            entropy = int.from_bytes(hashlib.sha256(text.encode()).digest())
-            self._random = np.random.default_rng(entropy)
+            self._random = np.random.default_rng(prompt_entropy(decoding.seed, prompt))
 
     def pick(self, logits: Logits) -> int:
         """An index into `logits` (any unnormalised log-probabilities)."""
@@ -72,8 +76,9 @@ def choose_label(
 class Draft:
     """A reply while it grows. `finish` is null until it has ended.
 
-    `text` is what was generated before the first stop string. Texts are made of all tokens anew:
-    characters may spread over tokens.
+    `text` is what was generated before the first stop string; where there is none to look for, it
+    is made when the reply has ended. Texts are made of all tokens anew: characters may spread over
+    tokens, and that costs.
     """
 
     decoding: Decoding
@@ -84,15 +89,16 @@ class Draft:
     def add(self, token: int, is_end: bool, detokenize: Detokenize) -> None:
         """Takes the next token; an end token is kept among the ids and not in the text."""
         self.token_ids.append(token)
-        if is_end:
-            self.finish = "stop"
-            return
-        whole = detokenize(self.token_ids)
-        self.text = before_stop(whole, self.decoding.stop)
-        if len(self.text) < len(whole):
+        ends = is_end and not self.decoding.ignore_end
+        if ends:
             self.finish = "stop"
         elif len(self.token_ids) >= self.decoding.max_tokens:
             self.finish = "length"
+        if self.finish or self.decoding.stop:
+            whole = detokenize(self.token_ids[:-1] if ends else self.token_ids)
+            self.text = before_stop(whole, self.decoding.stop)
+            if len(self.text) < len(whole):
+                self.finish = "stop"
 
     def take_label(self, label: TokenIds, detokenize: Detokenize) -> None:
         """Is this label, and ends."""

@@ -68,6 +68,9 @@ class HfContext:
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         return self.tokenizer.tokenize(texts)
 
+    def token_texts(self, token_ids: TokenIds) -> list[str]:
+        return self.tokenizer.token_texts(token_ids)
+
     def detokenize(self, token_ids: TokenIds) -> str:
         return self.tokenizer.detokenize(token_ids)
 

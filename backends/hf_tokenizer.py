@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from typing import Any
 
 from backends.api import TokenIds
+from backends.rules import vocabulary_sha256
 
 
 class HfTokenizer:
@@ -41,8 +40,12 @@ class HfTokenizer:
         return self._tokenizer.eos_token or ""
 
     def vocabulary_sha256(self) -> str:
-        vocabulary = sorted(self._tokenizer.get_vocab().items(), key=lambda item: item[1])
-        return hashlib.sha256(json.dumps(vocabulary).encode()).hexdigest()
+        texts = {token: text for text, token in self._tokenizer.get_vocab().items()}
+        return vocabulary_sha256(texts.get(token, "") for token in range(max(texts) + 1))
+
+    def token_texts(self, token_ids: TokenIds) -> list[str]:
+        texts = self._tokenizer.convert_ids_to_tokens(list(token_ids))
+        return [text or "" for text in texts]
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         """Special tokens are parsed, none is added."""

@@ -1,58 +1,77 @@
-"""A GGUF file as the folder of safetensors that transformers and vLLM read.
+"""A GGUF file as the folder of safetensors that transformers and vLLM read, kept in a cache.
 
-transformers de-quantises the file; the result is kept beside its tokenizer in a cache folder named
-after the file's hash, so it is made once. It is made under another name and then renamed, under a
-lock: two runs that start together make it once, and none ever sees half of it.
+The folder is named after the file's hash. A manifest in it, written last, has the hash of each file
+and is checked at every use: a folder that is not as it was made, or that another version of the
+conversion made, is made anew. That happens under a lock and under another name: two runs that start
+together make it once, and none ever sees half of it.
 """
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
-import tempfile
-from collections.abc import Iterator
+import json
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-from backends.api import ModelRef
+from backends.api import BackendError, ModelRef
+from backends.hf_conversion import VERSION, convert
+
+_MANIFEST = "manifest.json"
 
 
 def folder_of(model: ModelRef) -> str:
-    """The folder, or the hub's name, of a model in transformers' own form."""
+    """The folder, or the hub's name, of a model in transformers' own form.
+
+    Raises `BackendError` where a file is no GGUF file, or none that transformers can convert.
+    """
     if model.format == "hf":
         return model.location
     source, cache = Path(model.location), Path(model.cache)
-    target = cache / f"{source.stem}-{_sha256(source)[:16]}"
+    folder = cache / f"safetensors-{_sha256(source)[:16]}"
     cache.mkdir(parents=True, exist_ok=True)
-    with _locked(target.with_suffix(".lock")):
-        if not target.is_dir():
-            with tempfile.TemporaryDirectory(dir=cache) as scratch:
-                made = Path(scratch) / "model"
-                _convert(source, made)
-                made.rename(target)
-    return str(target)
+    with _locked(cache / f"{folder.name}.lock"):
+        if not is_whole(folder):
+            _make(source, folder)
+    return str(folder)
 
 
-def _convert(source: Path, target: Path) -> None:
-    """Weights go to bfloat16, which holds de-quantised 4-bit numbers closely enough to serve."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    read = {"pretrained_model_name_or_path": str(source.parent), "gguf_file": source.name}
-    model = AutoModelForCausalLM.from_pretrained(**read, dtype=torch.float32)
-    plain = _without_quantization(model).to(torch.bfloat16)
-    plain.save_pretrained(target)
-    AutoTokenizer.from_pretrained(**read).save_pretrained(target)
+def is_whole(folder: Path) -> bool:
+    """Whether this version of the conversion made the folder and it is as it was then."""
+    try:
+        manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
+        return bool(manifest == _manifest(folder))
+    except (OSError, ValueError):
+        return False
 
 
-def _without_quantization(model: Any) -> Any:
-    """The same model under a config that does not say it is quantized: saving refuses that."""
-    values = model.config.to_dict()
-    values.pop("quantization_config", None)
-    plain = type(model)(type(model.config)(**values))
-    plain.load_state_dict(model.state_dict())
-    return plain
+def _make(source: Path, folder: Path) -> None:
+    reason = "it is not as it was made" if folder.exists() else "this happens once"
+    sys.stderr.write(f"Converting {source.name} to {folder} ({reason})\n")
+    scratch = folder.with_name(f".{folder.name}")
+    for old in (scratch, folder):
+        shutil.rmtree(old, ignore_errors=True)
+    try:
+        convert(source, scratch)
+    except (NotImplementedError, ValueError, KeyError, OSError) as error:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise BackendError(
+            f"{source} could not be converted for transformers: {str(error).splitlines()[0]}",
+            "Give this engine the model as a folder or a hub name, in the config's "
+            '[models.NAME] table: hf = "...".',
+        ) from error
+    manifest = json.dumps(_manifest(scratch), indent=2)
+    (scratch / _MANIFEST).write_text(manifest, encoding="utf-8")
+    scratch.rename(folder)
+
+
+def _manifest(folder: Path) -> Mapping[str, object]:
+    """The version of the conversion and the hash of each file but the manifest."""
+    files = sorted(path for path in folder.iterdir() if path.name != _MANIFEST)
+    return {"conversion": VERSION, "sha256": {path.name: _sha256(path) for path in files}}
 
 
 def _sha256(path: Path) -> str:

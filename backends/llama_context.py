@@ -7,11 +7,10 @@ Evaluates tokens, copies sequences by reference, tells logits. What to evaluate,
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import os
 from collections import deque
 from collections.abc import Iterator, Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any
 
 import llama_cpp as lib
@@ -19,15 +18,18 @@ import numpy as np
 
 from backends.api import BackendError, ModelRef, Options, TokenIds
 from backends.generation import Logits
-from backends.rules import beyond_model
+from backends.rules import beyond_model, vocabulary_sha256
 from backends.shared_cache import Step
 
-GPU_BATCH_TOKENS = 512  # tokens of one llama_decode call: llama.cpp's own default
-# On a CPU, llama.cpp's flash attention goes another way from 64 tokens on, and for a single one; on
-# that way sums depend on where in the cache a token lies, and the 8-bit activations of quantized
-# weights make much of little. Between 2 and 63 tokens, a reply is the same to the bit whatever
-# else is asked with it; a single token gets company (`_never_alone`).
-CPU_BATCH_TOKENS = 60
+BATCH_TOKENS = 512  # tokens of one llama_decode call at most: llama.cpp's own default
+# On a CPU, llama.cpp's flash attention goes one way up to 63 tokens a call and another, faster one
+# from 64 on; on that one, sums depend on where in the cache a token lies, and the 8-bit activations
+# of quantized weights make much of little. So long runs of tokens that begin a prompt, which lie in
+# the cache as they would if it were asked alone, take the fast way up to the last multiple of 64
+# before the prompt's end, and its end takes the other. A lone token takes a third way, unless it
+# gets company (`_never_alone`).
+TILE_TOKENS = 64
+SHORT_CALL_TOKENS = 60
 
 _CACHE_TYPES = {
     "f32": lib.GGML_TYPE_F32,
@@ -73,7 +75,6 @@ class LlamaContext:
             lib.llama_model_is_recurrent(self._model) or lib.llama_model_is_hybrid(self._model)
         )
         self.uses_gpu = bool(lib.llama_supports_gpu_offload()) and options.get("n_gpu_layers") != 0
-        self._batch_tokens = GPU_BATCH_TOKENS if self.uses_gpu else CPU_BATCH_TOKENS
         self.vocabulary_size = int(lib.llama_vocab_n_tokens(self._vocab))
         self.cells = cells
         self._most_outputs = sequences
@@ -88,12 +89,12 @@ class LlamaContext:
                 "Ask for a smaller --max-model-len, or a smaller KV cache type.",
             )
         self._memory = lib.llama_get_memory(self._context)
-        self._batch = lib.llama_batch_init(self._batch_tokens, 0, sequences + 1)
+        self._batch = lib.llama_batch_init(BATCH_TOKENS, 0, sequences + 1)
 
     def _context_params(self, options: Options, cells: int, sequences: int) -> Any:
         params = lib.llama_context_default_params()
         params.n_ctx = cells + 1
-        params.n_batch = params.n_ubatch = self._batch_tokens
+        params.n_batch = params.n_ubatch = BATCH_TOKENS
         params.n_seq_max = params.n_outputs_max = sequences + 1
         params.kv_unified = True
         params.swa_full = True  # a pruned sliding window could not be branched from
@@ -133,10 +134,11 @@ class LlamaContext:
         return self._special_text(lib.llama_vocab_eos(self._vocab))
 
     def vocabulary_sha256(self) -> str:
-        digest = hashlib.sha256()
-        for token in range(self.vocabulary_size):
-            digest.update(lib.llama_vocab_get_text(self._vocab, token) + b"\0")
-        return digest.hexdigest()
+        return vocabulary_sha256(self.token_texts(range(self.vocabulary_size)))
+
+    def token_texts(self, token_ids: TokenIds) -> list[str]:
+        every = (lib.llama_vocab_get_text(self._vocab, token) for token in token_ids)
+        return [text.decode("utf-8", errors="replace") for text in every]
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         return [self._tokenize(text) for text in texts]
@@ -164,7 +166,7 @@ class LlamaContext:
     def evaluate(self, steps: Sequence[Step]) -> Iterator[tuple[int, list[Logits]]]:
         """Evaluates tokens in order; yields, after each call into the engine, how many tokens
         it was and a copy of the logits of those steps in it that want them."""
-        for chunk in _chunks(steps, self._batch_tokens, self._most_outputs):
+        for chunk in self._calls(steps):
             self._fill(self._never_alone(chunk))
             status = lib.llama_decode(self._context, self._batch)
             if status != 0:
@@ -172,6 +174,13 @@ class LlamaContext:
             lib.llama_synchronize(self._context)
             self.truncate(self._companion, 0)
             yield len(chunk), [self._logits(i) for i, s in enumerate(chunk) if s.wants_logits]
+
+    def _calls(self, steps: Sequence[Step]) -> Iterator[Sequence[Step]]:
+        if self.uses_gpu:
+            yield from _chunks(steps, BATCH_TOKENS, self._most_outputs)
+            return
+        for run, size in _runs(steps):
+            yield from _chunks(run, size, self._most_outputs)
 
     def _never_alone(self, steps: Sequence[Step]) -> Sequence[Step]:
         """A token that would be evaluated alone gets company, in a sequence of its own."""
@@ -211,6 +220,31 @@ class LlamaContext:
         if token < 0:
             return ""
         return self._piece(token, special=True).decode("utf-8", errors="replace")
+
+
+def _runs(steps: Sequence[Step]) -> Iterator[tuple[Sequence[Step], int]]:
+    """Runs of steps, each with the most tokens a call of it takes on a CPU."""
+    short, at = 0, 0  # where the steps begin that wait for short calls, and the next to look at
+    while at < len(steps):
+        end = _end_of_branch(steps, at)
+        tiled = steps[end].position // TILE_TOKENS * TILE_TOKENS - steps[at].position
+        if tiled >= TILE_TOKENS:
+            if short < at:
+                yield steps[short:at], SHORT_CALL_TOKENS
+            calls = -(-tiled // BATCH_TOKENS)
+            yield steps[at : at + tiled], -(-tiled // calls)  # evenly: none below a tile
+            short = at + tiled
+        at = end + 1
+    if short < len(steps):
+        yield steps[short:], SHORT_CALL_TOKENS
+
+
+def _end_of_branch(steps: Sequence[Step], start: int) -> int:
+    """The last of the steps from `start` on that continue one another."""
+    for index, (step, following) in enumerate(pairwise(steps[start:]), start):
+        if step.wants_logits or following.position != step.position + 1:
+            return index
+    return len(steps) - 1
 
 
 def _chunks(steps: Sequence[Step], most: int, most_outputs: int) -> Iterator[Sequence[Step]]:

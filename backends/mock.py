@@ -16,6 +16,7 @@ import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import cycle, islice
 
 from backends.api import (
     NO_FILES,
@@ -35,7 +36,7 @@ from backends.api import (
     TokenIds,
 )
 from backends.prefix_tree import Leaf, common_prefix_length, walk
-from backends.rules import before_stop, refuse
+from backends.rules import before_stop, refuse, vocabulary_sha256
 
 FORMATS = (NO_FILES,)
 OPTIONS: Mapping[str, str] = {
@@ -49,6 +50,7 @@ OPTIONS: Mapping[str, str] = {
 
 BOS, EOS = 256, 257
 _SPECIAL = {"<bos>": BOS, "<eos>": EOS}
+_VOCABULARY = (*map(chr, range(256)), *_SPECIAL)
 _SPECIAL_PATTERN = re.compile("(<bos>|<eos>)")
 _CONFIDENCE = 0.8  # probability of the label that the mock prefers
 _LABEL_MASS = 0.95  # probability of all labels together
@@ -93,7 +95,7 @@ class MockSession:
             threads=1,
             declared_context=int(options["max_model_len"]),
             allocated_context=int(options.get("context", options["max_model_len"])),
-            vocabulary_sha256=hashlib.sha256(b"the 256 bytes, <bos>, <eos>").hexdigest(),
+            vocabulary_sha256=vocabulary_sha256(_VOCABULARY),
             bos_id=BOS,
             bos_text="<bos>",
             eos_text="<eos>",
@@ -103,6 +105,9 @@ class MockSession:
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         return [_tokenize(text) for text in texts]
+
+    def token_texts(self, token_ids: TokenIds) -> list[str]:
+        return [_VOCABULARY[token] for token in token_ids]
 
     def generate(self, prompts: Sequence[TokenIds], decoding: Decoding) -> Iterator[Event]:
         refused, accepted = refuse(prompts, decoding, self.info.allocated_context)
@@ -130,28 +135,39 @@ class MockSession:
     ) -> Iterator[Event]:
         began = time.perf_counter()
         time.sleep(self._delay_seconds * len(group))
-        replies = tuple(self._reply(leaf, prompts[leaf.prompt], decoding) for leaf in group)
-        seconds = time.perf_counter() - began
-        computed = sum(reply.prompt_tokens - reply.cached_tokens for reply in replies)
+        scored = [self._score(leaf, prompts[leaf.prompt], decoding) for leaf in group]
+        computed = sum(reply.prompt_tokens - reply.cached_tokens for reply in scored)
+        prefill_seconds = time.perf_counter() - began
         yield Progress(computed)
-        yield Batch(replies, seconds, computed, seconds, 0, 0.0)
+        decode_began = time.perf_counter()
+        replies = tuple(self._reply(one, prompts[one.prompt], decoding) for one in scored)
+        ended = time.perf_counter()
+        later = sum(max(len(reply.token_ids) - 1, 0) for reply in replies)
+        yield Batch(
+            replies=replies,
+            engine_seconds=ended - began,
+            prefill_tokens=computed,
+            prefill_seconds=prefill_seconds,
+            decode_tokens=later,
+            decode_seconds=ended - decode_began if later else 0.0,
+        )
 
-    def _reply(self, leaf: Leaf, prompt: TokenIds, decoding: Decoding) -> Reply:
+    def _score(self, leaf: Leaf, prompt: TokenIds, decoding: Decoding) -> Reply:
         cached = common_prefix_length(self._kept, prompt)
         self._kept = prompt
-        digest = _digest(prompt, seed=0)
-        drawn = _digest(prompt, decoding.seed) if decoding.temperature > 0 else digest
-        count = len(decoding.labels)
-        scored = Reply(
+        return Reply(
             prompt=leaf.prompt,
             finish="scored",
             prompt_tokens=len(prompt),
             cached_tokens=cached,
-            label_logprobs=_label_logprobs(digest[0], count),
+            label_logprobs=_label_logprobs(_digest(prompt, seed=0)[0], len(decoding.labels)),
         )
+
+    def _reply(self, scored: Reply, prompt: TokenIds, decoding: Decoding) -> Reply:
         if decoding.mode == "score":
             return scored
-        tokens = self._tokens(drawn, decoding)
+        seed = decoding.seed if decoding.temperature > 0 else 0
+        tokens = self._tokens(_digest(prompt, seed), decoding)
         within = tokens[: decoding.max_tokens] if decoding.mode == "free" else tokens
         ended: Finish = "stop" if decoding.mode == "free" else "label"
         return replace(
@@ -163,6 +179,12 @@ class MockSession:
         )
 
     def _tokens(self, digest: bytes, decoding: Decoding) -> Sequence[int]:
+        said = self._said(digest, decoding)
+        if decoding.mode == "free" and decoding.ignore_end:
+            return tuple(islice(cycle(said or b" "), decoding.max_tokens + 1))
+        return said
+
+    def _said(self, digest: bytes, decoding: Decoding) -> Sequence[int]:
         if self._script and decoding.mode == "free":
             return self._script[digest[1] % len(self._script)].encode()
         return decoding.labels[digest[0] % len(decoding.labels)] if decoding.labels else b""

@@ -1,10 +1,13 @@
-"""Rules that are the same for every engine: which prompts it refuses, where a reply ends."""
+"""Rules that are the same for every engine: what it refuses, where a reply ends, vocabularies."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterable, Sequence
 
 from backends.api import BackendError, Decoding, Finish, Reply, TokenIds
+
+_SPACE = "\N{LOWER ONE EIGHTH BLOCK}"
 
 
 def beyond_model(longest: int, declared_context: int, model: str) -> BackendError:
@@ -12,7 +15,7 @@ def beyond_model(longest: int, declared_context: int, model: str) -> BackendErro
     return BackendError(
         f"a context of {longest} tokens is more than the {declared_context} "
         f"that {model} was made for",
-        f"Ask for --max-model-len {declared_context} or less.",
+        f"Ask for {declared_context} or less: by --max-model-len, or the lengths of a bench.",
     )
 
 
@@ -43,3 +46,16 @@ def before_stop(text: str, stops: Sequence[str]) -> str:
     """The text before the first of the stop strings."""
     ends = [text.find(stop) for stop in stops if stop in text]
     return text[: min(ends)] if ends else text
+
+
+def vocabulary_sha256(texts: Iterable[str]) -> str:
+    """The hash of a vocabulary: its tokens' texts in the order of ids, as UTF-8, joined by NUL.
+
+    An id without a text has an empty one. What engines write in different ways of one vocabulary
+    counts as the same: SentencePiece's mark for a space is a space, `[PAD7]` as the text of id 7
+    (llama.cpp's converter puts it where a tokenizer has nothing) is none, and so are ids at the
+    end that have no text.
+    """
+    known = ("" if text == f"[PAD{token}]" else text for token, text in enumerate(texts))
+    joined = "\0".join(known).rstrip("\0").replace(_SPACE, " ")
+    return hashlib.sha256(joined.encode("utf-8", errors="replace")).hexdigest()

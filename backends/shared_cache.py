@@ -63,6 +63,8 @@ class SharedCache(Protocol):
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]: ...
 
+    def token_texts(self, token_ids: TokenIds) -> list[str]: ...
+
     def detokenize(self, token_ids: TokenIds) -> str:
         """The text of a reply so far; special tokens have none."""
         ...
@@ -122,6 +124,9 @@ class SharedCacheSession:
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         return self._cache.tokenize(texts)
+
+    def token_texts(self, token_ids: TokenIds) -> list[str]:
+        return self._cache.token_texts(token_ids)
 
     def generate(self, prompts: Sequence[TokenIds], decoding: Decoding) -> Iterator[Event]:
         refused, accepted = refuse(prompts, decoding, self.info.allocated_context)

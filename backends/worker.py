@@ -9,6 +9,7 @@ socket go JSON objects, one a frame (`backends.wire`). The harness sends request
     {"do": "open", "backend": "module", "model": {..}, "options": {..}}
                                           -> {"result": SessionInfo, "seconds": time of loading}
     {"do": "tokenize", "texts": [..]}                          -> {"result": front-coded ids}
+    {"do": "token_texts", "token_ids": [..]}                   -> {"result": [..]}
     {"do": "generate", "prompts": front-coded ids, "decoding": {..}}
             -> {"event": "started" | "progress" | "batch", ..} .., {"result": null} at the end
     {"do": "close"}                                            -> {"result": null}, then the end
@@ -43,6 +44,7 @@ class Server:
             "check": self._check,
             "open": self._open,
             "tokenize": self._tokenize,
+            "token_texts": self._token_texts,
             "generate": self._generate,
             "close": self._close,
         }
@@ -69,6 +71,9 @@ class Server:
 
     def _tokenize(self, request: Message) -> Iterator[Message]:
         yield {"result": wire.front_code(self._opened().tokenize(request["texts"]))}
+
+    def _token_texts(self, request: Message) -> Iterator[Message]:
+        yield {"result": self._opened().token_texts(request["token_ids"])}
 
     def _generate(self, request: Message) -> Iterator[Message]:
         fields = request["decoding"]

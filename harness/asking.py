@@ -16,7 +16,7 @@ from harness.config import RunSpec
 from harness.engine.engine import Engine
 from harness.engine.session import WorkerLostError
 from harness.errors import StoreError
-from harness.store.schema import PromptRow, SessionRow, SessionUse
+from harness.store.schema import PromptRow, SessionRow, SessionUse, TokensRow
 from harness.store.store import Store
 from harness.workload.packing import Packed, text_sha256, tokens_sha256
 
@@ -42,8 +42,8 @@ class Update:
 Observer: TypeAlias = Callable[[Update], None]
 
 
-def prompt_rows(packed: Packed, backend: str) -> list[PromptRow]:
-    """What is kept of each prompt; tokens are those of this backend."""
+def prompt_rows(packed: Packed) -> list[PromptRow]:
+    """What is kept of each prompt."""
     return [
         PromptRow(
             voter=prompt.voter,
@@ -51,12 +51,19 @@ def prompt_rows(packed: Packed, backend: str) -> list[PromptRow]:
             position=prompt.position,
             row=prompt.row,
             label=prompt.label,
+            examples=len(packed.shown[prompt.voter]),
             text_sha256=text_sha256(prompt.text),
-            token_sha256=tokens_sha256(ids),
-            n_tokens=len(ids),
         )
-        for prompt, ids in zip(packed.prompts, packed.token_ids[backend], strict=True)
+        for prompt in packed.prompts
     ]
+
+
+def tokens_rows(packed: Packed) -> dict[str, list[TokensRow]]:
+    """What is kept of each prompt's tokens, for each backend."""
+    return {
+        backend: [TokensRow(tokens_sha256(ids), len(ids)) for ids in every]
+        for backend, every in packed.token_ids.items()
+    }
 
 
 def ask(

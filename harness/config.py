@@ -23,6 +23,7 @@ class RunSpec(BaseModel):
     Each field is a flag of `harness run` and a key of the TOML file, with `_` for `-`.
     `backends` holds a table of options for each backend by name (`python` among them: another
     interpreter), over the common ones in `engine`. `models` gives a model several forms.
+    `prompts_from` is the run whose prompts are asked again.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
@@ -52,6 +53,8 @@ class RunSpec(BaseModel):
     backends: dict[str, dict[str, EngineOption]] = {}
     models: dict[str, dict[str, str]] = {}
 
+    prompts_from: str | None = None
+
     @field_validator("backend", mode="before")
     @classmethod
     def _one_or_several(cls, value: object) -> object:
@@ -65,6 +68,33 @@ class RunSpec(BaseModel):
         if len(set(value)) != len(value):
             raise ValueError("a backend is named twice")
         return value
+
+
+_INHERITED = frozenset({"model", "models"})
+_OF_ENGINES = _INHERITED | {"backend", "timeout_seconds", "engine", "backends", "prompts_from"}
+"""The fields that leave prompts and replies as they are asked for."""
+
+
+def replay_spec(given: RunSpec, earlier: RunSpec, run_id: str) -> RunSpec:
+    """The spec that asks the engines of `given` the prompts of the earlier run.
+
+    The model is the earlier run's too, unless given. Raises `UsageError` that names every field
+    that was given and would change the prompts or the replies.
+    """
+    named = given.model_fields_set
+    changed = [
+        f"--{name.replace('_', '-')}"
+        for name in RunSpec.model_fields
+        if name in named - _OF_ENGINES and getattr(given, name) != getattr(earlier, name)
+    ]
+    if changed:
+        raise UsageError(
+            f"{', '.join(changed)}: beside --prompts-from, this would change what run {run_id} "
+            "asked",
+            remedy="Give engines, their options and a model only.",
+        )
+    own = {name: getattr(given, name) for name in _OF_ENGINES - (_INHERITED - named)}
+    return earlier.model_copy(update={**own, "prompts_from": run_id})
 
 
 def load_spec(

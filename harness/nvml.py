@@ -22,6 +22,12 @@ def gpu_handles() -> Iterator[Sequence[object]]:
         pynvml.nvmlShutdown()
 
 
+def has_gpu() -> bool:
+    """Whether there is an NVIDIA GPU, and the driver for it."""
+    with gpu_handles() as handles:
+        return bool(handles)
+
+
 def _handles() -> Sequence[object]:
     import pynvml
 

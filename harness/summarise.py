@@ -10,28 +10,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from backends.api import Reply, SessionInfo
-from backends.prefix_tree import unique_tokens
+from backends.prefix_tree import least_computed_tokens, unique_tokens
 from harness.config import RunSpec
-from harness.scoring.accuracy import Ballots, score_accuracy
+from harness.scoring.accuracy import score_accuracy
+from harness.scoring.ballots import read_replies
 from harness.scoring.caveats import Facts, find_caveats
 from harness.scoring.controls import ShownNumbers, score_controls
-from harness.scoring.parsing import (
-    NOT_PARSED,
-    Unparsed,
-    parse_lenient,
-    parse_strict,
-    summarise_parse,
-)
-from harness.scoring.voting import votes_of_logprobs
 from harness.store.schema import BatchRow, CellRow, SessionRow
 from harness.store.store import Store
 from harness.summary import (
-    Accuracy,
     Cells,
     ContextFit,
     Controls,
     Memory,
-    Parse,
     Percentiles,
     PromptHashes,
     RunSummary,
@@ -89,7 +80,9 @@ class _Kept:
 
 def _run_summary(spec: RunSpec, workload: Workload, kept: _Kept, controls: Controls) -> RunSummary:
     replies = kept.replies
-    parse, accuracy = _score(spec, workload, replies)
+    words = workload.writer.words
+    parse, ballots = read_replies(workload.packed.prompts, replies, words, spec.decoding)
+    accuracy = score_accuracy(ballots, workload.dataset.classes, spec.seed)
     failed = kept.failure_reasons
     fit = _context_fit(workload, kept)
     return RunSummary(
@@ -99,6 +92,7 @@ def _run_summary(spec: RunSpec, workload: Workload, kept: _Kept, controls: Contr
         weights=kept.info.weights,
         dataset=workload.dataset.name,
         seed=spec.seed,
+        label_words=list(words),
         context_fit=fit,
         speed=_speed(workload, kept, replies),
         memory=_memory(kept.sessions),
@@ -109,6 +103,7 @@ def _run_summary(spec: RunSpec, workload: Workload, kept: _Kept, controls: Contr
             text_sha256=workload.packed.text_sha256(),
             token_sha256=workload.packed.token_sha256(kept.backend),
         ),
+        tokens=workload.tokens[kept.backend],
         cells=Cells(done=len(replies), failed=failed.total()),
         caveats=find_caveats(
             Facts(
@@ -128,6 +123,7 @@ def _run_summary(spec: RunSpec, workload: Workload, kept: _Kept, controls: Contr
                 failure_reasons=tuple(f"{n} x {reason}" for reason, n in failed.most_common()),
                 shared_vectors=workload.dataset.train_test_duplicates,
                 sessions=len(kept.sessions),
+                own_tokens=workload.tokens[kept.backend].own_difference,
             )
         ),
     )
@@ -149,6 +145,8 @@ def _context_fit(workload: Workload, kept: _Kept) -> ContextFit:
 def _speed(workload: Workload, kept: _Kept, replies: dict[int, Reply]) -> Speed:
     batches, done = kept.batches, list(replies.values())
     token_ids = workload.packed.token_ids[kept.backend]
+    prompts = [token_ids[index] for index in replies]
+    block = kept.info.shared_block_tokens
     first_tokens = [
         reply.time_to_first_token_ms for reply in done if reply.time_to_first_token_ms is not None
     ]
@@ -161,7 +159,9 @@ def _speed(workload: Workload, kept: _Kept, replies: dict[int, Reply]) -> Speed:
         ),
         time_to_first_token_ms=_percentiles(first_tokens),
         computed_tokens=sum(r.prompt_tokens - r.cached_tokens for r in done) if done else None,
-        unique_tokens=unique_tokens(token_ids[index] for index in replies) if done else None,
+        unique_tokens=unique_tokens(prompts) if done else None,
+        least_tokens=least_computed_tokens(prompts, block) if done else None,
+        shared_block_tokens=block,
         served_tokens=sum(r.prompt_tokens + len(r.token_ids) for r in done) if done else None,
         engine_seconds=sum(b.engine_seconds for b in batches) if done else None,
         wall_seconds=sum(session.use.wall_seconds or 0.0 for session in kept.sessions),
@@ -184,41 +184,6 @@ def _memory(sessions: Sequence[SessionRow]) -> Memory:
     rss = [s.use.peak_rss_mib for s in sessions if s.use.peak_rss_mib is not None]
     gpu = [s.use.peak_gpu_mib for s in sessions if s.use.peak_gpu_mib is not None]
     return Memory(peak_rss_mib=max(rss, default=None), peak_gpu_mib=max(gpu, default=None))
-
-
-def _score(spec: RunSpec, workload: Workload, replies: dict[int, Reply]) -> tuple[Parse, Accuracy]:
-    """Parses and counts the votes. Calibration replies teach offsets and are not parsed."""
-    prompts, words = workload.packed.prompts, workload.writer.words
-    voters, n_classes = len(workload.voters), len(words)
-    queries = len(workload.voters[0].queries)
-    calibration = max(len(voter.calibration) for voter in workload.voters)
-    scores = np.full((voters, queries, n_classes), np.nan)
-    offsets = np.full((voters, calibration, n_classes), np.nan)
-    votes = np.full((voters, queries), -1, dtype=np.int64)
-    strict: list[int | Unparsed] = []
-    lenient: list[int | Unparsed] = []
-    for index, reply in replies.items():
-        prompt = prompts[index]
-        table = scores if prompt.role == "query" else offsets
-        if reply.label_logprobs is not None:
-            table[prompt.voter, prompt.position] = reply.label_logprobs
-        if prompt.role == "query" and spec.decoding != "score":
-            cut_off = reply.finish == "length"
-            strict.append(parse_strict(reply.text, words, cut_off))
-            label = parse_lenient(reply.text, words, cut_off)
-            lenient.append(label)
-            if not isinstance(label, Unparsed):
-                votes[prompt.voter, prompt.position] = label
-    if spec.decoding == "score":
-        votes = votes_of_logprobs(scores)
-    ballots = Ballots(
-        truth=workload.dataset.y_test[workload.query_rows],
-        votes=votes,
-        logprobs=None if np.isnan(scores).all() else scores,
-        calibration_logprobs=None if np.isnan(offsets).all() else offsets,
-    )
-    parse = summarise_parse(strict, lenient) if strict else NOT_PARSED
-    return parse, score_accuracy(ballots, workload.dataset.classes, spec.seed)
 
 
 def _label_mass(replies: dict[int, Reply]) -> float | None:

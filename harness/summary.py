@@ -1,4 +1,5 @@
-"""The answer of a run, as one object: what `--json` prints and the tables show.
+"""The answer of a run, as one object: what `--json` prints and the tables show; and how far two
+backends' answers agree.
 
 Figures that do not apply are null, never 0. Units stand in the names; `docs/METRICS.md` has the
 formulas. The JSON schema in `docs/run.schema.json` is made from these models.
@@ -41,6 +42,8 @@ class CaveatKind(StrEnum):
     CALIBRATION_THIN = "calibration_thin"
     TRAIN_TEST_OVERLAP = "train_test_overlap"
     SEVERAL_SESSIONS = "several_sessions"
+    TOKENS_DIFFER = "tokens_differ"
+    ENGINES_DISAGREE = "engines_disagree"
 
 
 class Caveat(Record):
@@ -68,13 +71,19 @@ class Percentiles(Record):
 
 
 class Speed(Record):
-    """Token counts and `engine_seconds` are null where no cell is done."""
+    """Token counts and `engine_seconds` are null where no cell is done.
+
+    `unique_tokens` is the floor of any engine, `least_tokens` the floor of one that shares blocks
+    of `shared_block_tokens` only: the same where that is 1.
+    """
 
     prefill_tokens_per_second: float | None
     decode_tokens_per_second: float | None
     time_to_first_token_ms: Percentiles | None
     computed_tokens: int | None
     unique_tokens: int | None
+    least_tokens: int | None
+    shared_block_tokens: int
     served_tokens: int | None
     engine_seconds: float | None
     wall_seconds: float
@@ -143,13 +152,48 @@ class PromptHashes(Record):
     token_sha256: str
 
 
+class Token(Record):
+    """`text` is as the vocabulary writes it."""
+
+    id: int
+    text: str
+
+
+class TokenDifference(Record):
+    """Where a backend's own tokens of a prompt part from those it was asked, counted from 0.
+
+    `asked` and `own` are the next tokens of either side; none where it has ended.
+    """
+
+    voter: int
+    role: str
+    position: int
+    token: int
+    asked: list[Token]
+    own: list[Token]
+
+
+class PromptTokens(Record):
+    """Whose tokens a backend was asked.
+
+    `tokenized_by` is the first backend of the run with its vocabulary. `same_as_first`: all token
+    ids are those that the first backend of the run was asked, or of the run that its prompts come
+    from. `own_difference`: where what the backend itself makes of the texts differs first; null
+    where it makes the same.
+    """
+
+    same_as_first: bool
+    tokenized_by: str
+    own_difference: TokenDifference | None
+
+
 class Cells(Record):
     done: int
     failed: int
 
 
 class RunSummary(Record):
-    """One spec on one backend."""
+    """One spec on one backend. `label_words`: each class's word in the prompts."""
 
     backend: str
     engine_version: str
@@ -157,6 +201,7 @@ class RunSummary(Record):
     weights: str
     dataset: str
     seed: int
+    label_words: list[str]
     context_fit: ContextFit
     speed: Speed
     memory: Memory
@@ -164,6 +209,7 @@ class RunSummary(Record):
     accuracy: Accuracy
     controls: Controls
     prompts: PromptHashes
+    tokens: PromptTokens
     cells: Cells
     caveats: list[Caveat]
 
@@ -180,3 +226,83 @@ class Summary(Record):
     wall_seconds: float | None
     harness_seconds: float | None
     runs: list[RunSummary]
+
+
+class Member(Record):
+    """One backend of one run."""
+
+    run_id: str
+    backend: str
+
+
+class LabelAgreement(Record):
+    """Over the prompts of queries that both have answered.
+
+    A reply that gives no label is unread; `read` counts the prompts on which both replies give
+    one, and `share` is that of equal ones among these, null without any.
+    """
+
+    answered: int
+    unread_first: int
+    unread_other: int
+    read: int
+    share: float | None
+
+
+class CellDifference(Record):
+    """By how many nats two backends' label log-odds differ on one prompt.
+
+    `row` is in the test split for a query and in the training split for a calibration query.
+    """
+
+    voter: int
+    role: str
+    position: int
+    row: int
+    difference: float
+
+
+class LogOddsAgreement(Record):
+    """Differences of label log-odds in nats, over `cells`; `furthest` begins with the largest."""
+
+    cells: int
+    median: float
+    largest: float
+    furthest: list[CellDifference]
+
+
+class VerdictDifference(Record):
+    """A query (row of the test split) that got the one class here and another there."""
+
+    position: int
+    row: int
+    first: str
+    other: str
+
+
+class VerdictAgreement(Record):
+    """Over the `queries` that both put to the same voters in the same words, and gave a verdict on.
+
+    The votes are the headlines of both.
+    """
+
+    first_vote: str
+    other_vote: str
+    queries: int
+    differing: list[VerdictDifference]
+
+
+class Agreement(Record):
+    """How far two backends agree on the `prompts` that both were asked with the same text.
+
+    `same_weights`: both read the same model file. `log_odds` is null where there are none.
+    """
+
+    first: Member
+    other: Member
+    prompts: int
+    same_weights: bool
+    labels: LabelAgreement
+    log_odds: LogOddsAgreement | None
+    verdicts: VerdictAgreement
+    caveats: list[Caveat]

@@ -19,6 +19,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from harness.cli.backends import backends
+from harness.cli.bench import bench
 from harness.cli.compare import compare
 from harness.cli.console import tell, tell_error
 from harness.cli.list import list_runs
@@ -66,6 +67,7 @@ app.command(
         "harness run",
         "harness run --backend llama-cpp --backend mock --voters 7 --decoding score",
         "harness run --config bench.toml --queries 200 --json > answer.json",
+        "harness run --prompts-from latest --backend hf",
         "harness run --resume latest",
     )
 )(run)
@@ -73,8 +75,21 @@ app.command("list", epilog=examples("harness list", "harness list --json"))(list
 app.command(epilog=examples("harness show latest", "harness show 20260101-120000-7f3a --json"))(
     show
 )
-app.command(epilog=examples("harness compare 20260101-120000-7f3a latest"))(compare)
-app.command(epilog=examples("harness backends", "harness backends --json"))(backends)
+app.command(
+    epilog=examples("harness compare latest", "harness compare 20260101-120000-7f3a latest")
+)(compare)
+app.command(
+    epilog=examples(
+        "harness bench --backend llama-cpp --backend hf --threads 8",
+        "harness bench -p 512,2048 -n 0 -d 0,4096 -b 1,4,16",
+        "harness bench -m model.gguf -r 10 -o json > bench.json",
+    )
+)(bench)
+app.add_typer(
+    backends,
+    name="backends",
+    epilog=examples("harness backends", "harness backends --json", "harness backends install vllm"),
+)
 app.command(epilog=examples("harness models"))(models)
 
 

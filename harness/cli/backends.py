@@ -1,4 +1,4 @@
-"""`harness backends`: which engines are registered, and which can run here."""
+"""`harness backends`: which engines are registered, and which can run here; `install` one."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from harness.cli.console import give
-from harness.cli.options import JsonOption
+import typer
+
+from harness.cli.console import answers, give, tell
+from harness.cli.options import JsonOption, examples
 from harness.errors import EngineError
 
 if TYPE_CHECKING:
@@ -18,22 +20,34 @@ if TYPE_CHECKING:
 CHECK_SECONDS = 120.0
 """Importing a large engine for the first time takes long."""
 
+backends = typer.Typer(invoke_without_command=True)
+
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """A backend; `remedy` makes it run here if it cannot, for `reason`."""
+    """A backend in the interpreter that a run would use, `python`.
+
+    `remedy` makes it run if it cannot, for `reason`.
+    """
 
     name: str
     available: bool
     mock: bool
     version: str
     formats: tuple[str, ...]
+    python: str
     reason: str
     remedy: str
 
 
-def backends(json: JsonOption = False) -> None:
-    """List the registered engines, and tell which can run here."""
+@backends.callback()
+def list_backends(context: typer.Context, json: JsonOption = False) -> None:
+    """List the registered engines, tell which can run here, or install one.
+
+    Each is checked in the interpreter that a run would use.
+    """
+    if context.invoked_subcommand is not None:
+        return
     from harness.engine.registry import registered_backends
     from harness.report.table import simple_table
 
@@ -43,21 +57,63 @@ def backends(json: JsonOption = False) -> None:
     give([asdict(one) for one in every], simple_table(titles, map(_cells, every)), json)
 
 
+@backends.command(epilog=examples("harness backends install vllm"))
+def install(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The engine's backend, as listed.")],
+) -> None:
+    """Install an engine into an environment of its own, where runs then find it.
+
+    It is made in your data folder, by uv if that is there, else by venv and pip.
+    """
+    from harness.engine.install import install as make
+    from harness.engine.interpreters import own_environment
+    from harness.engine.registry import find_backend
+    from harness.nvml import has_gpu
+    from harness.report.text import lines
+
+    registered = find_backend(name)
+    wanted = registered.load().requirements(has_gpu())
+    if not wanted.packages:
+        answers().print(lines(f"{name} needs no packages: there is nothing to install."))
+        return
+    folder = own_environment(name).folder
+    if make(name, wanted, tell):
+        tell("Checking that it can run")
+        answer = f"{name} {_version(registered, folder)} is installed in {folder}"
+    else:
+        answer = f"{name} is there already, in {folder}. To have it made anew, remove that."
+    answers().print(lines(answer), soft_wrap=True)
+
+
+def _version(registered: Registered, folder: Path) -> str:
+    """The version of an engine just installed. Raises `EngineError` where it cannot run."""
+    found = check(registered)
+    if not found.available:
+        raise EngineError(
+            f"{found.name} is installed in {folder} and cannot run: {found.reason}",
+            remedy="Mend that. To have it made anew, remove the folder and install again.",
+        )
+    return found.version
+
+
 def check(registered: Registered) -> Checked:
     """Asks a backend in a worker; one that cannot be imported cannot run."""
+    from harness.engine.interpreters import find_interpreter
     from harness.engine.session import check_backend
 
+    name, python = registered.name, find_interpreter(registered.name, None)
     try:
         formats = tuple(registered.load().FORMATS)
     except EngineError as error:
-        return Checked(registered.name, False, False, "", (), str(error), error.remedy)
-    found = check_backend(registered.target, CHECK_SECONDS, Path(os.devnull))
+        return Checked(name, False, False, "", (), python, str(error), error.remedy)
+    found = check_backend(registered.target, CHECK_SECONDS, Path(os.devnull), python)
     return Checked(
-        name=registered.name,
+        name=name,
         available=found.available,
         mock=found.is_mock,
         version=found.version,
         formats=formats,
+        python=python,
         reason=found.reason,
         remedy=found.remedy,
     )

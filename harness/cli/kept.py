@@ -81,15 +81,16 @@ def _of_other_version(row: RunRow, error: Exception) -> StoreError:
     )
 
 
-def print_kept(kept: Kept, as_json: bool) -> None:
-    """The answer on stdout, its caveats included."""
+def print_kept(store: Store, kept: Kept, as_json: bool) -> None:
+    """The answer on stdout, its caveats included, and whether its backends agree."""
+    from harness.cli.agreement import read_agreements
     from harness.report.answer import answer
 
     if as_json:
         typer.echo(kept.summary.model_dump_json())
         return
     console = answers()
-    console.print(answer(kept, console.width))
+    console.print(answer(kept, console.width, read_agreements(store, [kept])))
 
 
 def resume_command(run_id: str, results: Path) -> str:

@@ -14,23 +14,29 @@ MIB = 2**20
 
 
 def models(json: JsonOption = False) -> None:
-    """List the models that have a name; any other is given as a file."""
+    """List the models that have a name; any other is given as a file, a folder or a hub name."""
     from harness.engine.models import KNOWN_MODELS
     from harness.report.table import simple_table
 
     every = [as_json(model) for model in KNOWN_MODELS.values()]
-    give(every, simple_table(("model", "MiB", "licence", "file"), map(_cells, every)), json)
+    titles = ("model", "MiB", "licence", "files")
+    give(every, simple_table(titles, map(_cells, every), numbers=["MiB"]), json)
 
 
 def as_json(model: KnownModel) -> dict[str, Any]:
-    """`file` and `size_bytes` are null where the model is not installed."""
+    """`size_bytes` is null where the model is not installed; `file` also where its parts were not
+    put together yet, which its first use does. `converted` are folders made of it."""
+    from harness.engine.models import made_of
+
     path = model.path
     return {
         "model": model.name,
         "file": str(path) if path else None,
-        "size_bytes": path.stat().st_size if path else None,
+        "size_bytes": model.size_bytes,
+        "sha256": model.sha256,
         "licence": model.licence,
         "install": model.install,
+        "converted": [str(folder) for folder in made_of(path)] if path else [],
     }
 
 
@@ -38,5 +44,13 @@ def _cells(model: dict[str, Any]) -> list[str]:
     from harness.report.text import number
 
     size = model["size_bytes"]
-    where = model["file"] or f"not installed; run: {model['install']}"
-    return [model["model"], number(size / MIB if size else None), model["licence"], where]
+    mib = number(size / MIB if size else None)
+    return [model["model"], mib, model["licence"], "\n".join(_files(model))]
+
+
+def _files(model: dict[str, Any]) -> list[str]:
+    if model["file"]:
+        return [model["file"], *(f"converted: {folder}" for folder in model["converted"])]
+    if model["size_bytes"]:
+        return ["installed in parts; its first use puts them together"]
+    return [f"not installed; run: {model['install']}"]

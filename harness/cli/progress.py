@@ -20,33 +20,33 @@ from harness.cli.console import remarks, tell
 from harness.report.text import number, plain
 
 if TYPE_CHECKING:
+    import harness.bench
     from harness.asking import Update
 
 LINE_SECONDS = 10.0
 
 
-class Watch:
-    """An observer of a run; `run_id` is known from the first update on.
+class _Bars:
+    """A terminal shows one bar a backend. A file gets a line now and then, none of short work.
 
-    A terminal shows one bar a backend. A file gets a line now and then, none of a short run.
+    `moves`: whether bars are drawn anew all the time, or only when there is news.
     """
 
-    def __init__(self, shown: bool) -> None:
+    def __init__(self, shown: bool, moves: bool) -> None:
         console = remarks()
-        self.run_id: str | None = None
         self._lines = shown and not console.is_terminal
         self._told = time.monotonic()
-        self._began: dict[str, float] = {}
         self._tasks: dict[str, TaskID] = {}
         self._progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
-            BarColumn(),
+            BarColumn(bar_width=24),  # leaves room for the rest on 80 columns
             MofNCompleteColumn(),
             TextColumn("{task.fields[note]}", markup=False),
             TimeRemainingColumn(),
             console=console,
             disable=not (shown and console.is_terminal),
+            auto_refresh=moves,
             transient=True,
         )
         self._loading = self._progress.add_task("loading", total=None, note="")
@@ -63,25 +63,52 @@ class Watch:
     ) -> None:
         self._progress.stop()
 
+    def _begin(self, backend: str, total: int, completed: int = 0) -> None:
+        self._progress.update(self._loading, visible=False)
+        self._tasks[backend] = self._progress.add_task(
+            plain(backend), total=total, completed=completed, note=""
+        )
+
+    def _say_now_and_then(self, *parts: str) -> None:
+        now = time.monotonic()
+        if self._lines and now - self._told >= LINE_SECONDS:
+            self._told = now
+            tell(", ".join(filter(None, parts)))
+
+
+class Watch(_Bars):
+    """An observer of a run; `run_id` is known from the first update on."""
+
+    def __init__(self, shown: bool) -> None:
+        super().__init__(shown, moves=True)
+        self.run_id: str | None = None
+        self._began: dict[str, float] = {}
+
     def __call__(self, update: Update) -> None:
         self.run_id = update.run_id
         if update.backend not in self._tasks:
-            self._begin(update)
-        now = time.monotonic()
-        note = describe(update, now - self._began[update.backend])
+            self._began[update.backend] = time.monotonic()
+            self._begin(update.backend, update.total, update.done)
+        note = describe(update, time.monotonic() - self._began[update.backend])
         count = update.done + update.failed
         self._progress.update(self._tasks[update.backend], completed=count, note=note)
-        if self._lines and now - self._told >= LINE_SECONDS:
-            self._told = now
-            told = [f"{update.backend}: {count}/{update.total} cells", note]
-            tell(", ".join(filter(None, told)))
+        self._say_now_and_then(f"{update.backend}: {count}/{update.total} cells", note)
 
-    def _begin(self, update: Update) -> None:
-        self._progress.update(self._loading, visible=False)
-        self._began[update.backend] = time.monotonic()
-        self._tasks[update.backend] = self._progress.add_task(
-            plain(update.backend), total=update.total, completed=update.done, note=""
+
+class BenchWatch(_Bars):
+    """An observer of a bench. What is being timed has the machine to itself: nothing moves."""
+
+    def __init__(self, shown: bool) -> None:
+        super().__init__(shown, moves=False)
+
+    def __call__(self, update: harness.bench.Update) -> None:
+        if update.backend not in self._tasks:
+            self._begin(update.backend, update.total)
+        note = f"{update.test}: {update.repetition or 'warm-up'}"
+        self._progress.update(
+            self._tasks[update.backend], completed=update.done, note=note, refresh=True
         )
+        self._say_now_and_then(f"{update.backend}: {update.done}/{update.total} repetitions", note)
 
 
 def describe(update: Update, seconds: float) -> str:

@@ -10,6 +10,19 @@ from typer.models import OptionInfo
 
 from harness.cli.console import tell
 from harness.cli.kept import open_store, print_kept, read_kept, resume_command
+from harness.cli.options import (
+    BackendOption,
+    CacheTypeKOption,
+    CacheTypeVOption,
+    EngineOption,
+    FlashAttnOption,
+    GpuLayersOption,
+    ModelOption,
+    QuietOption,
+    ThreadsOption,
+    TimeoutOption,
+    flag,
+)
 from harness.cli.order import Order, read_order
 from harness.errors import EngineError
 
@@ -20,35 +33,20 @@ if TYPE_CHECKING:
 
 def _ask(text: str, default: str, metavar: str | None = None) -> OptionInfo:
     """A flag that decides what is asked; `default` is the one of `RunSpec`, told, not set."""
-    return _flag("What is asked", text, default, metavar)
+    return flag("What is asked", text, default, metavar)
 
 
 def _vote(text: str, default: str, metavar: str | None = None) -> OptionInfo:
-    return _flag("Voters and numbers", text, default, metavar)
+    return flag("Voters and numbers", text, default, metavar)
 
 
 def _reply(text: str, default: str, metavar: str | None = None) -> OptionInfo:
-    return _flag("Context and reply", text, default, metavar)
-
-
-def _engine(text: str, default: str = "", metavar: str | None = None) -> OptionInfo:
-    return _flag("Engine", text, default, metavar)
-
-
-def _flag(panel: str, text: str, default: str, metavar: str | None) -> OptionInfo:
-    option: OptionInfo = typer.Option(
-        help=f"{text} Default: {default}." if default else text,
-        metavar=metavar,
-        rich_help_panel=panel,
-    )
-    return option
+    return flag("Context and reply", text, default, metavar)
 
 
 def run(
-    backend: Annotated[
-        list[str] | None, _ask("Engine to ask; repeat it for several.", "llama-cpp")
-    ] = None,
-    model: Annotated[str | None, _ask("A known model, or a file.", "smollm2-135m")] = None,
+    backend: BackendOption = None,
+    model: ModelOption = None,
     data: Annotated[
         str | None, _ask("A known dataset, or a file of labelled embeddings.", "digits")
     ] = None,
@@ -89,17 +87,16 @@ def run(
     ] = None,
     max_tokens: Annotated[int | None, _reply("Tokens of a reply at most.", "8")] = None,
     temperature: Annotated[float | None, _reply("0 takes the likeliest token.", "0")] = None,
-    timeout_seconds: Annotated[
-        float | None, _engine("Silence after which an engine is given up.", "300")
-    ] = None,
-    threads: Annotated[int | None, _engine("CPU threads.")] = None,
-    n_gpu_layers: Annotated[int | None, _engine("Layers kept on the GPU.")] = None,
-    flash_attn: Annotated[str | None, _engine("Flash attention.", "", "auto|on|off")] = None,
-    cache_type_k: Annotated[str | None, _engine("KV cache type of the keys.")] = None,
-    cache_type_v: Annotated[str | None, _engine("KV cache type of the values.")] = None,
-    engine_option: Annotated[
-        list[str] | None,
-        _engine("Any other option of an engine; may be repeated.", "", "KEY=VALUE"),
+    timeout_seconds: TimeoutOption = None,
+    threads: ThreadsOption = None,
+    n_gpu_layers: GpuLayersOption = None,
+    flash_attn: FlashAttnOption = None,
+    cache_type_k: CacheTypeKOption = None,
+    cache_type_v: CacheTypeVOption = None,
+    engine_option: EngineOption = None,
+    prompts_from: Annotated[
+        str | None,
+        _ask("Ask other engines the prompts of this earlier run once more.", "none", "RUN"),
     ] = None,
     resume: Annotated[
         str | None,
@@ -112,9 +109,7 @@ def run(
     json: Annotated[
         bool | None, typer.Option("--json/--no-json", help="Print one JSON object, not the table.")
     ] = None,
-    quiet: Annotated[
-        bool | None, typer.Option("--quiet/--no-quiet", help="No progress on stderr.")
-    ] = None,
+    quiet: QuietOption = None,
 ) -> None:
     """Ask every backend the same prompts, and print one row for each.
 
@@ -126,7 +121,7 @@ def run(
     summary = _carry_out(order)
     with open_store(output.results) as store:
         kept = read_kept(store.run(summary.run_id), output.results)
-    print_kept(kept, output.json)
+        print_kept(store, kept, output.json)
     check_answered(summary)
 
 

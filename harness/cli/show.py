@@ -17,5 +17,4 @@ RunArgument: TypeAlias = Annotated[
 def show(run: RunArgument, results: ResultsOption = RESULTS, json: JsonOption = False) -> None:
     """Print the table of a kept run."""
     with open_store(results) as store:
-        kept = read_kept(store.run(run), results)
-    print_kept(kept, json)
+        print_kept(store, read_kept(store.run(run), results), json)

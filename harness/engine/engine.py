@@ -5,21 +5,26 @@ The session can be lost and begun anew; the engine stays.
 
 from __future__ import annotations
 
+import importlib.metadata
+import re
+import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from backends.api import Backend, OptionValue
+from backends.api import Backend, OptionValue, Requirements
 from harness.config import RunSpec
 from harness.engine.interpreters import find_interpreter
 from harness.engine.models import file_sha256, resolve_model
 from harness.engine.registry import find_backend
-from harness.engine.session import EngineSession
-from harness.errors import UsageError
+from harness.engine.session import EngineSession, check_backend
+from harness.errors import EngineError, UsageError
+from harness.nvml import has_gpu
 
 INTERPRETER = "python"  # the one key of a backend's table that is not an option of the engine
+_PACKAGE_NAME = re.compile(r"[\w.-]+")  # what a requirement begins with, as PEP 508 has it
 
 
 class Engine:
@@ -35,6 +40,8 @@ class Engine:
         self._python = find_interpreter(name, spec.backends.get(name, {}).get(INTERPRETER))
         self._timeout_seconds = spec.timeout_seconds
         self._log = log
+        if self._python == sys.executable and _lacks(backend.requirements(has_gpu())):
+            self._refuse_unavailable()
         self._hasher = ThreadPoolExecutor(max_workers=1)
         self._digest = self._hasher.submit(self._model_sha256)
         self._busy_before = 0.0
@@ -76,6 +83,16 @@ class Engine:
         self._busy_before += self.session.engine_seconds
         self.session = self._begin()
 
+    def _refuse_unavailable(self) -> None:
+        """Raises `EngineError` where the backend cannot run, before anything is loaded in vain.
+
+        To ask it takes the seconds of importing the engine, so it is asked only where packages
+        are missing, when it has nothing to import.
+        """
+        found = check_backend(self._target, self._timeout_seconds, self._log, self._python)
+        if not found.available:
+            raise EngineError(f"backend {self.name}: {found.reason}", remedy=found.remedy)
+
     def _begin(self) -> EngineSession:
         return EngineSession(
             self._target,
@@ -98,6 +115,12 @@ def check_options(spec: RunSpec) -> None:
         find_backend(name)
     known = {option for name in spec.backend for option in find_backend(name).load().OPTIONS}
     _refuse_unknown(set(spec.engine) - known, ", ".join(spec.backend), sorted(known))
+
+
+def _lacks(wanted: Requirements) -> bool:
+    """Whether one of these packages, in whatever version, is missing from our interpreter."""
+    names = [match[0] for package in wanted.packages if (match := _PACKAGE_NAME.match(package))]
+    return any(not list(importlib.metadata.distributions(name=name)) for name in names)
 
 
 def _options(name: str, backend: Backend, spec: RunSpec) -> Mapping[str, OptionValue]:

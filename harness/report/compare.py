@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import product
 from typing import Any, Literal, Protocol, TypeAlias
 
 from harness.config import RunSpec
 from harness.report.answer import Kept
-from harness.summary import PromptHashes, Record, Summary
+from harness.summary import Agreement, Record, RunSummary, Summary
 
 What: TypeAlias = Literal["text", "tokens", "missing"]
-
+Place: TypeAlias = tuple[int, str, int]
+"""A prompt's voter, role and position."""
 
 _DIFFERENCES: dict[What, str] = {
     "text": "another text",
@@ -20,7 +22,7 @@ _DIFFERENCES: dict[What, str] = {
 }
 
 
-class Asked(Protocol):
+class Prompt(Protocol):
     """What is kept of a prompt."""
 
     @property
@@ -31,8 +33,19 @@ class Asked(Protocol):
     def position(self) -> int: ...
     @property
     def text_sha256(self) -> str: ...
-    @property
-    def token_sha256(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a run asked. `token_sha256` has, for each backend, the hash of each prompt's tokens."""
+
+    prompts: Sequence[Prompt]
+    token_sha256: Mapping[str, Sequence[str]]
+
+    def of(self, backend: str) -> dict[Place, tuple[str, str]]:
+        """The hashes of text and tokens of each prompt, in the order of the run."""
+        pairs = zip(self.prompts, self.token_sha256[backend], strict=True)
+        return {(p.voter, p.role, p.position): (p.text_sha256, tokens) for p, tokens in pairs}
 
 
 class FieldDifference(Record):
@@ -44,12 +57,17 @@ class FieldDifference(Record):
 
 
 class PromptDifference(Record):
-    """The first prompt that differs. Tokens are compared where the text is the same."""
+    """The first prompt that differs. Tokens are compared where the text is the same.
+
+    `first` and `other` are the backends that it differs between.
+    """
 
     voter: int
     role: str
     position: int
     what: What
+    first: str
+    other: str
 
 
 class Comparison(Record):
@@ -67,31 +85,31 @@ class Comparison(Record):
 
 
 class Compared(Record):
-    """What `harness compare --json` prints."""
+    """What `harness compare --json` prints; `agreements` are of each pair of all backends."""
 
     runs: list[Summary]
     against_first: list[Comparison]
+    agreements: list[Agreement]
 
 
-def compare(
-    first: Kept, other: Kept, first_asked: Sequence[Asked], other_asked: Sequence[Asked]
-) -> Comparison:
-    """Tells whether `other` was asked what `first` was; prompts are in the order of the runs."""
+def compare(first: Kept, other: Kept, first_asked: Asked, other_asked: Asked) -> Comparison:
+    """Tells whether `other` was asked what `first` was."""
     pairs = _comparable(first.summary, other.summary)
-    same_tokens = all(one.token_sha256 == two.token_sha256 for one, two in pairs)
+    differences = (
+        first_difference(first_asked, other_asked, one.backend, two.backend) for one, two in pairs
+    )
     return Comparison(
         run_id=other.summary.run_id,
-        same_text=all(one.text_sha256 == two.text_sha256 for one, two in pairs),
-        same_tokens=same_tokens,
+        same_text=all(one.prompts.text_sha256 == two.prompts.text_sha256 for one, two in pairs),
+        same_tokens=all(one.prompts.token_sha256 == two.prompts.token_sha256 for one, two in pairs),
         spec=spec_differences(first.spec, other.spec),
-        # the tokens kept of a prompt are those of its run's first backend, not of one in common
-        first_difference=None if same_tokens else first_difference(first_asked, other_asked),
+        first_difference=next(filter(None, differences), None),
     )
 
 
-def _comparable(first: Summary, other: Summary) -> list[tuple[PromptHashes, PromptHashes]]:
-    """The hashes of the backends that both have, or of each with each where there is none."""
-    ones, others = ({run.backend: run.prompts for run in one.runs} for one in (first, other))
+def _comparable(first: Summary, other: Summary) -> list[tuple[RunSummary, RunSummary]]:
+    """The backends that both have, or each with each where there is none."""
+    ones, others = ({run.backend: run for run in one.runs} for one in (first, other))
     common = [(ones[name], others[name]) for name in ones if name in others]
     return common or list(product(ones.values(), others.values()))
 
@@ -106,13 +124,23 @@ def spec_differences(first: RunSpec, other: RunSpec) -> list[FieldDifference]:
     ]
 
 
-def first_difference(first: Sequence[Asked], other: Sequence[Asked]) -> PromptDifference | None:
-    """Where two lists of prompts part; null where they are the same."""
-    others = {_place(prompt): prompt for prompt in other}
-    for prompt in first:
-        if what := _what_differs(prompt, others.pop(_place(prompt), None)):
-            return _difference(prompt, what)
-    return _difference(next(iter(others.values())), "missing") if others else None
+def first_difference(
+    first: Asked, other: Asked, first_backend: str, other_backend: str
+) -> PromptDifference | None:
+    """Where what two backends were asked parts; null where it is the same."""
+    ones, others = first.of(first_backend), other.of(other_backend)
+    for place in ones | others:
+        if what := _what_differs(ones.get(place), others.get(place)):
+            voter, role, position = place
+            return PromptDifference(
+                voter=voter,
+                role=role,
+                position=position,
+                what=what,
+                first=first_backend,
+                other=other_backend,
+            )
+    return None
 
 
 def describe(first_id: str, comparison: Comparison) -> list[str]:
@@ -124,9 +152,10 @@ def describe(first_id: str, comparison: Comparison) -> list[str]:
         )
         said.append(f"Their specs differ in: {', '.join(fields)}.")
     if where := comparison.first_difference:
+        backends = " / ".join(dict.fromkeys((where.first, where.other)))
         said.append(
-            f"They first differ at voter {where.voter}, {where.role} {where.position}: "
-            f"{_DIFFERENCES[where.what]}."
+            f"They first differ at voter {where.voter}, {where.role} {where.position} "
+            f"({backends}): {_DIFFERENCES[where.what]}."
         )
     return said
 
@@ -139,22 +168,12 @@ def _verdict(comparison: Comparison) -> str:
     return "asked other prompts: their accuracy and speed are not comparable."
 
 
-def _place(prompt: Asked) -> tuple[int, str, int]:
-    return prompt.voter, prompt.role, prompt.position
-
-
-def _what_differs(prompt: Asked, other: Asked | None) -> What | None:
-    if other is None:
+def _what_differs(one: tuple[str, str] | None, other: tuple[str, str] | None) -> What | None:
+    if one is None or other is None:
         return "missing"
-    if prompt.text_sha256 != other.text_sha256:
+    if one[0] != other[0]:
         return "text"
-    return None if prompt.token_sha256 == other.token_sha256 else "tokens"
-
-
-def _difference(prompt: Asked, what: What) -> PromptDifference:
-    return PromptDifference(
-        voter=prompt.voter, role=prompt.role, position=prompt.position, what=what
-    )
+    return None if one == other else "tokens"
 
 
 def _value(value: object) -> str:

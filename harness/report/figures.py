@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -13,6 +13,8 @@ Cell: TypeAlias = tuple[str, ...]
 """The figure itself and what stands below or behind it."""
 
 MOCK_LABEL = "MOCK"
+
+_OWN_TOKENS: Cell = ("own",)
 
 CONTROL_NAMES = {
     "same_numbers_logistic": "logistic regression, same numbers",
@@ -26,12 +28,19 @@ CONTROL_NAMES = {
 class Figure:
     """`title` is the lines of a column's head, or together the head of a row.
 
-    A column is at most so many `columns` of the terminal wide.
+    A column is at most so many `columns` of the terminal wide. A figure whose cells are all
+    `unsaid` is left out.
     """
 
     title: tuple[str, ...]
     cell: Callable[[RunSummary], Cell]
     columns: int = 14
+    unsaid: Cell | None = None
+
+
+def figures_of(runs: Sequence[RunSummary]) -> list[Figure]:
+    """Those that say something of these runs."""
+    return [one for one in FIGURES if any(one.cell(run) != one.unsaid for run in runs)]
 
 
 def is_mock(run: RunSummary) -> bool:
@@ -57,6 +66,16 @@ def _engine(run: RunSummary) -> Cell:
     return run.engine_version, run.weights
 
 
+def _prompt_tokens(run: RunSummary) -> Cell:
+    tokens, where = run.tokens, run.tokens.own_difference
+    if where is not None:
+        place = f"voter {where.voter}", f"{where.role} {where.position}", f"token {where.token}"
+        return "same as", f"{tokens.tokenized_by};", "own differ at", *place
+    if tokens.tokenized_by != run.backend:
+        return "same as", tokens.tokenized_by
+    return _OWN_TOKENS if tokens.same_as_first else ("own vocabulary,", "same text")
+
+
 def _context_fit(run: RunSummary) -> Cell:
     fit = run.context_fit
     return span(fit.examples_per_voter), f"({percent(fit.fill_ratio)})"
@@ -76,10 +95,14 @@ def _first_token(run: RunSummary) -> Cell:
 
 
 def _computed(run: RunSummary) -> Cell:
-    computed, unique = run.speed.computed_tokens, run.speed.unique_tokens
-    if computed is None or not unique:
+    speed = run.speed
+    computed, unique, least = speed.computed_tokens, speed.unique_tokens, speed.least_tokens
+    if computed is None or not unique or not least:
         return (NOTHING,)
-    return f"{computed:,}", f"/ {unique:,}", f"= {computed / unique:.2f}"
+    ratio = f"{computed:,}", f"/ {unique:,}", f"= {computed / unique:.2f}"
+    block = speed.shared_block_tokens
+    # what an engine that shares whole blocks only cannot avoid, beside what it does
+    return ratio if block == 1 else (*ratio, f"(blocks of {block}: {computed / least:.2f})")
 
 
 def _memory(run: RunSummary) -> Cell:
@@ -113,6 +136,7 @@ def _best_control(run: RunSummary) -> Cell:
 
 FIGURES = (
     Figure(("engine", "and weights"), _engine, columns=16),
+    Figure(("prompt", "tokens"), _prompt_tokens, columns=15, unsaid=_OWN_TOKENS),
     Figure(("shown", "examples", "(fill)"), _context_fit),
     Figure(("prefill", "tok/s"), _prefill),
     Figure(("decode", "tok/s"), _decode),

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness.report.figures import FIGURES, MOCK_LABEL, is_mock
+from harness.report.figures import MOCK_LABEL, figures_of, is_mock
 from harness.report.text import lines
 from harness.summary import RunSummary
 
@@ -27,11 +28,17 @@ class Row:
     note: str = ""
 
 
-def simple_table(titles: Iterable[str], rows: Iterable[Sequence[str]]) -> Table:
-    """A table of untrusted text; a line feed in a cell is kept, and no text is left out."""
+def simple_table(
+    titles: Iterable[str], rows: Iterable[Sequence[str]], numbers: Collection[str] = ()
+) -> Table:
+    """A table of untrusted text; a line feed in a cell is kept, and no text is left out.
+
+    Columns whose titles are among `numbers` are set to the right.
+    """
     table = _empty_table()
     for title in titles:
-        table.add_column(title, overflow="fold")
+        side: Literal["left", "right"] = "right" if title in numbers else "left"
+        table.add_column(title, overflow="fold", justify=side)
     for row in rows:
         table.add_row(*(lines(*cell.split("\n")) for cell in row))
     return table
@@ -44,21 +51,23 @@ def figures_table(rows: Sequence[Row], width: int) -> Table:
 
 
 def _wide(rows: Sequence[Row]) -> Table:
+    figures = figures_of([row.run for row in rows])
     table = _empty_table()
     table.add_column("backend")
-    for figure in FIGURES:
+    for figure in figures:
         table.add_column("\n".join(figure.title), max_width=figure.columns)
     for row in rows:
-        table.add_row(_name(row), *(lines(*figure.cell(row.run)) for figure in FIGURES))
+        table.add_row(_name(row), *(lines(*figure.cell(row.run)) for figure in figures))
     return table
 
 
 def _narrow(rows: Sequence[Row]) -> Table:
+    figures = figures_of([row.run for row in rows])
     table = _empty_table()
     table.add_column("", max_width=None if len(rows) == 1 else _TITLE)
     for row in rows:
         table.add_column(_name(row), overflow="fold")
-    for figure in FIGURES:
+    for figure in figures:
         cells = [figure.cell(row.run) for row in rows]
         texts = [lines(" ".join(cell)) if len(rows) == 1 else lines(*cell) for cell in cells]
         table.add_row(" ".join(figure.title), *texts)

@@ -104,6 +104,12 @@ def score_accuracy(ballots: Ballots, classes: tuple[str, ...], seed: int) -> Acc
     )
 
 
+def hold_vote(vote: str, ballots: Ballots, n_classes: int) -> Votes:
+    """The verdicts (Q,) of one of the votes, such as the headline; -1 where there is none."""
+    every_voter = np.arange(len(ballots.votes))
+    return _hold_votes(_evidence(ballots), n_classes, every_voter)[vote]
+
+
 def covers_chance(accuracy: Accuracy) -> bool:
     """Whether the headline's interval holds the chance level; false where there is no verdict."""
     estimate = {

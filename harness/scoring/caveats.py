@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import TypeAlias
 
 from harness.scoring.accuracy import covers_chance
-from harness.summary import Accuracy, Caveat, CaveatKind, Parse
+from harness.summary import Accuracy, Caveat, CaveatKind, Parse, Token, TokenDifference
 
 ENOUGH_QUERIES = 100  # below it, a 95 % interval is wider than about 0.2
 ENOUGH_LABEL_MASS = 0.5
@@ -24,7 +24,8 @@ class Facts:
 
     `label_mass`: median share of probability that the labels hold. `*_asked` and `shots` are what
     the user set; `calibration_per_voter` and `fewest_shown` are those of the voter with fewest,
-    `examples_*` are means.
+    `examples_*` are means. `own_tokens`: where the engine's own tokenization differs from what it
+    was asked.
     """
 
     is_mock: bool
@@ -43,11 +44,19 @@ class Facts:
     failure_reasons: tuple[str, ...]
     shared_vectors: int
     sessions: int
+    own_tokens: TokenDifference | None
 
 
 def find_caveats(facts: Facts) -> list[Caveat]:
     """The caveats that hold, the gravest first."""
-    parts = (_of_the_run, _of_the_votes, _of_the_labels, _of_the_examples, _of_the_sessions)
+    parts = (
+        _of_the_run,
+        _of_the_tokens,
+        _of_the_votes,
+        _of_the_labels,
+        _of_the_examples,
+        _of_the_sessions,
+    )
     found = chain.from_iterable(part(facts) for part in parts)
     return [Caveat(kind=kind, message=text, advice=advice) for kind, text, advice in found]
 
@@ -77,6 +86,23 @@ def _of_the_run(facts: Facts) -> _Caveats:
             f"{facts.shared_vectors} test vectors are in the training data too.",
             "Remove them: they make every accuracy too good.",
         )
+
+
+def _of_the_tokens(facts: Facts) -> _Caveats:
+    if where := facts.own_tokens:
+        yield (
+            CaveatKind.TOKENS_DIFFER,
+            "Its own tokenizer makes other tokens of the prompts than it was asked, first in voter "
+            f"{where.voter}, {where.role} {where.position}, at token {where.token}: "
+            f"{_spelt(where.own)} and not {_spelt(where.asked)}.",
+            "Its tokenizer does not keep to the model's vocabulary as the first engine does: "
+            "mend its files, or ask it in a run of its own.",
+        )
+
+
+def _spelt(tokens: Sequence[Token]) -> str:
+    """`'the' (12) ' cat' (7)`."""
+    return " ".join(f"{token.text!r} ({token.id})" for token in tokens) or "the end"
 
 
 def _of_the_votes(facts: Facts) -> _Caveats:

@@ -28,7 +28,7 @@ from sqlalchemy import (
 
 from backends.api import Reply, SessionInfo
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Kept in `PRAGMA user_version`; to be raised with any change to the tables."""
 
 Role: TypeAlias = Literal["query", "calibration"]
@@ -74,7 +74,8 @@ class SessionRow:
 class PromptRow:
     """One prompt of a run. `row` is the place of its embedding in the dataset.
 
-    `position` counts the prompts of one voter and role. The store gives the `id`; it is 0 before.
+    `position` counts the prompts of one voter and role. It shows so many `examples`. The store
+    gives the `id`; it is 0 before.
     """
 
     voter: int
@@ -82,10 +83,17 @@ class PromptRow:
     position: int
     row: int
     label: int
+    examples: int
     text_sha256: str
+    id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TokensRow:
+    """The token ids of one prompt, as one backend was asked them."""
+
     token_sha256: str
     n_tokens: int
-    id: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,10 +176,18 @@ PROMPTS = Table(
     _required("position", Integer),
     _required("row", Integer),
     _required("label", Integer),
+    _required("examples", Integer),
     _required("text_sha256", Text),
+    UniqueConstraint("run_id", "voter", "role", "position"),
+)
+
+PROMPT_TOKENS = Table(
+    "prompt_tokens",
+    METADATA,
+    Column("prompt_id", Integer, ForeignKey("prompts.id"), primary_key=True),
+    Column("backend", Text, primary_key=True),
     _required("token_sha256", Text),
     _required("n_tokens", Integer),
-    UniqueConstraint("run_id", "voter", "role", "position"),
 )
 
 BATCHES = Table(

@@ -21,7 +21,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from sqlalchemy import URL, Connection, Engine, Row, Table, create_engine, event, insert, select
+from sqlalchemy import (
+    URL,
+    Connection,
+    Engine,
+    Row,
+    Select,
+    Table,
+    create_engine,
+    event,
+    insert,
+    select,
+)
 from sqlalchemy import update as update_table
 from sqlalchemy.dialects.sqlite import Insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
@@ -33,6 +44,7 @@ from harness.store.schema import (
     BATCHES,
     CELLS,
     METADATA,
+    PROMPT_TOKENS,
     PROMPTS,
     RUNS,
     SCHEMA_VERSION,
@@ -43,6 +55,7 @@ from harness.store.schema import (
     RunRow,
     SessionRow,
     SessionUse,
+    TokensRow,
 )
 
 FILE_NAME = "harness.sqlite"
@@ -137,11 +150,26 @@ class Store:
             rows = connection.execute(select(RUNS).order_by(RUNS.c.created.desc()))
             return [RunRow(**row._asdict()) for row in rows]
 
-    def save_prompts(self, run_id: str, prompts: Sequence[PromptRow]) -> None:
-        """Keeps the prompts of a run; `prompts` gives them back with their ids."""
+    def save_prompts(
+        self,
+        run_id: str,
+        prompts: Sequence[PromptRow],
+        tokens: Mapping[str, Sequence[TokensRow]],
+    ) -> None:
+        """Keeps the prompts of a run, and their tokens for each backend in the same order.
+
+        `prompts` and `prompt_tokens` give them back.
+        """
         values = [{"run_id": run_id, **_values(prompt, _PROMPT_COLUMNS)} for prompt in prompts]
         with self._write() as connection:
             _insert_all(connection, insert(PROMPTS), values)
+            ids = connection.scalars(_prompt_ids(run_id)).all()
+            asked = [
+                {"prompt_id": prompt_id, "backend": backend, **asdict(row)}
+                for backend, rows in tokens.items()
+                for prompt_id, row in zip(ids, rows, strict=True)
+            ]
+            _insert_all(connection, insert(PROMPT_TOKENS), asked)
 
     def prompts(self, run_id: str) -> list[PromptRow]:
         """The prompts of a run, in the order in which they were saved."""
@@ -149,6 +177,17 @@ class Store:
         wanted = select(*columns).where(PROMPTS.c.run_id == run_id).order_by(PROMPTS.c.id)
         with self._read() as connection:
             return [PromptRow(**row._asdict()) for row in connection.execute(wanted)]
+
+    def prompt_tokens(self, run_id: str, backend: str) -> list[TokensRow]:
+        """The tokens of a run's prompts as a backend was asked them, in the same order."""
+        wanted = (
+            select(PROMPT_TOKENS.c.token_sha256, PROMPT_TOKENS.c.n_tokens)
+            .join(PROMPTS)
+            .where(PROMPTS.c.run_id == run_id, PROMPT_TOKENS.c.backend == backend)
+            .order_by(PROMPTS.c.id)
+        )
+        with self._read() as connection:
+            return [TokensRow(**row._asdict()) for row in connection.execute(wanted)]
 
     def open_session(
         self,
@@ -341,6 +380,10 @@ def _match(path: Path, wanted: str, newest_first: Sequence[str]) -> str:
 
 def _values(record: object, names: Sequence[str]) -> dict[str, Any]:
     return {name: getattr(record, name) for name in names}
+
+
+def _prompt_ids(run_id: str) -> Select[tuple[int]]:
+    return select(PROMPTS.c.id).where(PROMPTS.c.run_id == run_id).order_by(PROMPTS.c.id)
 
 
 def _insert_one(connection: Connection, table: Table, values: Mapping[str, Any]) -> int:

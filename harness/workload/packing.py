@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -51,6 +51,14 @@ class Packed:
     reserve: int
     tokens_per_example: float | None
 
+    def shared(self, by: Mapping[str, str]) -> Packed:
+        """The same for other backends: each is asked the tokens of the one that `by` names."""
+        return replace(
+            self,
+            token_ids={name: self.token_ids[one] for name, one in by.items()},
+            labels={name: self.labels[one] for name, one in by.items()},
+        )
+
     def text_sha256(self) -> str:
         return text_sha256("\0".join(prompt.text for prompt in self.prompts))
 
@@ -67,11 +75,13 @@ def pack(
     max_tokens: int,
     shots: int | None,
     seed: int,
+    examples: Sequence[int] | None = None,
 ) -> Packed:
     """Packs every voter. Where tokenizers differ, the smallest fit holds for all.
 
-    Raises `UsageError` where not one example fits, or not as many as `shots`; `TemplateError`
-    where a label cannot follow its prompt as tokens of its own.
+    `examples` fixes how many each voter shows, whether they fit or not. Raises `UsageError` where
+    not one example fits, or not as many as `shots`; `TemplateError` where a label cannot follow
+    its prompt as tokens of its own.
     """
     # Most texts are asked for twice, to be counted and to be kept, and some are equal.
     tokenizers = {name: _Remembered(tokenize) for name, tokenize in tokenizers.items()}
@@ -84,14 +94,13 @@ def pack(
         _Packer(voter, writer, tuple(tokenizers.values()), limit - reserve, seed)
         for voter in voters
     ]
-    if shots is not None:
-        _check_shots(packers, shots)
+    counts = _counts(packers, shots) if examples is None else examples
     shown, prompts, sizes = [], [], []
-    for voter, packer in zip(voters, packers, strict=True):
-        examples = packer.examples(packer.most() if shots is None else shots)
-        shown.append(examples)
-        prompts += _prompts(voter, writer, examples)
-        sizes.append(packer.tokens_of(examples))
+    for voter, packer, count in zip(voters, packers, counts, strict=True):
+        items = packer.examples(count)
+        shown.append(items)
+        prompts += _prompts(voter, writer, items)
+        sizes.append(packer.tokens_of(items))
     texts = [prompt.text for prompt in prompts]
     return Packed(
         prompts=tuple(prompts),
@@ -207,6 +216,14 @@ class _Packer:
             remedy="Raise --max-model-len, or show fewer or shorter numbers "
             "(--reducer, --encoding).",
         )
+
+
+def _counts(packers: Sequence[_Packer], shots: int | None) -> list[int]:
+    """How many examples each voter shows: as many as fit, or `shots`."""
+    if shots is None:
+        return [packer.most() for packer in packers]
+    _check_shots(packers, shots)
+    return [shots] * len(packers)
 
 
 def _check_shots(packers: Sequence[_Packer], shots: int) -> None:

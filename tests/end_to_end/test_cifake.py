@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from harness.config import RunSpec
+from harness.engine.interpreters import find_interpreter
 from harness.engine.models import resolve_model
 from harness.engine.registry import find_backend
 from harness.engine.session import check_backend
@@ -32,7 +33,8 @@ def why_not(log: Path) -> str | None:
     if not DATA.is_dir():
         return f"there is no {DATA}"
     backend = find_backend("llama-cpp")
-    availability = check_backend(backend.target, TIMEOUT_SECONDS, log)
+    python = find_interpreter(backend.name, None)
+    availability = check_backend(backend.target, TIMEOUT_SECONDS, log, python)
     if not availability.available:
         return f"{availability.reason}. {availability.remedy}"
     try:

@@ -170,6 +170,11 @@ def test_compare_sees_the_same_prompts(workplace: Workplace) -> None:
     (comparison,) = found["against_first"]
     assert (comparison["run_id"], comparison["same_tokens"]) == (resumed, True)
     assert [one["field"] for one in comparison["spec"]] == ["engine"]
+    (agreement,) = found["agreements"]
+    assert [agreement[side]["run_id"] for side in ("first", "other")] == [first, resumed]
+    assert (agreement["prompts"], agreement["labels"]["share"]) == (PROMPTS, 1.0)
+    assert (agreement["log_odds"]["cells"], agreement["log_odds"]["largest"]) == (PROMPTS, 0.0)
+    assert (agreement["verdicts"]["queries"], agreement["verdicts"]["differing"]) == (8, [])
 
 
 def test_compare_prints_one_table_and_the_verdict(workplace: Workplace) -> None:

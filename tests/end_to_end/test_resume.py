@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from harness.config import RunSpec
+from harness.engine.interpreters import find_interpreter
 from harness.engine.models import resolve_model
 from harness.engine.registry import find_backend
 from harness.engine.session import check_backend
@@ -146,7 +147,8 @@ def test_a_run_of_llama_cpp_killed_in_the_middle_ends_the_same(
     tmp_path: Path, small_data: str
 ) -> None:
     backend = find_backend("llama-cpp")
-    availability = check_backend(backend.target, 60.0, tmp_path / "check.log")
+    python = find_interpreter(backend.name, None)
+    availability = check_backend(backend.target, 60.0, tmp_path / "check.log", python)
     if not availability.available:
         pytest.skip(f"{availability.reason}. {availability.remedy}")
     try:

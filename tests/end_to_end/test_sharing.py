@@ -10,9 +10,11 @@ import pytest
 from backends.api import Batch, Decoding, Reply
 from backends.prefix_tree import unique_tokens
 from harness.config import RunSpec
+from harness.engine.interpreters import find_interpreter
 from harness.engine.models import resolve_model
 from harness.engine.registry import find_backend
 from harness.engine.session import EngineSession, check_backend
+from harness.workload.tokens import Tokenizer
 from harness.workload.workload import draw, write
 
 # The default run, but for its size.
@@ -30,14 +32,19 @@ def ask(
 @pytest.mark.parametrize("name", RunSpec().backend)
 def test_replies_are_those_of_one_prompt_at_a_time(name: str, tmp_path: Path) -> None:
     backend = find_backend(name)
-    availability = check_backend(backend.target, TIMEOUT_SECONDS, tmp_path / "check.log")
+    python, log = find_interpreter(name, None), tmp_path / "log"
+    availability = check_backend(backend.target, TIMEOUT_SECONDS, log, python)
     if not availability.available:
         pytest.skip(f"{name}: {availability.reason}. {availability.remedy}")
     model = resolve_model(SPEC.model, backend.load().FORMATS, {})
     options = {"max_model_len": SPEC.max_model_len}
-    session = EngineSession(backend.target, model, options, TIMEOUT_SECONDS, tmp_path / "log")
+    session = EngineSession(backend.target, model, options, TIMEOUT_SECONDS, log, python)
     try:
-        work = write(draw(SPEC), SPEC, {name: session.tokenize}, None, SPEC.max_model_len)
+        info = session.info
+        tokenizer = Tokenizer(
+            info.vocabulary_sha256, info.bos_id, session.tokenize, session.token_texts
+        )
+        work = write(draw(SPEC), SPEC, {name: tokenizer}, None, SPEC.max_model_len)
         prompts, labels = work.packed.token_ids[name], work.packed.labels[name]
         how = Decoding("free", labels, SPEC.max_tokens, work.packed.stop)
 

@@ -27,14 +27,18 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 def _harness(environment: dict[str, str], *arguments: str) -> Any:
+    return json.loads(_said(environment, *arguments, "--json"))
+
+
+def _said(environment: dict[str, str], *arguments: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-m", "harness", *arguments, "--json"],
+        [sys.executable, "-m", "harness", *arguments],
         capture_output=True,
         check=True,
         env=environment,
         text=True,
     )
-    return json.loads(done.stdout)
+    return done.stdout
 
 
 def test_it_is_listed(environment: dict[str, str]) -> None:
@@ -54,6 +58,29 @@ def test_it_runs(environment: dict[str, str], tmp_path: Path) -> None:
     assert run["cells"]["failed"] == 0
     assert run["parse"]["strict"]["value"] == 1.0
     assert run["speed"]["computed_tokens"] == run["speed"]["unique_tokens"] > 0
+
+
+def test_it_is_compared_with_another_backend_of_its_run(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    results = ("--results", str(tmp_path))
+    size = ("--voters", "2", "--queries", "6", "--calibration-queries", "3")
+    asked = ("run", "--backend", "counting", "--backend", "mock", "--max-model-len", "300")
+    table = _said(environment, *asked, *size, *results)
+    assert "do they agree?" in table
+    compared = _harness(environment, "compare", "latest", *results)
+    (agreement,) = compared["agreements"]
+    assert [agreement[side]["backend"] for side in ("first", "other")] == ["counting", "mock"]
+    assert (agreement["prompts"], agreement["labels"]["answered"]) == (18, 12)
+    assert not agreement["same_weights"]
+    assert agreement["log_odds"]["cells"] == 18
+    assert agreement["log_odds"]["furthest"][0]["difference"] == agreement["log_odds"]["largest"]
+    counting, mock = (run["accuracy"]["confusion"] for run in compared["runs"][0]["runs"])
+    differing = agreement["verdicts"]["differing"]
+    assert agreement["verdicts"]["queries"] == 6
+    assert differing or counting == mock
+    said = _said(environment, "compare", "latest", *results)
+    assert all(f"{one['position']} (row {one['row']})" in said for one in differing[:5])
 
 
 def test_it_conforms(environment: dict[str, str]) -> None:

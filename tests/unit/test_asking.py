@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from backends.api import ENTRY_POINT_GROUP
-from harness.asking import Update, ask, prompt_rows
+from harness.asking import Update, ask, prompt_rows, tokens_rows
 from harness.config import RunSpec
 from harness.engine import registry
 from harness.engine.engine import Engine
@@ -29,7 +29,7 @@ FICKLE = """
     from backends import mock
     from backends.api import Batch, Started
 
-    FORMATS, OPTIONS = mock.FORMATS, mock.OPTIONS
+    FORMATS, OPTIONS, requirements = mock.FORMATS, mock.OPTIONS, mock.requirements
 
     def open_session(model, options):
         return Session(model, options)
@@ -88,7 +88,7 @@ def asked(
     updates: list[Update] = []
     with Store(folder) as store, Engine("mock", run, folder / "mock.log") as engine:
         run_id = store.create_run("{}", "{}")
-        store.save_prompts(run_id, prompt_rows(what, "mock"))
+        store.save_prompts(run_id, prompt_rows(what), tokens_rows(what))
         ask(engine, run, what, store, run_id, updates.append)
         yield store, store.cells(run_id, "mock"), updates
 
@@ -106,8 +106,9 @@ def test_every_reply_is_kept_with_its_own_prompt(tmp_path: Path) -> None:
     with asked(tmp_path, spec(), what) as (store, cells, _):
         rows = store.prompts(store.run("latest").run_id)
         places = {row.id: row.position for row in rows}
-        assert [row.n_tokens for row in rows] == [11] * COUNT
-        assert len({row.token_sha256 for row in rows}) == COUNT
+        tokens = store.prompt_tokens(store.run("latest").run_id, "mock")
+        assert [row.n_tokens for row in tokens] == [11] * COUNT
+        assert len({row.token_sha256 for row in tokens}) == COUNT
         assert sorted(places[cell.prompt_id] for cell in cells) == list(range(COUNT))
         assert all(cell.reply and cell.reply.prompt == cell.prompt_id for cell in cells)
         first = next(cell for cell in cells if places[cell.prompt_id] == 0)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from harness.config import RunSpec, load_spec, parse_spec, read_toml
+from harness.config import RunSpec, load_spec, parse_spec, read_toml, replay_spec
 from harness.errors import UsageError
 
 
@@ -118,3 +118,42 @@ def test_what_is_saved_with_a_run_is_read_again_as_it_was(spec: RunSpec) -> None
     again = parse_spec(json.loads(spec.model_dump_json()), where="a run")
     assert again == spec
     assert repr(again.engine) == repr(spec.engine)
+
+
+EARLIER = RunSpec(
+    backend="mock",
+    model="mine",
+    models={"mine": {"gguf": "a.gguf"}},
+    engine={"batch": 2},
+    voters=3,
+    decoding="score",
+    timeout_seconds=5.0,
+)
+
+
+def test_a_replay_takes_all_but_the_engines_from_the_earlier_run() -> None:
+    given = RunSpec(prompts_from="latest", backend="hf", engine={"threads": 2})
+    assert replay_spec(given, EARLIER, "a") == RunSpec(
+        prompts_from="a",
+        backend="hf",
+        engine={"threads": 2},
+        model="mine",
+        models={"mine": {"gguf": "a.gguf"}},
+        voters=3,
+        decoding="score",
+    )
+
+
+def test_a_replay_may_be_of_another_model() -> None:
+    own = {"other": {"hf": "folder"}}
+    spec = replay_spec(RunSpec(model="other", models=own), EARLIER, "a")
+    assert (spec.model, spec.models) == ("other", own)
+
+
+def test_a_replay_refuses_what_changes_the_prompts_and_names_it() -> None:
+    with pytest.raises(UsageError, match=r"^--seed, --max-tokens: .* run a asked"):
+        replay_spec(RunSpec(seed=1, voters=3, max_tokens=9), EARLIER, "a")
+
+
+def test_the_same_value_once_more_changes_nothing() -> None:
+    assert replay_spec(RunSpec(voters=3, seed=0), EARLIER, "a").voters == 3

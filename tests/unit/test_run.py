@@ -72,6 +72,11 @@ def test_several_engines_are_asked_the_same_prompts(
     run_spec = spec(small_data, backend=("one", "two"), backends={"two": {"context": 200}})
     one, two = run(run_spec, tmp_path).runs
     assert one.prompts == two.prompts
+    assert two.tokens.model_dump() == {
+        "same_as_first": True,
+        "tokenized_by": "one",
+        "own_difference": None,
+    }
     assert one.context_fit.examples_per_voter == two.context_fit.examples_per_voter
     assert (one.context_fit.allocated_context, two.context_fit.allocated_context) == (300, 200)
     assert one.cells.done == two.cells.done == 12

@@ -12,16 +12,18 @@ import pytest
 from backends import mock
 from backends.api import Batch, ModelRef, Reply
 from backends.prefix_tree import unique_tokens
-from harness.asking import prompt_rows
+from harness.asking import prompt_rows, tokens_rows
 from harness.config import RunSpec
 from harness.store.schema import SessionUse
 from harness.store.store import Store
 from harness.summarise import summarise
 from harness.summary import RunSummary
 from harness.workload.packing import Prompt
+from harness.workload.tokens import Tokenizer
 from harness.workload.workload import Workload, draw, write
 
 MOCK = mock.open_session(ModelRef("mock", "mock", ""), {"max_model_len": 300})
+TOKENIZER = Tokenizer(MOCK.info.vocabulary_sha256, None, MOCK.tokenize, MOCK.token_texts)
 
 Answer: TypeAlias = Callable[[Prompt], Reply | None]
 
@@ -35,7 +37,7 @@ def spec(small_data: str) -> RunSpec:
 
 @pytest.fixture(scope="module")
 def workload(spec: RunSpec) -> Workload:
-    return write(draw(spec), spec, {"mock": MOCK.tokenize}, None, limit=300)
+    return write(draw(spec), spec, {"mock": TOKENIZER}, None, limit=300)
 
 
 def plain(text: str = "", logprobs: tuple[float, float] | None = None) -> Reply:
@@ -50,7 +52,7 @@ def summed(
     """The summary of a run in which each prompt got this answer; none where it is null."""
     with Store(folder) as store:
         run_id = store.create_run("{}", "{}")
-        store.save_prompts(run_id, prompt_rows(workload.packed, "mock"))
+        store.save_prompts(run_id, prompt_rows(workload.packed), tokens_rows(workload.packed))
         session = store.open_session(run_id, "mock", MOCK.info, 1.5)
         ids = {index: row.id for index, row in enumerate(store.prompts(run_id))}
         replies = tuple(
@@ -113,7 +115,7 @@ def test_voters_may_differ_in_how_many_they_are_calibrated_on(
     tmp_path: Path, spec: RunSpec
 ) -> None:
     many = spec.model_copy(update={"voters": 6, "calibration_queries": 60})
-    work = write(draw(many), many, {"mock": MOCK.tokenize}, None, limit=300)
+    work = write(draw(many), many, {"mock": TOKENIZER}, None, limit=300)
     counts = [len(voter.calibration) for voter in work.voters]
     assert counts[0] < max(counts)
     result = summed(tmp_path, many, work, lambda _: plain(logprobs=(-1.0, -2.0)))
@@ -156,6 +158,7 @@ def test_speed_is_of_the_engines_clock_over_all_batches(
     assert speed.computed_tokens == 28 * 60
     assert speed.served_tokens == 28 * 101
     assert speed.unique_tokens == unique_tokens(workload.packed.token_ids["mock"])
+    assert (speed.least_tokens, speed.shared_block_tokens) == (speed.unique_tokens, 1)
     assert speed.time_to_first_token_ms is None
 
 
@@ -166,7 +169,8 @@ def test_figures_that_do_not_apply_are_null(
     assert result.speed.prefill_tokens_per_second is None
     assert result.speed.decode_tokens_per_second is None
     speed = result.speed
-    assert (speed.computed_tokens, speed.unique_tokens, speed.served_tokens) == (None,) * 3
+    assert (speed.computed_tokens, speed.served_tokens) == (None, None)
+    assert (speed.unique_tokens, speed.least_tokens) == (None, None)
     assert speed.engine_seconds is None
     assert result.parse.strict is None
     assert result.accuracy.headline

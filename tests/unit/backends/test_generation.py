@@ -144,6 +144,27 @@ def test_a_reply_ends_at_the_end_token() -> None:
     assert (draft.finish, draft.text, draft.token_ids) == ("stop", " yes", [0, 99])
 
 
+def test_a_reply_goes_on_behind_the_end_token_where_told() -> None:
+    draft = Draft(free(max_tokens=3, ignore_end=True))
+    for token, is_end in ((0, False), (1, True), (2, False)):
+        assert draft.finish is None
+        draft.add(token, is_end, lambda ids: "".join(map(str, ids)))
+    assert (draft.finish, draft.text, draft.token_ids) == ("length", "012", [0, 1, 2])
+
+
+def test_without_stop_strings_the_text_is_made_once() -> None:
+    made = []
+
+    def detokenize(token_ids: TokenIds) -> str:
+        made.append(len(token_ids))
+        return ""
+
+    draft = Draft(free(max_tokens=5))
+    for token in range(5):
+        draft.add(token, False, detokenize)
+    assert made == [5]
+
+
 def test_a_reply_ends_at_its_length() -> None:
     draft = written(free(max_tokens=2), [b"a", b"b", b"c"])
     assert (draft.finish, draft.text, draft.token_ids) == ("length", "ab", [0, 1])
@@ -161,8 +182,8 @@ def test_a_stop_string_in_the_last_token_that_is_allowed_counts() -> None:
 
 def test_characters_may_be_split_over_tokens() -> None:
     first, second = "é".encode()[:1], "é".encode()[1:]
-    assert written(free(), [first]).text == "\N{REPLACEMENT CHARACTER}"
-    assert written(free(), [first, second]).text == "é"
+    assert written(free(max_tokens=1), [first]).text == "\N{REPLACEMENT CHARACTER}"
+    assert written(free(max_tokens=2), [first, second]).text == "é"
     assert written(free(stop=("é",)), [b"a", first, second, b"b"]).text == "a"
 
 
@@ -172,4 +193,4 @@ def test_text_does_not_depend_on_how_it_is_cut(text: str, data: st.DataObject) -
     cuts = sorted(data.draw(st.lists(st.integers(0, len(data_bytes)), max_size=4)))
     edges = [0, *cuts, len(data_bytes)]
     pieces = [data_bytes[a:b] for a, b in pairwise(edges)]
-    assert written(free(max_tokens=99), pieces).text == text
+    assert written(free(max_tokens=len(pieces)), pieces).text == text

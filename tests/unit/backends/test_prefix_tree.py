@@ -9,7 +9,13 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backends.prefix_tree import Leaf, common_prefix_length, unique_tokens, walk
+from backends.prefix_tree import (
+    Leaf,
+    common_prefix_length,
+    least_computed_tokens,
+    unique_tokens,
+    walk,
+)
 
 TOKENS = st.lists(st.integers(0, 2), max_size=8)
 PROMPTS = st.lists(TOKENS, max_size=12)
@@ -73,3 +79,30 @@ def test_unique_tokens_do_not_depend_on_order_or_repetition(
 def test_walk_of_nothing_and_of_gaps_in_the_numbering() -> None:
     assert walk({}) == []
     assert walk({7: [1, 2], 3: [1]}) == [Leaf(3, 0), Leaf(7, 1)]
+
+
+def computed_with_blocks(prompts: Sequence[Sequence[int]], block: int) -> int:
+    """What a cache of whole blocks leaves to be evaluated, in this order."""
+    held: set[tuple[int, ...]] = set()
+    computed = 0
+    for prompt in prompts:
+        blocks = [tuple(prompt[:end]) for end in range(block, len(prompt) + 1, block)]
+        usable = [one for one in blocks if len(one) < len(prompt)]
+        computed += len(prompt) - block * sum(1 for _ in takewhile(held.__contains__, usable))
+        held.update(blocks)
+    return computed
+
+
+@given(PROMPTS, st.integers(2, 4), st.randoms(use_true_random=False))
+def test_the_block_floor_is_what_a_cache_of_whole_blocks_leaves_at_best(
+    prompts: list[list[int]], block: int, random: Random
+) -> None:
+    least = least_computed_tokens(prompts, block)
+    assert least == computed_with_blocks(sorted(prompts), block)
+    random.shuffle(prompts)
+    assert least <= computed_with_blocks(prompts, block)
+
+
+@given(PROMPTS)
+def test_with_blocks_of_one_token_the_floor_is_the_prefix_tree(prompts: list[list[int]]) -> None:
+    assert least_computed_tokens(prompts, 1) == unique_tokens(prompts)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from backends.api import Decoding, DecodingMode
-from backends.rules import before_stop, refuse, reply_reserve
+from backends.rules import before_stop, refuse, reply_reserve, vocabulary_sha256
 
 LABELS = ((1,), (2, 3, 4))
 
@@ -40,3 +43,25 @@ def test_before_stop_is_the_longest_beginning_without_a_stop(text: str, stops: l
     assert text.startswith(kept)
     assert not any(stop in kept for stop in stops)
     assert kept == text or any(text.startswith(stop, len(kept)) for stop in stops)
+
+
+def test_a_vocabulary_is_hashed_in_the_order_of_its_ids() -> None:
+    expected = hashlib.sha256("a\0\0ä".encode()).hexdigest()
+    assert vocabulary_sha256(["a", "", "ä"]) == expected
+    assert vocabulary_sha256(["", "a", "ä"]) != expected
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ["\u2581the", "[PAD1]", "  "],  # SentencePiece's mark for a space
+        [" the", "", "\u2581\u2581", "", ""],  # a model has more rows than its tokenizer tokens
+        [" the", "[PAD1]", "  ", "[PAD3]"],  # which llama.cpp's converter gives names
+    ],
+)
+def test_what_engines_write_in_different_ways_is_one_vocabulary(texts: list[str]) -> None:
+    assert vocabulary_sha256(texts) == vocabulary_sha256([" the", "", "  "])
+
+
+def test_a_token_that_only_looks_like_padding_counts() -> None:
+    assert vocabulary_sha256(["a", "[PAD7]"]) != vocabulary_sha256(["a", ""])

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from backends.api import NO_FILES
@@ -21,3 +23,7 @@ def test_a_broken_registration_is_told_not_raised(target: str) -> None:
     assert not found.available
     assert "broken cannot be imported" in found.reason
     assert found.remedy
+
+
+def test_the_interpreter_that_a_run_would_use_is_told() -> None:
+    assert check(Registered("pretender", "backends.mock")).python == sys.executable

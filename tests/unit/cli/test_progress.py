@@ -6,7 +6,8 @@ import pytest
 
 import harness.cli.progress
 from harness.asking import Update
-from harness.cli.progress import Watch, describe
+from harness.bench import Update as BenchUpdate
+from harness.cli.progress import BenchWatch, Watch, describe
 
 UPDATE = Update("20260102-030405-7f3a", "mock", total=24, done=8, failed=0, prompt_tokens=4000)
 
@@ -83,3 +84,41 @@ def test_terminal_sees_progress_on_stderr_only(
     assert "10/24" in said
     assert "2 failed" in said
     assert "\x07" not in said
+
+
+BENCH_UPDATE = BenchUpdate("mock", "pp512 @ d4096", repetition=0, done=6, total=12)
+
+
+def test_a_bench_tells_its_test_and_repetition(
+    capsys: pytest.CaptureFixture[str], clock: Clock
+) -> None:
+    with BenchWatch(shown=True) as watch:
+        watch(BENCH_UPDATE)
+        clock.seconds = 11
+        watch(BENCH_UPDATE)
+        clock.seconds = 12
+        watch(replace(BENCH_UPDATE, repetition=1, done=7))
+        clock.seconds = 22
+        watch(replace(BENCH_UPDATE, repetition=2, done=8))
+    out, said = capsys.readouterr()
+    assert (out, said.splitlines()) == (
+        "",
+        [
+            "mock: 6/12 repetitions, pp512 @ d4096: warm-up",
+            "mock: 8/12 repetitions, pp512 @ d4096: 2",
+        ],
+    )
+
+
+def test_a_terminal_sees_a_bench_within_80_columns(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "80")
+    with BenchWatch(shown=True) as watch:
+        watch(replace(BENCH_UPDATE, backend="llama-cpp", test="pp512 @ d16384"))
+    out, said = capsys.readouterr()
+    assert out == ""
+    assert "pp512 @ d16384: warm-up" in said
+    assert "6/12" in said

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import get_type_hints
 
 import pytest
 from typer.models import OptionInfo
@@ -33,10 +33,10 @@ def test_every_flag_has_a_help(options: dict[str, OptionInfo]) -> None:
     assert all(option.help for option in options.values())
 
 
-def told(value: Any) -> str:
-    match value:
+def told(field: str) -> str:
+    match value := getattr(RunSpec(), field):
         case None:
-            return "as many as fit"
+            return {"shots": "as many as fit", "prompts_from": "none"}[field]
         case bool():
             return "on" if value else "off"
         case float():
@@ -49,8 +49,7 @@ def told(value: Any) -> str:
 @pytest.mark.parametrize("field", sorted(set(RunSpec.model_fields) - TABLES))
 def test_help_tells_the_default_of_the_spec(options: dict[str, OptionInfo], field: str) -> None:
     assert options[field].help is not None
-    expected = told(getattr(RunSpec(), field))
-    assert str(options[field].help).endswith(f"Default: {expected}.")
+    assert str(options[field].help).endswith(f"Default: {told(field)}.")
 
 
 def test_help_tells_the_default_folder(options: dict[str, OptionInfo]) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 import psutil
 import pytest
 
-from backends.api import Decoding
+from backends import mock
+from backends.api import Decoding, Requirements
 from harness.config import RunSpec
 from harness.engine.engine import Engine, check_options
 from harness.engine.session import WorkerLostError
@@ -43,6 +44,15 @@ def test_a_backends_own_option_goes_over_the_common_one(log: Path) -> None:
 
 def test_a_common_option_that_only_another_backend_knows_is_left_out(log: Path) -> None:
     with opened(log, backend=("mock", "llama-cpp"), engine={"threads": 1}) as engine:
+        assert engine.session.info.is_mock
+
+
+def test_packages_that_are_missing_do_no_harm_where_the_backend_can_run_without(
+    log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = Requirements(("one-of-another-name>=1",))
+    monkeypatch.setattr(mock, "requirements", lambda has_gpu: wanted)
+    with opened(log) as engine:
         assert engine.session.info.is_mock
 
 

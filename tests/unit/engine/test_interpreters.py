@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,8 @@ import pytest
 
 from harness.config import RunSpec
 from harness.engine.engine import Engine
-from harness.engine.interpreters import find_interpreter, worker_environment
+from harness.engine.interpreters import find_interpreter, own_environment, worker_environment
+from harness.engine.session import check_backend
 from harness.errors import EngineError
 
 
@@ -27,7 +29,7 @@ def other_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return str(tmp_path / "other" / "bin" / "python")
 
 
-def test_without_a_configured_one_it_is_ours() -> None:
+def test_without_one_of_its_own_it_is_ours() -> None:
     assert find_interpreter("mock", None) == sys.executable
 
 
@@ -35,6 +37,21 @@ def test_one_that_is_not_there_is_an_error() -> None:
     with pytest.raises(EngineError, match="no interpreter /none/python") as caught:
         find_interpreter("mock", "/none/python")
     assert "[backends.mock]" in caught.value.remedy
+
+
+def test_its_own_environment_goes_before_ours_and_the_configured_before_both(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    own = own_environment("mock")
+    own.python.parent.mkdir(parents=True)
+    own.python.symlink_to(sys.executable)
+    assert find_interpreter("mock", None) == sys.executable
+    own.stamp.touch()
+    assert find_interpreter("mock", None) == str(own.python)
+    assert find_interpreter("mock", "/bin/sh") == "/bin/sh"
+    own.python.unlink()  # as when the Python that it was made with is removed
+    assert find_interpreter("mock", None) == sys.executable
 
 
 def test_another_python_sees_backends_alone(other_python: str) -> None:
@@ -48,10 +65,26 @@ def test_another_python_sees_backends_alone(other_python: str) -> None:
         ],
         capture_output=True,
         check=True,
-        env=dict(worker_environment(other_python)),
+        env=dict(worker_environment(other_python, "backends.mock")),
         text=True,
     )
     assert found.stdout.split() == ["None", "None", str(Path(other_python).parents[1])]
+
+
+@pytest.mark.parametrize("module", ["theirs.py", "theirs/__init__.py"])
+def test_another_python_sees_the_module_of_a_third_party(
+    other_python: str, module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = tmp_path / "site"
+    (site / module).parent.mkdir(parents=True)
+    (site / module).write_text("import backends.mock as engine\n")
+    (site / "beside.py").touch()
+    monkeypatch.syspath_prepend(site)
+    environment = worker_environment(other_python, "theirs:engine")
+    (folder,) = map(Path, environment["PYTHONPATH"].split(os.pathsep))
+    assert {link.stem for link in folder.iterdir()} == {"backends", "theirs"}
+    check = check_backend("theirs:engine", 30.0, tmp_path / "log", other_python)
+    assert check.available, check.reason
 
 
 def test_a_run_uses_the_interpreter_of_the_config(other_python: str, tmp_path: Path) -> None:

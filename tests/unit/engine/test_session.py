@@ -273,15 +273,15 @@ def test_a_worker_whose_harness_is_gone_ends(tmp_path: Path) -> None:
 
 
 def test_check_tells_what_a_backend_says(tmp_path: Path) -> None:
-    assert check_backend("backends.mock", 30.0, tmp_path / "log").available
+    assert check_backend("backends.mock", 30.0, tmp_path / "log", sys.executable).available
     assert not psutil.Process().children()
 
 
 def test_check_tells_what_went_wrong(start: Start, tmp_path: Path) -> None:
     del start  # only its module is wanted
-    found = check_backend("odd_backend", 30.0, tmp_path / "log")
+    found = check_backend("odd_backend", 30.0, tmp_path / "log", sys.executable)
     assert not found.available
     assert found.reason == "the engine failed: OSError: no such device"
-    missing = check_backend("backends.nowhere", 30.0, tmp_path / "log")
+    missing = check_backend("backends.nowhere", 30.0, tmp_path / "log", sys.executable)
     assert not missing.available
     assert "nowhere" in missing.reason

@@ -21,6 +21,7 @@ from harness.summary import (
     Parse,
     Percentiles,
     PromptHashes,
+    PromptTokens,
     RunSummary,
     Speed,
     Summary,
@@ -63,6 +64,7 @@ RUN = RunSummary(
     weights="llama 256M Q4_1 GGUF",
     dataset="digits",
     seed=0,
+    label_words=["no", "yes"],
     context_fit=ContextFit(
         examples_per_voter=[36, 37],
         tokens_per_example=12.5,
@@ -77,6 +79,8 @@ RUN = RunSummary(
         time_to_first_token_ms=Percentiles(p50=702.0, p95=911.0),
         computed_tokens=4444,
         unique_tokens=4000,
+        least_tokens=4000,
+        shared_block_tokens=1,
         served_tokens=9999,
         engine_seconds=3.0,
         wall_seconds=4.0,
@@ -97,6 +101,7 @@ RUN = RunSummary(
         all_features_logistic=estimate(0.6),
     ),
     prompts=PromptHashes(text_sha256="aa", token_sha256="bb"),
+    tokens=PromptTokens(same_as_first=True, tokenized_by="llama-cpp", own_difference=None),
     cells=Cells(done=24, failed=0),
     caveats=[FEW_CAVEAT],
 )

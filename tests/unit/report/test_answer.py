@@ -51,6 +51,12 @@ def test_queries_are_those_that_there_were(sample: Sample) -> None:
     assert " x 8 queries;" in what_was_asked(sample.kept(queries=100)).plain
 
 
+def test_a_run_of_an_earlier_runs_prompts_says_which(sample: Sample) -> None:
+    again = what_was_asked(sample.kept(prompts_from="20260101-000000-abcd")).plain
+    assert again.splitlines()[-1] == "Its prompts are those of run 20260101-000000-abcd."
+    assert "prompts" not in what_was_asked(sample.kept()).plain
+
+
 def test_a_vote_without_a_verdict_is_a_dash(sample: Sample) -> None:
     run = sample.run(accuracy=sample.accuracy(headline="majority"))
     assert f"Majority vote by number of voters: 1: 0.61  2: {NOTHING}" in printed(sample.kept(run))

@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.report.figures import FIGURES, controls_by_name, headline, is_mock
+from harness.report.figures import FIGURES, controls_by_name, figures_of, headline, is_mock
 from harness.report.text import NOTHING
-from harness.summary import Memory, Parse, RunSummary
+from harness.summary import Memory, Parse, PromptTokens, RunSummary, Token, TokenDifference
 
 if TYPE_CHECKING:
     from tests.unit.report.conftest import Sample
@@ -19,6 +19,7 @@ def told(run: RunSummary) -> dict[str, str]:
 def test_each_figure_says_its_value(sample: Sample) -> None:
     assert told(sample.run()) == {
         "engine and weights": "llama-cpp-python 0.3.36 llama 256M Q4_1 GGUF",
+        "prompt tokens": "own",
         "shown examples (fill)": "36 to 37 (99.6 %)",
         "prefill tok/s": "1,234",
         "decode tok/s": "88.1",
@@ -60,6 +61,50 @@ def test_what_does_not_apply_is_a_dash(sample: Sample) -> None:
         "parsed (strict)",
         "accuracy one voter",
     ]
+
+
+def test_an_engine_that_shares_blocks_is_held_against_their_floor_too(sample: Sample) -> None:
+    update = {"least_tokens": 4400, "shared_block_tokens": 32}
+    run = sample.run(speed=sample.run().speed.model_copy(update=update))
+    expected = "4,444 / 4,000 = 1.11 (blocks of 32: 1.01)"
+    assert told(run)["tokens computed / unique"] == expected
+
+
+def tokens(by: str, same: bool = True, where: TokenDifference | None = None) -> PromptTokens:
+    return PromptTokens(same_as_first=same, tokenized_by=by, own_difference=where)
+
+
+WHERE = TokenDifference(
+    voter=0, role="query", position=3, token=17, asked=[Token(id=5, text="a")], own=[]
+)
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        (tokens("hf"), "own"),
+        (tokens("llama-cpp"), "same as llama-cpp"),
+        (tokens("hf", same=False), "own vocabulary, same text"),
+        (tokens("vllm", same=False), "same as vllm"),
+        (
+            tokens("llama-cpp", where=WHERE),
+            "same as llama-cpp; own differ at voter 0 query 3 token 17",
+        ),
+    ],
+)
+def test_tokens_are_told_by_whose_they_are(
+    sample: Sample, asked: PromptTokens, expected: str
+) -> None:
+    assert told(sample.run(backend="hf", tokens=asked))["prompt tokens"] == expected
+
+
+def test_tokens_are_told_only_where_there_is_something_to_tell(sample: Sample) -> None:
+    first, like = sample.run(), sample.run(backend="hf")
+    alone = figures_of([first, first])
+    assert ("prompt", "tokens") not in [figure.title for figure in alone]
+    assert [*alone, FIGURES[1]] == sorted(
+        figures_of([first, like]), key=lambda figure: figure.title == ("prompt", "tokens")
+    )
 
 
 def test_memory_of_a_gpu_is_told(sample: Sample) -> None:

@@ -14,7 +14,7 @@ from harness.summary import Cells, RunSummary
 if TYPE_CHECKING:
     from tests.unit.report.conftest import Sample
 
-WIDE, NARROW = 140, 80
+WIDE, NARROW = 160, 80
 
 
 def printed(what: RenderableType, width: int, terminal: bool = False) -> str:

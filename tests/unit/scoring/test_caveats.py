@@ -11,7 +11,7 @@ from harness.scoring.accuracy import Ballots, score_accuracy
 from harness.scoring.caveats import Facts, find_caveats
 from harness.scoring.parsing import NOT_PARSED
 from harness.scoring.statistics import wilson
-from harness.summary import Accuracy, Caveat, CaveatKind, Parse
+from harness.summary import Accuracy, Caveat, CaveatKind, Parse, Token, TokenDifference
 
 
 def voted(queries: int = 120, answered: int = 120, headline: str = "majority") -> Accuracy:
@@ -46,6 +46,7 @@ def found(**changes: Any) -> list[Caveat]:
         "failure_reasons": (),
         "shared_vectors": 0,
         "sessions": 1,
+        "own_tokens": None,
     }
     return find_caveats(Facts(**(plain | changes)))
 
@@ -136,3 +137,10 @@ def test_shots_that_were_asked_for_leave_out_none() -> None:
     caveat = only(CaveatKind.FEW_EXAMPLES, shots=60)
     assert "--shots 60" in caveat.message
     assert "only 50 examples" in caveat.message
+
+
+def test_tokens_of_its_own_are_told_with_both_sides() -> None:
+    asked = [Token(id=1, text="<bos>"), Token(id=12, text="Ġx")]
+    where = TokenDifference(voter=2, role="query", position=3, token=17, asked=asked, own=[])
+    caveat = only(CaveatKind.TOKENS_DIFFER, own_tokens=where)
+    assert "voter 2, query 3, at token 17: the end and not '<bos>' (1) 'Ġx' (12)." in caveat.message

@@ -18,7 +18,7 @@ from sqlalchemy.exc import IntegrityError
 
 from backends.api import Batch, Reply, SessionInfo
 from harness.errors import StoreError
-from harness.store.schema import SCHEMA_VERSION, BatchRow, PromptRow, SessionUse
+from harness.store.schema import SCHEMA_VERSION, BatchRow, PromptRow, SessionUse, TokensRow
 from harness.store.store import FILE_NAME, Store
 
 INFO = SessionInfo(
@@ -75,10 +75,18 @@ def prompt(position: int) -> PromptRow:
         position=position,
         row=10 + position,
         label=position % 2,
+        examples=5,
         text_sha256="aa",
-        token_sha256="bb",
-        n_tokens=7,
     )
+
+
+def tokens(position: int) -> TokensRow:
+    return TokensRow(f"bb{position}", 7 + position)
+
+
+def save_prompts(store: Store, run_id: str, *positions: int) -> None:
+    rows = [prompt(position) for position in positions]
+    store.save_prompts(run_id, rows, {"mock": [tokens(position) for position in positions]})
 
 
 def batch_of(*replies: Reply) -> Batch:
@@ -98,7 +106,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 @pytest.fixture
 def run_id(store: Store) -> str:
     run_id = store.create_run('{"seed": 0}', "{}")
-    store.save_prompts(run_id, [prompt(position) for position in range(PROMPTS)])
+    save_prompts(store, run_id, *range(PROMPTS))
     return run_id
 
 
@@ -180,22 +188,37 @@ def test_an_empty_folder_says_how_to_start(store: Store) -> None:
 
 def test_prompts_come_back_in_order_with_ids(store: Store, run_id: str) -> None:
     other = store.create_run("{}", "{}")
-    store.save_prompts(other, [prompt(1), prompt(0)])
+    save_prompts(store, other, 1, 0)
     kept = store.prompts(run_id)
     assert [replace(row, id=0) for row in kept] == [prompt(place) for place in range(PROMPTS)]
     assert len({row.id for row in kept + store.prompts(other)}) == PROMPTS + 2
     assert [row.position for row in store.prompts(other)] == [1, 0]
 
 
+def test_tokens_come_back_for_each_backend_in_the_order_of_the_prompts(store: Store) -> None:
+    run_id = store.create_run("{}", "{}")
+    asked = {"one": [tokens(3), tokens(1)], "two": [tokens(1), tokens(1)]}
+    store.save_prompts(run_id, [prompt(1), prompt(0)], asked)
+    assert {name: store.prompt_tokens(run_id, name) for name in asked} == asked
+    assert store.prompt_tokens(run_id, "three") == []
+
+
+def test_prompts_are_kept_with_all_their_tokens_or_not_at_all(store: Store) -> None:
+    run_id = store.create_run("{}", "{}")
+    with pytest.raises(ValueError, match="zip"):
+        store.save_prompts(run_id, [prompt(0), prompt(1)], {"mock": [tokens(0)]})
+    assert store.prompts(run_id) == []
+
+
 def test_no_prompts_are_no_rows(store: Store) -> None:
     run_id = store.create_run("{}", "{}")
-    store.save_prompts(run_id, [])
+    save_prompts(store, run_id)
     assert store.prompts(run_id) == []
 
 
 def test_a_prompt_is_kept_once(store: Store, run_id: str) -> None:
     with pytest.raises(IntegrityError):
-        store.save_prompts(run_id, [prompt(PROMPTS), prompt(0)])
+        save_prompts(store, run_id, PROMPTS, 0)
     assert len(store.prompts(run_id)) == PROMPTS
 
 
@@ -251,7 +274,7 @@ def test_any_reply_comes_back(
     milliseconds: float | None,
 ) -> None:
     run_id = store.create_run("{}", "{}")
-    store.save_prompts(run_id, [prompt(0)])
+    save_prompts(store, run_id, 0)
     session = store.open_session(run_id, "mock", INFO, load_seconds=0.5)
     (kept_prompt,) = store.prompts(run_id)
     reply = Reply(

@@ -9,6 +9,7 @@ from backends import mock
 from backends.api import ModelRef
 from harness.config import RunSpec
 from harness.errors import TemplateError
+from harness.workload.tokens import Tokenizer
 from harness.workload.voters import Item
 from harness.workload.workload import Draft, Workload, draw, numbers, write
 
@@ -22,7 +23,8 @@ def draft() -> Draft:
 
 def written(draft: Draft, spec: RunSpec = SPEC) -> Workload:
     session = mock.open_session(ModelRef("mock", "mock", ""), {"max_model_len": 1})
-    return write(draft, spec, {"mock": session.tokenize}, None, limit=400)
+    tokenizer = Tokenizer("bytes", None, session.tokenize, session.token_texts)
+    return write(draft, spec, {"mock": tokenizer}, None, limit=400)
 
 
 def test_a_spec_gives_its_prompts_and_the_same_ones_each_time(draft: Draft) -> None:

@@ -6,11 +6,11 @@ harness's conformance suite. Copy it to begin a backend of your own.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import cycle, islice
 
 from backends.api import (
     NO_FILES,
@@ -29,7 +29,7 @@ from backends.api import (
     TokenIds,
 )
 from backends.prefix_tree import Leaf, walk
-from backends.rules import before_stop, refuse
+from backends.rules import before_stop, refuse, vocabulary_sha256
 
 FORMATS = (NO_FILES,)  # a real engine reads "gguf" or "hf"
 _FINISHES: Mapping[DecodingMode, Finish] = {"free": "stop", "choice": "label", "score": "scored"}
@@ -64,12 +64,15 @@ class CountingSession:
             threads=1,
             declared_context=int(options["max_model_len"]),
             allocated_context=int(options["max_model_len"]),
-            vocabulary_sha256=hashlib.sha256(b"bytes").hexdigest(),
+            vocabulary_sha256=vocabulary_sha256(map(chr, range(256))),
             is_mock=True,
         )
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         return [list(text.encode("utf-8", errors="replace")) for text in texts]
+
+    def token_texts(self, token_ids: TokenIds) -> list[str]:
+        return [chr(token) for token in token_ids]
 
     def generate(self, prompts: Sequence[TokenIds], decoding: Decoding) -> Iterator[Event]:
         refused, accepted = refuse(prompts, decoding, self.info.allocated_context)
@@ -83,7 +86,9 @@ class CountingSession:
         replies = tuple(self._reply(leaf, prompts[leaf.prompt], decoding, began) for leaf in leaves)
         seconds = time.perf_counter() - began
         computed = sum(reply.prompt_tokens - reply.cached_tokens for reply in replies)
-        yield Batch(replies, seconds, computed, seconds, 0, 0.0)
+        later = sum(max(len(reply.token_ids) - 1, 0) for reply in replies)
+        # Here an engine would look at its clock between the two; this one does both at once.
+        yield Batch(replies, seconds, computed, seconds / 2, later, seconds / 2 if later else 0.0)
 
     def close(self) -> None:
         """Here an engine would give back its memory."""
@@ -95,8 +100,10 @@ class CountingSession:
         tokens = _pick(counts, seen, decoding) if generates else ()
         if decoding.mode == "free":
             tokens = (*tokens, 0)
+        if decoding.mode == "free" and decoding.ignore_end:
+            tokens = tuple(islice(cycle(tokens), decoding.max_tokens + 1))
         within = tokens[: decoding.max_tokens] if decoding.mode == "free" else tokens
-        text = bytes(within).rstrip(b"\0").decode("utf-8", errors="replace")
+        text = bytes(within).replace(b"\0", b"").decode("utf-8", errors="replace")
         return Reply(
             prompt=leaf.prompt,
             finish="length" if len(within) < len(tokens) else _FINISHES[decoding.mode],

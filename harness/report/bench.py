@@ -1,0 +1,154 @@
+"""The rows of `harness bench` as a table, as JSON, as CSV and as Markdown.
+
+Names are llama-bench's where it has one: `n_prompt`, `n_gen`, `n_depth`, `n_threads`, `test_time`,
+`avg_ns`, `stddev_ns`, `avg_ts`, `stddev_ts`, `samples_ns`, `samples_ts`. There is at least one row.
+"""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+import json
+import re
+import statistics
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rich.console import Group, RenderableType
+
+from harness.report.figures import MOCK_LABEL
+from harness.report.table import simple_table
+from harness.report.text import lines, number, plain, span
+from harness.timings import Row, deviation, nanoseconds
+
+_MARKDOWN = re.compile(r"([\\`*_\[\]|~$])")
+_TITLES = ("backend", "test", "batch", "evaluated", "ms", "t/s")
+_MORE_TITLES = ("engine", "model", "weights", "device", "threads")
+_NUMBERS = ("threads", "batch", "evaluated", "ms", "t/s")
+
+
+def as_table(rows: Sequence[Row]) -> RenderableType:
+    """For a terminal; what is the same for all rows of a backend stands below."""
+    table = simple_table(_TITLES, map(_cells, rows), numbers=_NUMBERS)
+    return Group(table, "", lines(*_engines(rows), *_notes(rows)))
+
+
+def as_markdown(rows: Sequence[Row]) -> str:
+    """A table as GitHub writes it."""
+    titles = (_TITLES[0], *_MORE_TITLES, *_TITLES[1:])
+    rules = ("---:" if title in _NUMBERS else "---" for title in titles)
+    cells = ((first, *_more_cells(row), *rest) for row in rows for first, *rest in [_cells(row)])
+    written = [titles, tuple(rules), *(tuple(map(_escape, line)) for line in cells)]
+    table = "".join(f"| {' | '.join(line)} |\n" for line in written)
+    return table + "".join(f"\n{_escape(note)}\n" for note in _notes(rows))
+
+
+def as_csv(rows: Sequence[Row]) -> str:
+    """One line a row under a line of names, all quoted, as llama-bench writes it."""
+    text = io.StringIO()
+    writer = csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="\n")
+    tables = [_figures(row) for row in rows]
+    writer.writerow(tables[0])
+    for table in tables:
+        writer.writerow(int(one) if isinstance(one, bool) else one for one in table.values())
+    return text.getvalue()
+
+
+def as_json(rows: Sequence[Row]) -> str:
+    """A list of objects: the figures and every sample of each row."""
+    return json.dumps([{**_figures(row), **_samples(row)} for row in rows], indent=2) + "\n"
+
+
+def _figures(row: Row) -> dict[str, Any]:
+    """Numbers of times and speeds are over the repetitions, the warm-up left out."""
+    test, info = row.test, row.info
+    return {
+        "backend": row.backend,
+        "mock": info.is_mock,
+        "engine": info.engine,
+        "engine_version": info.engine_version,
+        "model": info.model,
+        "weights": info.weights,
+        "device": info.device,
+        "n_threads": info.threads,
+        "test": test.name,
+        "n_prompt": test.prompt_tokens,
+        "n_gen": test.generate_tokens,
+        "n_depth": test.depth,
+        "batch": test.batch,
+        "cached": test.is_cached,
+        "evaluated": statistics.median_low(sample.evaluated for sample in row.samples),
+        "test_time": row.begun,
+        "avg_ns": round(statistics.fmean(row.nanoseconds)),
+        "stddev_ns": round(deviation(row.nanoseconds)),
+        "avg_ts": statistics.fmean(row.speeds),
+        "stddev_ts": deviation(row.speeds),
+    }
+
+
+def _samples(row: Row) -> dict[str, Any]:
+    return {
+        "model_sha256": row.model_sha256,
+        "warmup_ns": nanoseconds(row.warm_up),
+        "warmup_ts": row.warm_up.tokens_per_second,
+        "samples_ns": row.nanoseconds,
+        "samples_ts": row.speeds,
+        "samples_evaluated": [sample.evaluated for sample in row.samples],
+        "peak_rss_mib": row.peak_rss_mib,
+        "peak_gpu_mib": row.peak_gpu_mib,
+    }
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    return (
+        f"{row.backend} {MOCK_LABEL}" if row.info.is_mock else row.backend,
+        row.test.name,
+        str(row.test.batch),
+        span([sample.evaluated for sample in row.samples]),
+        number(statistics.fmean(row.nanoseconds) / 1e6),
+        f"{statistics.fmean(row.speeds):.2f} ± {deviation(row.speeds):.2f}",
+    )
+
+
+def _more_cells(row: Row) -> tuple[str, ...]:
+    info = row.info
+    return info.engine_version, info.model, info.weights, info.device, str(info.threads)
+
+
+def _engines(rows: Iterable[Row]) -> Iterable[str]:
+    """A line a backend."""
+    return dict.fromkeys(
+        f"{row.backend}: {row.info.engine_version}; {row.info.model}, {row.info.weights}; "
+        f"device {row.info.device}, threads {row.info.threads}"
+        for row in rows
+    )
+
+
+def _notes(rows: Sequence[Row]) -> list[str]:
+    """What a reader has to know of these rows."""
+    counts = [len(row.samples) for row in rows]
+    told = [
+        f"t/s: mean ± standard deviation of {span(counts)} repetitions, after one as a warm-up."
+    ]
+    if any(row.test.is_cached for row in rows):
+        told.append(
+            "cached: the same prompts asked again; t/s counts their tokens, evaluated or not."
+        )
+    told += [
+        f"{row.backend}, {row.test.name}: more was evaluated than is asked for, and counts; "
+        "the engine had not kept the whole depth, or shares whole blocks only."
+        for row in rows
+        if _evaluated_more(row)
+    ]
+    return told
+
+
+def _evaluated_more(row: Row) -> bool:
+    asked = row.test.asked_tokens
+    return any(sample.evaluated > asked for sample in row.samples)
+
+
+def _escape(text: str) -> str:
+    """Text of a model file or an engine, safe in a cell of a Markdown table."""
+    return _MARKDOWN.sub(r"\\\1", html.escape(plain(text), quote=False))

@@ -1,0 +1,103 @@
+"""What `harness bench` times, and the times: tests, samples, rows. Immutable."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from backends.api import SessionInfo
+
+
+@dataclass(frozen=True, slots=True)
+class BenchTest:
+    """One test in llama-bench's terms: either prompt processing or token generation.
+
+    `batch` distinct sequences in one call, each of which evaluates `prompt_tokens` or generates
+    `generate_tokens` (the other is 0) behind `depth` tokens that are in the KV cache. `is_cached`:
+    the very same prompts as in the test without it, asked again right behind it.
+    """
+
+    prompt_tokens: int
+    generate_tokens: int
+    depth: int
+    batch: int
+    is_cached: bool = False
+
+    @property
+    def name(self) -> str:
+        """`pp512`, `tg128 @ d4096`, `pp512 cached`."""
+        kind = f"tg{self.generate_tokens}" if self.generate_tokens else f"pp{self.prompt_tokens}"
+        depth = f" @ d{self.depth}" if self.depth else ""
+        return f"{kind}{depth}{' cached' if self.is_cached else ''}"
+
+    @property
+    def asked_tokens(self) -> int:
+        """What is to be evaluated or generated, over all sequences."""
+        return self.batch * (self.prompt_tokens + self.generate_tokens)
+
+    @property
+    def longest(self) -> int:
+        """The context it takes. Generation is begun by one prompt token, and its first token comes
+        out of the prefill: two more than are timed."""
+        reply = self.generate_tokens + 2 if self.generate_tokens else 0
+        return self.depth + self.prompt_tokens + reply
+
+    @property
+    def rows(self) -> tuple[BenchTest, ...]:
+        """A prompt is timed twice: cold, and asked again."""
+        return (self,) if self.generate_tokens else (self, replace(self, is_cached=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One repetition of a test, by the engine's clock.
+
+    `tokens` are those that the speed counts; `evaluated` those that went through the model. They
+    differ where a prompt was cached.
+    """
+
+    tokens: int
+    evaluated: int
+    seconds: float
+
+    @property
+    def tokens_per_second(self) -> float:
+        return self.tokens / self.seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A test on a backend. `begun` is in ISO 8601, UTC; `warm_up` is not among the `samples`.
+
+    `model_sha256` is null where the model is not one file. `peak_rss_mib` and `peak_gpu_mib` are
+    those of the engine since it began to load.
+    """
+
+    backend: str
+    info: SessionInfo
+    model_sha256: str | None
+    test: BenchTest
+    begun: str
+    warm_up: Sample
+    samples: tuple[Sample, ...]
+    peak_rss_mib: float | None
+    peak_gpu_mib: float | None
+
+    @property
+    def speeds(self) -> list[float]:
+        """Tokens per second of each repetition."""
+        return [sample.tokens_per_second for sample in self.samples]
+
+    @property
+    def nanoseconds(self) -> list[int]:
+        return [nanoseconds(sample) for sample in self.samples]
+
+
+def nanoseconds(sample: Sample) -> int:
+    return round(1e9 * sample.seconds)
+
+
+def deviation(values: Sequence[float]) -> float:
+    """The sample's standard deviation (n - 1); 0 of a single value, as in llama-bench."""
+    return statistics.stdev(values) if len(values) > 1 else 0.0

@@ -1,0 +1,83 @@
+"""Replies become ballots: by place, by decoding, and nothing where there is nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.scoring.ballots import read_replies
+from harness.scoring.parsing import NOT_PARSED
+
+WORDS = ("no", "yes")
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    voter: int
+    role: str
+    position: int
+    label: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    text: str = ""
+    finish: str = "stop"
+    label_logprobs: tuple[float, ...] | None = None
+
+
+# the second voter has one calibration query more
+PROMPTS = [
+    Prompt(0, "query", 0, label=1),
+    Prompt(0, "query", 1, label=0),
+    Prompt(0, "calibration", 0, label=1),
+    Prompt(1, "query", 0, label=1),
+    Prompt(1, "query", 1, label=0),
+    Prompt(1, "calibration", 0, label=0),
+    Prompt(1, "calibration", 1, label=0),
+]
+
+
+def test_what_was_written_is_the_vote_and_calibration_is_not_read() -> None:
+    replies = {0: Reply("yes"), 2: Reply("yes"), 3: Reply("Yes!"), 4: Reply("no", "length")}
+    parse, ballots = read_replies(PROMPTS, replies, WORDS, "free")
+    assert ballots.votes.tolist() == [[1, -1], [1, -1]]
+    assert ballots.truth.tolist() == [1, 0]
+    assert (ballots.logprobs, ballots.calibration_logprobs) == (None, None)
+    assert parse.replies == 3
+    assert parse.strict is not None
+    assert parse.lenient is not None
+    assert (round(3 * parse.strict.value), round(3 * parse.lenient.value)) == (1, 2)
+    assert parse.reasons is not None
+    assert parse.reasons["cut_off"] == 1
+
+
+def test_log_probabilities_stand_at_their_place_and_are_missing_elsewhere() -> None:
+    replies = {
+        1: Reply("yes", label_logprobs=(-1.0, -2.0)),
+        6: Reply(label_logprobs=(-3.0, -4.0)),
+    }
+    _, ballots = read_replies(PROMPTS, replies, WORDS, "choice")
+    nothing = [np.nan, np.nan]
+    np.testing.assert_array_equal(ballots.logprobs, [[nothing, [-1.0, -2.0]], [nothing, nothing]])
+    np.testing.assert_array_equal(
+        ballots.calibration_logprobs, [[nothing, nothing], [nothing, [-3.0, -4.0]]]
+    )
+    assert ballots.votes.tolist() == [[-1, 1], [-1, -1]]
+
+
+def test_in_score_decoding_the_likelier_label_is_the_vote() -> None:
+    parse, ballots = read_replies(
+        PROMPTS, {3: Reply("no", label_logprobs=(-2.0, -1.0))}, WORDS, "score"
+    )
+    assert parse == NOT_PARSED
+    assert ballots.votes.tolist() == [[-1, -1], [1, -1]]
+
+
+def test_without_replies_there_are_no_votes() -> None:
+    for decoding in ("free", "choice", "score"):
+        parse, ballots = read_replies(PROMPTS, {}, WORDS, decoding)
+        assert parse == NOT_PARSED
+        assert (ballots.votes == -1).all()
+        assert ballots.logprobs is None
