@@ -62,7 +62,8 @@ def open_session(model: ModelRef, options: Options) -> SharedCacheSession:
     from backends.shared_cache import BRANCH_CELLS, SEQUENCES, SharedCacheSession
 
     longest = int(options["max_model_len"])
-    context = HfContext(folder_of(model), options, longest + BRANCH_CELLS, SEQUENCES)
+    folder = folder_of(model, bool(options.get("trust_remote_code", False)))
+    context = HfContext(folder, options, longest + BRANCH_CELLS, SEQUENCES)
     if longest > context.declared_context:
         raise beyond_model(longest, context.declared_context, model.name)
     tokenizer = context.tokenizer

@@ -77,7 +77,10 @@ class HfContext:
     def is_end(self, token: int) -> bool:
         return token in self._ends
 
-    def evaluate(self, steps: Sequence[Step]) -> Iterator[tuple[int, list[Logits]]]:
+    def evaluate(
+        self, steps: Sequence[Step], alike: bool = True
+    ) -> Iterator[tuple[int, list[Logits]]]:
+        del alike  # there is one way only
         self._compact()
         for start in range(0, len(steps), CHUNK_TOKENS):
             chunk = steps[start : start + CHUNK_TOKENS]

@@ -71,9 +71,13 @@ class SharedCache(Protocol):
 
     def is_end(self, token: int) -> bool: ...
 
-    def evaluate(self, steps: Sequence[Step]) -> Iterator[tuple[int, list[Logits]]]:
+    def evaluate(
+        self, steps: Sequence[Step], alike: bool = True
+    ) -> Iterator[tuple[int, list[Logits]]]:
         """Evaluates tokens in order; yields, after each call into the engine, how many tokens it
-        was and the logits (vocabulary,) of those of its steps that want them."""
+        was and the logits (vocabulary,) of those of its steps that want them. `alike`: logits
+        should not depend on what is evaluated with a token, if the engine can help it, even where
+        that is slower."""
         ...
 
     def copy(self, source: int, target: int, length: int) -> None:
@@ -272,7 +276,9 @@ class SharedCacheSession:
                 )
                 for branch in live
             ]
-            self._take_tokens(live, self._logits(steps), began)
+            # A difference in the last bits hardly ever changes a token, and never a probability
+            # that is kept: those come of prompts and labels.
+            self._take_tokens(live, self._logits(steps, alike=False), began)
             yield len(live)
 
     def _score_labels(self, branches: Sequence[_Branch], decoding: Decoding) -> Iterator[Progress]:
@@ -309,9 +315,9 @@ class SharedCacheSession:
             branch.draft.take_label(decoding.labels[chosen], self._cache.detokenize)
             branch.first_token_seconds = time.perf_counter() - began
 
-    def _logits(self, steps: Sequence[Step]) -> list[Logits]:
+    def _logits(self, steps: Sequence[Step], alike: bool = True) -> list[Logits]:
         """Evaluates tokens and returns the logits of all that want them."""
-        return [row for _, rows in self._cache.evaluate(steps) for row in rows]
+        return [row for _, rows in self._cache.evaluate(steps, alike) for row in rows]
 
 
 def _longest_end(decoding: Decoding) -> int:

@@ -64,7 +64,8 @@ def open_session(model: ModelRef, options: Options) -> VllmSession:
     from backends.vllm_engine import VllmEngine, VllmSession
 
     longest = int(options["max_model_len"])
-    engine = VllmEngine(folder_of(model), options, longest)
+    folder = folder_of(model, bool(options.get("trust_remote_code", False)))
+    engine = VllmEngine(folder, options, longest)
     if longest > engine.declared_context:
         raise beyond_model(longest, engine.declared_context, model.name)
     engine.load()

@@ -31,8 +31,10 @@ from multiprocessing.connection import Connection
 from typing import Any, cast
 
 from backends import wire
-from backends.api import Backend, BackendError, Decoding, ModelRef, Session
+from backends.api import Backend, BackendError, Decoding, Event, ModelRef, Progress, Session
 from backends.wire import Message
+
+SECONDS_BETWEEN_SIGNS = 0.1
 
 
 class Server:
@@ -80,7 +82,7 @@ class Server:
         labels = tuple(tuple(label) for label in fields["labels"])
         decoding = Decoding(**{**fields, "labels": labels, "stop": tuple(fields["stop"])})
         prompts = wire.front_decode(request["prompts"])
-        for event in self._opened().generate(prompts, decoding):
+        for event in _thinned(self._opened().generate(prompts, decoding)):
             yield wire.encode_event(event)
         yield {"result": None}
 
@@ -94,6 +96,21 @@ class Server:
         if self._session is None:
             raise BackendError("no session is open")
         return self._session
+
+
+def _thinned(events: Iterator[Event]) -> Iterator[Event]:
+    """Signs of life added up: one for each token would take time from what is measured."""
+    tokens, told = 0, 0.0
+    for event in events:
+        if isinstance(event, Progress):
+            tokens += event.prompt_tokens
+            if time.perf_counter() - told < SECONDS_BETWEEN_SIGNS:
+                continue
+        if isinstance(event, Progress) or tokens:
+            yield Progress(tokens)
+            tokens, told = 0, time.perf_counter()
+        if not isinstance(event, Progress):
+            yield event
 
 
 def _load(target: str) -> Backend:

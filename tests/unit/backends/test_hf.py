@@ -19,7 +19,7 @@ try:
     hf.open_session(ModelRef("x", "hf", "nobody/nothing"), {"max_model_len": 64})
 except BackendError as error:
     import huggingface_hub.constants
-    print(huggingface_hub.constants.HF_HUB_OFFLINE, "could not load" in str(error))
+    print(huggingface_hub.constants.HF_HUB_OFFLINE, "is not on this machine" in str(error))
 """
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from backends import hf
-from backends.api import Batch, Decoding, ModelRef, Reply
+from backends.api import Batch, Decoding, ModelRef, OptionValue, Reply
 from backends.prefix_tree import unique_tokens
 from backends.shared_cache import SharedCacheSession
 
@@ -67,7 +67,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def session(folder: Path) -> Iterator[SharedCacheSession]:
-    options = {"max_model_len": 96, "dtype": "float32", "device": "cpu", "threads": 1}
+    options: dict[str, OptionValue] = {
+        "max_model_len": 96,
+        "dtype": "float32",
+        "device": "cpu",
+        "threads": 1,
+    }
     with closing(hf.open_session(ModelRef("tiny", "hf", str(folder)), options)) as opened:
         yield opened
 
@@ -76,7 +81,8 @@ def session(folder: Path) -> Iterator[SharedCacheSession]:
 def model(folder: Path) -> Any:
     from transformers import AutoModelForCausalLM
 
-    return AutoModelForCausalLM.from_pretrained(folder, dtype="float32").eval()
+    loaded: Any = AutoModelForCausalLM.from_pretrained(folder, dtype="float32")
+    return loaded.eval()
 
 
 def ask(session: SharedCacheSession, prompts: Sequence[Sequence[int]]) -> list[Reply]:

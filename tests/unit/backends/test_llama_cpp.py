@@ -114,6 +114,33 @@ def test_calls_keep_within_the_limits_of_tokens_and_logits(
     assert all(sum(step.wants_logits for step in chunk) <= most_outputs for chunk in chunks)
 
 
+BRANCHES = st.lists(st.tuples(st.integers(0, 300), st.integers(1, 1500)), max_size=6)
+
+
+@given(BRANCHES)
+def test_long_beginnings_take_the_fast_way_in_tiles_and_ends_the_short(
+    branches: list[tuple[int, int]],
+) -> None:
+    context = pytest.importorskip("backends.llama_context", reason="needs llama-cpp-python")
+    steps = [
+        context.Step(0, position, (sequence,), position == first + length - 1)
+        for sequence, (first, length) in enumerate(branches)
+        for position in range(first, first + length)
+    ]
+    runs = list(context._runs(steps))
+    assert [step for run, _ in runs for step in run] == steps
+    tile = context.TILE_TOKENS
+    last = {sequence: first + length - 1 for sequence, (first, length) in enumerate(branches)}
+    for run, most in runs:
+        sizes = [len(call) for call in context._chunks(run, most, 97)]
+        if most == context.SHORT_CALL_TOKENS and min(sizes) < tile:
+            assert max(sizes) < tile
+        else:
+            [sequence] = {step.sequences[0] for step in run}
+            assert tile <= min(sizes) <= max(sizes) <= context.BATCH_TOKENS
+            assert run[-1].position == last[sequence] // tile * tile - 1
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -9,7 +9,16 @@ import pytest
 
 from backends.api import NO_FILES, ModelRef
 from harness.engine import models
-from harness.engine.models import KnownModel, file_sha256, resolve_model
+from harness.engine.models import (
+    KNOWN_MODELS,
+    KnownModel,
+    Part,
+    cache_of,
+    file_sha256,
+    join,
+    made_of,
+    resolve_model,
+)
 from harness.errors import EngineError, UsageError
 
 
@@ -54,26 +63,90 @@ def test_a_path_that_is_not_there_is_an_error(tmp_path: Path) -> None:
 
 
 def test_a_model_in_no_form_the_backend_reads_is_an_error(gguf: Path) -> None:
-    with pytest.raises(UsageError, match=r"form this backend reads \(other\)") as caught:
-        resolve_model(str(gguf), ("other",), {"mine": {}})
-    assert "mine, smollm2-135m" in caught.value.remedy
+    with pytest.raises(UsageError, match="is a GGUF file, and this backend reads other or more"):
+        resolve_model(str(gguf), ("other", "more"), {})
+    with pytest.raises(UsageError, match=r"is a folder .*, and this backend reads a GGUF file"):
+        resolve_model(str(gguf.parent), ("gguf",), {})
+
+
+def test_a_model_that_is_nowhere_is_an_error() -> None:
+    with pytest.raises(UsageError, match="there is no model 'nosuch'") as caught:
+        resolve_model("nosuch", ("gguf",), {"mine": {}})
+    assert "mine, smollm2-135m, gemma3-270m" in caught.value.remedy
+
+
+def known(*parts: Part, sha256: str = "") -> KnownModel:
+    return KnownModel("small", "small.gguf", parts, sha256, "none", "pip install small")
+
+
+@pytest.fixture
+def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    folder = cache_of(Path("small.gguf"))
+    assert folder.is_relative_to(tmp_path)
+    return folder
 
 
 def test_a_known_model_without_its_package_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    known = KnownModel("small", "no_such_package", "small.gguf", "none", "pip install small")
-    monkeypatch.setitem(models.KNOWN_MODELS, "small", known)
+    here, elsewhere = Part("harness", "errors.py"), Part("no_such_package", "small.gguf")
+    monkeypatch.setitem(models.KNOWN_MODELS, "small", known(here, elsewhere))
     with pytest.raises(EngineError, match="small are not installed") as caught:
         resolve_model("small", ("gguf",), {})
     assert caught.value.remedy == "Run: pip install small"
+    assert resolve_model("small", (NO_FILES,), {}).location == ""
 
 
-def test_a_known_model_is_found_in_its_package(tmp_path: Path, gguf: Path) -> None:
+def test_a_known_model_is_found_in_its_package() -> None:
     """Here the package is one that is there for certain, and holds no such file, or a folder."""
-    assert KnownModel("x", "harness", "errors.py", "", "").path is not None
-    assert KnownModel("x", "harness", "none.gguf", "", "").path is None
-    assert KnownModel("x", "harness", "engine", "", "").path is None
+    assert known(Part("harness", "errors.py")).path is not None
+    assert known(Part("harness", "none.gguf")).path is None
+    assert known(Part("harness", "engine")).path is None
+
+
+def test_parts_are_put_together_at_the_first_use(cache: Path) -> None:
+    parts = (Part("harness", "errors.py"), Part("backends", "api.py"))
+    whole = b"".join(part.path.read_bytes() for part in parts if part.path)
+    model = known(*parts, sha256=hashlib.sha256(whole).hexdigest())
+    assert (model.path, model.size_bytes) == (None, len(whole))
+    assert not cache.exists()  # to look costs nothing
+    made = model.fetch()
+    assert (made, made.read_bytes()) == (cache / "small.gguf", whole)
+    assert model.path == made == model.fetch()
+    made.write_bytes(whole[:-1])
+    assert model.path is None
+    assert model.fetch().read_bytes() == whole
+    assert list(cache.iterdir()) == [made]
+
+
+def test_damaged_parts_leave_no_file(gguf: Path) -> None:
+    whole = gguf.parent / "cache" / "whole.gguf"
+    with pytest.raises(EngineError, match=r"the parts of whole\.gguf are damaged"):
+        join([gguf, gguf], whole, "0" * 64)
+    assert list(whole.parent.iterdir()) == []
+
+
+def test_a_cache_that_cannot_be_written_is_an_error(cache: Path) -> None:
+    cache.parent.parent.mkdir()
+    cache.parent.write_text("a file where the folder should be")
+    with pytest.raises(EngineError, match="small could not be written"):
+        known(Part("harness", "errors.py"), Part("backends", "api.py")).fetch()
+
+
+def test_what_was_made_of_a_model_is_found(cache: Path, gguf: Path) -> None:
+    assert made_of(Path("small.gguf")) == []
+    for name in ("one", ".half"):
+        (cache / name).mkdir(parents=True)
+    (cache / "one.lock").touch()
+    assert made_of(Path("elsewhere/small.gguf")) == [cache / "one"]
+
+
+@pytest.mark.parametrize("model", KNOWN_MODELS.values(), ids=lambda model: model.name)
+def test_a_known_model_is_the_file_it_says(model: KnownModel) -> None:
+    if model.size_bytes is None:
+        pytest.skip(model.install)
+    assert file_sha256(model.fetch()) == model.sha256
 
 
 def test_the_hash_is_of_the_files_bytes(gguf: Path) -> None:
