@@ -7,7 +7,9 @@ Evaluates tokens, copies sequences by reference, tells logits. What to evaluate,
 from __future__ import annotations
 
 import ctypes
+import math
 import os
+import platform
 from collections import deque
 from collections.abc import Iterator, Sequence
 from itertools import accumulate, pairwise
@@ -25,10 +27,10 @@ BATCH_TOKENS = 512  # tokens of one llama_decode call at most: llama.cpp's own d
 # On a CPU, llama.cpp's flash attention goes one way up to 63 tokens a call and another, faster one
 # from 64 on; on that one, sums depend on where in the cache a token lies, and the 8-bit activations
 # of quantized weights make much of little. So long runs of tokens that begin a prompt, which lie in
-# the cache as they would if it were asked alone, take the fast way up to the last multiple of 64
-# before the prompt's end, and its end takes the other. A lone token takes a third way, unless it
-# gets company (`_never_alone`).
-TILE_TOKENS = 64
+# the cache as they would if it were asked alone, take the fast way as far as they fill tiles of 128,
+# and the rest takes the other. A lone token takes a third way, unless it gets company
+# (`_never_alone`).
+TILE_TOKENS = 128
 SHORT_CALL_TOKENS = 60
 
 _CACHE_TYPES = {
@@ -76,6 +78,7 @@ class LlamaContext:
         )
         self.uses_gpu = bool(lib.llama_supports_gpu_offload()) and options.get("n_gpu_layers") != 0
         self.vocabulary_size = int(lib.llama_vocab_n_tokens(self._vocab))
+        self._row = ctypes.c_float * self.vocabulary_size
         self.cells = cells
         self._most_outputs = sequences
         self._companion = sequences  # a sequence that the caller does not know of
@@ -201,8 +204,8 @@ class LlamaContext:
             batch.logits[i] = step.wants_logits
 
     def _logits(self, index: int) -> Logits:
-        pointer = lib.llama_get_logits_ith(self._context, index)
-        return np.ctypeslib.as_array(pointer, shape=(self.vocabulary_size,)).copy()
+        address = ctypes.addressof(lib.llama_get_logits_ith(self._context, index).contents)
+        return np.ctypeslib.as_array(self._row.from_address(address)).copy()
 
     def copy(self, source: int, target: int, length: int) -> None:
         """`target` becomes the first `length` tokens of `source`, by reference."""
@@ -230,12 +233,12 @@ def _runs(steps: Sequence[Step]) -> Iterator[tuple[Sequence[Step], int]]:
     short, at = 0, 0  # where the steps begin that wait for short calls, and the next to look at
     while at < len(steps):
         end = _end_of_branch(steps, at)
-        tiled = steps[end].position // TILE_TOKENS * TILE_TOKENS - steps[at].position
+        tiled = (steps[end].position + 1) // TILE_TOKENS * TILE_TOKENS - steps[at].position
         if tiled >= TILE_TOKENS:
             if short < at:
                 yield steps[short:at], SHORT_CALL_TOKENS
-            calls = -(-tiled // BATCH_TOKENS)
-            yield steps[at : at + tiled], -(-tiled // calls)  # evenly: none below a tile
+            calls = math.ceil(tiled / BATCH_TOKENS)
+            yield steps[at : at + tiled], math.ceil(tiled / calls)  # evenly: none below a tile
             short = at + tiled
         at = end + 1
     if short < len(steps):
@@ -267,6 +270,7 @@ def _chunks(steps: Sequence[Step], most: int, most_outputs: int) -> Iterator[Seq
 def _load_model(model: ModelRef, options: Options) -> Any:
     params = lib.llama_model_default_params()
     params.n_gpu_layers = int(options.get("n_gpu_layers", -1))
+    params.use_extra_bufts = _repacking_pays()
     loaded = lib.llama_model_load_from_file(os.fsencode(model.location), params)
     if not loaded:
         raise BackendError(
@@ -274,6 +278,13 @@ def _load_model(model: ModelRef, options: Options) -> Any:
             "Give a whole GGUF file of an architecture that this llama-cpp-python knows.",
         )
     return loaded
+
+
+def _repacking_pays() -> bool:
+    """Whether weights should be rearranged for the CPU. With it, sums depend on how many tokens
+    are evaluated together; on an x86 CPU without matrix units it was slower, too."""
+    features = lib.llama_print_system_info()
+    return platform.machine() not in ("x86_64", "AMD64") or b"AMX_INT8 = 1" in features
 
 
 def _known(options: Options, name: str, default: str, values: dict[str, int]) -> int:
