@@ -69,8 +69,8 @@ class Engine:
 
     @property
     def busy_seconds(self) -> float:
-        """How long it was loading and generating, in all of its sessions, by its own clock."""
-        return self._busy_before + self.session.engine_seconds
+        """How long it was loading and generating by its own clock, and ending, in all sessions."""
+        return self._busy_before + self.session.engine_seconds + self.session.closing_seconds
 
     @property
     def first_load_seconds(self) -> float:

@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from multiprocessing.connection import Connection, Pipe
@@ -49,8 +50,9 @@ class EngineSession:
     """One backend in one worker process.
 
     Construction starts the process and the loading; `info` waits for it. `load_seconds` and
-    `engine_seconds` (loading, and generating so far) are by the engine's own clock; `log` takes
-    what the engine prints; `python` is the interpreter to run it in.
+    `engine_seconds` (loading, and generating so far) are by the engine's own clock,
+    `closing_seconds` is how long ending it took. `log` takes what the engine prints; `python` is
+    the interpreter to run it in.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class EngineSession:
         self._info: SessionInfo | None = None
         self.load_seconds = 0.0
         self.engine_seconds = 0.0
+        self.closing_seconds = 0.0
         self._worker.request(
             {"do": "open", "backend": target, "model": asdict(model), "options": dict(options)}
         )
@@ -132,8 +135,10 @@ class EngineSession:
 
     def close(self) -> None:
         """Ends the worker and all its children; after that no process of it is left."""
+        began = time.perf_counter()
         self._watching.close()
         self._worker.close()
+        self.closing_seconds += time.perf_counter() - began
 
     def kill(self) -> None:
         """The same, without waiting for what the engine is at."""
