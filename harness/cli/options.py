@@ -55,6 +55,26 @@ FlashAttnOption: TypeAlias = Annotated[
 ]
 CacheTypeKOption: TypeAlias = Annotated[str | None, engine_flag("KV cache type of the keys.")]
 CacheTypeVOption: TypeAlias = Annotated[str | None, engine_flag("KV cache type of the values.")]
+DeviceOption: TypeAlias = Annotated[str | None, engine_flag("Device.", "", "cpu|cuda")]
+DtypeOption: TypeAlias = Annotated[
+    str | None,
+    engine_flag("Number format of weights: auto, float32, bfloat16, float16.", "", "TYPE"),
+]
+EnforceEagerOption: TypeAlias = Annotated[
+    bool | None,
+    typer.Option(
+        "--enforce-eager/--no-enforce-eager",
+        help="Do not compile the model: starts sooner, runs slower.",
+        rich_help_panel="Engine",
+    ),
+]
+TensorParallelOption: TypeAlias = Annotated[
+    int | None, engine_flag("GPUs to spread the model over.", "", None, "--tensor-parallel-size")
+]
+GpuMemoryOption: TypeAlias = Annotated[
+    float | None,
+    engine_flag("Share of the GPU's memory to take.", "", None, "--gpu-memory-utilization"),
+]
 EngineOption: TypeAlias = Annotated[
     list[str] | None,
     engine_flag("Any other option of an engine; may be repeated.", "", "KEY=VALUE"),

@@ -14,7 +14,18 @@ from harness.errors import UsageError
 if TYPE_CHECKING:
     from harness.config import RunSpec
 
-ENGINE_FLAGS = ("threads", "n_gpu_layers", "flash_attn", "cache_type_k", "cache_type_v")
+ENGINE_FLAGS = (
+    "threads",
+    "device",
+    "dtype",
+    "n_gpu_layers",
+    "flash_attn",
+    "cache_type_k",
+    "cache_type_v",
+    "enforce_eager",
+    "tensor_parallel_size",
+    "gpu_memory_utilization",
+)
 
 _ANY_OPTION = "engine_option"
 _OUTPUT_KINDS: Mapping[str, type] = {"results": str, "json": bool, "quiet": bool}
