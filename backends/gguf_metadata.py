@@ -28,6 +28,16 @@ _NUMBERS = {
     12: "d",
 }
 _STRING, _ARRAY = 8, 9
+# what lengths and kinds that cannot be lead to
+_MALFORMED = (
+    struct.error,
+    KeyError,
+    MemoryError,
+    OSError,
+    OverflowError,
+    RecursionError,
+    ValueError,
+)
 
 
 def read_metadata(path: Path) -> Mapping[str, Any]:
@@ -37,7 +47,7 @@ def read_metadata(path: Path) -> Mapping[str, Any]:
             magic, _version, _tensors, fields = _read(file, "4sIQQ")
             if magic == _MAGIC:
                 return dict(_field(file) for _ in range(fields))
-        except (struct.error, KeyError, UnicodeDecodeError):
+        except _MALFORMED:
             pass
     raise BackendError(f"{path} is not a whole GGUF file", "Check where the file came from.")
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from backends.api import Availability, BackendError, ModelRef, Options, Requirements, SessionInfo
-from backends.rules import beyond_model
+from backends.rules import beyond_model, switch
 
 if TYPE_CHECKING:
     from backends.shared_cache import SharedCacheSession
@@ -62,7 +62,7 @@ def open_session(model: ModelRef, options: Options) -> SharedCacheSession:
     from backends.shared_cache import BRANCH_CELLS, SEQUENCES, SharedCacheSession
 
     longest = int(options["max_model_len"])
-    folder = folder_of(model, bool(options.get("trust_remote_code", False)))
+    folder = folder_of(model, switch(options, "trust_remote_code"))
     context = HfContext(folder, options, longest + BRANCH_CELLS, SEQUENCES)
     if longest > context.declared_context:
         raise beyond_model(longest, context.declared_context, model.name)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from backends.api import BackendError, Options, TokenIds
 from backends.generation import Logits
 from backends.hf_tokenizer import HfTokenizer
+from backends.rules import first_line, switch
 from backends.shared_cache import Step
 
 CHUNK_TOKENS = 512  # tokens that go through the model at once
@@ -43,9 +44,7 @@ class HfContext:
         torch.set_num_threads(self.threads)
         self.device = torch.device(str(options.get("device", _best_device())))
         self.dtype = _dtype(str(options.get("dtype", "auto")), self.device)
-        tokenizer, self._model = _load(
-            folder, self.dtype, bool(options.get("trust_remote_code", False))
-        )
+        tokenizer, self._model = _load(folder, self.dtype, switch(options, "trust_remote_code"))
         self.tokenizer = HfTokenizer(tokenizer)
         self._model.to(self.device).eval()
         self._config = self._model.config.get_text_config()
@@ -126,10 +125,12 @@ class HfContext:
         at = np.array([step.position for step in steps])[:, None]
         own = self._held[[step.sequences[0] for step in steps]]
         full = own & (self._positions <= at)
+        window = getattr(self._config, "sliding_window", None)
+        near = full & (self._positions > at - int(window)) if window else full
         kinds = set(getattr(self._config, "layer_types", None) or ())
         if "sliding_attention" not in kinds:
-            return self._mask(full)
-        near = full & (self._positions > at - int(self._config.sliding_window))
+            # without kinds of layers, a window is one of them all
+            return self._mask(full if kinds else near)
         return {"full_attention": self._mask(full), "sliding_attention": self._mask(near)}
 
     def _mask(self, allowed: Mask) -> torch.Tensor:
@@ -167,7 +168,7 @@ def _load(folder: str, dtype: torch.dtype, trusted: bool) -> tuple[Any, Any]:
         )
     except (OSError, ValueError) as error:
         raise BackendError(
-            f"transformers could not load {folder}: {str(error).splitlines()[0]}",
+            f"transformers could not load {folder}: {first_line(error)}",
             "Give a folder with config.json, safetensors and a tokenizer, or a model that is in "
             "the hub's cache on this machine.",
         ) from error

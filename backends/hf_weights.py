@@ -21,6 +21,7 @@ from pathlib import Path
 
 from backends.api import BackendError, ModelRef
 from backends.hf_conversion import VERSION, convert
+from backends.rules import first_line
 
 _MANIFEST = "manifest.json"
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt")
@@ -108,10 +109,10 @@ def _make(source: Path, folder: Path) -> None:
         shutil.rmtree(old, ignore_errors=True)
     try:
         convert(source, scratch)
-    except (NotImplementedError, ValueError, KeyError, OSError) as error:
+    except (ValueError, LookupError, OSError, RuntimeError, TypeError) as error:
         shutil.rmtree(scratch, ignore_errors=True)
         raise BackendError(
-            f"{source} could not be converted for transformers: {str(error).splitlines()[0]}",
+            f"{source} could not be converted for transformers: {first_line(error)}",
             "Give this engine the model as a folder or a hub name, in the config's "
             '[models.NAME] table: hf = "...".',
         ) from error

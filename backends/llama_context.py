@@ -27,10 +27,11 @@ BATCH_TOKENS = 512  # tokens of one llama_decode call at most: llama.cpp's own d
 # On a CPU, llama.cpp's flash attention goes one way up to 63 tokens a call and another, faster one
 # from 64 on; on that one, sums depend on where in the cache a token lies, and the 8-bit activations
 # of quantized weights make much of little. So long runs of tokens that begin a prompt, which lie in
-# the cache as they would if it were asked alone, take the fast way as far as they fill tiles of
-# 128, and the rest takes the other. A lone token takes a third way, unless it gets company
+# the cache as they would if it were asked alone, take the fast way up to the last multiple of 128,
+# and the rest takes the other. A lone token takes a third way, unless it gets company
 # (`_never_alone`).
 TILE_TOKENS = 128
+LEAST_FAST_TOKENS = 64
 SHORT_CALL_TOKENS = 60
 
 _CACHE_TYPES = {
@@ -234,11 +235,11 @@ def _runs(steps: Sequence[Step]) -> Iterator[tuple[Sequence[Step], int]]:
     while at < len(steps):
         end = _end_of_branch(steps, at)
         tiled = (steps[end].position + 1) // TILE_TOKENS * TILE_TOKENS - steps[at].position
-        if tiled >= TILE_TOKENS:
+        if tiled >= LEAST_FAST_TOKENS:
             if short < at:
                 yield steps[short:at], SHORT_CALL_TOKENS
             calls = math.ceil(tiled / BATCH_TOKENS)
-            yield steps[at : at + tiled], math.ceil(tiled / calls)  # evenly: none below a tile
+            yield steps[at : at + tiled], math.ceil(tiled / calls)  # evenly: none too small
             short = at + tiled
         at = end + 1
     if short < len(steps):

@@ -5,9 +5,22 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 
-from backends.api import BackendError, Decoding, Finish, Reply, TokenIds
+from backends.api import BackendError, Decoding, Finish, Options, Reply, TokenIds
 
 _SPACE = "\N{LOWER ONE EIGHTH BLOCK}"
+
+
+def switch(options: Options, name: str) -> bool:
+    """An option that is on or off, off where it is not given. Text is neither: `"no"` is true."""
+    value = options.get(name, False)
+    if not isinstance(value, bool):
+        raise BackendError(f"{name} is {value!r}", "Use true or false.")
+    return value
+
+
+def first_line(error: Exception) -> str:
+    """What an error says in short, its kind where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def beyond_model(longest: int, declared_context: int, model: str) -> BackendError:

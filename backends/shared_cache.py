@@ -173,7 +173,7 @@ class SharedCacheSession:
         kept = self._shared_with_kept(prompts[group[0].prompt])
         # What the group does not share makes room for what it adds.
         self._cache.truncate(_KEPT, kept)
-        self._kept = self._kept[:kept]
+        self._kept = ()  # until the group is answered: what ends before that is not relied on
         branches: list[_Branch] = []
         for sequence, leaf in enumerate(group, start=1):
             prompt = prompts[leaf.prompt]

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from backends.api import Availability, BackendError, ModelRef, Options, Requirements, SessionInfo
-from backends.rules import beyond_model
+from backends.rules import beyond_model, switch
 
 if TYPE_CHECKING:
     from backends.vllm_engine import VllmSession
@@ -55,8 +55,8 @@ def check() -> Availability:
 
 
 def open_session(model: ModelRef, options: Options) -> VllmSession:
-    if "threads" in options:  # read when torch is imported
-        os.environ["OMP_NUM_THREADS"] = str(options["threads"])
+    threads = int(options.get("threads", len(os.sched_getaffinity(0))))
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # read when torch is imported
     availability = check()
     if not availability.available:
         raise BackendError(availability.reason, availability.remedy)
@@ -64,7 +64,7 @@ def open_session(model: ModelRef, options: Options) -> VllmSession:
     from backends.vllm_engine import VllmEngine, VllmSession
 
     longest = int(options["max_model_len"])
-    folder = folder_of(model, bool(options.get("trust_remote_code", False)))
+    folder = folder_of(model, switch(options, "trust_remote_code"))
     engine = VllmEngine(folder, options, longest)
     if longest > engine.declared_context:
         raise beyond_model(longest, engine.declared_context, model.name)

@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 import transformers
 from vllm import EngineArgs, SamplingParams
 from vllm.platforms import current_platform
-from vllm.sampling_params import RequestOutputKind
+from vllm.sampling_params import MAX_LOGPROB_TOKEN_IDS, RequestOutputKind
 from vllm.v1.engine.llm_engine import LLMEngine
 
 from backends.api import (
@@ -37,12 +37,12 @@ from backends.api import (
 from backends.generation import prompt_entropy
 from backends.hf_tokenizer import HfTokenizer
 from backends.prefix_tree import Leaf, in_whole_blocks, walk
-from backends.rules import refuse
+from backends.rules import first_line, refuse, switch
 
 CPU_BLOCK_TOKENS = 32  # the smallest that vLLM's attention on a CPU can work with
 CPU_KV_CACHE_GIB = 2
 
-_PASSED_ON = ("dtype", "enforce_eager", "gpu_memory_utilization", "tensor_parallel_size")
+_PASSED_ON = ("dtype", "gpu_memory_utilization", "tensor_parallel_size")
 _WARM_UP_TOKENS = CPU_BLOCK_TOKENS - 1  # not a whole block: it leaves nothing to share
 
 Label: TypeAlias = tuple[int, ...]
@@ -56,13 +56,13 @@ class VllmEngine:
 
     def __init__(self, folder: str, options: Options, longest: int) -> None:
         self._folder, self._options, self._longest = folder, options, longest
-        self._trusted = bool(options.get("trust_remote_code", False))
+        self._trusted = switch(options, "trust_remote_code")
         self._is_cpu = current_platform.is_cpu()
         config = self._from_folder(transformers.AutoConfig)
         self._model_type = str(config.model_type)
         self.declared_context = int(config.get_text_config().max_position_embeddings)
         self.device = "cpu" if self._is_cpu else str(current_platform.device_name)
-        self.threads = int(options.get("threads", len(os.sched_getaffinity(0))))
+        self.threads = int(os.environ["OMP_NUM_THREADS"])
 
     def load(self) -> None:
         """Raises `BackendError` where vLLM refuses the model or an option."""
@@ -76,9 +76,9 @@ class VllmEngine:
         os.environ["VLLM_ALLOW_LONG_MAX_MODEL_LEN"] = "1"
         try:
             self.engine = LLMEngine.from_engine_args(self._arguments())
-        except (OSError, RuntimeError, ValueError) as error:
+        except (AssertionError, LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
             raise BackendError(
-                f"vLLM could not load {self._folder}: {str(error).strip().splitlines()[-1]}",
+                f"vLLM could not load {self._folder}: {first_line(error)}",
                 "Mend the option or the model it names; the engine's log has the rest.",
             ) from error
         found = self.engine.vllm_config
@@ -102,6 +102,7 @@ class VllmEngine:
             disable_log_stats=False,  # without them, no times
             load_format="safetensors",  # never a pickle
             trust_remote_code=self._trusted,
+            enforce_eager=switch(self._options, "enforce_eager"),
             **given,
         )
 
@@ -110,7 +111,7 @@ class VllmEngine:
             return kind.from_pretrained(self._folder, trust_remote_code=self._trusted)
         except (OSError, ValueError) as error:
             raise BackendError(
-                f"transformers could not read {self._folder}: {str(error).splitlines()[0]}",
+                f"transformers could not read {self._folder}: {first_line(error)}",
                 "Give a folder with config.json, safetensors and a tokenizer, or a model that is "
                 "in the hub's cache on this machine.",
             ) from error
@@ -154,6 +155,7 @@ class VllmSession:
         return self._tokenizer.token_texts(token_ids)
 
     def generate(self, prompts: Sequence[TokenIds], decoding: Decoding) -> Iterator[Event]:
+        _check_labels(decoding)
         refused, accepted = refuse(prompts, decoding, self.info.allocated_context)
         if refused:
             yield Batch(refused, 0.0, 0, 0.0, 0, 0.0)
@@ -206,10 +208,14 @@ class VllmSession:
         for number, (prompt, parameters) in zip(keys, requests.values(), strict=True):
             self._engine.add_request(number, {"prompt_token_ids": prompt}, parameters)
         outputs: _Outputs = {}
-        while self._engine.has_unfinished_requests():
-            ended = self._engine.step()
-            outputs.update((keys[output.request_id], output) for output in ended)
-            yield Progress(sum(_evaluated(output) for output in ended))
+        try:
+            while self._engine.has_unfinished_requests():
+                ended = self._engine.step()
+                outputs.update((keys[output.request_id], output) for output in ended)
+                yield Progress(sum(_evaluated(output) for output in ended))
+        finally:  # a caller that goes away leaves nothing that would be taken for the next one's
+            if left := [number for number, key in keys.items() if key not in outputs]:
+                self._engine.abort_request(left)
         return outputs
 
     def _reply(self, index: int, decoding: Decoding, outputs: _Outputs, clock: _Clock) -> Reply:
@@ -240,6 +246,15 @@ class VllmSession:
             token_ids=tuple(completion.token_ids),
             text=completion.text,
             time_per_output_token_ms=1000 * seconds / later if later else None,
+        )
+
+
+def _check_labels(decoding: Decoding) -> None:
+    """Raises `BackendError` for more labels than vLLM tells the log-probabilities of at once."""
+    if len({label[0] for label in decoding.labels}) > MAX_LOGPROB_TOKEN_IDS:
+        raise BackendError(
+            f"vLLM scores at most {MAX_LOGPROB_TOKEN_IDS} labels that begin with different tokens",
+            "Use fewer classes, or another engine.",
         )
 
 

@@ -42,11 +42,16 @@ class Source:
 
 
 def find_source(store: Store, wanted: str) -> Source:
-    """The run that first asked the prompts of this one. Raises `StoreError`."""
+    """The run that first asked the prompts of this one, with the model of this one.
+
+    Raises `StoreError`.
+    """
     row = store.run(wanted)
     spec = parse_spec(json.loads(row.spec), where=f"run {row.run_id}")
     if spec.prompts_from is not None:
-        return find_source(store, spec.prompts_from)
+        origin = find_source(store, spec.prompts_from)
+        model = {"model": spec.model, "models": spec.models}
+        return replace(origin, spec=origin.spec.model_copy(update=model))
     first = spec.backend[0]
     prompts, sessions = store.prompts(row.run_id), store.sessions(row.run_id, first)
     if not (prompts and sessions):

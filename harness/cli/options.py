@@ -41,7 +41,14 @@ BackendOption: TypeAlias = Annotated[
 ]
 ModelOption: TypeAlias = Annotated[
     str | None,
-    flag("What is asked", "A known model, or a file.", "smollm2-135m", None, "--model", "-m"),
+    flag(
+        "What is asked",
+        "A known model, a GGUF file, a folder, a hub name, or a [models] table.",
+        "smollm2-135m",
+        None,
+        "--model",
+        "-m",
+    ),
 ]
 TimeoutOption: TypeAlias = Annotated[
     float | None, engine_flag("Silence after which an engine is given up.", "300")

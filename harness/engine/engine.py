@@ -17,7 +17,7 @@ from typing import Self
 from backends.api import Backend, OptionValue, Requirements
 from harness.config import RunSpec
 from harness.engine.interpreters import find_interpreter
-from harness.engine.models import file_sha256, resolve_model
+from harness.engine.models import resolve_model, weights_sha256
 from harness.engine.registry import find_backend
 from harness.engine.session import EngineSession, check_backend
 from harness.errors import EngineError, UsageError
@@ -43,7 +43,7 @@ class Engine:
         if self._python == sys.executable and _lacks(backend.requirements(has_gpu())):
             self._refuse_unavailable()
         self._hasher = ThreadPoolExecutor(max_workers=1)
-        self._digest = self._hasher.submit(self._model_sha256)
+        self._digest = self._hasher.submit(weights_sha256, Path(self._model.location))
         self._busy_before = 0.0
         self.session = self._first_session = self._begin()
 
@@ -64,7 +64,7 @@ class Engine:
 
     @property
     def model_sha256(self) -> str | None:
-        """The hash of the model's file, null where it is not one file."""
+        """`weights_sha256` of the model; null for a hub name, and where no files are read."""
         return self._digest.result()
 
     @property
@@ -102,10 +102,6 @@ class Engine:
             self._log,
             self._python,
         )
-
-    def _model_sha256(self) -> str | None:
-        path = Path(self._model.location)
-        return file_sha256(path) if path.is_file() else None
 
 
 def check_options(spec: RunSpec) -> None:

@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from uuid import uuid4
 
 import platformdirs
 
@@ -54,7 +55,7 @@ def find_interpreter(name: str, configured: object) -> str:
     if configured is None:
         own = own_environment(name)
         return str(own.python) if own.is_whole else sys.executable
-    found = shutil.which(str(configured))
+    found = shutil.which(Path(str(configured)).expanduser())
     if found is None:
         raise EngineError(
             f"backend {name}: there is no interpreter {configured}",
@@ -89,8 +90,8 @@ def _folder_with_only(sources: Sequence[Path]) -> Path:
     for source in sources:
         link = folder / source.name
         if not link.is_symlink():
-            # Under another name first: two runs that start together both succeed.
-            fresh = folder / f".{os.getpid()}"
+            # Under a name of its own first: of several that start together, all succeed.
+            fresh = folder / f".{uuid4().hex}"
             fresh.symlink_to(source)
             fresh.replace(link)
     return folder

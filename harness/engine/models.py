@@ -174,6 +174,15 @@ def join(parts: Sequence[Path], whole: Path, sha256: str) -> None:
         scratch.unlink(missing_ok=True)
 
 
+def weights_sha256(location: Path) -> str | None:
+    """The hash of a model's file, or of its folder's safetensors and config; null for neither."""
+    if location.is_file():
+        return file_sha256(location)
+    files = sorted([*location.glob("*.safetensors"), *location.glob("config.json")])
+    lines = [f"{file_sha256(path)}  {path.name}" for path in files]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest() if lines else None
+
+
 def file_sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -187,7 +196,7 @@ def _forms(model: str, own: Mapping[str, Mapping[str, str]]) -> Mapping[str, str
         return {"gguf": str(known.fetch())}
     if model.endswith(".gguf"):
         return {"gguf": model}
-    return {"hf": model} if Path(model).is_dir() or _HUB_NAME.fullmatch(model) else {}
+    return {"hf": model} if Path(model).expanduser().is_dir() or _HUB_NAME.fullmatch(model) else {}
 
 
 def _location(model: str, format_: str, location: str) -> str:

@@ -50,9 +50,9 @@ class EngineSession:
     """One backend in one worker process.
 
     Construction starts the process and the loading; `info` waits for it. `load_seconds` and
-    `engine_seconds` (loading, and generating so far) are by the engine's own clock,
-    `closing_seconds` is how long ending it took. `log` takes what the engine prints; `python` is
-    the interpreter to run it in.
+    `engine_seconds` (loading, and generating so far) are by the engine's own clock, but for the
+    wait for one that was lost; `closing_seconds` is how long ending it took. `log` takes what the
+    engine prints; `python` is the interpreter to run it in.
     """
 
     def __init__(
@@ -107,9 +107,11 @@ class EngineSession:
         )
         open_prompts: set[int] = set()
         while True:
+            asked = time.perf_counter()
             try:
                 message = self._worker.answer()
             except WorkerLostError as lost:
+                self.engine_seconds += time.perf_counter() - asked
                 raise WorkerLostError(lost.reason, sorted(open_prompts)) from lost
             except EngineError as error:
                 raise WorkerLostError(str(error), sorted(open_prompts)) from error
@@ -130,7 +132,7 @@ class EngineSession:
         except WorkerLostError as lost:
             raise EngineError(
                 f"the engine was lost while it {doing}: {lost.reason}",
-                remedy=f"See {self._worker.log}.",
+                remedy=f"See {self._worker.log}. If it only takes long: raise --timeout-seconds.",
             ) from lost
 
     def close(self) -> None:

@@ -11,10 +11,10 @@ The last one needs an environment with lm-evaluation-harness:
 
 The workload: 2 voters with prefixes of 1,500 tokens, 64 queries each, digits data, SmolLM2-135M,
 score decoding. The rivals are in `rivals/`: each answers the same token ids in its own process, and
-both sides are loaded before anything is timed. They take turns; each round has its own prompts, so
-that nothing is cached from round to round. A slow rival is asked the first prompts of each voter
-only, and its time is scaled; the table says so. Loading is in neither time; the way to the worker
-is in ours.
+both sides are loaded before anything is timed. They take turns, ours first; each round has its own
+prompts, so that nothing is cached from round to round. A slow rival is asked the first prompts of
+each voter only, and its time is scaled; the table says so. Loading is in neither time; the way to
+the worker is in ours.
 """
 
 from __future__ import annotations
@@ -68,7 +68,12 @@ class Rival:
 
 
 RIVALS = {
-    "hf": Rival("lm-evaluation-harness", "lm_eval_hf.py", {"dtype": "bfloat16"}, sample=16),
+    "hf": Rival(
+        "lm-evaluation-harness",
+        "lm_eval_hf.py",
+        {"dtype": "bfloat16", "device": "cpu"},
+        sample=16,
+    ),
     "llama-cpp": Rival(
         "llama-cpp-python's Llama", "llama_high_level.py", {}, reads_gguf=True, sample=4
     ),

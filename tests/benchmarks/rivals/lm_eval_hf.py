@@ -16,7 +16,9 @@ def load(model: str, options: dict[str, Any]) -> Ask:
     os.environ["HF_HUB_OFFLINE"] = "1"
     from lm_eval.models.huggingface import HFLM
 
-    lm = HFLM(pretrained=model, dtype=options["dtype"], batch_size=BATCH_SIZE, device="cpu")
+    lm = HFLM(
+        pretrained=model, dtype=options["dtype"], batch_size=BATCH_SIZE, device=options["device"]
+    )
 
     def ask(prompts: Ids, labels: Ids) -> Logprobs:
         requests = [(("", ""), prompt, label) for prompt in prompts for label in labels]

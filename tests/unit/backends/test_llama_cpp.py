@@ -129,15 +129,15 @@ def test_long_beginnings_take_the_fast_way_in_tiles_and_ends_the_short(
     ]
     runs = list(context._runs(steps))
     assert [step for run, _ in runs for step in run] == steps
-    tile = context.TILE_TOKENS
+    tile, fast = context.TILE_TOKENS, context.LEAST_FAST_TOKENS
     last = {sequence: first + length - 1 for sequence, (first, length) in enumerate(branches)}
     for run, most in runs:
         sizes = [len(call) for call in context._chunks(run, most, 97)]
-        if most == context.SHORT_CALL_TOKENS and min(sizes) < tile:
-            assert max(sizes) < tile
+        if most == context.SHORT_CALL_TOKENS:
+            assert max(sizes) < fast
         else:
             [sequence] = {step.sequences[0] for step in run}
-            assert tile <= min(sizes) <= max(sizes) <= context.BATCH_TOKENS
+            assert fast <= min(sizes) <= max(sizes) <= context.BATCH_TOKENS
             assert run[-1].position == (last[sequence] + 1) // tile * tile - 1
 
 
