@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib.util
+import struct
 from pathlib import Path
 
 import pytest
@@ -55,4 +56,21 @@ def test_another_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "notes.gguf"
     path.write_text("These are notes, and they are longer than the head of a GGUF file.")
     with pytest.raises(BackendError, match=r"notes\.gguf is not a whole GGUF file"):
+        read_metadata(path)
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        struct.pack("<Q", 2**63),  # a key of a length that no file has
+        struct.pack("<Q", 2**62),
+        struct.pack("<Q1sIIQ", 1, b"k", 9, 4, 2**63),  # an array of as many numbers
+        struct.pack("<Q1sI", 1, b"k", 9) + struct.pack("<IQ", 9, 1) * 3000,  # arrays within arrays
+        struct.pack("<Q1sI", 1, b"k", 77),  # a kind of value that there is not
+    ],
+)
+def test_a_head_that_cannot_be_is_refused(tmp_path: Path, field: bytes) -> None:
+    path = tmp_path / "odd.gguf"
+    path.write_bytes(struct.pack("<4sIQQ", b"GGUF", 3, 0, 1) + field)
+    with pytest.raises(BackendError, match=r"odd\.gguf is not a whole GGUF file"):
         read_metadata(path)

@@ -21,6 +21,20 @@ pytestmark = pytest.mark.skipif(
 
 WINDOW = 8
 WORDS = 48
+SIZES: dict[str, Any] = {
+    "vocab_size": WORDS,
+    "hidden_size": 32,
+    "intermediate_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "head_dim": 16,
+    "max_position_embeddings": 128,
+    "sliding_window": WINDOW,
+    "initializer_range": 0.3,  # sure enough of itself that greedy replies differ
+    "bos_token_id": None,
+    "eos_token_id": None,
+}
 LABELS = ((3, 4, 5), (6,))
 SHARED = tuple(range(7, 37))  # nearly four windows
 PROMPTS = [
@@ -32,34 +46,33 @@ PROMPTS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random model like gemma3: most layers see a window, one sees all."""
+def gemma3() -> Any:
+    """Most layers see a window, one sees all."""
+    from transformers import Gemma3ForCausalLM, Gemma3TextConfig
+
+    kinds = ["sliding_attention", "full_attention", "sliding_attention"]
+    return Gemma3ForCausalLM(Gemma3TextConfig(**SIZES, pad_token_id=0, layer_types=kinds))
+
+
+def mistral() -> Any:
+    """All layers see a window, and nothing says so layer by layer."""
+    from transformers import MistralConfig, MistralForCausalLM
+
+    return MistralForCausalLM(MistralConfig(**SIZES))
+
+
+@pytest.fixture(scope="module", params=[gemma3, mistral], ids=lambda make: make.__name__)
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random model and its tokenizer."""
     import torch
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
-    from transformers import Gemma3ForCausalLM, Gemma3TextConfig, PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerFast
 
     torch.manual_seed(0)
-    config = Gemma3TextConfig(
-        vocab_size=WORDS,
-        hidden_size=32,
-        intermediate_size=32,
-        num_hidden_layers=3,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        head_dim=16,
-        max_position_embeddings=128,
-        sliding_window=WINDOW,
-        layer_types=["sliding_attention", "full_attention", "sliding_attention"],
-        initializer_range=0.3,  # sure enough of itself that greedy replies differ
-        bos_token_id=None,
-        eos_token_id=None,
-        pad_token_id=0,
-    )
     words = Tokenizer(WordLevel({f"w{i}": i for i in range(WORDS)}, unk_token="w0"))
     made = tmp_path_factory.mktemp("tiny")
-    Gemma3ForCausalLM(config).save_pretrained(made)
+    request.param().save_pretrained(made)
     plain: Any = PreTrainedTokenizerFast
     plain(tokenizer_object=words, unk_token="w0").save_pretrained(made)
     return made

@@ -18,6 +18,7 @@ from harness.engine.models import (
     join,
     made_of,
     resolve_model,
+    weights_sha256,
 )
 from harness.errors import EngineError, UsageError
 
@@ -151,3 +152,16 @@ def test_a_known_model_is_the_file_it_says(model: KnownModel) -> None:
 
 def test_the_hash_is_of_the_files_bytes(gguf: Path) -> None:
     assert file_sha256(gguf) == hashlib.sha256(b"GGUF").hexdigest()
+
+
+def test_a_folders_hash_is_of_weights_and_config(tmp_path: Path) -> None:
+    assert weights_sha256(tmp_path) is None
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "a.safetensors").write_bytes(b"1")
+    one = weights_sha256(tmp_path)
+    (tmp_path / "README.md").write_text("no weights")
+    assert weights_sha256(tmp_path) == one
+    (tmp_path / "a.safetensors").write_bytes(b"2")
+    assert one != weights_sha256(tmp_path)
+    assert weights_sha256(tmp_path / "a.safetensors") == file_sha256(tmp_path / "a.safetensors")
+    assert weights_sha256(tmp_path / "nothing") is None
