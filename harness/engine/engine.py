@@ -43,7 +43,7 @@ class Engine:
         if self._python == sys.executable and _lacks(backend.requirements(has_gpu())):
             self._refuse_unavailable()
         self._hasher = ThreadPoolExecutor(max_workers=1)
-        self._digest = self._hasher.submit(weights_sha256, Path(self._model.location))
+        self._digest = self._hasher.submit(weights_sha256, self._model)
         self._busy_before = 0.0
         self.session = self._first_session = self._begin()
 

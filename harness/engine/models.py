@@ -174,8 +174,11 @@ def join(parts: Sequence[Path], whole: Path, sha256: str) -> None:
         scratch.unlink(missing_ok=True)
 
 
-def weights_sha256(location: Path) -> str | None:
+def weights_sha256(model: ModelRef) -> str | None:
     """The hash of a model's file, or of its folder's safetensors and config; null for neither."""
+    location = Path(model.location)
+    if model.format == NO_FILES:  # its empty location would be the current folder
+        return None
     if location.is_file():
         return file_sha256(location)
     files = sorted([*location.glob("*.safetensors"), *location.glob("config.json")])

@@ -154,14 +154,21 @@ def test_the_hash_is_of_the_files_bytes(gguf: Path) -> None:
     assert file_sha256(gguf) == hashlib.sha256(b"GGUF").hexdigest()
 
 
-def test_a_folders_hash_is_of_weights_and_config(tmp_path: Path) -> None:
-    assert weights_sha256(tmp_path) is None
+def test_a_folders_hash_is_of_weights_and_config(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def found(name: str = "", format_: str = "hf") -> str | None:
+        return weights_sha256(ModelRef("mine", format_, str(tmp_path / name)))
+
+    assert found() is None
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "a.safetensors").write_bytes(b"1")
-    one = weights_sha256(tmp_path)
+    one = found()
     (tmp_path / "README.md").write_text("no weights")
-    assert weights_sha256(tmp_path) == one
+    assert found() == one
     (tmp_path / "a.safetensors").write_bytes(b"2")
-    assert one != weights_sha256(tmp_path)
-    assert weights_sha256(tmp_path / "a.safetensors") == file_sha256(tmp_path / "a.safetensors")
-    assert weights_sha256(tmp_path / "nothing") is None
+    assert one != found()
+    assert found("a.safetensors", "gguf") == file_sha256(tmp_path / "a.safetensors")
+    assert found("nothing") is None
+    monkeypatch.chdir(tmp_path)
+    assert weights_sha256(ModelRef("none", NO_FILES, "")) is None
