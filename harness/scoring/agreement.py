@@ -13,8 +13,8 @@ from itertools import combinations
 from statistics import median
 from typing import Protocol, TypeAlias
 
+from harness.scoring import ballots
 from harness.scoring.accuracy import hold_vote
-from harness.scoring.ballots import Replied, read_replies
 from harness.summary import (
     Agreement,
     Caveat,
@@ -35,19 +35,11 @@ _FURTHEST = 5
 Place: TypeAlias = tuple[int, str, int]
 
 
-class Asked(Protocol):
+class Asked(ballots.Asked, Protocol):
     """A prompt as it was kept. `row` is the place of its embedding in its split of the dataset."""
 
     @property
-    def voter(self) -> int: ...
-    @property
-    def role(self) -> str: ...
-    @property
-    def position(self) -> int: ...
-    @property
     def row(self) -> int: ...
-    @property
-    def label(self) -> int: ...
     @property
     def text_sha256(self) -> str: ...
 
@@ -93,19 +85,19 @@ def make_side(
     member: Member,
     model_sha256: str | None,
     prompts: Sequence[Asked],
-    replies: Mapping[int, Replied],
+    replies: Mapping[int, ballots.Replied],
     reading: Reading,
 ) -> Side:
     """Reads the replies, which go by the index of their prompt, as the run did for its summary."""
     classes, vote = reading.classes, reading.vote
-    _, ballots = read_replies(prompts, replies, reading.words, reading.decoding)
+    _, cast = ballots.read_replies(prompts, replies, reading.words, reading.decoding)
     answers = {}
     for index, reply in replies.items():
         prompt = prompts[index]
         is_query = prompt.role == "query"
-        label = int(ballots.votes[prompt.voter, prompt.position]) if is_query else -1
+        label = int(cast.votes[prompt.voter, prompt.position]) if is_query else -1
         answers[_place(prompt)] = Answer(_name(classes, label), _finite(reply.label_logprobs))
-    held = enumerate(hold_vote(vote, ballots, len(classes)).tolist())
+    held = enumerate(hold_vote(vote, cast, len(classes)).tolist())
     return Side(
         member=member,
         model_sha256=model_sha256,
