@@ -251,9 +251,10 @@ class VllmSession:
 
 def _check_labels(decoding: Decoding) -> None:
     """Raises `BackendError` for more labels than vLLM tells the log-probabilities of at once."""
-    if len({label[0] for label in decoding.labels}) > MAX_LOGPROB_TOKEN_IDS:
+    beginnings = [(), *_beginnings(decoding.labels)]
+    if max(len(_following(decoding.labels, one)) for one in beginnings) > MAX_LOGPROB_TOKEN_IDS:
         raise BackendError(
-            f"vLLM scores at most {MAX_LOGPROB_TOKEN_IDS} labels that begin with different tokens",
+            f"vLLM tells at most {MAX_LOGPROB_TOKEN_IDS} labels apart by one token",
             "Use fewer classes, or another engine.",
         )
 
@@ -269,8 +270,7 @@ def _requests(
 
 
 def _request(prompt: list[int], decoding: Decoding, beginning: Label) -> _Request:
-    depth = len(beginning)
-    following = sorted({one[depth] for one in decoding.labels if one[:depth] == beginning})
+    following = _following(decoding.labels, beginning)
     writes = decoding.mode == "free" and not beginning
     parameters = SamplingParams(
         temperature=0 if decoding.mode == "score" else decoding.temperature,
@@ -293,6 +293,12 @@ def _seed(decoding: Decoding, prompt: TokenIds) -> int | None:
 def _beginnings(labels: Sequence[Label]) -> list[Label]:
     """Of each label all but its last token, and shorter; the empty one is left out."""
     return sorted({label[:depth] for label in labels for depth in range(1, len(label))})
+
+
+def _following(labels: Sequence[Label], beginning: Label) -> list[int]:
+    """The tokens that can come behind this beginning of a label."""
+    depth = len(beginning)
+    return sorted({label[depth] for label in labels if label[:depth] == beginning})
 
 
 def _label_logprobs(index: int, decoding: Decoding, outputs: _Outputs) -> tuple[float, ...] | None:
