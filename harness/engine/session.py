@@ -170,15 +170,22 @@ class _Worker:
         ours, theirs = Pipe()
         self._connection: Connection[Any, Any] = ours
         with theirs, log.open("ab") as sink:
-            self._process = subprocess.Popen(  # noqa: S603 - our own module, no shell
-                [python, "-P", "-m", "backends.worker", str(theirs.fileno())],
-                env=worker_environment(python, target),
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=sink,
-                stderr=sink,
-                start_new_session=True,
-            )
+            try:
+                self._process = subprocess.Popen(  # noqa: S603 - our own module, no shell
+                    [python, "-P", "-m", "backends.worker", str(theirs.fileno())],
+                    env=worker_environment(python, target),
+                    pass_fds=[theirs.fileno()],
+                    stdin=subprocess.DEVNULL,
+                    stdout=sink,
+                    stderr=sink,
+                    start_new_session=True,
+                )
+            except OSError as error:
+                ours.close()
+                raise EngineError(
+                    f"the interpreter {python} cannot be started: {error}",
+                    remedy="Mend `python` in the backend's table of the config.",
+                ) from error
         self.pid = self._process.pid
 
     def request(self, message: wire.Message) -> None:

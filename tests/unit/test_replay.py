@@ -207,6 +207,13 @@ def test_a_replay_of_a_replay_is_one_of_the_first_run(tmp_path: Path, spec: Spec
     assert third.runs[0].prompts == first.runs[0].prompts
 
 
+def test_a_replay_has_the_model_of_the_run_that_was_named(tmp_path: Path, spec: Spec) -> None:
+    run(spec(model="one"), tmp_path)
+    second = again(tmp_path, backend="like", model="other")
+    third = again(tmp_path, second.run_id, backend="like")
+    assert kept_spec(tmp_path, third.run_id).model == "other"
+
+
 def test_a_run_that_was_ended_can_be_asked_again(tmp_path: Path, spec: Spec) -> None:
     with pytest.raises(InterruptionError):
         run(spec(engine={"batch": 2}), tmp_path, interrupt)

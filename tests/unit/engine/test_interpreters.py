@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import platformdirs
@@ -37,6 +38,28 @@ def test_one_that_is_not_there_is_an_error() -> None:
     with pytest.raises(EngineError, match="no interpreter /none/python") as caught:
         find_interpreter("mock", "/none/python")
     assert "[backends.mock]" in caught.value.remedy
+
+
+def test_one_that_cannot_be_started_is_an_error(tmp_path: Path) -> None:
+    odd = tmp_path / "python"
+    odd.write_text("no program")
+    odd.chmod(0o755)
+    python = find_interpreter("mock", str(odd))
+    with pytest.raises(EngineError, match="cannot be started") as caught:
+        check_backend("backends.mock", 10.0, tmp_path / "log", python)
+    assert "`python`" in caught.value.remedy
+
+
+def test_several_that_start_together_find_what_they_need(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for attempt in range(10):
+        cache = tmp_path / str(attempt)
+        monkeypatch.setattr(platformdirs, "user_cache_path", lambda *_, at=cache: at)
+        with ThreadPoolExecutor(8) as pool:
+            found = pool.map(worker_environment, ["/other/python"] * 8, ["backends.mock"] * 8)
+            [folder] = {one["PYTHONPATH"] for one in found}
+        assert [link.name for link in Path(folder).iterdir()] == ["backends"]
 
 
 def test_its_own_environment_goes_before_ours_and_the_configured_before_both(
