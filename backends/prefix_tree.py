@@ -54,26 +54,22 @@ def walk(prompts: Mapping[int, TokenIds]) -> list[Leaf]:
 
 def unique_tokens(prompts: Iterable[TokenIds]) -> int:
     """The number of nodes in the prompts' prefix tree: the least any engine has to evaluate."""
+    return floors(prompts, 1)[0]
+
+
+def floors(prompts: Iterable[TokenIds], block: int) -> tuple[int, int]:
+    """`unique_tokens`, and the least that an engine has to evaluate which shares blocks of `block`
+    tokens: the same, if that is 1."""
     held = dict(enumerate(prompts))
-    return sum(len(held[leaf.prompt]) - leaf.shared for leaf in walk(held))
+    leaves = [(leaf.shared, len(held[leaf.prompt])) for leaf in walk(held)]
+    unique = sum(length - shared for shared, length in leaves)
+    if block == 1:
+        return unique, unique
+    least = sum(length - in_whole_blocks(shared, length, block) for shared, length in leaves)
+    return unique, least
 
 
 def in_whole_blocks(shared: int, length: int, block: int) -> int:
     """How much of `shared` tokens a prompt of `length` has in common with another an engine can use
     that shares whole blocks only, and evaluates a prompt's last token in any case."""
     return min(shared, max(length - 1, 0)) // block * block
-
-
-def least_computed_tokens(prompts: Iterable[TokenIds], block: int) -> int:
-    """The least an engine has to evaluate that shares blocks of `block` tokens.
-
-    With blocks of one token that is every node of the prefix tree once.
-    """
-    held = dict(enumerate(prompts))
-    if block == 1:
-        return unique_tokens(held.values())
-    lengths = {index: len(prompt) for index, prompt in held.items()}
-    return sum(
-        lengths[leaf.prompt] - in_whole_blocks(leaf.shared, lengths[leaf.prompt], block)
-        for leaf in walk(held)
-    )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from backends.api import Reply, SessionInfo
-from backends.prefix_tree import least_computed_tokens, unique_tokens
+from backends.prefix_tree import floors
 from harness.config import RunSpec
 from harness.scoring.accuracy import score_accuracy
 from harness.scoring.ballots import read_replies
@@ -147,6 +147,7 @@ def _speed(workload: Workload, kept: _Kept, replies: dict[int, Reply]) -> Speed:
     token_ids = workload.packed.token_ids[kept.backend]
     prompts = [token_ids[index] for index in replies]
     block = kept.info.shared_block_tokens
+    unique, least = floors(prompts, block)
     first_tokens = [
         reply.time_to_first_token_ms for reply in done if reply.time_to_first_token_ms is not None
     ]
@@ -159,8 +160,8 @@ def _speed(workload: Workload, kept: _Kept, replies: dict[int, Reply]) -> Speed:
         ),
         time_to_first_token_ms=_percentiles(first_tokens),
         computed_tokens=sum(r.prompt_tokens - r.cached_tokens for r in done) if done else None,
-        unique_tokens=unique_tokens(prompts) if done else None,
-        least_tokens=least_computed_tokens(prompts, block) if done else None,
+        unique_tokens=unique if done else None,
+        least_tokens=least if done else None,
         shared_block_tokens=block,
         served_tokens=sum(r.prompt_tokens + len(r.token_ids) for r in done) if done else None,
         engine_seconds=sum(b.engine_seconds for b in batches) if done else None,

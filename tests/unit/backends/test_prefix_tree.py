@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from backends.prefix_tree import (
     Leaf,
     common_prefix_length,
-    least_computed_tokens,
+    floors,
     unique_tokens,
     walk,
 )
@@ -97,7 +97,8 @@ def computed_with_blocks(prompts: Sequence[Sequence[int]], block: int) -> int:
 def test_the_block_floor_is_what_a_cache_of_whole_blocks_leaves_at_best(
     prompts: list[list[int]], block: int, random: Random
 ) -> None:
-    least = least_computed_tokens(prompts, block)
+    unique, least = floors(prompts, block)
+    assert unique == unique_tokens(prompts) <= least
     assert least == computed_with_blocks(sorted(prompts), block)
     random.shuffle(prompts)
     assert least <= computed_with_blocks(prompts, block)
@@ -105,4 +106,4 @@ def test_the_block_floor_is_what_a_cache_of_whole_blocks_leaves_at_best(
 
 @given(PROMPTS)
 def test_with_blocks_of_one_token_the_floor_is_the_prefix_tree(prompts: list[list[int]]) -> None:
-    assert least_computed_tokens(prompts, 1) == unique_tokens(prompts)
+    assert floors(prompts, 1) == (len(trie_nodes(prompts)), len(trie_nodes(prompts)))
