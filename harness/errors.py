@@ -2,7 +2,7 @@
 
     HarnessError            1   an expected failure: the message names cause and remedy
     |-- UsageError          2   what was asked for makes no sense
-    |-- DataError           1   a dataset cannot be used
+    |-- DataError           1   a dataset, or a file of results, cannot be used
     |-- TemplateError       1   a prompt template cannot be used
     |-- EngineError         1   an engine or model cannot be opened
     `-- StoreError          1   results cannot be read or written
@@ -28,7 +28,7 @@ class UsageError(HarnessError):
 
 
 class DataError(HarnessError):
-    """A dataset cannot be used; the message names the file."""
+    """A dataset, or a file of results, cannot be used; the message names the file."""
 
 
 class TemplateError(HarnessError):

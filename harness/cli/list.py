@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -14,7 +14,10 @@ from harness.cli.options import RESULTS, JsonOption, ResultsOption
 from harness.errors import StoreError
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from harness.config import RunSpec
+    from harness.imports.records import ImportRow
     from harness.store.schema import RunRow
     from harness.summary import RunSummary
 
@@ -23,14 +26,29 @@ _ASKED = ("model", "data", "voters", "decoding")
 
 
 def list_runs(results: ResultsOption = RESULTS, json: JsonOption = False) -> None:
-    """List the kept runs, the newest first."""
+    """List the kept runs and imports, the newest first."""
+    from harness.report.imports import import_json
+
+    entries, imports = read_entries(results), read_imports(results)
+    listed = [*map(as_json, entries), *map(import_json, imports)]
+    give(listed, _tables(entries, imports, results), json)
+
+
+def _tables(
+    entries: Sequence[Entry], imports: Sequence[ImportRow], results: Path
+) -> RenderableType:
+    """Runs, and below them what other tools have measured."""
+    from rich.console import Group
+
+    from harness.report.imports import imports_table
     from harness.report.table import simple_table
     from harness.report.text import lines
 
-    entries = read_entries(results)
-    table = simple_table(_TITLES, map(as_cells, entries))
     nothing = lines(f"{results} holds no runs yet. Begin one with `harness run`.")
-    give([as_json(entry) for entry in entries], table if entries else nothing, json)
+    runs = simple_table(_TITLES, map(as_cells, entries)) if entries else nothing
+    if not imports:
+        return runs
+    return Group(runs, "", lines("Imported from other tools:"), imports_table(imports))
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +77,13 @@ def read_entries(results: Path) -> list[Entry]:
         return [read_entry(row) for row in store.runs()]
 
 
+def read_imports(results: Path) -> list[ImportRow]:
+    if not has_store(results):
+        return []
+    with open_store(results) as store:
+        return store.imports()
+
+
 def read_entry(row: RunRow) -> Entry:
     """One run that cannot be read must not hide the others."""
     try:
@@ -76,6 +101,7 @@ def as_json(entry: Entry) -> dict[str, Any]:
     asked = {key: getattr(entry.spec, key, None) for key in _ASKED}
     votes = {run.backend: headline(run) for run in entry.runs}
     return {
+        "kind": "run",
         "run_id": entry.run_id,
         "created": entry.created,
         "state": entry.state,

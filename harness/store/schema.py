@@ -3,7 +3,8 @@
 One file holds any number of runs. A run asks its prompts of one or more backends; a cell is one
 prompt on one backend. A session is one worker: a crash or a resume opens another. Texts that come
 from a model are data: they go in as bound parameters and come out as they were, but for lone
-surrogates, which UTF-8 cannot hold and which are kept as `?`.
+surrogates, which UTF-8 cannot hold and which are kept as `?`. Imports, the results of other tools,
+stand beside the runs and belong to none.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any, Literal, TypeAlias
 
 from sqlalchemy import (
     JSON,
+    Boolean,
     Column,
     Dialect,
     Enum,
@@ -28,8 +30,11 @@ from sqlalchemy import (
 
 from backends.api import Reply, SessionInfo
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Kept in `PRAGMA user_version`; to be raised with any change to the tables."""
+
+COMPLETED_VERSIONS = frozenset({0, 2})
+"""Files of these versions lack whole tables and nothing else: 0 is empty, 2 has no imports."""
 
 Role: TypeAlias = Literal["query", "calibration"]
 Status: TypeAlias = Literal["done", "failed"]
@@ -219,4 +224,23 @@ CELLS = Table(
     Column("label_logprobs", JSON(none_as_null=True)),
     Column("time_to_first_token_ms", Float),
     Column("time_per_output_token_ms", Float),
+)
+
+IMPORTS = Table(
+    "imports",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("import_id", Text, nullable=False, unique=True),
+    _required("created", Text),
+    _required("name", UnicodeText),
+    _required("file_name", UnicodeText),
+    _required("file_sha256", Text),
+    _required("tool", Text),
+    _required("tool_version", UnicodeText),
+    _required("engine", UnicodeText),
+    _required("model", UnicodeText),
+    _required("test", UnicodeText),
+    _required("figures", JSON),
+    _required("conditions", JSON),
+    _required("is_mock", Boolean),
 )

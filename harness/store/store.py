@@ -40,9 +40,12 @@ from sqlalchemy.exc import DBAPIError
 
 from backends.api import Batch, Reply, SessionInfo
 from harness.errors import StoreError
+from harness.imports.records import PREFIX, Imported, ImportFile, ImportRow
 from harness.store.schema import (
     BATCHES,
     CELLS,
+    COMPLETED_VERSIONS,
+    IMPORTS,
     METADATA,
     PROMPT_TOKENS,
     PROMPTS,
@@ -78,6 +81,8 @@ _REMEDIES = {
 _PROMPT_COLUMNS = tuple(field.name for field in fields(PromptRow) if field.name != "id")
 _CLOCK_COLUMNS = tuple(field.name for field in fields(Batch) if field.name != "replies")
 _REPLY_COLUMNS = tuple(field.name for field in fields(Reply) if field.name != "prompt")
+_IMPORT_COLUMNS = tuple(field.name for field in fields(ImportRow) if field.name != "imported")
+_HASH_DIGITS = 10
 _USE_COLUMNS = tuple(field.name for field in fields(SessionUse))
 
 
@@ -283,10 +288,45 @@ class Store:
         with self._read() as connection:
             return [BatchRow(**row._asdict()) for row in connection.execute(wanted)]
 
+    def save_imports(self, files: Sequence[ImportFile], name: str = "") -> list[ImportFile]:
+        """Keeps the tests of all files, under the file's name where there is no other.
+
+        Returns the files that were kept already, by their hash: nothing is added for these.
+        """
+        now, known = datetime.now(UTC).isoformat(), []
+        with self._write() as connection:
+            for file in files:
+                same = select(IMPORTS.c.id).where(IMPORTS.c.file_sha256 == file.sha256)
+                if connection.execute(same).first():
+                    known.append(file)
+                else:
+                    rows = [{"created": now, **values} for values in _import_values(file, name)]
+                    _insert_all(connection, insert(IMPORTS), rows)
+        return known
+
+    def imports(self) -> list[ImportRow]:
+        """Every import, the newest first, those of one file in its order."""
+        newest_first = select(IMPORTS).order_by(IMPORTS.c.created.desc(), IMPORTS.c.id)
+        with self._read() as connection:
+            return [_import(row) for row in connection.execute(newest_first)]
+
+    def imported(self, wanted: str) -> ImportRow:
+        """The import of this id, or of a beginning that only one has: `PREFIX` and more."""
+        newest_first = select(IMPORTS.c.import_id).order_by(IMPORTS.c.created.desc(), IMPORTS.c.id)
+        with self._read() as connection:
+            ids = connection.scalars(newest_first).all()
+            if not ids:
+                raise StoreError(
+                    f"{self.path} holds no imports.", remedy="Make one with `harness import FILE`."
+                )
+            import_id = _begun_by(self.path, wanted, ids, "imports")
+            row = connection.execute(select(IMPORTS).where(IMPORTS.c.import_id == import_id)).one()
+        return _import(row)
+
     def _prepare(self) -> None:
         with self._read() as connection:
             version = _schema_version(connection)
-        if version == 0:
+        if version in COMPLETED_VERSIONS:
             with self._write() as connection:
                 METADATA.create_all(connection)
                 connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
@@ -368,13 +408,18 @@ def _match(path: Path, wanted: str, newest_first: Sequence[str]) -> str:
         raise StoreError(f"{path} holds no runs.", remedy="Start one with `harness run`.")
     if wanted == LATEST:
         return newest_first[0]
-    found = [run_id for run_id in newest_first if run_id.startswith(wanted)]
+    return _begun_by(path, wanted, newest_first, "runs", f'; or "{LATEST}"')
+
+
+def _begun_by(path: Path, wanted: str, ids: Sequence[str], kind: str, more: str = "") -> str:
+    """The one that is `wanted`, or begins so."""
+    found = [wanted] if wanted in ids else [one for one in ids if one.startswith(wanted)]
     if len(found) == 1:
         return found[0]
-    near = found or difflib.get_close_matches(wanted, newest_first, NEAR_RUNS) or newest_first
+    near = found or difflib.get_close_matches(wanted, ids, NEAR_RUNS) or ids
     raise StoreError(
-        f"{path} holds {len(found) or 'no'} runs whose id begins with {wanted!r}.",
-        remedy=f'Give one of: {", ".join(near[:NEAR_RUNS])}; or "{LATEST}".',
+        f"{path} holds {len(found) or 'no'} {kind} whose id begins with {wanted!r}.",
+        remedy=f"Give one of: {', '.join(near[:NEAR_RUNS])}{more}.",
     )
 
 
@@ -440,3 +485,23 @@ def _reply(row: Row[Any]) -> Reply:
     values["token_ids"] = tuple(values["token_ids"])
     values["label_logprobs"] = None if logprobs is None else tuple(logprobs)
     return Reply(prompt=row.prompt_id, **values)
+
+
+def _import_values(file: ImportFile, name: str) -> Iterator[dict[str, Any]]:
+    """The columns of each test. Ids tell the file: they are the same wherever it is kept."""
+    for number, test in enumerate(file.tests, start=1):
+        place = f"-{number}" if len(file.tests) > 1 else ""
+        yield {
+            "import_id": f"{PREFIX}{file.sha256[:_HASH_DIGITS]}{place}",
+            "name": name or file.name,
+            "file_name": file.name,
+            "file_sha256": file.sha256,
+            **test.model_dump(mode="json"),
+        }
+
+
+def _import(row: Row[Any]) -> ImportRow:
+    values = row._asdict()
+    own = {name: values[name] for name in _IMPORT_COLUMNS}
+    told = {name: values[name] for name in Imported.model_fields}
+    return ImportRow(**own, imported=Imported.model_validate(told))

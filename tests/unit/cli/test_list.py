@@ -17,6 +17,7 @@ CREATED = "2026-01-02T03:04:05+00:00"
 def test_unfinished_run_is_listed_with_what_it_asked() -> None:
     entry = read_entry(RunRow("a", CREATED, SPEC.model_dump_json(), "{}", None))
     assert as_json(entry) == {
+        "kind": "run",
         "run_id": "a",
         "created": CREATED,
         "state": "unfinished",

@@ -1,0 +1,151 @@
+"""`vllm bench serve --save-result`, `vllm bench throughput` and `latency` with `--output-json`.
+
+The field names and units are those of vllm/benchmarks/serve.py, throughput.py and latency.py. None
+of the three files tells the version of vLLM or the machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, TypeAlias
+
+from pydantic import Field, TypeAdapter
+
+from harness.imports.records import (
+    Document,
+    Figure,
+    Imported,
+    Positive,
+    Reader,
+    Told,
+    conditions,
+    finite,
+    model_name,
+)
+
+_MS, _SPEED, _REQUESTS = "ms", "tokens/s", "requests/s"
+_Names: TypeAlias = Mapping[str, tuple[str, str]]  # a field's metric and unit
+
+# times are medians, as ours are; the tool's means have names that say so
+_SERVE: _Names = {
+    "median_ttft_ms": ("time_to_first_token_ms", _MS),
+    "mean_ttft_ms": ("mean_time_to_first_token_ms", _MS),
+    "median_tpot_ms": ("time_per_output_token_ms", _MS),
+    "mean_tpot_ms": ("mean_time_per_output_token_ms", _MS),
+    "median_itl_ms": ("inter_token_latency_ms", _MS),
+    "mean_itl_ms": ("mean_inter_token_latency_ms", _MS),
+    "median_e2el_ms": ("end_to_end_latency_ms", _MS),
+    "mean_e2el_ms": ("mean_end_to_end_latency_ms", _MS),
+    "output_throughput": ("output_tokens_per_second", _SPEED),
+    "total_token_throughput": ("total_tokens_per_second", _SPEED),
+    "request_throughput": ("requests_per_second", _REQUESTS),
+}
+_THROUGHPUT: _Names = {
+    "tokens_per_second": ("total_tokens_per_second", _SPEED),
+    "requests_per_second": ("requests_per_second", _REQUESTS),
+}
+_SERVED = ("num_prompts", "completed", "failed", "total_input_tokens", "total_output_tokens")
+_TRAFFIC = ("request_rate", "burstiness", "max_concurrency", "label", "date")
+_AMOUNTS = ("num_requests", "total_num_tokens", "elapsed_time")
+_NUMBERS = TypeAdapter(dict[str, Annotated[Positive, Field(strict=True)]])
+
+
+class _Serve(Told):
+    """`ttfts` are seconds, of requests in order; 0 of one that failed."""
+
+    model_id: str
+    backend: str = ""
+    completed: Annotated[int, Field(ge=0)]
+    ttfts: list[Annotated[float, Field(ge=0)]] = Field(default=[])
+
+
+class _Throughput(Told):
+    model_id: str
+    num_requests: Annotated[int, Field(ge=0)]
+
+
+class _Latency(Told):
+    """Seconds for one batch; `percentiles` by their number as text."""
+
+    model_id: str
+    avg_latency: Positive
+    latencies: Annotated[list[Positive], Field(min_length=1)]
+    percentiles: dict[str, Positive] = Field(default={})
+
+
+def read_serve(document: Document) -> list[Imported]:
+    """`backend` is the kind of the server's interface: "openai" may be any server."""
+    told = _Serve.model_validate(document)
+    figures = _figures(document, _SERVE, told.completed)
+    first_tokens = tuple(1000 * seconds for seconds in told.ttfts if seconds)
+    sampled = {"time_to_first_token_ms": first_tokens}
+    return _imported(
+        "serve",
+        told.backend,
+        told.model_id,
+        [one.model_copy(update={"samples": sampled.get(one.metric, ())}) for one in figures],
+        conditions(document, (*_SERVED, *_TRAFFIC)),
+    )
+
+
+def read_throughput(document: Document) -> list[Imported]:
+    """The file does not tell the engine: transformers can be timed with it too."""
+    told = _Throughput.model_validate(document)
+    figures = _figures(document, _THROUGHPUT, told.num_requests)
+    return _imported("throughput", "", told.model_id, figures, conditions(document, _AMOUNTS))
+
+
+def read_latency(document: Document) -> list[Imported]:
+    """The file does not tell the sizes of the batch."""
+    told = _Latency.model_validate(document)
+    seconds = {"mean_batch_latency_ms": told.avg_latency}
+    if median := told.percentiles.get("50"):
+        seconds = {"batch_latency_ms": median, **seconds}
+    samples = tuple(1000 * one for one in told.latencies)
+    figures = [
+        Figure(metric=metric, unit=_MS, value=1000 * value, count=len(samples), samples=samples)
+        for metric, value in seconds.items()
+    ]
+    return _imported("latency", "vllm", told.model_id, figures, {})
+
+
+def _figures(document: Document, names: _Names, count: int) -> list[Figure]:
+    """vLLM writes 0 for what it has not measured: such as times of a server that does not stream,
+    or everything if all requests failed."""
+    told = {name: document[name] for name in names if _is_told(document.get(name))}
+    numbers = _NUMBERS.validate_python(told)
+    return [
+        Figure(metric=metric, unit=unit, value=numbers[name], count=count)
+        for name, (metric, unit) in names.items()
+        if name in numbers
+    ]
+
+
+def _is_told(value: object) -> bool:
+    return value is not None and finite(value) != 0
+
+
+def _imported(
+    test: str, engine: str, model: str, figures: Sequence[Figure], told: dict[str, str]
+) -> list[Imported]:
+    """One import, or none where nothing was measured."""
+    if not figures:
+        return []
+    return [
+        Imported(
+            tool="vllm bench",
+            tool_version="",
+            engine=engine,
+            model=model_name(model),
+            test=test,
+            figures=tuple(figures),
+            conditions=told,
+        )
+    ]
+
+
+READERS = (
+    Reader(frozenset({"model_id", "request_throughput", "completed"}), read_serve),
+    Reader(frozenset({"model_id", "requests_per_second", "tokens_per_second"}), read_throughput),
+    Reader(frozenset({"model_id", "avg_latency", "latencies"}), read_latency),
+)

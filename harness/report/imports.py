@@ -1,0 +1,90 @@
+"""Imports: what other tools have measured, as tables and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Any
+
+from rich.console import Group, RenderableType
+
+from harness.imports.records import Figure, ImportRow
+from harness.report.figures import MOCK_LABEL
+from harness.report.table import simple_table
+from harness.report.text import NOTHING, lines
+
+_TITLES = ("import\nkept", "name: test\ntool, engine\nmodel", "figure")
+_FIGURE_TITLES = ("metric", "value", "unit", "± stderr", "samples")
+_NUMBERS = frozenset({"value", "± stderr", "samples"})
+
+
+def imports_table(rows: Sequence[ImportRow]) -> RenderableType:
+    """A row an import, with the first of its figures."""
+    return simple_table(_TITLES, map(_cells, rows))
+
+
+def import_details(row: ImportRow) -> Group:
+    """All figures of one import, and where they come from."""
+    figures = simple_table(
+        _FIGURE_TITLES, map(_figure_cells, row.imported.figures), numbers=_NUMBERS
+    )
+    return Group(figures, "", lines(*_origin(row)))
+
+
+def import_json(row: ImportRow) -> dict[str, Any]:
+    """Everything that is kept of it."""
+    return {
+        "kind": "import",
+        "import_id": row.import_id,
+        "created": row.created,
+        "name": row.name,
+        "file_name": row.file_name,
+        "file_sha256": row.file_sha256,
+        **row.imported.model_dump(mode="json"),
+    }
+
+
+def _cells(row: ImportRow) -> list[str]:
+    """Times are local ones."""
+    kept = datetime.fromisoformat(row.created).astimezone()
+    told = row.imported
+    first, *more = told.figures
+    counted = f", and {len(more)} more" if more else ""
+    return [
+        f"{row.import_id}\n{kept:%Y-%m-%d %H:%M}",
+        f"{row.name}: {told.test}\n{told.tool}, {_engine(row)}\n{told.model or NOTHING}",
+        f"{first.metric}\n{digits(first.value)}{counted}",
+    ]
+
+
+def _figure_cells(figure: Figure) -> list[str]:
+    count = figure.count if figure.count is not None else len(figure.samples) or None
+    return [
+        figure.metric,
+        digits(figure.value),
+        figure.unit,
+        NOTHING if figure.stderr is None else digits(figure.stderr),
+        NOTHING if count is None else f"{count:,}",
+    ]
+
+
+def _origin(row: ImportRow) -> Iterator[str]:
+    told = row.imported
+    yield f"Import {row.import_id}: {row.name}; {told.test}"
+    yield f"tool: {told.tool} {told.tool_version}".rstrip()
+    yield f"engine: {_engine(row)}"
+    yield f"model: {told.model or NOTHING}"
+    yield f"file: {row.file_name}, SHA-256 {row.file_sha256}"
+    if told.conditions:
+        yield "; ".join(f"{name}: {value}" for name, value in told.conditions.items())
+    yield "note: Another tool measured this, in its own way; docs/IMPORT.md says what differs."
+
+
+def _engine(row: ImportRow) -> str:
+    mock = f" {MOCK_LABEL}" if row.imported.is_mock else ""
+    return f"{row.imported.engine or NOTHING}{mock}"
+
+
+def digits(value: float) -> str:
+    """Four digits, or all before the point: 0.1234, 12.34, 12,345."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"

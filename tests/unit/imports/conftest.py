@@ -1,0 +1,148 @@
+"""Documents of the shapes that the tools write, made up but for the names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+LLAMA_BENCH: dict[str, Any] = {
+    "build_commit": "0123abc",
+    "build_number": 9876,
+    "cpu_info": "Some CPU",
+    "gpu_info": "",
+    "backends": "CPU",
+    "model_filename": "/home/someone/models/tiny.gguf",
+    "model_type": "llama 256M Q4_1",
+    "model_size": 100,
+    "model_n_params": 134515008,
+    "n_batch": 2048,
+    "n_ubatch": 512,
+    "n_threads": 2,
+    "type_k": "f16",
+    "type_v": "f16",
+    "n_gpu_layers": 99,
+    "flash_attn": -1,
+    "n_prompt": 64,
+    "n_gen": 0,
+    "n_depth": 0,
+    "test_time": "2026-01-02T03:04:05Z",
+    "avg_ns": 160_000_000,
+    "stddev_ns": 1000,
+    "avg_ts": 400.5,
+    "stddev_ts": 2.5,
+    "samples_ns": [159_000_000, 161_000_000],
+    "samples_ts": [402.5, 398.5],
+}
+
+HARNESS_BENCH: dict[str, Any] = {
+    "backend": "hf",
+    "mock": False,
+    "engine": "transformers",
+    "engine_version": "transformers 5.1",
+    "model": "smollm2-135m",
+    "weights": "llama bfloat16",
+    "device": "cpu",
+    "n_threads": 2,
+    "test": "pp64 @ d128",
+    "n_prompt": 64,
+    "n_gen": 0,
+    "n_depth": 128,
+    "batch": 1,
+    "cached": False,
+    "evaluated": 64,
+    "test_time": "2026-01-02T03:04:05Z",
+    "avg_ts": 300.0,
+    "stddev_ts": 1.0,
+    "model_sha256": None,
+    "samples_ts": [299.0, 301.0],
+    "peak_rss_mib": 512.5,
+    "peak_gpu_mib": None,
+}
+
+SERVE: dict[str, Any] = {
+    "date": "20260102-030405",
+    "endpoint_type": "openai",
+    "backend": "openai",
+    "label": None,
+    "model_id": "org/model",
+    "tokenizer_id": "org/model",
+    "num_prompts": 3,
+    "request_rate": "inf",
+    "burstiness": 1.0,
+    "max_concurrency": None,
+    "duration": 2.0,
+    "completed": 2,
+    "failed": 1,
+    "total_input_tokens": 200,
+    "total_output_tokens": 40,
+    "request_throughput": 1.0,
+    "request_goodput": None,
+    "output_throughput": 20.0,
+    "total_token_throughput": 120.0,
+    "ttfts": [0.25, 0.0, 0.75],
+    "mean_ttft_ms": 500.0,
+    "median_ttft_ms": 499.0,
+    "std_ttft_ms": 250.0,
+    "p99_ttft_ms": 745.0,
+    "mean_tpot_ms": 30.0,
+    "median_tpot_ms": 29.0,
+    "mean_itl_ms": 28.0,
+    "median_itl_ms": 27.0,
+}
+
+THROUGHPUT: dict[str, Any] = {
+    "model_id": "/data/models/tiny",
+    "elapsed_time": 4.0,
+    "num_requests": 8,
+    "total_num_tokens": 1000,
+    "requests_per_second": 2.0,
+    "tokens_per_second": 250.0,
+}
+
+LATENCY: dict[str, Any] = {
+    "model_id": "org/model",
+    "avg_latency": 0.5,
+    "latencies": [0.25, 0.75],
+    "percentiles": {"10": 0.3, "50": 0.45, "99": 0.74},
+}
+
+LM_EVAL: dict[str, Any] = {
+    "results": {
+        "some_group": {"name": "some_group", "alias": "some group"},
+        "some_task": {
+            "name": "some_task",
+            "alias": " - some_task",
+            "sample_len": 200,
+            "acc,none": 0.625,
+            "acc_stderr,none": 0.034,
+            "acc_norm,none": 0.5,
+            "acc_norm_stderr,none": "N/A",
+            "exact_match,strict-match": 0.25,
+            "exact_match_stderr,strict-match": 0.03,
+        },
+        "words": {"alias": "words", "word_perplexity,none": 31.5, "bits_per_byte,none": None},
+    },
+    "group_subtasks": {"some_group": ["some_task"]},
+    "configs": {"some_task": {"task": "some_task"}},
+    "versions": {"some_task": 1.0, "words": 2},
+    "n-shot": {"some_task": 5, "words": 0},
+    "higher_is_better": {"some_task": {"acc": True}},
+    "n-samples": {"some_task": {"original": 1000, "effective": 200}},
+    "config": {
+        "model": "hf",
+        "model_args": "pretrained=org/model",
+        "batch_size": "1",
+        "device": "cpu",
+        "limit": 200.0,
+        "random_seed": 0,
+    },
+    "git_hash": "abcdef0",
+    "date": 1767323045.5,
+    "pretty_env_info": "a page of text",
+    "lm_eval_version": "0.4.9",
+    "task_hashes": {"some_task": "77aa"},
+    "model_source": "hf",
+    "model_name": "org/model",
+    "chat_template": "a long text",
+}
+
+DOCUMENTS = (LLAMA_BENCH, HARNESS_BENCH, SERVE, THROUGHPUT, LATENCY, LM_EVAL)
