@@ -75,6 +75,11 @@ _OF_ENGINES = _INHERITED | {"backend", "timeout_seconds", "engine", "backends", 
 """The fields that leave prompts and replies as they are asked for."""
 
 
+def what_is_asked(spec: RunSpec) -> dict[str, Any]:
+    """The fields that decide prompts and replies, as JSON has them: all but those of engines."""
+    return spec.model_dump(mode="json", exclude=set(_OF_ENGINES))
+
+
 def replay_spec(given: RunSpec, earlier: RunSpec, run_id: str) -> RunSpec:
     """The spec that asks the engines of `given` the prompts of the earlier run.
 

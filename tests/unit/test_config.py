@@ -11,7 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from harness.config import RunSpec, load_spec, parse_spec, read_toml, replay_spec
+from harness.config import (
+    RunSpec,
+    load_spec,
+    parse_spec,
+    read_toml,
+    replay_spec,
+    what_is_asked,
+)
 from harness.errors import UsageError
 
 
@@ -157,3 +164,20 @@ def test_a_replay_refuses_what_changes_the_prompts_and_names_it() -> None:
 
 def test_the_same_value_once_more_changes_nothing() -> None:
     assert replay_spec(RunSpec(voters=3, seed=0), EARLIER, "a").voters == 3
+
+
+def test_what_is_asked_is_all_but_the_engines() -> None:
+    asked = what_is_asked(RunSpec(voters=3))
+    assert asked["voters"] == 3
+    assert asked == what_is_asked(
+        RunSpec(voters=3, backend="hf", model="m", engine={"threads": 1}, prompts_from="run")
+    )
+    assert set(RunSpec.model_fields) - set(asked) == {
+        "backend",
+        "model",
+        "models",
+        "timeout_seconds",
+        "engine",
+        "backends",
+        "prompts_from",
+    }

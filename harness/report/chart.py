@@ -1,0 +1,52 @@
+"""Values in order, drawn with characters for a terminal, a pipe or a log: no colours, no codes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from statistics import median
+
+LINES = 16
+_X_TICKS, _Y_TICKS = 7, 5
+_POINT, _LEVEL = "•", "─"
+_AS_ASCII = str.maketrans("┌┐└┘┤├┬┴┼─│┊•", "++++||++|-||*")
+
+
+def chart(
+    values: Sequence[float],
+    breaks: Sequence[int],
+    unit: str,
+    write: Callable[[float], str],
+    width: int,
+    ascii_only: bool,
+) -> str:
+    """Points numbered from 1, their median between breaks, and a dotted line at each break.
+
+    A break at i stands before `values[i]`. `write` makes a value text. All lines are at most
+    `width` columns.
+    """
+    import plotext
+
+    plotext.terminal.limit(False, False)  # the width is given: plotext would ask the terminal
+    figure = plotext.figure.clear()  # there is one, which every chart begins anew
+    figure.theme("colorless")
+    figure.plot_size(width, LINES)
+    for place in breaks:
+        figure.line(place + 0.5, "vertical", style="dotted")
+    for begin, end in pairwise((0, *breaks, len(values))):
+        level = median(values[begin:end])
+        figure.draw(figure.segment((begin + 0.5, end + 0.5), (level, level), marker=_LEVEL))
+    figure.draw(figure.signal(list(range(1, len(values) + 1)), list(values), marker=_POINT))
+    numbers = [round(place) for place in _spread(1, len(values), _X_TICKS)]
+    figure.ruler("x").ticks(numbers, list(map(str, numbers)))
+    heights = _spread(min(values), max(values), _Y_TICKS)
+    figure.ruler("y").ticks(heights, list(map(write, heights)))
+    figure.label("run number", "x")
+    figure.label(unit, "y")
+    drawn = str(figure.build().string(colorless=True)).rstrip("\n")
+    return drawn.translate(_AS_ASCII) if ascii_only else drawn
+
+
+def _spread(first: float, last: float, count: int) -> list[float]:
+    """So many numbers from the first to the last, at equal distances."""
+    return [first + step * (last - first) / (count - 1) for step in range(count)]

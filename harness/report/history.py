@@ -1,0 +1,181 @@
+"""How a metric went: of each series a chart, its runs, and where its level changed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from harness.differences import METRICS, FieldDifference
+from harness.report.chart import chart
+from harness.report.figures import MOCK_LABEL
+from harness.report.table import simple_table
+from harness.report.text import NOTHING, lines, number
+from harness.series import LEAST_RUNS, Change, History, Point, Series
+
+NEWEST = 20
+"""So many runs of a series are in its table, unless all are wanted."""
+
+_TITLES = ("#", "run", "begun", "value", "revision", "engine")
+_NUMBERS = ("#", "value")
+_CHARTED = 3  # fewer points are seen at once in the table
+_LONGEST = 200
+_DIRTY = "+dirty"
+_HASH = re.compile(r"(?P<begin>[0-9a-f]{7})[0-9a-f]{33,}(?P<dirty>\+dirty)?")
+_LOUD = "bold reverse"
+
+
+def describe(history: History, width: int, ascii_only: bool, everything: bool) -> Group:
+    """The series, for a terminal of so many columns.
+
+    Unless `everything` is wanted, those of fewer than two runs are only counted, and the tables
+    hold the `NEWEST` runs.
+    """
+    return Group(*_describe(history, width, ascii_only, everything))
+
+
+def _describe(
+    history: History, width: int, ascii_only: bool, everything: bool
+) -> Iterator[RenderableType]:
+    better = "more" if history.more_is_better else "less"
+    yield lines(f"{history.metric} ({history.unit}; {better} is better)")
+    shown = [one for one in history.series if everything or len(one.points) > 1]
+    for one in shown:
+        yield Text()
+        yield _title(one, history.series)
+        if len(one.points) >= _CHARTED:
+            yield _chart(history, one, width, ascii_only)
+        if one.points:
+            yield Text()
+            yield _table(history.metric, one.points, None if everything else NEWEST)
+        yield lines("", *_sentences(history, one, everything))
+    if notes := list(_notes(history, len(history.series) - len(shown))):
+        yield lines("", *notes)
+
+
+def _title(one: Series, every: Sequence[Series]) -> Text:
+    """Backend and model, and whatever tells the series from others of the same two."""
+    mine = _told_by(one)
+    peers = [_told_by(peer) for peer in every if (peer.backend, peer.model) == _name(one)]
+    words = (
+        f"{name.replace('_', ' ')} {_value(value)}"
+        for name, value in mine.items()
+        if any(peer[name] != value for peer in peers)
+    )
+    name = ", ".join(_name(one))
+    title = lines(": ".join(filter(None, [name, ", ".join(words)])))
+    title.stylize("bold")
+    return title.append(" ").append(MOCK_LABEL, style=_LOUD) if one.is_mock else title
+
+
+def _name(one: Series) -> tuple[str, str]:
+    return one.backend, one.model
+
+
+def _told_by(one: Series) -> dict[str, Any]:
+    return one.asked | one.machine.model_dump()
+
+
+def _chart(history: History, one: Series, width: int, ascii_only: bool) -> Text:
+    values = [point.value for point in one.points]
+    breaks = [change.place for change in one.changes]
+    write = partial(_figure, history.metric)
+    return Text(chart(values, breaks, history.unit, write, width, ascii_only), no_wrap=True)
+
+
+def _table(metric: str, points: Sequence[Point], newest: int | None) -> Table:
+    numbered = list(enumerate(points, start=1))
+    shown = numbered if newest is None else numbered[-newest:]
+    cells = (_cells(metric, place, point) for place, point in shown)
+    return simple_table(_TITLES, cells, numbers=_NUMBERS)
+
+
+def _cells(metric: str, place: int, point: Point) -> tuple[str, ...]:
+    """The day is a local one."""
+    begun = datetime.fromisoformat(point.created).astimezone()
+    value, span = _figure(metric, point.value), point.interval
+    if span:
+        value += f" ({_figure(metric, span.low)} to {_figure(metric, span.high)})"
+    revision = _revision(point.git_revision)
+    return f"{place}", point.run_id, f"{begun:%Y-%m-%d}", value, revision, point.engine_version
+
+
+def _figure(metric: str, value: float) -> str:
+    return f"{value:.2f}" if METRICS[metric].is_share else number(value)
+
+
+def _revision(revision: str | None) -> str:
+    return NOTHING if revision is None else _value(revision)
+
+
+def _sentences(history: History, one: Series, everything: bool) -> Iterator[str]:
+    """What the table does not say."""
+    if not everything and (earlier := len(one.points) - NEWEST) > 0:
+        yield f"{_runs(earlier)} before these: --all lists them."
+    if one.left_out:
+        yield f"Left out: {_runs(one.left_out)} that {history.metric} does not apply to."
+    if any((point.git_revision or "").endswith(_DIRTY) for point in one.points):
+        yield "A + behind a revision: not all changes were committed."
+    if len(one.points) < 2 * LEAST_RUNS:
+        yield f"It takes {2 * LEAST_RUNS} runs or more to tell a change of level from noise."
+    elif not one.changes:
+        yield "No change of level found."
+    for change in one.changes:
+        yield from _change(history, change)
+
+
+def _change(history: History, change: Change) -> Iterator[str]:
+    before, after = (_figure(history.metric, v) for v in (change.level_before, change.level_after))
+    size = _size(history.metric, change.change)
+    yield (
+        f"{change.verdict.upper()} from run {change.place + 1} on: "
+        f"{before} to {after} {history.unit}{size}, {_p(change.p_adjusted)}."
+    )
+    yield f"  The last before is {change.before}, the first after {change.after}."
+    yield f"  {_explanation(change.differing)}"
+
+
+def _size(metric: str, change: float | None) -> str:
+    if change is None:
+        return ""
+    return f" ({change:+.2f})" if METRICS[metric].is_share else f" (x {change:.3g})"
+
+
+def _p(value: float) -> str:
+    return "p < 0.001" if value < 0.001 else f"p = {value:.2g}"
+
+
+def _explanation(differing: Iterable[FieldDifference]) -> str:
+    fields = [f"{one.field} {_value(one.first)} / {_value(one.other)}" for one in differing]
+    if not fields:
+        return "Nothing that is kept differs between them."
+    return f"Between them differ: {', '.join(fields)}."
+
+
+def _value(value: object) -> str:
+    """As text; hashes are told by how they begin."""
+    if isinstance(value, list):
+        value = ", ".join(map(str, value))
+    text = "none" if value in (None, "") else str(value)
+    if hashed := _HASH.fullmatch(text):
+        return hashed["begin"] + "+" * bool(hashed["dirty"])
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+
+
+def _notes(history: History, short: int) -> Iterator[str]:
+    if not history.series:
+        yield "There is no finished run yet. Begin one with `harness run`."
+    if short:
+        yield f"Left out: {short:,} series of fewer than two runs; --all shows them."
+    if history.unreadable:
+        yield f"Left out: {_runs(history.unreadable)} kept by another version of the harness."
+
+
+def _runs(count: int) -> str:
+    return f"{count:,} {'run' if count == 1 else 'runs'}"

@@ -1,0 +1,73 @@
+"""A slow-down is planted in a dozen runs; `harness history` has to name it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.config import RunSpec
+from harness.run import run
+
+BEFORE, AFTER = 6, 6
+DELAYS_MS = [6] * BEFORE + [12] * AFTER
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory, small_data: str) -> tuple[Path, list[str]]:
+    """A folder and the ids of its runs, the oldest first."""
+    folder = tmp_path_factory.mktemp("history")
+    specs = (
+        RunSpec(
+            backend=("mock",),
+            data=small_data,
+            voters=1,
+            queries=8,
+            calibration_queries=0,
+            max_model_len=200,
+            engine={"delay_ms": delay},
+        )
+        for delay in DELAYS_MS
+    )
+    return folder, [run(spec, folder).run_id for spec in specs]
+
+
+def history(results: Path, *arguments: str, **environment: str) -> str:
+    kept = {key: value for key, value in os.environ.items() if key != "FORCE_COLOR"}
+    done = subprocess.run(
+        [sys.executable, "-m", "harness", "history", "--results", str(results), *arguments],
+        env=kept | {"COLUMNS": "80"} | environment,
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
+    )
+    assert done.stderr == ""
+    return done.stdout
+
+
+def test_the_change_names_both_runs_and_its_cause(results: tuple[Path, list[str]]) -> None:
+    folder, ids = results
+    [series] = json.loads(history(folder, "--json"))["series"]
+    assert [point["run_id"] for point in series["points"]] == ids
+    [change] = series["changes"]
+    assert (change["before"], change["after"]) == (ids[BEFORE - 1], ids[BEFORE])
+    assert change["verdict"] == "worse"
+    cause = {"field": "options.delay_ms", "first": 6, "other": 12}
+    assert cause in change["differing"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_it_is_drawn_for_any_terminal(results: tuple[Path, list[str]], encoding: str) -> None:
+    folder, ids = results
+    text = history(folder, PYTHONIOENCODING=encoding)
+    assert max(map(len, text.splitlines())) <= 80
+    assert text.isascii() == (encoding == "ascii")
+    assert "\x1b" not in text
+    assert "mock, smollm2-135m MOCK" in text
+    assert f"WORSE from run {BEFORE + 1} on: " in text
+    assert f"The last before is {ids[BEFORE - 1]}, the first after {ids[BEFORE]}." in text
+    assert "options.delay_ms 6 / 12" in text
