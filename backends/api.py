@@ -200,6 +200,10 @@ class Session(Protocol):
         """
         ...
 
+    def forget(self) -> None:
+        """Drops whatever is kept of earlier prompts: the next call is as cold as the first."""
+        ...
+
     def close(self) -> None: ...
 
 

@@ -2,8 +2,10 @@
 
 Its tokens are the bytes of UTF-8. Its replies are drawn from a hash of the prompt, so they are
 reproducible and know nothing of the task. It can be told to answer from a script, to answer
-nonsense, to be slow, to crash, to hang, and to have less context than was asked for. Wherever its
-figures are shown they are marked as a mock's.
+nonsense, to be right at times and wrong at others, to be slow, to crash, to hang, and to have less
+context than was asked for. With a speed to tell it tells times that no clock took, with the
+unsteadiness of a real machine, so that what is made of times can be tested in no time. Wherever
+its figures are shown they are marked as a mock's.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import cycle, islice
+from random import Random
 
 from backends.api import (
     NO_FILES,
@@ -46,14 +49,23 @@ OPTIONS: Mapping[str, str] = {
     "context": "tokens to allocate, whatever was asked for",
     "crash_at": "die when this many prompts have been started",
     "hang_at": "stop answering when this many prompts have been started",
+    "threshold": "answer by a prompt's last number: the second label from this on, else the first",
+    "errors": "share of prompts that get the next label instead",
+    "tokens_per_second": "tell this speed instead of the clock's",
+    "jitter": "standard deviation of the logarithm of the speed that is told",
+    "noise_seed": "of errors and jitter (default 0)",
 }
 
 BOS, EOS = 256, 257
 _SPECIAL = {"<bos>": BOS, "<eos>": EOS}
 _VOCABULARY = (*map(chr, range(256)), *_SPECIAL)
+_NUMBER = re.compile(rb"-?\d+(?:\.\d+)?")
 _SPECIAL_PATTERN = re.compile("(<bos>|<eos>)")
 _CONFIDENCE = 0.8  # probability of the label that the mock prefers
 _LABEL_MASS = 0.95  # probability of all labels together
+# What slows llama.cpp down on a shared machine lasts for so long: the autocorrelation of its speed
+# was 0.39 over 3.5 s and 0.1 over 7 s (15 equal runs, `docs/METRICS.md`).
+_JITTER_SECONDS = 3.7
 _CHAT_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}[{{ message.role }}]\n{{ message.content }}\n"
     "{% endfor %}{% if add_generation_prompt %}[assistant]\n{% endif %}"
@@ -84,6 +96,10 @@ class MockSession:
         self._batch = int(options.get("batch", 8))
         self._crash_at = int(options.get("crash_at", 0))
         self._hang_at = int(options.get("hang_at", 0))
+        self._threshold = float(options["threshold"]) if "threshold" in options else None
+        self._errors = float(options.get("errors", 0))
+        self._noise_seed = int(options.get("noise_seed", 0))
+        self._pace = _pace(options, self._noise_seed)
         self._started = 0
         self._kept: TokenIds = ()
         self.info = SessionInfo(
@@ -120,6 +136,9 @@ class MockSession:
             self._misbehave(len(group))
             yield from self._answer(group, prompts, decoding)
 
+    def forget(self) -> None:
+        self._kept = ()
+
     def close(self) -> None:
         self._kept = ()
 
@@ -137,20 +156,26 @@ class MockSession:
         time.sleep(self._delay_seconds * len(group))
         scored = [self._score(leaf, prompts[leaf.prompt], decoding) for leaf in group]
         computed = sum(reply.prompt_tokens - reply.cached_tokens for reply in scored)
-        prefill_seconds = time.perf_counter() - began
+        prefill_seconds = self._seconds(computed, began)
         yield Progress(computed)
-        decode_began = time.perf_counter()
-        replies = tuple(self._reply(one, prompts[one.prompt], decoding) for one in scored)
-        ended = time.perf_counter()
+        began = time.perf_counter()
+        replies = tuple(
+            self._reply(one, prompts[one.prompt], decoding, prefill_seconds) for one in scored
+        )
         later = sum(max(len(reply.token_ids) - 1, 0) for reply in replies)
+        decode_seconds = self._seconds(later, began)
         yield Batch(
             replies=replies,
-            engine_seconds=ended - began,
+            engine_seconds=prefill_seconds + decode_seconds,
             prefill_tokens=computed,
             prefill_seconds=prefill_seconds,
             decode_tokens=later,
-            decode_seconds=ended - decode_began if later else 0.0,
+            decode_seconds=decode_seconds if later else 0.0,
         )
+
+    def _seconds(self, tokens: int, began: float) -> float:
+        """What these tokens took, by the clock or by the speed that is told."""
+        return self._pace.seconds(tokens) if self._pace else time.perf_counter() - began
 
     def _score(self, leaf: Leaf, prompt: TokenIds, decoding: Decoding) -> Reply:
         cached = common_prefix_length(self._kept, prompt)
@@ -160,14 +185,27 @@ class MockSession:
             finish="scored",
             prompt_tokens=len(prompt),
             cached_tokens=cached,
-            label_logprobs=_label_logprobs(_digest(prompt, seed=0)[0], len(decoding.labels)),
+            label_logprobs=_label_logprobs(
+                self._label(prompt, _digest(prompt, seed=0), decoding), len(decoding.labels)
+            ),
         )
 
-    def _reply(self, scored: Reply, prompt: TokenIds, decoding: Decoding) -> Reply:
+    def _label(self, prompt: TokenIds, digest: bytes, decoding: Decoding) -> int:
+        """The place of the label that it prefers."""
+        label = digest[0]
+        if self._threshold is not None:
+            numbers = _NUMBER.findall(bytes(token for token in prompt if token < BOS))
+            label = int(float(numbers[-1]) >= self._threshold) if numbers else 0
+        noise = Random(f"{self._noise_seed}:{digest.hex()}")  # noqa: S311 - nothing here is a secret
+        return (label + (noise.random() < self._errors)) % max(len(decoding.labels), 1)
+
+    def _reply(
+        self, scored: Reply, prompt: TokenIds, decoding: Decoding, prefill_seconds: float
+    ) -> Reply:
         if decoding.mode == "score":
             return scored
         seed = decoding.seed if decoding.temperature > 0 else 0
-        tokens = self._tokens(_digest(prompt, seed), decoding)
+        tokens = self._tokens(prompt, _digest(prompt, seed), decoding)
         within = tokens[: decoding.max_tokens] if decoding.mode == "free" else tokens
         ended: Finish = "stop" if decoding.mode == "free" else "label"
         return replace(
@@ -175,19 +213,43 @@ class MockSession:
             finish="length" if len(within) < len(tokens) else ended,
             text=before_stop(bytes(within).decode("utf-8", errors="replace"), decoding.stop),
             token_ids=tuple(within),
-            time_to_first_token_ms=1000 * self._delay_seconds,
+            time_to_first_token_ms=1000 * prefill_seconds,
         )
 
-    def _tokens(self, digest: bytes, decoding: Decoding) -> Sequence[int]:
-        said = self._said(digest, decoding)
+    def _tokens(self, prompt: TokenIds, digest: bytes, decoding: Decoding) -> Sequence[int]:
+        said = self._said(prompt, digest, decoding)
         if decoding.mode == "free" and decoding.ignore_end:
             return tuple(islice(cycle(said or b" "), decoding.max_tokens + 1))
         return said
 
-    def _said(self, digest: bytes, decoding: Decoding) -> Sequence[int]:
+    def _said(self, prompt: TokenIds, digest: bytes, decoding: Decoding) -> Sequence[int]:
         if self._script and decoding.mode == "free":
             return self._script[digest[1] % len(self._script)].encode()
-        return decoding.labels[digest[0] % len(decoding.labels)] if decoding.labels else b""
+        return decoding.labels[self._label(prompt, digest, decoding)] if decoding.labels else b""
+
+
+class _Pace:
+    """Times that are told, not taken: of a speed that wanders around what it should be."""
+
+    def __init__(self, tokens_per_second: float, jitter: float, seed: int) -> None:
+        self._tokens_per_second = tokens_per_second
+        self._jitter = jitter
+        self._random = Random(seed)  # noqa: S311 - nothing here is a secret
+        self._deviation = self._random.gauss()
+
+    def seconds(self, tokens: int) -> float:
+        """A first-order autoregression in the time that passes."""
+        plain = tokens / self._tokens_per_second
+        stays = math.exp(-plain / _JITTER_SECONDS)
+        self._deviation *= stays
+        self._deviation += math.sqrt(1 - stays**2) * self._random.gauss()
+        return plain * math.exp(self._jitter * self._deviation)
+
+
+def _pace(options: Options, seed: int) -> _Pace | None:
+    if "tokens_per_second" not in options:
+        return None
+    return _Pace(float(options["tokens_per_second"]), float(options.get("jitter", 0)), seed)
 
 
 def _tokenize(text: str) -> list[int]:
@@ -201,7 +263,6 @@ def _digest(prompt: TokenIds, seed: int) -> bytes:
     return hashlib.sha256(f"{seed}:{list(prompt)}".encode()).digest()
 
 
-def _label_logprobs(byte: int, count: int) -> tuple[float, ...]:
-    """The labels' log-probabilities; the byte decides which is preferred."""
+def _label_logprobs(preferred: int, count: int) -> tuple[float, ...]:
     rest = (_LABEL_MASS - _CONFIDENCE) / max(count - 1, 1)
-    return tuple(math.log(_CONFIDENCE if i == byte % count else rest) for i in range(count))
+    return tuple(math.log(_CONFIDENCE if i == preferred else rest) for i in range(count))

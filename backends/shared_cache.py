@@ -143,6 +143,10 @@ class SharedCacheSession:
             yield Started(tuple(leaf.prompt for leaf in group))
             yield from self._answer(self._branch(group, prompts, decoding), decoding)
 
+    def forget(self) -> None:
+        self._cache.truncate(_KEPT, 0)
+        self._kept = ()
+
     def close(self) -> None:
         self._cache.close()
 

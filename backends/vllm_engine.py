@@ -166,6 +166,13 @@ class VllmSession:
             yield Started(tuple(leaf.prompt for leaf in wave))
             yield from self._answer({leaf.prompt: prompts[leaf.prompt] for leaf in wave}, decoding)
 
+    def forget(self) -> None:
+        """Raises `BackendError` where vLLM still holds blocks for a request."""
+        if not self._engine.reset_prefix_cache():
+            raise BackendError(
+                "vLLM did not drop its prefix cache", "See the engine's log: a block is in use."
+            )
+
     def close(self) -> None:
         self._engine.engine_core.shutdown()
 

@@ -12,6 +12,7 @@ socket go JSON objects, one a frame (`backends.wire`). The harness sends request
     {"do": "token_texts", "token_ids": [..]}                   -> {"result": [..]}
     {"do": "generate", "prompts": front-coded ids, "decoding": {..}}
             -> {"event": "started" | "progress" | "batch", ..} .., {"result": null} at the end
+    {"do": "forget"}                                           -> {"result": null}
     {"do": "close"}                                            -> {"result": null}, then the end
 
 Any request may be answered by {"error": message, "remedy": text, "expected": bool} instead;
@@ -48,6 +49,7 @@ class Server:
             "tokenize": self._tokenize,
             "token_texts": self._token_texts,
             "generate": self._generate,
+            "forget": self._forget,
             "close": self._close,
         }
 
@@ -84,6 +86,11 @@ class Server:
         prompts = wire.front_decode(request["prompts"])
         for event in _thinned(self._opened().generate(prompts, decoding)):
             yield wire.encode_event(event)
+        yield {"result": None}
+
+    def _forget(self, request: Message) -> Iterator[Message]:
+        del request
+        self._opened().forget()
         yield {"result": None}
 
     def _close(self, request: Message) -> Iterator[Message]:

@@ -7,7 +7,8 @@
                                                                     -> statistics
 
 Engines load while the workload is drawn. Each batch of replies is kept as it comes: a run that was
-ended, however, is completed by `resume`, and every summary is made from what was kept.
+ended, however, is completed by `resume`, and every summary is made from what was kept. A test that
+repeats a run (`harness.rounds`) goes the same steps, over an engine that stays open.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ from pathlib import Path
 from harness.asking import Observer, ask, prompt_rows, tokens_rows
 from harness.config import RunSpec, parse_spec, replay_spec
 from harness.engine.engine import Engine, check_options
-from harness.errors import StoreError
+from harness.errors import EngineError, StoreError
 from harness.replay import Source, check_replay, find_source
 from harness.store.environment import describe_environment
 from harness.store.store import Store
-from harness.summarise import summarise
-from harness.summary import Summary
+from harness.summarise import make_controls, summarise
+from harness.summary import CaveatKind, Controls, Summary
 from harness.workload.prompt import ChatTemplate
 from harness.workload.tokens import Tokenizer
 from harness.workload.workload import Workload, draw, write
@@ -38,14 +39,10 @@ def run(spec: RunSpec, results: Path, observe: Observer = lambda _: None) -> Sum
     began = time.perf_counter()
     check_options(spec)
     with Store(results) as store:
-        source = _source(store, spec)
-        if source:
-            spec = replay_spec(spec, source.spec, source.run_id)
+        spec, source = settle(spec, store)
         with _loading(spec, results) as engines:
-            workload = _draw(spec, engines, source)
-            environment = describe_environment()
-            run_id = store.create_run(spec.model_dump_json(), environment.model_dump_json())
-            _save_prompts(store, run_id, workload)
+            workload = make_workload(spec, engines, source)
+            run_id = begin(store, spec, workload)
             return _complete(store, run_id, spec, workload, engines, observe, began)
 
 
@@ -57,7 +54,7 @@ def resume(run_id: str, results: Path, observe: Observer = lambda _: None) -> Su
         spec = parse_spec(json.loads(row.spec), where=f"run {row.run_id}")
         source = _source(store, spec)
         with _loading(spec, results) as engines:
-            workload = _draw(spec, engines, source)
+            workload = make_workload(spec, engines, source)
             if store.prompts(row.run_id):
                 _check_unchanged(store, row.run_id, workload)
             else:  # it was ended before they were kept
@@ -70,9 +67,19 @@ def _loading(spec: RunSpec, results: Path) -> Iterator[list[Engine]]:
     """The engines of a run, which load from now on, each in its own process."""
     with ExitStack() as stack:
         yield [
-            stack.enter_context(Engine(name, spec, results / "logs" / f"{name}.log"))
-            for name in spec.backend
+            stack.enter_context(Engine(name, spec, log_of(name, results))) for name in spec.backend
         ]
+
+
+def log_of(backend: str, results: Path) -> Path:
+    """Where what an engine prints goes."""
+    return results / "logs" / f"{backend}.log"
+
+
+def settle(spec: RunSpec, store: Store) -> tuple[RunSpec, Source | None]:
+    """The spec with what it takes from the run whose prompts it asks again, and that run."""
+    source = _source(store, spec)
+    return (replay_spec(spec, source.spec, source.run_id) if source else spec), source
 
 
 def _source(store: Store, spec: RunSpec) -> Source | None:
@@ -80,7 +87,7 @@ def _source(store: Store, spec: RunSpec) -> Source | None:
     return None if spec.prompts_from is None else find_source(store, spec.prompts_from)
 
 
-def _draw(spec: RunSpec, engines: Sequence[Engine], source: Source | None) -> Workload:
+def make_workload(spec: RunSpec, engines: Sequence[Engine], source: Source | None) -> Workload:
     """The workload, packed with the tokenizers of all engines, or as it was in its source."""
     draft = draw(spec)
     infos = {engine.name: engine.session.info for engine in engines}
@@ -103,6 +110,14 @@ def _tokenizer(engine: Engine) -> Tokenizer:
         encode=session.tokenize,
         spell=session.token_texts,
     )
+
+
+def begin(store: Store, spec: RunSpec, workload: Workload) -> str:
+    """Keeps what is to be asked, and where; returns the id of the new run."""
+    environment = describe_environment()
+    run_id = store.create_run(spec.model_dump_json(), environment.model_dump_json())
+    _save_prompts(store, run_id, workload)
+    return run_id
 
 
 def _save_prompts(store: Store, run_id: str, workload: Workload) -> None:
@@ -135,14 +150,48 @@ def _complete(
     for engine in engines:
         ask(engine, spec, workload.packed, store, run_id, observe)
         engine.session.close()
-    summary = summarise(store, run_id, spec, workload)
-    wall_seconds = time.perf_counter() - began
     # The engines of a run load side by side at its begin: the longest load is what that takes.
     first_loads = [engine.first_load_seconds for engine in engines]
     engine_seconds = sum(engine.busy_seconds for engine in engines)
     engine_seconds -= sum(first_loads) - max(first_loads)
+    controls = make_controls(spec, workload)
+    return finish(store, run_id, spec, workload, controls, began, engine_seconds)
+
+
+def finish(
+    store: Store,
+    run_id: str,
+    spec: RunSpec,
+    workload: Workload,
+    controls: Controls,
+    began: float,
+    engine_seconds: float,
+) -> Summary:
+    """Sums up what was kept, and keeps the summary.
+
+    The run began at `began` by `time.perf_counter`, and engines were at work for `engine_seconds`
+    of the time since.
+    """
+    summary = summarise(store, run_id, spec, workload, controls)
+    wall_seconds = time.perf_counter() - began
     timed = summary.model_copy(
         update={"wall_seconds": wall_seconds, "harness_seconds": wall_seconds - engine_seconds}
     )
     store.finish_run(run_id, timed.model_dump_json())
     return timed
+
+
+def check_answered(summary: Summary) -> None:
+    """Raises `EngineError`, which says why, where not one cell of any backend is done."""
+    if any(run.cells.done for run in summary.runs):
+        return
+    failures = {
+        f"{run.backend}: {caveat.message}": caveat.advice
+        for run in summary.runs
+        for caveat in run.caveats
+        if caveat.kind is CaveatKind.CELLS_FAILED
+    }
+    raise EngineError(
+        f"every cell failed; {' '.join(failures)}",
+        remedy=" ".join(dict.fromkeys(failures.values())),
+    )

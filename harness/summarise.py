@@ -32,9 +32,10 @@ from harness.summary import (
 from harness.workload.workload import Workload, numbers
 
 
-def summarise(store: Store, run_id: str, spec: RunSpec, workload: Workload) -> Summary:
+def summarise(
+    store: Store, run_id: str, spec: RunSpec, workload: Workload, controls: Controls
+) -> Summary:
     """The answer of a run, of all its backends."""
-    controls = _controls(spec, workload)
     runs = []
     for backend in spec.backend:
         kept = _Kept(
@@ -196,7 +197,8 @@ def _label_mass(replies: dict[int, Reply]) -> float | None:
     return float(np.median(masses)) if masses else None
 
 
-def _controls(spec: RunSpec, workload: Workload) -> Controls:
+def make_controls(spec: RunSpec, workload: Workload) -> Controls:
+    """What classical classifiers make of the same queries: the same for every backend and round."""
     dataset, rows = workload.dataset, workload.query_rows
     shown = [
         ShownNumbers(

@@ -29,7 +29,6 @@ from harness.cli.options import (
     flag,
 )
 from harness.cli.order import Order, read_order
-from harness.errors import EngineError
 
 if TYPE_CHECKING:
     from harness.cli.progress import Watch
@@ -126,6 +125,8 @@ def run(
     Every reply is kept as it comes, so a run that is ended can be completed with --resume.
     """
     given = {key: value for key, value in locals().items() if value not in (None, [])}
+    from harness.run import check_answered
+
     order = read_order(given)
     output = order.output
     summary = _carry_out(order)
@@ -155,24 +156,6 @@ def _run(order: Order, watch: Watch) -> Summary:
     if isinstance(order.what, str):
         return resume(order.what, results, watch)
     return run(order.what, results, watch)
-
-
-def check_answered(summary: Summary) -> None:
-    """Raises `EngineError`, which says why, where not one cell of any backend is done."""
-    from harness.summary import CaveatKind
-
-    if any(run.cells.done for run in summary.runs):
-        return
-    failures = {
-        f"{run.backend}: {caveat.message}": caveat.advice
-        for run in summary.runs
-        for caveat in run.caveats
-        if caveat.kind is CaveatKind.CELLS_FAILED
-    }
-    raise EngineError(
-        f"every cell failed; {' '.join(failures)}",
-        remedy=" ".join(dict.fromkeys(failures.values())),
-    )
 
 
 def _tell_interrupted(run_id: str | None, results: Path) -> None:

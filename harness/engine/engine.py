@@ -83,6 +83,17 @@ class Engine:
         self._busy_before += self.session.engine_seconds
         self.session = self._begin()
 
+    def make_cold(self) -> None:
+        """What it is asked next finds nothing kept of what it was asked before.
+
+        A session that was lost with its last prompts is begun anew. Raises `EngineError`.
+        """
+        try:
+            self.session.forget()
+        except EngineError:
+            self.restart()
+            _ = self.session.info  # waits until it is loaded
+
     def _refuse_unavailable(self) -> None:
         """Raises `EngineError` where the backend cannot run, before anything is loaded in vain.
 

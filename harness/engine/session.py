@@ -125,6 +125,12 @@ class EngineSession:
                 self.engine_seconds += event.engine_seconds
             yield event
 
+    def forget(self) -> None:
+        """Has the engine drop what it keeps of earlier prompts. Raises `EngineError`."""
+        _ = self.info
+        self._worker.request({"do": "forget"})
+        self._answer("forgot earlier prompts")
+
     def _answer(self, doing: str) -> wire.Message:
         """What no run can do without. Raises `EngineError`, also where the worker is lost."""
         try:

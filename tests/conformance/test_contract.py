@@ -246,6 +246,20 @@ def test_no_more_is_computed_than_sharing_leaves(fresh: Fresh, mode: str) -> Non
     assert least <= computed <= (least if block == 1 else 1.02 * least)
 
 
+def test_what_is_forgotten_is_computed_again(fresh: Fresh) -> None:
+    session = fresh()
+    prompts = [*family(session), *queries(session, 5)]
+    how = decoding(session, max_tokens=4)
+    cold, warm = ask(session, prompts, how), ask(session, prompts, how)
+    session.forget()
+    again = ask(session, prompts, how)
+    assert warm.computed_tokens <= cold.computed_tokens == again.computed_tokens
+    for one, other in zip(cold.replies, again.replies, strict=True):
+        assert (one.finish, one.token_ids, one.text) == (other.finish, other.token_ids, other.text)
+        assert one.cached_tokens == other.cached_tokens
+        assert near(one, other)
+
+
 def test_free_ends_at_max_tokens(session: EngineSession) -> None:
     for most in (1, 3):
         for reply in ask(session, family(session), decoding(session, max_tokens=most)).replies:

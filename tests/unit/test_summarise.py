@@ -16,7 +16,7 @@ from harness.asking import prompt_rows, tokens_rows
 from harness.config import RunSpec
 from harness.store.schema import SessionUse
 from harness.store.store import Store
-from harness.summarise import summarise
+from harness.summarise import make_controls, summarise
 from harness.summary import RunSummary
 from harness.workload.packing import Prompt
 from harness.workload.tokens import Tokenizer
@@ -63,7 +63,8 @@ def summed(
         use = SessionUse(2.0, 50.0, None)
         for batch in (Batch(replies, 0.0, 0, 0.0, 0, 0.0), *batches):
             store.save_batch(session, batch, ids, use)
-        [summary] = summarise(store, run_id, spec, workload).runs
+        controls = make_controls(spec, workload)
+        [summary] = summarise(store, run_id, spec, workload, controls).runs
     return summary
 
 

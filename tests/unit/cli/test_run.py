@@ -7,9 +7,10 @@ import pytest
 from typer.models import OptionInfo
 
 from harness.cli.order import ENGINE_FLAGS, Output
-from harness.cli.run import _tell_interrupted, check_answered, run
+from harness.cli.run import _tell_interrupted, run
 from harness.config import RunSpec
 from harness.errors import EngineError
+from harness.run import check_answered
 from harness.summary import Caveat, CaveatKind, Cells, RunSummary, Summary
 from tests.unit.report.conftest import FEW_CAVEAT, RUN
 

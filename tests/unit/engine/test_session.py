@@ -130,6 +130,25 @@ def test_a_worker_loads_tokenizes_and_answers(start: Start) -> None:
     assert session.engine_seconds >= session.load_seconds > 0
 
 
+def test_a_worker_forgets_what_it_is_told_to(start: Start) -> None:
+    session = start()
+
+    def computed() -> int:
+        batches = [e for e in session.generate([[1, 2, 3]], SCORE) if isinstance(e, Batch)]
+        return sum(batch.prefill_tokens for batch in batches)
+
+    assert (computed(), computed()) == (3, 0)
+    session.forget()
+    assert computed() == 3
+
+
+def test_a_worker_that_is_lost_cannot_forget(start: Start) -> None:
+    session = start(crash_at=1)
+    lose(session)
+    with pytest.raises(EngineError, match="lost while it forgot earlier prompts"):
+        session.forget()
+
+
 def test_a_worker_leads_a_process_group_of_its_own(start: Start) -> None:
     assert start().info.is_mock
     assert os.getpgid(worker().pid) == worker().pid != os.getpgid(0)

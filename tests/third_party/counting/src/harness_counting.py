@@ -90,6 +90,9 @@ class CountingSession:
         # Here an engine would look at its clock between the two; this one does both at once.
         yield Batch(replies, seconds, computed, seconds / 2, later, seconds / 2 if later else 0.0)
 
+    def forget(self) -> None:
+        """Here an engine would drop its cache. This one keeps nothing from call to call."""
+
     def close(self) -> None:
         """Here an engine would give back its memory."""
 

@@ -1,0 +1,167 @@
+"""A project that watches its engine by our plugin, which is installed as a user would do it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+NO_XDIST = ("-p", "no:xdist")
+LIMITS = "--harness-compare-fail=accuracy:3pp,parse_rate:1pp,prefill_tokens_per_second:50%"
+PLANTED = '--engine={"delay_ms": 4, "script": "maybe"}'
+
+Pytest: TypeAlias = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """An environment in which the harness is installed from its wheel, plugin and all."""
+    target = tmp_path_factory.mktemp("installed")
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    offline = ["--no-index", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*pip, *offline, "--target", str(target), str(ROOT)], check=True)
+    plain = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
+    return {**plain, "PYTHONPATH": str(target), "COLUMNS": "80"}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) -> Path:
+    """The project, with a benchmark that it has saved."""
+    folder = tmp_path_factory.mktemp("project") / "watched"
+    shutil.copytree(Path(__file__).parent / "watched", folder)
+    done = _run(folder, environment, *NO_XDIST, "--benchmark-autosave", "--harness-results=kept")
+    assert done.returncode == 0, done.stdout
+    assert "2 passed" in done.stdout
+    return folder
+
+
+@pytest.fixture
+def run(project: Path, environment: dict[str, str]) -> Pytest:
+    return lambda *arguments: _run(project, environment, *arguments)
+
+
+def _run(
+    folder: Path, environment: dict[str, str], *arguments: str
+) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pytest", "--benchmark-storage=saved", *arguments]
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def saved_file(project: Path) -> Path:
+    [path] = (project / "saved").rglob("*.json")
+    return path
+
+
+def test_what_is_saved_is_small_and_has_every_round(project: Path) -> None:
+    [saved] = json.loads(saved_file(project).read_text())["benchmarks"]
+    info: dict[str, Any] = saved["extra_info"]["harness"]
+    assert len(json.dumps(info)) < 5000
+    assert saved["stats"]["rounds"] == len(info["samples"]) == 12
+    assert info["metrics"]["parse_rate"] == 1.0
+    assert len(info["right"]) == len(info["readable"]) == 20
+    assert info["cells"] == {"done": 50, "failed": 0}
+
+
+def test_every_round_is_kept_where_it_was_asked_for(
+    project: Path, environment: dict[str, str]
+) -> None:
+    listed = subprocess.run(
+        [sys.executable, "-m", "harness", "list", "--results", str(project / "kept"), "--json"],
+        env=environment,
+        capture_output=True,
+        check=True,
+    )
+    assert len(json.loads(listed.stdout)) == 12
+
+
+def test_pytest_benchmarks_own_tool_reads_what_is_saved(project: Path) -> None:
+    tool = Path(sys.executable).with_name("pytest-benchmark")
+    done = subprocess.run(
+        [str(tool), "compare", str(saved_file(project))],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=project,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "test_votes" in done.stdout
+
+
+def test_unchanged_it_passes(run: Pytest) -> None:
+    done = run(*NO_XDIST, LIMITS)
+    assert done.returncode == 0, done.stdout
+    assert "= harness: no regressions =" in done.stdout
+    assert "within limits: accuracy, parse_rate, prefill_tokens_per_second" in done.stdout
+
+
+def test_what_is_planted_fails_with_the_metric_both_values_and_the_interval(run: Pytest) -> None:
+    """pytest-xdist is there, and not used."""
+    done = run(LIMITS, PLANTED, "--benchmark-compare=0001")
+    assert done.returncode == 1, done.stdout
+    assert "= harness: 2 regressions =" in done.stdout
+    said = done.stdout[done.stdout.index("= harness:") :]
+    assert "tests/test_votes.py::test_votes (MOCK)" in said
+    assert "REGRESSED parse_rate: 1.000 -> 0.000, -100.0pp (limit 1pp)" in said
+    assert re.search(r"95 % interval -100\.0pp to -\d\d\.\dpp; p = .* \(McNemar, exact\)", said)
+    values = r"REGRESSED prefill_tokens_per_second: [\d,]+ -> [\d,]+, -\d\d\.\d% \(limit 50%\)"
+    assert re.search(values, said)
+    assert re.search(r"95 % interval -\d\d\.\d% to -\d\d\.\d%; p = .* \(Mann-Whitney U\)", said)
+    assert "within limits: accuracy\n" in said
+    assert max(map(len, said.splitlines()[1:])) <= 80
+
+
+def test_where_xdist_is_used_nothing_is_judged_and_that_is_said(run: Pytest) -> None:
+    done = run("-n", "2", LIMITS, PLANTED)
+    assert done.returncode == 0, done.stdout
+    assert "2 passed" in done.stdout
+    assert done.stdout.count("is not checked: benchmarks are disabled") == 1
+
+
+def test_limits_and_baselines_that_are_not_there_are_usage_errors(run: Pytest) -> None:
+    wrong = run(*NO_XDIST, "--harness-compare-fail=speed:3%")
+    assert wrong.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "there is no metric speed" in wrong.stderr
+    assert "decode_tokens_per_second" in wrong.stderr
+    missing = run(*NO_XDIST, LIMITS, "--benchmark-compare=0009", "-W", "default")
+    assert missing.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "requires a saved benchmark" in missing.stderr
+
+
+FAILING = """
+def test_no_such_model(harness_session):
+    harness_session("llama-cpp", "no-such-model")
+
+def test_all_cells_fail(benchmark, harness_run, data):
+    harness_run(benchmark, backend="mock", data=data, engine={"crash_at": 1, "batch": 999})
+
+def test_an_unknown_field(benchmark, harness_run):
+    harness_run(benchmark, backend="mock", voter=3)
+
+def test_some_cells_fail(benchmark, harness_run, data):
+    options = {"crash_at": 9, "batch": 4}
+    harness_run(benchmark, rounds=1, backend="mock", data=data, queries=20, engine=options)
+"""
+
+
+def test_what_cannot_run_fails_the_test_with_its_remedy(run: Pytest, project: Path) -> None:
+    path = project / "test_failing.py"
+    path.write_text(FAILING, encoding="utf-8")
+    shutil.copy(project / "tests" / "conftest.py", project)
+    done = run(*NO_XDIST, str(path))
+    assert done.returncode == 1
+    assert "4 failed" in done.stdout
+    assert "no-such-model" in done.stdout
+    assert "every cell failed; mock:" in done.stdout
+    assert "The keys are: " in done.stdout
+    assert re.search(r"PytestWarning: mock: \d+ cells failed", done.stdout)

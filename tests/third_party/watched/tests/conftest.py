@@ -1,0 +1,30 @@
+"""The example's data, and how its engine is made worse to see that the tests notice."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--engine", default="{}", help="options of the mock, as JSON")
+
+
+@pytest.fixture(scope="session")
+def engine(pytestconfig: pytest.Config) -> dict[str, object]:
+    given: dict[str, object] = json.loads(pytestconfig.getoption("--engine"))
+    return {"delay_ms": 1, **given}
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Embeddings of two classes that can be told apart."""
+    rng = np.random.default_rng(0)
+    y = np.arange(320) % 2
+    X = rng.normal(size=(320, 12)) + 0.5 * y[:, None]
+    names = np.array(["FAKE", "REAL"])[y]
+    path = tmp_path_factory.mktemp("data") / "small.npz"
+    np.savez(path, X_train=X[:160], y_train=names[:160], X_test=X[160:], y_test=names[160:])
+    return str(path)
