@@ -22,6 +22,8 @@ from harness.cli.backends import backends
 from harness.cli.bench import bench
 from harness.cli.compare import compare
 from harness.cli.console import tell, tell_error
+from harness.cli.history import history
+from harness.cli.import_ import import_files
 from harness.cli.list import list_runs
 from harness.cli.models import models
 from harness.cli.options import examples
@@ -85,6 +87,21 @@ app.command(
         "harness bench -m model.gguf -r 10 -o json > bench.json",
     )
 )(bench)
+app.command(
+    "import",
+    epilog=examples(
+        "harness import llama-bench.json",
+        "harness import serve.json --name 'vllm on the server'",
+        "harness import lm-eval/*/results_*.json --json",
+    ),
+)(import_files)
+app.command(
+    epilog=examples(
+        "harness history",
+        "harness history --metric accuracy --backend llama-cpp",
+        "harness history --metric time_to_first_token_ms --json > history.json",
+    )
+)(history)
 app.add_typer(
     backends,
     name="backends",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,9 +17,10 @@ from harness.errors import StoreError, UsageError
 if TYPE_CHECKING:
     from harness.config import RunSpec
     from harness.report.answer import Kept
+    from harness.store.environment import Environment
     from harness.store.schema import RunRow
     from harness.store.store import Store
-    from harness.summary import Summary
+    from harness.summary import Agreement, Summary
 
 
 def has_store(results: Path) -> bool:
@@ -52,6 +54,34 @@ def read_kept(row: RunRow, results: Path) -> Kept:
     return Kept(read_spec(row), summary)
 
 
+def choose(store: Store, wanted: str, results: Path) -> tuple[Kept, Sequence[str]]:
+    """The run that `RUN`, `RUN:BACKEND` or `latest:BACKEND` names, and those of its backends that
+    are meant. Raises `StoreError`."""
+    run, _, backend = wanted.partition(":")
+    newest = _newest_with(store, backend) if backend and run == "latest" else store.run(run)
+    kept = read_kept(newest, results)
+    backends = [one.backend for one in kept.summary.runs]
+    if not backend:
+        return kept, backends
+    if backend not in backends:
+        raise StoreError(
+            f"run {newest.run_id} has no backend {backend!r}",
+            remedy=f"It has: {', '.join(backends)}.",
+        )
+    return kept, [backend]
+
+
+def _newest_with(store: Store, backend: str) -> RunRow:
+    """The newest finished run that has this backend. Raises `StoreError`."""
+    for row in store.runs():
+        if row.summary is not None and backend in json.loads(row.spec).get("backend", ()):
+            return row
+    raise StoreError(
+        f"no finished run has the backend {backend!r}",
+        remedy="`harness list` shows which there are.",
+    )
+
+
 def read_spec(row: RunRow) -> RunSpec:
     """What a run was asked to do. Raises `StoreError`."""
     from harness.config import parse_spec
@@ -74,6 +104,18 @@ def read_summary(row: RunRow) -> Summary | None:
         raise _of_other_version(row, error) from error
 
 
+def read_environment(row: RunRow) -> Environment:
+    """Where and with what a run was made. Raises `StoreError`."""
+    from pydantic import ValidationError
+
+    from harness.store.environment import Environment
+
+    try:
+        return Environment.model_validate_json(row.environment)
+    except ValidationError as error:
+        raise _of_other_version(row, error) from error
+
+
 def _of_other_version(row: RunRow, error: Exception) -> StoreError:
     return StoreError(
         f"run {row.run_id} was kept by another version of the harness: {error}",
@@ -83,14 +125,23 @@ def _of_other_version(row: RunRow, error: Exception) -> StoreError:
 
 def print_kept(store: Store, kept: Kept, as_json: bool) -> None:
     """The answer on stdout, its caveats included, and whether its backends agree."""
-    from harness.cli.agreement import read_agreements
     from harness.report.answer import answer
 
     if as_json:
         typer.echo(kept.summary.model_dump_json())
         return
     console = answers()
-    console.print(answer(kept, console.width, read_agreements(store, [kept])))
+    console.print(answer(kept, console.width, _agreements(store, kept)))
+
+
+def _agreements(store: Store, kept: Kept) -> list[Agreement]:
+    """Of each pair of the run's backends; none where there is only one, whose cells stay unread."""
+    from harness.compare import agreements
+    from harness.sides import read_side
+
+    if len(kept.summary.runs) < 2:
+        return []
+    return agreements([read_side(store, kept.summary, run, kept.spec) for run in kept.summary.runs])
 
 
 def resume_command(run_id: str, results: Path) -> str:

@@ -7,10 +7,8 @@ Names are llama-bench's where it has one: `n_prompt`, `n_gen`, `n_depth`, `n_thr
 from __future__ import annotations
 
 import csv
-import html
 import io
 import json
-import re
 import statistics
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -18,11 +16,11 @@ from typing import Any
 from rich.console import Group, RenderableType
 
 from harness.report.figures import MOCK_LABEL
+from harness.report.markdown import markdown_table
 from harness.report.table import simple_table
-from harness.report.text import lines, number, plain, span
+from harness.report.text import lines, number, span
 from harness.timings import Row, deviation, nanoseconds
 
-_MARKDOWN = re.compile(r"([\\`*_\[\]|~$])")
 _TITLES = ("backend", "test", "batch", "evaluated", "ms", "t/s")
 _MORE_TITLES = ("engine", "model", "weights", "device", "threads")
 _NUMBERS = ("threads", "batch", "evaluated", "ms", "t/s")
@@ -37,11 +35,8 @@ def as_table(rows: Sequence[Row]) -> RenderableType:
 def as_markdown(rows: Sequence[Row]) -> str:
     """A table as GitHub writes it."""
     titles = (_TITLES[0], *_MORE_TITLES, *_TITLES[1:])
-    rules = ("---:" if title in _NUMBERS else "---" for title in titles)
     cells = ((first, *_more_cells(row), *rest) for row in rows for first, *rest in [_cells(row)])
-    written = [titles, tuple(rules), *(tuple(map(_escape, line)) for line in cells)]
-    table = "".join(f"| {' | '.join(line)} |\n" for line in written)
-    return table + "".join(f"\n{_escape(note)}\n" for note in _notes(rows))
+    return markdown_table(titles, cells, _NUMBERS, _notes(rows))
 
 
 def as_csv(rows: Sequence[Row]) -> str:
@@ -147,8 +142,3 @@ def _notes(rows: Sequence[Row]) -> list[str]:
 def _evaluated_more(row: Row) -> bool:
     asked = row.test.asked_tokens
     return any(sample.evaluated > asked for sample in row.samples)
-
-
-def _escape(text: str) -> str:
-    """Text of a model file or an engine, safe in a cell of a Markdown table."""
-    return _MARKDOWN.sub(r"\\\1", html.escape(plain(text), quote=False))

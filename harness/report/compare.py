@@ -1,180 +1,230 @@
-"""Whether runs were asked the same thing, and where they first differ if not."""
+"""How the other sides of a comparison differ from the first: as a table, as CSV, as Markdown, and
+in loud sentences where they cannot be compared as they are."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import product
-from typing import Any, Literal, Protocol, TypeAlias
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from typing import Any
 
-from harness.config import RunSpec
-from harness.report.answer import Kept
-from harness.summary import Agreement, Record, RunSummary, Summary
+from rich.table import Table
+from rich.text import Text
 
-What: TypeAlias = Literal["text", "tokens", "missing"]
-Place: TypeAlias = tuple[int, str, int]
-"""A prompt's voter, role and position."""
+from harness.differences import (
+    METRICS,
+    Compared,
+    Comparison,
+    Difference,
+    FieldDifference,
+    Flip,
+    Verdict,
+    What,
+)
+from harness.report.markdown import markdown_table
+from harness.report.table import simple_table
+from harness.report.text import NOTHING, lines, number, plain
+from harness.summary import Member
 
-_DIFFERENCES: dict[What, str] = {
+_TITLES = ("", "first", "other", "change\n(95 % interval)", "p", "other is")
+_NUMBERS = ("first", "other", "p")
+_WHAT_DIFFERS: dict[What, str] = {
     "text": "another text",
     "tokens": "the same text, other tokens",
     "missing": "only one of them has this prompt",
 }
+_TITLES_OF = {
+    "prefill_tokens_per_second": "prefill tok/s",
+    "decode_tokens_per_second": "decode tok/s",
+    "time_to_first_token_ms": "ms to first, mean",
+}
+_LOUD = "bold reverse"
 
 
-class Prompt(Protocol):
-    """What is kept of a prompt."""
-
-    @property
-    def voter(self) -> int: ...
-    @property
-    def role(self) -> str: ...
-    @property
-    def position(self) -> int: ...
-    @property
-    def text_sha256(self) -> str: ...
+def difference_table(compared: Compared) -> Table:
+    """A row for each metric of each side but the first."""
+    return simple_table(_TITLES, _rows(compared), numbers=_NUMBERS)
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What a run asked. `token_sha256` has, for each backend, the hash of each prompt's tokens."""
-
-    prompts: Sequence[Prompt]
-    token_sha256: Mapping[str, Sequence[str]]
-
-    def of(self, backend: str) -> dict[Place, tuple[str, str]]:
-        """The hashes of text and tokens of each prompt, in the order of the run."""
-        pairs = zip(self.prompts, self.token_sha256[backend], strict=True)
-        return {(p.voter, p.role, p.position): (p.text_sha256, tokens) for p, tokens in pairs}
+def as_markdown(compared: Compared) -> str:
+    """The same table as GitHub writes it, and the loud sentences under it."""
+    said = [sentence for one in compared.against_first for sentence in warnings(one)]
+    return markdown_table(_TITLES, _rows(compared), _NUMBERS, notes=said)
 
 
-class FieldDifference(Record):
-    """A field of the spec, in the first run and in the other."""
-
-    field: str
-    first: Any
-    other: Any
-
-
-class PromptDifference(Record):
-    """The first prompt that differs. Tokens are compared where the text is the same.
-
-    `first` and `other` are the backends that it differs between.
-    """
-
-    voter: int
-    role: str
-    position: int
-    what: What
-    first: str
-    other: str
+def as_csv(compared: Compared) -> str:
+    """One line a metric and side, under a line of names."""
+    text = io.StringIO()
+    rows = [_figures(one, found) for one in compared.against_first for found in one.differences]
+    writer = csv.DictWriter(text, list(_COLUMNS), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
 
 
-class Comparison(Record):
-    """A run against the first one.
-
-    `same_text` and `same_tokens` hold for each backend that both have; where they share none, over
-    all backends of both.
-    """
-
-    run_id: str
-    same_text: bool
-    same_tokens: bool
-    spec: list[FieldDifference]
-    first_difference: PromptDifference | None
+def loud_warnings(comparisons: Sequence[Comparison]) -> Text:
+    """What stands in the way of comparing, set off from all else."""
+    text = Text()
+    for sentence in (said for one in comparisons for said in warnings(one)):
+        text.append("\n" if text else "").append(plain(sentence), style=_LOUD)
+    return text
 
 
-class Compared(Record):
-    """What `harness compare --json` prints; `agreements` are of each pair of all backends."""
-
-    runs: list[Summary]
-    against_first: list[Comparison]
-    agreements: list[Agreement]
+def warnings(one: Comparison) -> list[str]:
+    """Sentences; none where both were asked the same under the same conditions."""
+    return list(_warnings(one))
 
 
-def compare(first: Kept, other: Kept, first_asked: Asked, other_asked: Asked) -> Comparison:
-    """Tells whether `other` was asked what `first` was."""
-    pairs = _comparable(first.summary, other.summary)
-    differences = (
-        first_difference(first_asked, other_asked, one.backend, two.backend) for one, two in pairs
-    )
-    return Comparison(
-        run_id=other.summary.run_id,
-        same_text=all(one.prompts.text_sha256 == two.prompts.text_sha256 for one, two in pairs),
-        same_tokens=all(one.prompts.token_sha256 == two.prompts.token_sha256 for one, two in pairs),
-        spec=spec_differences(first.spec, other.spec),
-        first_difference=next(filter(None, differences), None),
-    )
+def _warnings(one: Comparison) -> Iterator[str]:
+    who = f"{_name(one.other)} against {_name(one.first)}"
+    if one.elsewhere:
+        if one.conditions:
+            yield f"WARNING: {who}: not measured alike: {_fields(one.conditions)}."
+        return
+    if not one.same_text:
+        yield f"WARNING: {who}: asked other prompts{_where(one)}. Differences may come from that."
+    elif not one.same_tokens:
+        yield f"WARNING: {who}: asked the same text as other tokens{_where(one)}."
+    if one.spec:
+        yield f"WARNING: {who}: specs differ in {_fields(one.spec)}."
+    if one.conditions:
+        yield f"WARNING: {who}: conditions differ in {_fields(one.conditions)}."
 
 
-def _comparable(first: Summary, other: Summary) -> list[tuple[RunSummary, RunSummary]]:
-    """The backends that both have, or each with each where there is none."""
-    ones, others = ({run.backend: run for run in one.runs} for one in (first, other))
-    common = [(ones[name], others[name]) for name in ones if name in others]
-    return common or list(product(ones.values(), others.values()))
-
-
-def spec_differences(first: RunSpec, other: RunSpec) -> list[FieldDifference]:
-    """The fields in which two specs differ, in the order of the spec."""
-    ones, others = first.model_dump(mode="json"), other.model_dump(mode="json")
-    return [
-        FieldDifference(field=field, first=ones[field], other=others[field])
-        for field in ones
-        if ones[field] != others[field]
-    ]
-
-
-def first_difference(
-    first: Asked, other: Asked, first_backend: str, other_backend: str
-) -> PromptDifference | None:
-    """Where what two backends were asked parts; null where it is the same."""
-    ones, others = first.of(first_backend), other.of(other_backend)
-    for place in ones | others:
-        if what := _what_differs(ones.get(place), others.get(place)):
-            voter, role, position = place
-            return PromptDifference(
-                voter=voter,
-                role=role,
-                position=position,
-                what=what,
-                first=first_backend,
-                other=other_backend,
-            )
-    return None
-
-
-def describe(first_id: str, comparison: Comparison) -> list[str]:
-    """A comparison as plain sentences."""
-    said = [f"{comparison.run_id} against {first_id}: {_verdict(comparison)}"]
-    if comparison.spec:
-        fields = (
-            f"{one.field} {_value(one.first)} / {_value(one.other)}" for one in comparison.spec
-        )
-        said.append(f"Their specs differ in: {', '.join(fields)}.")
-    if where := comparison.first_difference:
-        backends = " / ".join(dict.fromkeys((where.first, where.other)))
+def about(compared: Compared) -> Text:
+    """What was the same, how the figures come about, and whether all sides are equally right."""
+    same = [one for one in compared.against_first if one.same_tokens]
+    said = [f"{_name(one.other)}: asked the same prompts as {_name(one.first)}." for one in same]
+    if compared.same_accuracy_p is not None:
         said.append(
-            f"They first differ at voter {where.voter}, {where.role} {where.position} "
-            f"({backends}): {_DIFFERENCES[where.what]}."
+            f"That all are right equally often: Cochran's Q, p = {_p(compared.same_accuracy_p)}."
         )
-    return said
+    return lines(*said, " ".join(_how(compared)))
 
 
-def _verdict(comparison: Comparison) -> str:
-    if comparison.same_tokens:
-        return "asked the same prompts."
-    if comparison.same_text:
-        return "asked the same text, but tokenizers made other tokens of it."
-    return "asked other prompts: their accuracy and speed are not comparable."
+def _how(compared: Compared) -> Iterator[str]:
+    found = [one for comparison in compared.against_first for one in comparison.differences]
+    shares = [one for one in found if one.kind == "difference"]
+    if shares:
+        whose = "the same queries" if all(one.paired for one in shares) else "the queries of each"
+        tests = "; ".join(dict.fromkeys(one.test for one in shares))
+        yield f"Shares: other - first over {whose}; p by {tests}."
+    if len(found) > len(shares):
+        yield _HOW_RATIOS
+    if found:
+        yield "p is adjusted by Holm where several are compared. A verdict takes both."
 
 
-def _what_differs(one: tuple[str, str] | None, other: tuple[str, str] | None) -> What | None:
-    if one is None or other is None:
-        return "missing"
-    if one[0] != other[0]:
-        return "text"
-    return None if one == other else "tokens"
+_HOW_RATIOS = (
+    "Speeds and times: other / first of what took some seconds together; interval by bootstrap, "
+    "p by Mann-Whitney, both widened by how alike neighbours in time are."
+)
 
 
-def _value(value: object) -> str:
+def flip_parts(comparisons: Sequence[Comparison]) -> Iterator[Text | Table]:
+    """How many queries changed, and each that one side got right and the other wrong."""
+    for one in comparisons:
+        gained = sum(flip.other == flip.truth for flip in one.flips)
+        lost = len(one.flips) - gained
+        yield lines(f"{_name(one.other)}: {gained:,} queries became right, {lost:,} wrong.")
+        if one.flips:
+            titles = ("query", "row", "truth", one.first.backend, f"{one.other.backend} (other)")
+            yield simple_table(titles, map(_flip, one.flips), numbers=("query", "row"))
+
+
+def _flip(flip: Flip) -> tuple[str, ...]:
+    return str(flip.position), str(flip.row), flip.truth, flip.first, flip.other
+
+
+def _rows(compared: Compared) -> Iterator[tuple[str, ...]]:
+    for one in compared.against_first:
+        yield f"{one.other.backend}\n{one.other.run_id}", "", "", "", "", ""
+        if not one.differences:
+            yield "  no metric in common", "", "", "", "", ""
+        yield from map(_row, one.differences)
+
+
+def _row(one: Difference) -> tuple[str, ...]:
+    verdict = "not told apart" if one.verdict is Verdict.NO_DIFFERENCE_SHOWN else one.verdict.value
+    figures = _value(one, one.first), _value(one, one.other)
+    return f"  {_title(one.metric)}", *figures, _change(one), _p(one.p_adjusted), verdict
+
+
+def _title(metric: str) -> str:
+    return _TITLES_OF.get(metric, metric.replace("_", " "))
+
+
+def _value(one: Difference, value: float) -> str:
+    return f"{value:.3f}" if METRICS[one.metric].is_share else number(value)
+
+
+def _change(one: Difference) -> str:
+    """`+1.2 pp (-3.0 to 5.4)`, `x 0.96 (0.92 to 1.01)`."""
+    span = one.interval
+    if one.kind == "difference":
+        between = f" ({100 * span.low:.1f} to {100 * span.high:.1f})" if span else ""
+        return f"{100 * one.change:+.1f} pp{between}"
+    return f"x {one.change:.2f}" + (f" ({span.low:.2f} to {span.high:.2f})" if span else "")
+
+
+def _p(p_value: float | None) -> str:
+    if p_value is None:
+        return NOTHING
+    return "<0.001" if p_value < 0.001 else f"{p_value:.3f}"
+
+
+def _where(one: Comparison) -> str:
+    where = one.first_difference
+    if where is None:
+        return ""
+    place = f"voter {where.voter}, {where.role} {where.position}"
+    return f" (first at {place}: {_WHAT_DIFFERS[where.what]})"
+
+
+def _fields(fields: Sequence[FieldDifference]) -> str:
+    return ", ".join(f"{one.field} {_told(one.first)} / {_told(one.other)}" for one in fields)
+
+
+def _told(value: object) -> str:
     return "none" if value is None else str(value)
+
+
+def _name(member: Member) -> str:
+    return f"{member.backend} {member.run_id}"
+
+
+_COLUMNS = (
+    "first_run",
+    "first_backend",
+    "other_run",
+    "other_backend",
+    "metric",
+    "kind",
+    "paired",
+    "first",
+    "other",
+    "change",
+    "low",
+    "high",
+    "test",
+    "p_value",
+    "p_adjusted",
+    "first_samples",
+    "other_samples",
+    "verdict",
+)
+
+
+def _figures(one: Comparison, found: Difference) -> dict[str, Any]:
+    span = found.interval
+    return {
+        "first_run": one.first.run_id,
+        "first_backend": one.first.backend,
+        "other_run": one.other.run_id,
+        "other_backend": one.other.backend,
+        **found.model_dump(mode="json", exclude={"interval", "samples"}),
+        "low": span.low if span else None,
+        "high": span.high if span else None,
+        "first_samples": found.samples[0],
+        "other_samples": found.samples[1],
+    }
