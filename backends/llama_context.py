@@ -80,6 +80,7 @@ class LlamaContext:
         self.uses_gpu = bool(lib.llama_supports_gpu_offload()) and options.get("n_gpu_layers") != 0
         self.vocabulary_size = int(lib.llama_vocab_n_tokens(self._vocab))
         self._row = ctypes.c_float * self.vocabulary_size
+        self._views: dict[int, Logits] = {}
         self.cells = cells
         self._most_outputs = sequences
         self._companion = sequences  # a sequence that the caller does not know of
@@ -171,14 +172,17 @@ class LlamaContext:
         self, steps: Sequence[Step], alike: bool = True
     ) -> Iterator[tuple[int, list[Logits]]]:
         """Evaluates tokens in order; yields, after each call into the engine, how many tokens
-        it was and a copy of the logits of those steps in it that want them."""
+        it was and the logits of those steps in it that want them, which the next call overwrites.
+        """
         for chunk in self._calls(steps):
-            self._fill(self._never_alone(chunk) if alike else chunk)
+            together = self._never_alone(chunk) if alike else chunk
+            self._fill(together)
             status = lib.llama_decode(self._context, self._batch)
             if status != 0:
                 raise RuntimeError(f"llama_decode returned {status}{_last_words()}")
             lib.llama_synchronize(self._context)
-            self.truncate(self._companion, 0)
+            if len(together) > len(chunk):
+                self.truncate(self._companion, 0)
             yield len(chunk), [self._logits(i) for i, s in enumerate(chunk) if s.wants_logits]
 
     def _calls(self, steps: Sequence[Step]) -> Iterator[Sequence[Step]]:
@@ -205,8 +209,11 @@ class LlamaContext:
             batch.logits[i] = step.wants_logits
 
     def _logits(self, index: int) -> Logits:
+        """A view of llama.cpp's own memory; making one takes longer than finding it again."""
         address = ctypes.addressof(lib.llama_get_logits_ith(self._context, index).contents)
-        return np.ctypeslib.as_array(self._row.from_address(address)).copy()
+        if address not in self._views:
+            self._views[address] = np.ctypeslib.as_array(self._row.from_address(address))
+        return self._views[address]
 
     def copy(self, source: int, target: int, length: int) -> None:
         """`target` becomes the first `length` tokens of `source`, by reference."""

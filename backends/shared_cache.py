@@ -75,9 +75,9 @@ class SharedCache(Protocol):
         self, steps: Sequence[Step], alike: bool = True
     ) -> Iterator[tuple[int, list[Logits]]]:
         """Evaluates tokens in order; yields, after each call into the engine, how many tokens it
-        was and the logits (vocabulary,) of those of its steps that want them. `alike`: logits
-        should not depend on what is evaluated with a token, if the engine can help it, even where
-        that is slower."""
+        was and the logits (vocabulary,) of those of its steps that want them: the engine's own
+        memory, which holds them until the next call. `alike`: logits should not depend on what is
+        evaluated with a token, if the engine can help it, even where that is slower."""
         ...
 
     def copy(self, source: int, target: int, length: int) -> None:
@@ -215,7 +215,8 @@ class SharedCacheSession:
             yield Progress(count)
         prefill_seconds = time.perf_counter() - began
         if decoding.mode == "free":
-            self._take_tokens(branches, [branch.logits for branch in branches], began)
+            tokens = [branch.picker.pick(branch.logits) for branch in branches]
+            self._take_tokens(branches, tokens, began)
         yield from self._score_labels(branches, decoding)
         if decoding.mode == "choice":
             self._choose_labels(branches, decoding, began)
@@ -239,7 +240,7 @@ class SharedCacheSession:
         """Evaluates each node of the group's prefix tree once; yields tokens as they are done."""
         rows: list[Logits] = []
         for count, logits in self._cache.evaluate(_tree_steps(branches)):
-            rows.extend(logits)
+            rows.extend(row.copy() for row in logits)
             yield count
         left = iter(rows)
         known = self._kept_logits
@@ -256,11 +257,10 @@ class SharedCacheSession:
             self._cache.truncate(branch.sequence, 0)
 
     def _take_tokens(
-        self, branches: Sequence[_Branch], logits: Sequence[Logits], began: float
+        self, branches: Sequence[_Branch], tokens: Sequence[int], began: float
     ) -> None:
-        """Picks the next token of each branch."""
-        for branch, row in zip(branches, logits, strict=True):
-            token = branch.picker.pick(row)
+        """Adds its next token to each branch."""
+        for branch, token in zip(branches, tokens, strict=True):
             branch.draft.add(token, self._cache.is_end(token), self._cache.detokenize)
         now = time.perf_counter() - began
         for branch in branches:
@@ -282,7 +282,10 @@ class SharedCacheSession:
             ]
             # A difference in the last bits hardly ever changes a token, and never a probability
             # that is kept: those come of prompts and labels.
-            self._take_tokens(live, self._logits(steps, alike=False), began)
+            rows = (row for _, rows in self._cache.evaluate(steps, alike=False) for row in rows)
+            # Picked as they come: to copy logits first takes longer than to pick from them.
+            tokens = [branch.picker.pick(row) for branch, row in zip(live, rows, strict=True)]
+            self._take_tokens(live, tokens, began)
             yield len(live)
 
     def _score_labels(self, branches: Sequence[_Branch], decoding: Decoding) -> Iterator[Progress]:
@@ -319,9 +322,9 @@ class SharedCacheSession:
             branch.draft.take_label(decoding.labels[chosen], self._cache.detokenize)
             branch.first_token_seconds = time.perf_counter() - began
 
-    def _logits(self, steps: Sequence[Step], alike: bool = True) -> list[Logits]:
+    def _logits(self, steps: Sequence[Step]) -> list[Logits]:
         """Evaluates tokens and returns the logits of all that want them."""
-        return [row for _, rows in self._cache.evaluate(steps, alike) for row in rows]
+        return [row.copy() for _, rows in self._cache.evaluate(steps) for row in rows]
 
 
 def _longest_end(decoding: Decoding) -> int:
