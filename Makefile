@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test check format bench clean
+.PHONY: demo test check format bench baseline clean
 
 demo: $(VENV)/.demo  ## the main job: SmolLM2-135M through llama.cpp on the digits data
 	$(BIN)/harness run
@@ -25,8 +25,22 @@ format: $(VENV)/.all
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.all  ## timings of the harness itself and of the engine
-	$(BIN)/python -m pytest tests/benchmarks --benchmark-only
+# Saved benchmarks, and the committed one of this kind of machine.
+BENCHMARKS := results/benchmarks
+KIND = $(shell $(BIN)/python tests/benchmarks/kind.py)
+BASELINE = $(firstword $(wildcard $(BENCHMARKS)/*/*_baseline-$(KIND).json))
+LIMITS := accuracy:3pp,parse_rate:1pp,prefill_tokens_per_second:10%,decode_tokens_per_second:10%
+MEASURE = $(BIN)/python -m pytest tests/benchmarks --benchmark-only --benchmark-storage=$(BENCHMARKS)
+
+bench: $(VENV)/.all  ## timings of the engines and of the harness, against this kind of machine's baseline
+	-$(BIN)/harness backends install vllm
+	$(if $(BASELINE),,@echo "no baseline of a machine such as this one ($(KIND)): make baseline")
+	$(MEASURE) --benchmark-autosave \
+		$(if $(BASELINE),--benchmark-compare=$(BASELINE) --harness-compare-fail=$(LIMITS))
+
+baseline: $(VENV)/.all  ## the same, saved as the baseline of this kind of machine, to be committed
+	-$(BIN)/harness backends install vllm
+	$(MEASURE) --benchmark-save=baseline-$(KIND)
 
 # llama-cpp-python is compiled here; pip keeps the wheel, so only the first time takes minutes.
 $(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python

@@ -1,0 +1,75 @@
+"""Pairs of runs of a real engine that differ in nothing: how often are they called different?
+
+    python tests/benchmarks/equal_runs.py --pairs 10
+
+Each run is `harness run` as it is by default, on one engine: seven voters, 100 queries. The runs
+come one after the other, the first with the second, the third with the fourth: what changes in the
+machine meanwhile is among what has to be lived with. All of them are kept in the folder that is
+named at the end, for `harness history` and `harness compare`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+from statistics import stdev
+
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from harness.compare import compare
+from harness.config import RunSpec
+from harness.differences import Difference, Verdict, metric_of
+from harness.run import run
+from harness.sides import read_side
+from harness.store.store import Store
+from harness.summary import Summary
+
+SPEEDS = ("prefill_tokens_per_second", "decode_tokens_per_second")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    parser.add_argument("--backend", default="llama-cpp")
+    parser.add_argument("--pairs", type=int, default=10)
+    arguments = parser.parse_args()
+    results = Path(tempfile.mkdtemp(prefix="equal-runs-"))
+    spec = RunSpec(backend=(arguments.backend,))
+    numbers = range(2 * arguments.pairs)
+    runs = [run(spec, results) for _ in track(numbers, console=Console(stderr=True))]
+    found = _differences(spec, runs, results)
+    _print(found)
+    for metric in SPEEDS:
+        values = [metric_of(one.runs[0], metric) for one in runs]
+        logs = np.log(np.array(values, dtype=np.float64))
+        print(f"{metric}: {len(runs)} runs vary by {100 * stdev(logs):.1f} %")  # noqa: T201
+    print(f"runs kept in {results}")  # noqa: T201
+
+
+def _differences(spec: RunSpec, runs: list[Summary], results: Path) -> list[Difference]:
+    with Store(results) as store:
+        sides = [read_side(store, one, one.runs[0], spec) for one in runs]
+    pairs = zip(sides[::2], sides[1::2], strict=True)
+    return [one for pair in pairs for one in compare([], pair).against_first[0].differences]
+
+
+def _print(found: list[Difference]) -> None:
+    table = Table()
+    for title in ("metric", "pairs", "called different", "largest change", "median width"):
+        table.add_column(title)
+    for metric in dict.fromkeys(one.metric for one in found):
+        mine = [one for one in found if one.metric == metric]
+        called = sum(one.verdict in (Verdict.BETTER, Verdict.WORSE) for one in mine)
+        no_change = 0.0 if mine[0].kind == "difference" else 1.0
+        largest = max((one.change for one in mine), key=lambda change: abs(change - no_change))
+        widths = [one.interval.high - one.interval.low for one in mine if one.interval]
+        width = f"{np.median(widths):.3f}" if widths else "too few samples"
+        table.add_row(metric, str(len(mine)), str(called), f"{largest:.3f}", width)
+    Console(width=100).print(table)
+
+
+if __name__ == "__main__":
+    main()

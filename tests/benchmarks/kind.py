@@ -1,0 +1,19 @@
+"""The kind of this machine, as it stands in the name of a baseline: `amd-epyc-2-cores`."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from cpuinfo import get_cpu_info
+
+
+def kind() -> str:
+    brand = str(get_cpu_info().get("brand_raw", "unknown"))
+    words = re.sub(r"[^a-z0-9]+", "-", brand.lower()).strip("-")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{words}-{cores}-cores"
+
+
+if __name__ == "__main__":
+    print(kind())  # noqa: T201
