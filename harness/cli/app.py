@@ -78,7 +78,11 @@ app.command(epilog=examples("harness show latest", "harness show 20260101-120000
     show
 )
 app.command(
-    epilog=examples("harness compare latest", "harness compare 20260101-120000-7f3a latest")
+    epilog=examples(
+        "harness compare latest",
+        "harness compare 20260101-120000-7f3a latest --flips",
+        "harness compare latest:llama-cpp latest:vllm -o md",
+    )
 )(compare)
 app.command(
     epilog=examples(

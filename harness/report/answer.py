@@ -15,6 +15,7 @@ from harness.report.table import Row, figures_table, simple_table
 from harness.report.text import NOTHING, lines, percent, share
 from harness.summary import Agreement, Caveat, RunSummary, Summary
 
+
 @dataclass(frozen=True, slots=True)
 class Kept:
     """A finished run as it was kept."""
@@ -70,9 +71,7 @@ def _answer(kept: Kept, width: int, agreements: Sequence[Agreement]) -> Iterator
         who = _who([run.backend], runs)
         yield lines(who + run.accuracy.sentence, f"{who}{_by_voters(run)}")
     if len(runs) > 1:
-        yield lines(
-            f"How these rows differ, with intervals: harness compare {kept.summary.run_id}"
-        )
+        yield lines(f"How these rows differ, with intervals: harness compare {kept.summary.run_id}")
     yield Text()
     if agreements:
         yield agreement_table(agreements)

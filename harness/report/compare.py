@@ -159,12 +159,12 @@ def _value(one: Difference, value: float) -> str:
 
 
 def _change(one: Difference) -> str:
-    """`+1.2 pp (-3.0 to 5.4)`, `x 0.96 (0.92 to 1.01)`."""
+    """`+1.2 pp` over `(-3.0 to 5.4)`, `x 0.96` over `(0.92 to 1.01)`."""
     span = one.interval
     if one.kind == "difference":
-        between = f" ({100 * span.low:.1f} to {100 * span.high:.1f})" if span else ""
+        between = f"\n({100 * span.low:.1f} to {100 * span.high:.1f})" if span else ""
         return f"{100 * one.change:+.1f} pp{between}"
-    return f"x {one.change:.2f}" + (f" ({span.low:.2f} to {span.high:.2f})" if span else "")
+    return f"x {one.change:.2f}" + (f"\n({span.low:.2f} to {span.high:.2f})" if span else "")
 
 
 def _p(p_value: float | None) -> str:
@@ -219,9 +219,9 @@ def _figures(one: Comparison, found: Difference) -> dict[str, Any]:
     span = found.interval
     return {
         "first_run": one.first.run_id,
-        "first_backend": one.first.backend,
+        "first_backend": plain(one.first.backend),
         "other_run": one.other.run_id,
-        "other_backend": one.other.backend,
+        "other_backend": plain(one.other.backend),
         **found.model_dump(mode="json", exclude={"interval", "samples"}),
         "low": span.low if span else None,
         "high": span.high if span else None,

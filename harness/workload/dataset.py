@@ -78,6 +78,11 @@ def load_dataset(source: str, seed: int) -> Dataset:
     return _dataset(path, train, test)
 
 
+def same_rows(source: str, seed: int) -> str:
+    """A name for what `load_dataset` gives: where it is equal, so is each row."""
+    return f"{source}, seed {seed}" if source == "digits" else source
+
+
 def count_shared_vectors(X_train: Vectors, X_test: Vectors) -> int:
     """How many rows of X_test (n, d) occur in X_train (m, d), byte for byte."""
     seen = {row.tobytes() for row in X_train}

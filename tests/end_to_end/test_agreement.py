@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli.agreement import read_agreements
 from harness.cli.kept import open_store, read_kept
+from harness.compare import agreements
 from harness.config import RunSpec
 from harness.engine.interpreters import find_interpreter
 from harness.engine.registry import find_backend
 from harness.engine.session import check_backend
 from harness.run import run
 from harness.scoring.agreement import LARGEST_TOLERANCE, MEDIAN_TOLERANCE
+from harness.sides import read_side
 
 SPEC = RunSpec(
     backend=("llama-cpp", "hf", "vllm"),
@@ -61,7 +62,9 @@ def test_every_engine_answers_the_same_tokens_and_evaluates_no_more_than_it_must
 
 def test_one_file_in_several_engines_gives_nearly_the_same_log_odds(results: Path) -> None:
     with open_store(results) as store:
-        every = read_agreements(store, [read_kept(store.run("latest"), results)])
+        kept = read_kept(store.run("latest"), results)
+        runs = kept.summary.runs
+        every = agreements([read_side(store, kept.summary, one, kept.spec) for one in runs])
     assert len(every) == 3
     for found in every:
         assert found.same_weights

@@ -168,7 +168,7 @@ def test_compare_sees_the_same_prompts(workplace: Workplace) -> None:
     found = json.loads(done.stdout)
     assert [run["run_id"] for run in found["runs"]] == [first, resumed]
     (comparison,) = found["against_first"]
-    assert (comparison["run_id"], comparison["same_tokens"]) == (resumed, True)
+    assert (comparison["other"]["run_id"], comparison["same_tokens"]) == (resumed, True)
     assert [one["field"] for one in comparison["spec"]] == ["engine"]
     (agreement,) = found["agreements"]
     assert [agreement[side]["run_id"] for side in ("first", "other")] == [first, resumed]
@@ -182,7 +182,7 @@ def test_compare_prints_one_table_and_the_verdict(workplace: Workplace) -> None:
     done = workplace.harness("compare", first, second)
     assert (done.returncode, done.stderr) == (0, "")
     text = " ".join(done.stdout.split())
-    assert f"{second} against {first}: asked the same prompts." in text
+    assert f"mock {second}: asked the same prompts as mock {first}." in text
     assert done.stdout.count("MOCK") == 2
 
 

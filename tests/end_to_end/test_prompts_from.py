@@ -35,9 +35,10 @@ def test_prompts_of_an_earlier_run_are_asked_again(folder: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "Its prompts are those of run " in done.stdout
     first, other = json.loads(harness(folder, "list", "--json").stdout)[::-1]
-    compared = harness(folder, "compare", first["run_id"], other["run_id"]).stdout
-    assert "asked the same prompts." in compared
-    assert f"prompts_from none / {first['run_id']}" in " ".join(compared.split())
+    done = harness(folder, "compare", first["run_id"], other["run_id"])
+    compared = " ".join(done.stdout.split())
+    assert f"asked the same prompts as mock {first['run_id']}." in compared
+    assert "specs differ in engine {} / {'batch': 2}." in compared
 
 
 def test_a_flag_that_would_change_them_is_an_error_that_names_it(folder: Path) -> None:

@@ -27,7 +27,10 @@ def test_benchmark_refuses_a_wrong_spec_before_anything_else(tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("command", [[], ["run"], ["bench"], ["list"], ["compare"], ["backends"]])
+@pytest.mark.parametrize(
+    "command",
+    [[], ["run"], ["bench"], ["list"], ["compare"], ["history"], ["import"], ["backends"]],
+)
 def test_help_imports_nothing_heavy(command: list[str]) -> None:
     code = (
         "import sys; from harness.cli import main; import atexit; "

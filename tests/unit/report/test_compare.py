@@ -1,170 +1,286 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+import csv
+import io
+from collections.abc import Callable
+from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from rich.console import Console, RenderableType
 
-from harness.config import RunSpec
-from harness.report.compare import (
-    Asked,
+from harness.differences import (
     Compared,
+    Comparison,
+    Difference,
+    FieldDifference,
+    Flip,
     PromptDifference,
-    What,
-    compare,
-    describe,
-    first_difference,
-    spec_differences,
+    Span,
+    Verdict,
 )
-from harness.summary import PromptHashes
+from harness.report.compare import (
+    about,
+    as_csv,
+    as_markdown,
+    difference_table,
+    flip_parts,
+    loud_warnings,
+    warnings,
+)
+from harness.report.text import NOTHING
+from harness.summary import Member
 
-if TYPE_CHECKING:
-    from tests.unit.report.conftest import Sample
-
-
-@dataclass(frozen=True, slots=True)
-class Prompt:
-    voter: int
-    role: str
-    position: int
-    text_sha256: str = "text"
-
-
-PROMPTS = [
-    Prompt(voter, role, position)
-    for voter in range(2)
-    for role in ("query", "calibration")
-    for position in range(3)
-]
-
-SIZES = st.integers(0, len(PROMPTS) - 1)
+RUN, OTHER_RUN = "20260102-030405-7f3a", "20260102-040506-81bc"
+HOSTILE = "e[bold]v|il\x1b[31m\n<b>"
 
 
-def asked(prompts: Sequence[Prompt] = PROMPTS, *, since: int = 1000, mock: str = "bb") -> Asked:
-    """What two backends were asked; from the prompt at `since` on, llama-cpp has other tokens."""
-    own = ["bb" if place < since else "other" for place in range(len(prompts))]
-    return Asked(prompts, {"llama-cpp": own, "mock": [mock] * len(prompts)})
+def share(**changes: Any) -> Difference:
+    plain = Difference(
+        metric="accuracy",
+        kind="difference",
+        paired=True,
+        first=0.8,
+        other=0.7,
+        change=-0.1,
+        interval=Span(low=-0.1512, high=-0.04),
+        test="McNemar, exact",
+        p_value=0.0123,
+        p_adjusted=0.0246,
+        samples=(600, 600),
+        verdict=Verdict.WORSE,
+    )
+    return plain.model_copy(update=changes)
 
 
-def difference(one: Asked, two: Asked) -> PromptDifference | None:
-    return first_difference(one, two, "llama-cpp", "llama-cpp")
+def speed(**changes: Any) -> Difference:
+    plain = Difference(
+        metric="prefill_tokens_per_second",
+        kind="ratio",
+        paired=False,
+        first=1234.5,
+        other=1283.9,
+        change=1.04,
+        interval=Span(low=0.99, high=1.1),
+        test="Mann-Whitney U",
+        p_value=0.00001,
+        p_adjusted=0.00002,
+        samples=(20, 21),
+        verdict=Verdict.NO_DIFFERENCE_SHOWN,
+    )
+    return plain.model_copy(update=changes)
 
 
-def expected(prompt: Prompt, what: What) -> PromptDifference:
-    return PromptDifference(
-        voter=prompt.voter,
-        role=prompt.role,
-        position=prompt.position,
-        what=what,
-        first="llama-cpp",
-        other="llama-cpp",
+def found(**changes: Any) -> Comparison:
+    plain = Comparison(
+        first=Member(run_id=RUN, backend="llama-cpp"),
+        other=Member(run_id=OTHER_RUN, backend="hf"),
+        elsewhere=False,
+        same_text=True,
+        same_tokens=True,
+        first_difference=None,
+        spec=[],
+        conditions=[],
+        differences=[share(), speed()],
+        flips=[],
+    )
+    return plain.model_copy(update=changes)
+
+
+def whole(*comparisons: Comparison, same_accuracy_p: float | None = None) -> Compared:
+    return Compared(
+        runs=[],
+        imports=[],
+        against_first=list(comparisons),
+        same_accuracy_p=same_accuracy_p,
+        agreements=[],
     )
 
 
-@given(SIZES)
-def test_equal_prompts_do_not_differ(count: int) -> None:
-    assert difference(asked(PROMPTS[:count]), asked(PROMPTS[:count])) is None
+def printed(what: RenderableType, width: int = 80) -> str:
+    console = Console(width=width)
+    with console.capture() as captured:
+        console.print(what)
+    return captured.get()
 
 
-@given(SIZES)
-def test_first_text_that_differs_is_found(place: int) -> None:
-    changed = asked(PROMPTS[:place] + [replace(one, text_sha256="x") for one in PROMPTS[place:]])
-    for one, two in ((asked(), changed), (changed, asked())):
-        assert difference(one, two) == expected(PROMPTS[place], "text")
+def rows(compared: Compared) -> list[str]:
+    """The lines of the table, but the titles, with single spaces."""
+    text = printed(difference_table(compared), 140)
+    return [" ".join(line.split()) for line in text.splitlines()][3:]
 
 
-@given(SIZES)
-def test_first_tokens_that_differ_are_found(place: int) -> None:
-    changed = asked(since=place)
-    for one, two in ((asked(), changed), (changed, asked())):
-        assert difference(one, two) == expected(PROMPTS[place], "tokens")
-
-
-@given(SIZES)
-def test_missing_prompt_is_found_from_both_sides(place: int) -> None:
-    fewer = asked(PROMPTS[:place] + PROMPTS[place + 1 :])
-    for one, two in ((asked(), fewer), (fewer, asked())):
-        assert difference(one, two) == expected(PROMPTS[place], "missing")
-
-
-def test_text_goes_before_tokens() -> None:
-    other = asked([replace(PROMPTS[0], text_sha256="x")], since=0)
-    assert difference(asked(PROMPTS[:1]), other) == expected(PROMPTS[0], "text")
-
-
-def test_specs_differ_in_the_fields_that_differ() -> None:
-    found = spec_differences(RunSpec(seed=1, shots=4), RunSpec(seed=2, engine={"threads": 2}))
-    assert [(one.field, one.first, one.other) for one in found] == [
-        ("seed", 1, 2),
-        ("shots", 4, None),
-        ("engine", {}, {"threads": 2}),
+def test_a_row_has_both_values_the_change_its_interval_p_and_the_verdict() -> None:
+    assert rows(whole(found())) == [
+        "hf",
+        OTHER_RUN,
+        "accuracy 0.800 0.700 -10.0 pp 0.025 worse",
+        "(-15.1 to -4.0)",
+        "prefill tok/s 1,234 1,284 x 1.04 <0.001 not told apart",
+        "(0.99 to 1.10)",
     ]
 
 
-def test_same_prompts(sample: Sample) -> None:
-    found = compare(sample.kept(run_id="a"), sample.kept(run_id="b"), asked(), asked())
-    assert (found.same_text, found.same_tokens, found.first_difference) == (True, True, None)
-    assert describe("a", found) == ["b against a: asked the same prompts."]
+def test_what_has_no_interval_has_none_shown() -> None:
+    few = speed(interval=None, p_value=None, p_adjusted=None, verdict=Verdict.TOO_FEW)
+    assert rows(whole(found(differences=[few])))[2:] == [
+        f"prefill tok/s 1,234 1,284 x 1.04 {NOTHING} too few samples"
+    ]
 
 
-def test_another_tokenizer(sample: Sample) -> None:
-    retokenized = sample.run(prompts=PromptHashes(text_sha256="aa", token_sha256="other"))
-    kept = sample.kept(run_id="a"), sample.kept(retokenized, run_id="b")
-    found = compare(*kept, asked(), asked(since=0))
-    assert (found.same_text, found.same_tokens) == (True, False)
-    said = describe("a", found)
-    assert "other tokens" in said[0]
-    assert said[1] == (
-        "They first differ at voter 0, query 0 (llama-cpp): the same text, other tokens."
+def test_sides_without_a_common_metric_say_so() -> None:
+    assert rows(whole(found(differences=[])))[-1] == "no metric in common"
+
+
+@pytest.mark.parametrize("width", [80, 140])
+def test_the_table_fits_the_terminal(width: int) -> None:
+    metrics = ("decode_tokens_per_second", "time_to_first_token_ms")
+    many = [speed(metric=metric, first=54321.0, verdict=Verdict.TOO_FEW) for metric in metrics]
+    shares = share(change=-0.125, interval=Span(low=-0.15, high=-0.101), p_adjusted=1e-9)
+    text = printed(difference_table(whole(found(differences=[shares, *many]))), width)
+    assert max(map(len, text.splitlines())) <= width
+    for whole_words in (OTHER_RUN, "(-15.0 to -10.1)", "ms to first, mean", "too few samples"):
+        assert whole_words in text
+
+
+def test_the_mean_time_is_not_called_like_the_median_of_the_other_table() -> None:
+    assert "ms to first, mean" in printed(
+        difference_table(whole(found(differences=[speed(metric="time_to_first_token_ms")])))
     )
 
 
-def test_each_backend_is_compared_with_itself(sample: Sample) -> None:
-    mock = sample.mock(prompts=PromptHashes(text_sha256="aa", token_sha256="bytes"))
-    both = sample.kept(sample.run(), mock, run_id="a")
-    turned = sample.kept(mock, sample.run(), run_id="b")
-    found = compare(both, turned, asked(mock="bytes"), asked(mock="bytes"))
-    assert (found.same_text, found.same_tokens, found.first_difference) == (True, True, None)
-    assert compare(both, sample.kept(mock), asked(mock="bytes"), asked(mock="bytes")).same_tokens
+OTHER_TEXT = PromptDifference(voter=1, role="query", position=3, what="text")
+OTHER_TOKENS = OTHER_TEXT.model_copy(update={"what": "tokens"})
+THREADS = FieldDifference(field="threads", first=2, other=None)
 
 
-def test_one_backend_that_was_asked_otherwise_is_enough(sample: Sample) -> None:
-    changed = sample.mock(prompts=PromptHashes(text_sha256="cc", token_sha256="dd"))
-    one, two = sample.kept(sample.run(), sample.mock()), sample.kept(sample.run(), changed)
-    found = compare(one, two, asked(), asked(mock="dd"))
-    assert (found.same_text, found.same_tokens) == (False, False)
-    assert found.first_difference is not None
-    assert found.first_difference.first == found.first_difference.other == "mock"
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, []),
+        (
+            {"same_text": False, "same_tokens": False, "first_difference": OTHER_TEXT},
+            [
+                "asked other prompts (first at voter 1, query 3: another text). "
+                "Differences may come from that."
+            ],
+        ),
+        (
+            {"same_tokens": False, "first_difference": OTHER_TOKENS},
+            [
+                "asked the same text as other tokens (first at voter 1, query 3: the same text, "
+                "other tokens)."
+            ],
+        ),
+        (
+            {"spec": [THREADS, FieldDifference(field="seed", first=0, other=1)]},
+            ["specs differ in threads 2 / none, seed 0 / 1."],
+        ),
+        ({"conditions": [THREADS]}, ["conditions differ in threads 2 / none."]),
+        (
+            {"elsewhere": True, "same_text": False, "conditions": [THREADS]},
+            ["not measured alike: threads 2 / none."],
+        ),
+        ({"elsewhere": True, "same_text": False}, []),
+    ],
+)
+def test_what_stands_in_the_way_is_said(changes: dict[str, Any], said: list[str]) -> None:
+    who = f"WARNING: hf {OTHER_RUN} against llama-cpp {RUN}: "
+    assert warnings(found(**changes)) == [who + sentence for sentence in said]
 
 
-def test_without_a_backend_in_common_all_have_to_agree(sample: Sample) -> None:
-    retokenized = sample.mock(prompts=PromptHashes(text_sha256="aa", token_sha256="bytes"))
-    one = sample.kept(sample.run())
-    assert compare(one, sample.kept(sample.mock()), asked(), asked()).same_tokens
-    found = compare(one, sample.kept(retokenized), asked(), asked(mock="bytes"))
-    assert (found.same_text, found.same_tokens) == (True, False)
+def test_warnings_are_loud_and_each_on_a_line_of_its_own() -> None:
+    loud = loud_warnings([found(spec=[THREADS], conditions=[THREADS]), found()])
+    assert len(loud.plain.splitlines()) == 2
+    assert {str(span.style) for span in loud.spans} == {"bold reverse"}
+    assert not loud_warnings([found()])
 
 
-def test_other_prompts_say_what_differs_and_where(sample: Sample) -> None:
-    other = sample.run(prompts=PromptHashes(text_sha256="cc", token_sha256="dd"))
-    prompts = [*PROMPTS[:4], replace(PROMPTS[4], text_sha256="other"), *PROMPTS[5:]]
-    kept = sample.kept(run_id="a"), sample.kept(other, run_id="b", seed=7)
-    found = compare(*kept, asked(), asked(prompts))
-    assert describe("a", found) == [
-        "b against a: asked other prompts: their accuracy and speed are not comparable.",
-        "Their specs differ in: seed 0 / 7.",
-        "They first differ at voter 0, calibration 1 (llama-cpp): another text.",
+def test_about_says_who_was_asked_the_same_and_how_figures_come_about() -> None:
+    text = about(whole(found(), found(same_tokens=False), same_accuracy_p=0.0004)).plain
+    assert text.count("asked the same prompts as") == 1
+    assert f"hf {OTHER_RUN}: asked the same prompts as llama-cpp {RUN}." in text
+    assert "Cochran's Q, p = <0.001." in text
+    assert "other - first over the same queries; p by McNemar, exact." in text
+    assert "p by Mann-Whitney" in text
+
+
+def test_about_tells_of_the_tests_that_there_were() -> None:
+    fisher = share(paired=False, test="Fisher, exact")
+    text = about(whole(found(differences=[fisher, share()]))).plain
+    assert "over the queries of each; p by Fisher, exact; McNemar, exact." in text
+    assert "Mann-Whitney" not in text
+    assert "Cochran" not in text
+    assert "p by" not in about(whole(found(differences=[]))).plain
+
+
+def test_flips_are_counted_and_listed() -> None:
+    flips = [
+        Flip(position=4, row=107, truth="REAL", first="REAL", other="FAKE"),
+        Flip(position=9, row=100, truth="FAKE", first="REAL", other="FAKE"),
+        Flip(position=11, row=120, truth="FAKE", first="REAL", other="FAKE"),
     ]
+    text = "".join(printed(part) for part in flip_parts([found(flips=flips)]))
+    assert f"hf {OTHER_RUN}: 2 queries became right, 1 wrong." in text
+    assert text.splitlines()[-3].split() == ["4", "107", "REAL", "REAL", "FAKE"]
+    [alone] = flip_parts([found()])
+    assert "0 queries became right, 0 wrong." in printed(alone)
 
 
-@pytest.mark.parametrize("count", [1, 2])
-def test_what_is_printed_as_json_reads_back(sample: Sample, count: int) -> None:
-    kept = sample.kept()
-    fewer = sample.kept(sample.run(prompts=PromptHashes(text_sha256="cc", token_sha256="dd")))
-    one = compare(kept, fewer, asked(), asked(PROMPTS[:-1]))
-    assert one.first_difference
-    whole = Compared(runs=[kept.summary], against_first=[one] * count, agreements=[])
-    assert Compared.model_validate_json(whole.model_dump_json()) == whole
+def test_csv_reads_back() -> None:
+    few = speed(interval=None, p_value=None, p_adjusted=None)
+    lines = list(csv.DictReader(io.StringIO(as_csv(whole(found(), found(differences=[few]))))))
+    assert [line["metric"] for line in lines] == ["accuracy", *["prefill_tokens_per_second"] * 2]
+    first = lines[0]
+    assert (first["first_run"], first["other_run"]) == (RUN, OTHER_RUN)
+    assert (first["first_backend"], first["other_backend"]) == ("llama-cpp", "hf")
+    assert [float(first[name]) for name in ("first", "other", "change", "low", "high")] == [
+        0.8,
+        0.7,
+        -0.1,
+        -0.1512,
+        -0.04,
+    ]
+    assert (first["verdict"], first["test"]) == ("worse", "McNemar, exact")
+    assert (first["first_samples"], lines[1]["other_samples"]) == ("600", "21")
+    assert [lines[2][name] for name in ("low", "high", "p_value", "p_adjusted")] == [""] * 4
+
+
+def test_markdown_is_one_table_and_the_warnings() -> None:
+    text = as_markdown(whole(found(spec=[THREADS])))
+    table, note = text.split("\n\n")
+    titles, rule, *body = table.splitlines()
+    assert titles == "|  | first | other | change (95 % interval) | p | other is |"
+    assert rule == "| --- | ---: | ---: | --- | ---: | --- |"
+    assert [line.count("|") for line in body] == [7] * 3
+    assert note.startswith("WARNING: hf ")
+
+
+UNTRUSTED = found(
+    other=Member(run_id="import-aa", backend=HOSTILE),
+    elsewhere=True,
+    conditions=[FieldDifference(field="model", first="m", other=HOSTILE)],
+)
+
+
+def as_text(compared: Compared) -> str:
+    return printed(difference_table(compared))
+
+
+def as_warnings(compared: Compared) -> str:
+    return printed(loud_warnings(compared.against_first))
+
+
+def as_flips(compared: Compared) -> str:
+    return "".join(printed(part) for part in flip_parts(compared.against_first))
+
+
+@pytest.mark.parametrize("shown", [as_text, as_warnings, as_flips, as_markdown, as_csv])
+def test_untrusted_text_drives_no_terminal(shown: Callable[[Compared], str]) -> None:
+    text = shown(whole(UNTRUSTED))
+    assert "\x1b" not in text
+    assert "v" in text
+
+
+def test_untrusted_text_is_no_markup() -> None:
+    assert "e[bold]v|il" in printed(difference_table(whole(UNTRUSTED)))
+    assert r"e\[bold\]v\|il\[31m &lt;b&gt;" in as_markdown(whole(UNTRUSTED))

@@ -1,0 +1,124 @@
+"""What the mock can be told to do, so that what is made of its figures can be tested."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from backends.api import NO_FILES, BackendError, Batch, Decoding, ModelRef, OptionValue, Reply
+from backends.mock import MockSession, open_session
+
+LABELS = ((70,), (82,), (88,))  # F, R, X
+SCORE, FREE = Decoding("score", LABELS), Decoding("free", LABELS)
+
+
+def session(**options: OptionValue) -> MockSession:
+    return open_session(ModelRef("m", NO_FILES, ""), {"max_model_len": 1000, **options})
+
+
+def batches(one: MockSession, texts: Sequence[str], decoding: Decoding = SCORE) -> list[Batch]:
+    events = one.generate(one.tokenize(texts), decoding)
+    return [event for event in events if isinstance(event, Batch)]
+
+
+def replies(one: MockSession, texts: Sequence[str], decoding: Decoding = SCORE) -> list[Reply]:
+    found = [reply for batch in batches(one, texts, decoding) for reply in batch.replies]
+    return sorted(found, key=lambda reply: reply.prompt)
+
+
+def labels(one: MockSession, texts: Sequence[str]) -> list[int]:
+    return [int(np.argmax(reply.label_logprobs or ())) for reply in replies(one, texts)]
+
+
+PROMPTS = [f"prompt {number}: {number % 100}" for number in range(400)]
+
+
+def test_an_option_that_there_is_not_is_refused() -> None:
+    with pytest.raises(BackendError, match="no option speed"):
+        session(speed=3)
+
+
+@pytest.mark.parametrize(
+    ("text", "label"),
+    [
+        ("1 2 49", 0),
+        ("99 50", 1),
+        ("99 49.9 x", 0),
+        ("0 -3", 0),
+        ("0 1234.5\nlabel:", 1),
+        ("nothing", 0),
+    ],
+)
+def test_a_threshold_answers_by_the_last_number(text: str, label: int) -> None:
+    assert labels(session(threshold=50), [text]) == [label]
+    [reply] = replies(session(threshold=50), [text], FREE)
+    assert reply.text == chr(LABELS[label][0])
+
+
+def test_errors_are_the_next_label_on_the_share_of_prompts() -> None:
+    right = labels(session(), PROMPTS)
+    assert labels(session(errors=0.0), PROMPTS) == right
+    assert labels(session(errors=1.0), PROMPTS) == [(label + 1) % 3 for label in right]
+    wrong = np.mean(np.array(labels(session(errors=0.3), PROMPTS)) != right)
+    assert wrong == pytest.approx(0.3, abs=3 * (0.3 * 0.7 / 400) ** 0.5)
+
+
+def test_errors_are_the_same_for_one_seed_and_others_for_another() -> None:
+    made = [labels(session(errors=0.5, noise_seed=seed), PROMPTS) for seed in (0, 0, 1)]
+    assert made[0] == made[1] != made[2]
+    assert labels(session(errors=0.5), PROMPTS[::-1]) == made[0][::-1]
+
+
+def test_labels_are_scored_as_they_are_said() -> None:
+    noisy = {"threshold": 50, "errors": 0.5}
+    said = [reply.text for reply in replies(session(**noisy), PROMPTS, FREE)]
+    assert said == [chr(LABELS[label][0]) for label in labels(session(**noisy), PROMPTS)]
+
+
+def test_a_told_speed_makes_the_times() -> None:
+    long = Decoding("free", LABELS, max_tokens=5, ignore_end=True)
+    for batch in batches(session(tokens_per_second=200), PROMPTS, long):
+        assert batch.prefill_seconds == pytest.approx(batch.prefill_tokens / 200)
+        assert batch.decode_seconds == pytest.approx(batch.decode_tokens / 200)
+        assert batch.engine_seconds == batch.prefill_seconds + batch.decode_seconds
+        assert {reply.time_to_first_token_ms for reply in batch.replies} == {
+            1000 * batch.prefill_seconds
+        }
+
+
+def speeds(count: int, tokens: int, **options: OptionValue) -> NDArray[np.float64]:
+    """Of prompts of so many tokens that share none, one a batch, at about 100 tokens per second."""
+    texts = [chr(97 + number % 26) * tokens for number in range(count)]
+    one = session(tokens_per_second=100, batch=1, **options)
+    found = []
+    for text in texts:
+        one.forget()
+        [batch] = batches(one, [text])
+        found.append(batch.prefill_tokens / batch.prefill_seconds)
+    return np.array(found)
+
+
+def test_jitter_is_the_deviation_of_the_logarithm() -> None:
+    logs = np.log(speeds(400, 3000, jitter=0.2, max_model_len=4000))
+    assert np.std(logs) == pytest.approx(0.2, rel=0.15)
+    assert np.mean(logs) == pytest.approx(np.log(100), abs=0.03)
+
+
+def test_what_slows_it_down_lasts_for_some_seconds() -> None:
+    def correlation(rates: NDArray[np.float64]) -> float:
+        logs = np.log(rates) - np.log(rates).mean()
+        return float((logs[1:] * logs[:-1]).sum() / (logs**2).sum())
+
+    # after 0.5 s, 3.5 s and 30 s: exp(-t / 3.7)
+    assert correlation(speeds(400, 50, jitter=0.2)) > 0.75
+    assert correlation(speeds(400, 350, jitter=0.2)) == pytest.approx(0.39, abs=0.15)
+    assert abs(correlation(speeds(400, 3000, jitter=0.2, max_model_len=4000))) < 0.15
+
+
+def test_jitter_is_the_same_for_one_seed_and_another_for_another() -> None:
+    same = [speeds(20, 50, jitter=0.2, noise_seed=seed).tolist() for seed in (3, 3, 4)]
+    assert same[0] == same[1] != same[2]
+    assert set(speeds(20, 50)) == {100.0}
