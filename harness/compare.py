@@ -6,11 +6,11 @@ others are measured against.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from harness.conditions import OF_ENGINE, conditions, differing
 from harness.config import RunSpec
 from harness.differences import (
     Compared,
@@ -37,10 +37,8 @@ from harness.sides import (
 )
 from harness.summary import Agreement, Summary
 
-_OF_SPEC_ELSEWHERE = frozenset({"backend", "prompts_from"})
+_ELSEWHERE = {"backend", "prompts_from"}
 _UNLIKE_ANYWAY = frozenset({"test_time", "date"})
-_OF_ENGINE = ("engine_version", "weights", "device", "threads", "allocated_context")
-_OF_MACHINE = ("cpu", "physical_cores", "usable_cores", "memory_mib", "gpus", "platform", "python")
 
 
 def compare(summaries: Sequence[Summary], sides: Sequence[Side | ImportRow]) -> Compared:
@@ -93,7 +91,7 @@ def _elsewhere(
 ) -> Comparison:
     """With what another tool has measured, of which no prompts are known."""
     ones, others = _told(first), _told(other)
-    both = [name for name in ones if name in others]
+    both = ones.keys() & others.keys()
     return Comparison(
         first=_measured(first).member,
         other=_measured(other).member,
@@ -102,7 +100,7 @@ def _elsewhere(
         same_tokens=False,
         first_difference=None,
         spec=[],
-        conditions=list(_fields(both, ones, others)),
+        conditions=[one for one in differing(ones, others) if one.field in both],
         differences=differences,
         flips=[],
     )
@@ -150,38 +148,15 @@ def _what_differs(one: tuple[str, str] | None, other: tuple[str, str] | None) ->
 def spec_differences(first: RunSpec, other: RunSpec) -> list[FieldDifference]:
     """The fields in which two specs differ, in the order of the spec, but which engines they name
     and whose prompts they ask: both are seen elsewhere."""
-    names = [name for name in RunSpec.model_fields if name not in _OF_SPEC_ELSEWHERE]
-    ones, others = (spec.model_dump(mode="json") for spec in (first, other))
-    return list(_fields(names, ones, others))
+    ones, others = (spec.model_dump(mode="json", exclude=_ELSEWHERE) for spec in (first, other))
+    return list(differing(ones, others))
 
 
 def _conditions(first: Side, other: Side) -> Iterator[FieldDifference]:
-    """What differs of machine, engine, weights and packages.
-
-    Two engines are of different versions and read different formats: that is no news.
-    """
-    machines = (side.environment.model_dump(mode="json") for side in (first, other))
-    yield from _fields(_OF_MACHINE, *machines)
-    engines = [_engine(side) for side in (first, other)]
-    same_engine = first.member.backend == other.member.backend
-    yield from _fields(
-        [*_OF_ENGINE, "model_sha256"] if same_engine else ["device", "threads"], *engines
-    )
-    packages = [side.environment.packages for side in (first, other)]
-    yield from _fields(sorted(packages[0] | packages[1]), *packages)
-
-
-def _engine(side: Side) -> dict[str, Any]:
-    info = {name: getattr(side.session.info, name) for name in _OF_ENGINE}
-    return {**info, "model_sha256": side.session.model_sha256}
-
-
-def _fields(
-    names: Sequence[str], ones: Mapping[str, Any], others: Mapping[str, Any]
-) -> Iterator[FieldDifference]:
-    for name in names:
-        if ones.get(name) != others.get(name):
-            yield FieldDifference(field=name, first=ones.get(name), other=others.get(name))
+    """Two engines are of different versions and read different formats: that is no news."""
+    no_news = () if first.member.backend == other.member.backend else OF_ENGINE
+    every = [conditions(side.environment, side.session) for side in (first, other)]
+    return (one for one in differing(*every) if one.field not in no_news)
 
 
 def _differences(first: Measured, other: Measured) -> list[Difference]:

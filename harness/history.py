@@ -7,12 +7,13 @@ options and the code may change within it: they are what a change of its level i
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from harness.conditions import conditions, differing, named
 from harness.config import RunSpec, what_is_asked
-from harness.differences import METRICS, FieldDifference, Span, Verdict, metric_of
+from harness.differences import METRICS, Span, Verdict, metric_of
 from harness.errors import UsageError
 from harness.report.figures import headline, is_mock
 from harness.scoring.change_points import ChangePoint, find
@@ -154,7 +155,7 @@ def _change(store: Store, metric: str, members: Sequence[_Member], found: Change
         change=_size(metric, found.before, found.after),
         p_adjusted=found.p_adjusted,
         verdict=_direction(metric, found.before, found.after),
-        differing=list(_differing(_conditions(store, before), _conditions(store, after))),
+        differing=list(differing(_conditions(store, before), _conditions(store, after))),
     )
 
 
@@ -171,30 +172,16 @@ def _direction(metric: str, before: float, after: float) -> Verdict:
 
 def _conditions(store: Store, member: _Member) -> dict[str, Any]:
     """All that is kept and may explain another figure, by name."""
-    spec, run = member.whole.spec, member.run
-    sessions = store.sessions(member.whole.summary.run_id, run.backend)
-    environment = member.whole.environment.model_dump(mode="json", exclude={"created"})
-    packages = environment.pop("packages")
+    whole, run, spec = member.whole, member.run, member.whole.spec
+    session = store.sessions(whole.summary.run_id, run.backend)[0]
     return {
-        **environment,
-        **_named("packages", packages),
-        **(asdict(sessions[0].info) if sessions else {}),
-        "model_sha256": sessions[0].model_sha256 if sessions else None,
+        "git_revision": whole.environment.git_revision,
+        **conditions(whole.environment, session),
         "model_forms": spec.models.get(spec.model),
         "prompt_text_sha256": run.prompts.text_sha256,
         "prompt_token_sha256": run.prompts.token_sha256,
-        **_named("options", {**spec.engine, **spec.backends.get(run.backend, {})}),
+        **named("options", {**spec.engine, **spec.backends.get(run.backend, {})}),
         "other_backends": [name for name in spec.backend if name != run.backend],
         "timeout_seconds": spec.timeout_seconds,
         "prompts_from": spec.prompts_from,
     }
-
-
-def _named(group: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    return {f"{group}.{name}": value for name, value in values.items()}
-
-
-def _differing(before: dict[str, Any], after: dict[str, Any]) -> Iterator[FieldDifference]:
-    for name in before | after:
-        if before.get(name) != after.get(name):
-            yield FieldDifference(field=name, first=before.get(name), other=after.get(name))

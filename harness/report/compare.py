@@ -23,7 +23,7 @@ from harness.differences import (
 )
 from harness.report.markdown import markdown_table
 from harness.report.table import simple_table
-from harness.report.text import NOTHING, lines, number, plain
+from harness.report.text import NOTHING, lines, number, plain, told
 from harness.summary import Member
 
 _TITLES = ("", "first", "other", "change\n(95 % interval)", "p", "other is")
@@ -182,11 +182,7 @@ def _where(one: Comparison) -> str:
 
 
 def _fields(fields: Sequence[FieldDifference]) -> str:
-    return ", ".join(f"{one.field} {_told(one.first)} / {_told(one.other)}" for one in fields)
-
-
-def _told(value: object) -> str:
-    return "none" if value is None else str(value)
+    return ", ".join(f"{one.field} {told(one.first)} / {told(one.other)}" for one in fields)
 
 
 def _name(member: Member) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import partial
@@ -16,7 +15,7 @@ from harness.differences import METRICS, FieldDifference
 from harness.report.chart import chart
 from harness.report.figures import MOCK_LABEL
 from harness.report.table import simple_table
-from harness.report.text import NOTHING, lines, number
+from harness.report.text import NOTHING, lines, number, told
 from harness.series import LEAST_RUNS, Change, History, Point, Series
 
 NEWEST = 20
@@ -25,9 +24,7 @@ NEWEST = 20
 _TITLES = ("#", "run", "begun", "value", "revision", "engine")
 _NUMBERS = ("#", "value")
 _CHARTED = 3  # fewer points are seen at once in the table
-_LONGEST = 200
 _DIRTY = "+dirty"
-_HASH = re.compile(r"(?P<begin>[0-9a-f]{7})[0-9a-f]{33,}(?P<dirty>\+dirty)?")
 _LOUD = "bold reverse"
 
 
@@ -64,7 +61,7 @@ def _title(one: Series, every: Sequence[Series]) -> Text:
     mine = _told_by(one)
     peers = [_told_by(peer) for peer in every if (peer.backend, peer.model) == _name(one)]
     words = (
-        f"{name.replace('_', ' ')} {_value(value)}"
+        f"{name.replace('_', ' ')} {told(value)}"
         for name, value in mine.items()
         if any(peer[name] != value for peer in peers)
     )
@@ -111,7 +108,7 @@ def _figure(metric: str, value: float) -> str:
 
 
 def _revision(revision: str | None) -> str:
-    return NOTHING if revision is None else _value(revision)
+    return NOTHING if revision is None else told(revision)
 
 
 def _sentences(history: History, one: Series, everything: bool) -> Iterator[str]:
@@ -127,18 +124,23 @@ def _sentences(history: History, one: Series, everything: bool) -> Iterator[str]
     elif not one.changes:
         yield "No change of level found."
     for change in one.changes:
-        yield from _change(history, change)
+        yield from _change(history, one, change)
 
 
-def _change(history: History, change: Change) -> Iterator[str]:
+def _change(history: History, series: Series, change: Change) -> Iterator[str]:
     before, after = (_figure(history.metric, v) for v in (change.level_before, change.level_after))
     size = _size(history.metric, change.change)
     yield (
         f"{change.verdict.upper()} from run {change.place + 1} on: "
         f"{before} to {after} {history.unit}{size}, {_p(change.p_adjusted)}."
     )
-    yield f"  The last before is {change.before}, the first after {change.after}."
+    last, first = series.points[change.place - 1 : change.place + 1]
+    yield f"  The last before is {_named(last)}, the first after {_named(first)}."
     yield f"  {_explanation(change.differing)}"
+
+
+def _named(point: Point) -> str:
+    return f"{point.run_id} ({_revision(point.git_revision)}, {point.engine_version})"
 
 
 def _size(metric: str, change: float | None) -> str:
@@ -152,20 +154,10 @@ def _p(value: float) -> str:
 
 
 def _explanation(differing: Iterable[FieldDifference]) -> str:
-    fields = [f"{one.field} {_value(one.first)} / {_value(one.other)}" for one in differing]
+    fields = [f"{one.field} {told(one.first)} / {told(one.other)}" for one in differing]
     if not fields:
         return "Nothing that is kept differs between them."
     return f"Between them differ: {', '.join(fields)}."
-
-
-def _value(value: object) -> str:
-    """As text; hashes are told by how they begin."""
-    if isinstance(value, list):
-        value = ", ".join(map(str, value))
-    text = "none" if value in (None, "") else str(value)
-    if hashed := _HASH.fullmatch(text):
-        return hashed["begin"] + "+" * bool(hashed["dirty"])
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 def _notes(history: History, short: int) -> Iterator[str]:

@@ -6,6 +6,7 @@ as rich's markup, and without the control characters that could drive a terminal
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from rich.text import Text
@@ -13,6 +14,8 @@ from rich.text import Text
 from harness.summary import Estimate
 
 NOTHING = "\N{EN DASH}"
+_LONGEST = 200
+_HASH = re.compile(r"(?P<begin>[0-9a-f]{7})[0-9a-f]{33,}(?P<dirty>\+dirty)?")
 
 
 def plain(text: str) -> str:
@@ -51,3 +54,13 @@ def span(values: Sequence[int]) -> str:
     """One number, or the least and the greatest."""
     least, most = min(values), max(values)
     return f"{least:,}" if least == most else f"{least:,} to {most:,}"
+
+
+def told(value: object) -> str:
+    """Anything kept, as text: hashes by how they begin, and nothing endless."""
+    if isinstance(value, list):
+        value = ", ".join(map(str, value))
+    text = "none" if value in (None, "") else str(value)
+    if hashed := _HASH.fullmatch(text):
+        return hashed["begin"] + "+" * bool(hashed["dirty"])
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."

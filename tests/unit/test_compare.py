@@ -134,8 +134,8 @@ def test_machine_and_packages_are_conditions_and_when_it_was_is_not() -> None:
     assert [(one.field, one.first, one.other) for one in found] == [
         ("cpu", "EPYC", "Xeon"),
         ("memory_mib", 8000, 16000),
-        ("numpy", "2.0", "2.1"),
-        ("scipy", None, "1"),
+        ("packages.numpy", "2.0", "2.1"),
+        ("packages.scipy", None, "1"),
     ]
 
 
