@@ -141,7 +141,7 @@ def test_machine_and_packages_are_conditions_and_when_it_was_is_not() -> None:
 
 def test_versions_and_weights_are_conditions_of_the_same_engine_only() -> None:
     newer = replace(INFO, engine_version="2", weights="Q8", threads=4)
-    assert conditions(Made(info=newer)) == ["engine_version", "weights", "threads"]
+    assert conditions(Made(info=newer)) == ["threads", "engine_version", "weights"]
     assert conditions(Made(info=newer, backend="another")) == ["threads"]
 
 

@@ -13,8 +13,8 @@ from harness.series import Change, History, Machine, Point, Series
 MACHINE = Machine(cpu="EPYC", gpus=[], physical_cores=2, logical_cores=4, usable_cores=4)
 CHANGE = Change(
     place=2,
-    before="run-2",
-    after="run-3",
+    before="run-1",
+    after="run-2",
     level_before=200.0,
     level_after=150.0,
     change=0.75,
@@ -88,7 +88,8 @@ def test_a_change_names_both_runs_and_what_differs() -> None:
     text = " ".join(printed(series(*map(point, range(8)), changes=[CHANGE])).split())
     assert (
         "WORSE from run 3 on: 200 to 150 tokens/s (x 0.75), p = 0.012. "
-        "The last before is run-2, the first after run-3. "
+        "The last before is run-1 (0123456, engine 1.2), "
+        "the first after run-2 (0123456, engine 1.2). "
         "Between them differ: git_revision aaaaaaa / bbbbbbb+, "
         "options.threads none / 2." in text
     )
