@@ -80,7 +80,7 @@ def _comparison(
         same_tokens=prompts.token_sha256 == others.token_sha256,
         first_difference=first_difference(first, other),
         spec=spec_differences(first.spec, other.spec),
-        conditions=list(_conditions(first, other)),
+        conditions=[*_conditions(first, other), *_outcomes(first, other)],
         differences=differences,
         flips=list(_flips(first, other)),
     )
@@ -112,13 +112,20 @@ def _told(side: Side | ImportRow) -> dict[str, str]:
         info = side.session.info
         return {
             "tool": "harness run",
+            "engine": info.engine_version,
             "test": side.spec.data,
             "model": info.model,
             "n_threads": str(info.threads),
         }
     told = side.imported
     own = {name: value for name, value in told.conditions.items() if name not in _UNLIKE_ANYWAY}
-    return {"tool": told.tool, "test": told.test, "model": told.model, **own}
+    return {
+        "tool": f"{told.tool} {told.tool_version}".rstrip(),
+        "engine": told.engine,
+        "test": told.test,
+        "model": told.model,
+        **own,
+    }
 
 
 def first_difference(first: Side, other: Side) -> PromptDifference | None:
@@ -157,6 +164,15 @@ def _conditions(first: Side, other: Side) -> Iterator[FieldDifference]:
     no_news = () if first.member.backend == other.member.backend else OF_ENGINE
     every = [conditions(side.environment, side.session) for side in (first, other)]
     return (one for one in differing(*every) if one.field not in no_news)
+
+
+def _outcomes(first: Side, other: Side) -> Iterator[FieldDifference]:
+    """What the accuracy is that of, where it is not the same: which vote, on how many queries."""
+    votes, others = (
+        {"vote": side.run.accuracy.headline, "queries_answered": side.run.accuracy.answered}
+        for side in (first, other)
+    )
+    return differing(votes, others)
 
 
 def _differences(first: Measured, other: Measured) -> list[Difference]:

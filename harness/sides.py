@@ -103,12 +103,13 @@ def measured(side: Side) -> Measured:
 def measured_elsewhere(row: ImportRow) -> Measured:
     """What another tool has measured: its queries are nobody else's, its samples are its own."""
     figures = row.by_metric
-    accuracy, first_token = figures.get("accuracy"), figures.get("time_to_first_token_ms")
+    accuracy, mean = figures.get("accuracy"), figures.get("mean_time_to_first_token_ms")
+    median = figures.get("time_to_first_token_ms")
+    samples = median.samples if median else ()
     speeds = ("prefill_tokens_per_second", "decode_tokens_per_second")
     works = {name: _of_speeds(figures[name]) for name in speeds if name in figures}
-    if first_token:
-        times = np.array(first_token.samples or (first_token.value,))
-        works["time_to_first_token_ms"] = Work(times, np.ones(len(times)))
+    if times := samples or ((mean.value,) if mean else ()):  # a median is not what is compared
+        works["time_to_first_token_ms"] = Work(np.array(times), np.ones(len(times)))
     return Measured(
         member=Member(run_id=row.import_id, backend=row.imported.engine or row.imported.tool),
         data=row.import_id,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
-from harness.cli.console import answers
+from harness.cli.console import answers, tell
 from harness.cli.kept import choose, open_store
 from harness.cli.options import RESULTS, JsonOption, ResultsOption
 from harness.errors import UsageError
@@ -117,9 +117,16 @@ def _read(store: Store, named: _Named) -> list[Side | ImportRow]:
 
 
 def _write(compared: Compared, output: Format) -> None:
-    from harness.report.compare import as_csv, as_markdown
+    """What stands in the way of comparing has no column in a CSV: it is told beside."""
+    from harness.report.compare import as_csv, as_markdown, warnings
 
-    typer.echo(as_csv(compared) if output is Format.CSV else as_markdown(compared), nl=False)
+    if output is Format.CSV:
+        typer.echo(as_csv(compared), nl=False)
+        for one in compared.against_first:
+            for said in warnings(one):
+                tell(said)
+    else:
+        typer.echo(as_markdown(compared), nl=False)
 
 
 def _print(named: _Named, compared: Compared, flips: bool) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 from pydantic import Field, TypeAdapter
 
@@ -29,10 +29,18 @@ _OF_ALL = ("git_hash", "transformers_version", "chat_template_sha", "system_inst
 _OF_CONFIG = ("device", "batch_size", "model_dtype", "limit", "random_seed", "fewshot_seed")
 _BY_TASK = ("n-shot", "versions", "task_hashes")
 _SHARE = TypeAdapter(Annotated[float, Field(ge=0, le=1)])
+_MOST_DOCUMENTS = 10_000_000  # a comparison holds one answer for each
+_Documents: TypeAlias = Annotated[int, Field(ge=0, le=_MOST_DOCUMENTS)]
 
 
 class _Count(Told):
-    effective: Annotated[int, Field(ge=0)]
+    effective: _Documents
+
+
+class _OfGroup(Told):
+    """A group counts the documents of its tasks beside its figures."""
+
+    sample_len: _Documents | None = None
 
 
 class _Config(Told):
@@ -67,7 +75,7 @@ def read_lm_eval(document: Document) -> list[Imported]:
 
 
 def _figures(values: Mapping[str, object], told: _Count | None) -> Iterator[Figure]:
-    count = told.effective if told else values.get("sample_len")
+    count = told.effective if told else _OfGroup.model_validate(values).sample_len
     for key, value in values.items():
         metric, comma, chosen_by = key.partition(",")
         number = finite(value)
@@ -79,7 +87,7 @@ def _figures(values: Mapping[str, object], told: _Count | None) -> Iterator[Figu
             unit="share" if is_accuracy else "",
             value=_SHARE.validate_python(number) if is_accuracy else number,
             stderr=finite(values.get(f"{metric}{_STDERR},{chosen_by}")),
-            count=count if isinstance(count, int) else None,
+            count=count,
         )
 
 

@@ -8,7 +8,8 @@ independent values need: runs that follow each other are alike, and that looks l
 What `tests/unit/scoring/test_change_points.py` measures of that stands in `docs/REGRESSIONS.md`.
 
 Each candidate is then tested between the two levels beside it by Mann and Whitney's (1947) U,
-two-sided, with Holm's (1979) correction over all candidates.
+two-sided, with Holm's (1979) correction over all candidates. While one of them fails, the weakest
+is dropped, the levels beside it become one, and those that are left are tested anew.
 """
 
 from __future__ import annotations
@@ -47,17 +48,24 @@ def find(values: Sequence[float]) -> list[ChangePoint]:
     """The changes of level, with at least `LEAST_RUNS` values between them and beside them."""
     history = np.asarray(values, dtype=np.float64)
     places = _candidates(history)
-    if not places:
-        return []
-    levels = np.split(history, places)
+    while places:
+        levels = np.split(history, places)
+        raw = [_p_value(before, after) for before, after in pairwise(levels)]
+        adjusted = _holm(raw)
+        if max(adjusted) < ALPHA:
+            return _changes(places, levels, adjusted)
+        del places[int(np.argmax(raw))]
+    return []
+
+
+def _changes(
+    places: Sequence[int], levels: Sequence[Values], adjusted: Sequence[float]
+) -> list[ChangePoint]:
     medians = [float(np.median(level)) for level in levels]
-    found = [
+    return [
         ChangePoint(place, *around, p_adjusted)
-        for place, around, p_adjusted in zip(
-            places, pairwise(medians), _p_values(levels), strict=True
-        )
+        for place, around, p_adjusted in zip(places, pairwise(medians), adjusted, strict=True)
     ]
-    return [one for one in found if one.p_adjusted < ALPHA and one.before != one.after]
 
 
 def _candidates(history: Values) -> list[int]:
@@ -82,12 +90,18 @@ def _usual_step(history: Values) -> float:
     return float(np.median(steps) * _NORMAL_OVER_MEDIAN or steps.mean() * _NORMAL_OVER_MEAN)
 
 
-def _p_values(levels: Sequence[Values]) -> list[float]:
-    """Of each pair of neighbouring levels, adjusted."""
+def _p_value(before: Values, after: Values) -> float:
+    """1 where the medians are equal: that is no other level, whatever else differs."""
     from scipy.stats import mannwhitneyu
+
+    if np.median(before) == np.median(after):
+        return 1.0
+    return float(mannwhitneyu(before, after).pvalue)
+
+
+def _holm(raw: Sequence[float]) -> Sequence[float]:
     from statsmodels.stats.multitest import multipletests
 
-    raw = [float(mannwhitneyu(before, after).pvalue) for before, after in pairwise(levels)]
     if len(raw) == 1:  # nothing to adjust, and a garbage collection in statsmodels saved
         return raw
     _, adjusted, *_ = multipletests(raw, method="holm")

@@ -235,7 +235,7 @@ def test_what_another_tool_has_measured_is_compared_by_what_it_has() -> None:
         assert (one.elsewhere, one.same_text, one.same_tokens) == (True, False, False)
         assert (list(by_metric(one)), found.agreements, len(found.imports)) == ([SPEED], [], 1)
         assert by_metric(one)[SPEED].verdict is Verdict.TOO_FEW
-        assert [field.field for field in one.conditions] == ["tool", "test", "model"]
+        assert [field.field for field in one.conditions] == ["tool", "engine", "test", "model"]
 
 
 def test_of_two_imports_what_both_tell_counts_but_not_when() -> None:

@@ -15,7 +15,7 @@ from harness.config import RunSpec
 from harness.differences import Verdict
 from harness.errors import UsageError
 from harness.history import Finished, read_history
-from harness.series import History
+from harness.series import LEAST_RUNS, History
 from harness.store.environment import Environment, Gpu
 from harness.store.store import Store
 from harness.summary import PromptHashes, RunSummary, Summary
@@ -195,7 +195,7 @@ def test_a_share_changes_by_a_difference_and_has_its_interval(kept: Kept) -> Non
         assert soft is not None
         estimate = soft.model_copy(update={"value": value})
         accuracy = RUN.accuracy.model_copy(update={"soft": estimate})
-        for _ in range(4):
+        for _ in range(LEAST_RUNS):
             kept.add(runs=[RUN.model_copy(update={"accuracy": accuracy})])
     [one] = kept.history("accuracy").series
     assert one.changes[0].change == pytest.approx(-0.3)
@@ -209,7 +209,7 @@ def test_a_share_changes_by_a_difference_and_has_its_interval(kept: Kept) -> Non
 def test_a_level_of_nought_has_no_ratio(kept: Kept) -> None:
     for shown in (0, 5):
         fit = RUN.context_fit.model_copy(update={"examples_per_voter": [shown, shown]})
-        for _ in range(4):
+        for _ in range(LEAST_RUNS):
             kept.add(runs=[RUN.model_copy(update={"context_fit": fit})])
     [change] = kept.history("examples_per_voter").series[0].changes
     assert (change.change, change.verdict) == (None, Verdict.BETTER)

@@ -181,12 +181,16 @@ def test_repetitions_of_another_tool_are_samples() -> None:
     speed = Figure(
         metric="decode_tokens_per_second", unit="tokens/s", value=150.0, samples=(100.0, 200.0)
     )
-    time = Figure(metric="time_to_first_token_ms", unit="ms", value=30.0)
-    found = measured_elsewhere(imported(speed, time))
+    time = Figure(metric="mean_time_to_first_token_ms", unit="ms", value=30.0)
+    median = Figure(metric="time_to_first_token_ms", unit="ms", value=29.0)
+    found = measured_elsewhere(imported(speed, time, median))
     assert found.member == Member(run_id="import-aa", backend="llama.cpp")
     assert found.works["decode_tokens_per_second"].rates.tolist() == [100.0, 200.0]
     assert found.works["time_to_first_token_ms"].rates.tolist() == [30.0]
-    assert (set(found.works), found.shares) == ({speed.metric, time.metric}, {})
+    assert (set(found.works), found.shares) == ({speed.metric, median.metric}, {})
+    sampled = median.model_copy(update={"samples": (20.0, 40.0)})
+    assert measured_elsewhere(imported(sampled)).works[median.metric].figure == 30.0
+    assert measured_elsewhere(imported(median)).works == {}  # a median is not compared with means
 
 
 def test_a_share_of_another_tool_is_so_many_right_queries() -> None:

@@ -60,6 +60,8 @@ def test_a_date_that_is_none_is_left_out(date: object) -> None:
         {"config": "hf"},
         {"model_name": 5},
         {"n-samples": {"some_task": {"effective": "all"}}},
+        {"n-samples": {"some_task": {"effective": 1_000_000_000_000}}},
+        {"n-samples": {}, "results": {"g": {"acc,none": 0.5, "sample_len": 1_000_000_000_000}}},
     ],
 )
 def test_what_is_not_as_expected_is_refused(changed: dict[str, object]) -> None:

@@ -75,7 +75,7 @@ def test_a_series_is_a_title_a_table_and_what_was_found() -> None:
         "1  run-1  2026-01-02    200  0123456   engine 1.2",
         "2  run-2  2026-01-02  1,234  0123456   engine 1.2",
         "",
-        "It takes 8 runs or more to tell a change of level from noise.",
+        "It takes 10 runs or more to tell a change of level from noise.",
     ]
 
 
@@ -85,7 +85,7 @@ def test_three_runs_have_a_chart() -> None:
 
 
 def test_a_change_names_both_runs_and_what_differs() -> None:
-    text = " ".join(printed(series(*map(point, range(8)), changes=[CHANGE])).split())
+    text = " ".join(printed(series(*map(point, range(10)), changes=[CHANGE])).split())
     assert (
         "WORSE from run 3 on: 200 to 150 tokens/s (x 0.75), p = 0.012. "
         "The last before is run-1 (0123456, engine 1.2), "
@@ -98,13 +98,13 @@ def test_a_change_names_both_runs_and_what_differs() -> None:
 
 def test_a_change_that_nothing_explains_says_so() -> None:
     change = CHANGE.model_copy(update={"differing": [], "change": None, "p_adjusted": 0.0001})
-    text = printed(series(*map(point, range(8)), changes=[change]))
+    text = printed(series(*map(point, range(10)), changes=[change]))
     assert "Nothing that is kept differs between them." in text
     assert "200 to 150 tokens/s, p < 0.001." in text
 
 
 def test_no_change_in_enough_runs_is_said() -> None:
-    assert "No change of level found." in printed(series(*map(point, range(8))))
+    assert "No change of level found." in printed(series(*map(point, range(10))))
 
 
 def test_shares_have_intervals_and_differences() -> None:
@@ -112,7 +112,7 @@ def test_shares_have_intervals_and_differences() -> None:
     change = CHANGE.model_copy(
         update={"level_before": 0.8, "level_after": 0.7, "change": -0.1, "place": 1}
     )
-    text = printed(series(*[share] * 8, changes=[change]), metric="accuracy", unit="share")
+    text = printed(series(*[share] * 10, changes=[change]), metric="accuracy", unit="share")
     assert "0.80 (0.70 to 0.90)" in text
     assert "0.80 to 0.70 share (-0.10)" in text
 

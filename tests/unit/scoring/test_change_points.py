@@ -23,7 +23,7 @@ RUNS = 30
 MIDDLE = RUNS // 2
 
 # whole numbers, so that shifting and scaling them is exact
-levels = st.lists(st.tuples(st.integers(1, 40), st.integers(4, 9)), min_size=1, max_size=4)
+levels = st.lists(st.tuples(st.integers(1, 40), st.integers(LEAST_RUNS, 9)), min_size=1, max_size=4)
 wobble = st.lists(st.integers(-2, 2), min_size=36, max_size=36)
 histories = st.builds(
     lambda levels, wobble: [
@@ -79,10 +79,8 @@ def test_levels_are_medians_of_runs_that_are_enough(history: list[int]) -> None:
     for one in found:
         assert one.before != one.after
         assert 0 <= one.p_adjusted < ALPHA
-    if len(found) == 1:
-        [one] = found
-        assert one.before == median(history[: one.index])
-        assert one.after == median(history[one.index :])
+    medians = [median(history[begin:end]) for begin, end in pairwise(places)]
+    assert [(one.before, one.after) for one in found] == list(pairwise(medians))
 
 
 @given(st.floats(-1e6, 1e6), st.integers(0, 40))
@@ -91,14 +89,30 @@ def test_a_constant_history_has_none(value: float, runs: int) -> None:
 
 
 def test_fewer_runs_than_two_levels_take_have_none() -> None:
-    assert find([1.0, 1.1, 0.9, 1.0, 9.0, 9.1, 8.9]) == []
+    assert find([1.0, 1.1, 0.9, 1.0, 1.1, 9.0, 9.1, 8.9, 9.0]) == []
 
 
 def test_a_figure_without_noise_changes_when_it_changes() -> None:
-    [one] = find([5] * 4 + [6] * 4)
-    assert (one.index, one.before, one.after) == (4, 5, 6)
-    up, down = find([5] * 5 + [6] * 4 + [5] * 6)
-    assert (up.index, down.index) == (5, 9)
+    [one] = find([5] * 5 + [6] * 5)
+    assert (one.index, one.before, one.after) == (5, 5, 6)
+    up, down = find([5] * 6 + [6] * 5 + [5] * 7)
+    assert (up.index, down.index) == (6, 11)
+
+
+@pytest.mark.parametrize("changes", [1, 2, 3])
+def test_changes_of_the_shortest_levels_are_all_found(changes: int) -> None:
+    rng = np.random.default_rng(0)
+    steps = np.repeat(0.8 ** np.arange(changes + 1), LEAST_RUNS)
+    found = find((100 * steps * (1 + 0.002 * rng.normal(size=len(steps)))).tolist())
+    assert [one.index for one in found] == [LEAST_RUNS * one for one in range(1, changes + 1)]
+
+
+def test_a_level_reaches_over_a_candidate_that_was_dropped() -> None:
+    uneven, even, lower = [97, 94, 96, 96, 104], [103, 103, 104, 102, 103], [81, 80, 78, 80, 79]
+    [one] = find(uneven + even + lower)
+    assert (one.index, one.before, one.after) == (10, median(uneven + even), median(lower))
+    [alone] = find([*uneven, *even, *lower][5:])
+    assert one.p_adjusted < alone.p_adjusted
 
 
 def test_one_run_is_no_level() -> None:
