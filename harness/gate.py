@@ -124,7 +124,10 @@ def _in_unit(one: Difference, change: float) -> float:
 def _difference(metric: str, before: Evidence, now: Evidence) -> Difference | None:
     if METRICS[metric].is_share:
         paired = before.prompts.text_sha256 == now.prompts.text_sha256
-        return share_difference(metric, _shares(metric, before), _shares(metric, now), paired)
+        first, other = _shares(metric, before), _shares(metric, now)
+        # a side that parses nothing has no shares at all: nothing to pair with
+        both = len(first) and len(other)
+        return share_difference(metric, first, other, paired) if both else None
     return ratio(metric, _work(metric, before.samples), _work(metric, now.samples))
 
 
@@ -137,7 +140,7 @@ def _shares(metric: str, one: Evidence) -> Values:
 
 def _work(metric: str, samples: Sequence[Sample]) -> Work:
     """A sample a round; rounds in which nothing of the kind was done have no part in it."""
-    pairs = [(amount, took) for amount, took in (_pair(metric, s) for s in samples) if amount]
+    pairs = [pair for pair in (_pair(metric, sample) for sample in samples) if min(pair) > 0]
     amounts, took = np.array(pairs, dtype=np.float64).reshape(-1, 2).T
     return Work(amounts, took)
 

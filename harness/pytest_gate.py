@@ -162,8 +162,8 @@ def _measured(benchmarks: Any) -> ByTest:
 def compare(
     saved: Sequence[Saved], measured: ByTest, machine: Mapping[str, Any], limits: Sequence[Limit]
 ) -> Report:
-    """Every test against every file that has it. Where tests were measured and no file has any of
-    them, that fails too: a gate that compares nothing must not look like one that is passed."""
+    """Every test against every file that has it. Where nothing was measured, or nothing that a file
+    has, that fails too: a gate that compares nothing must not look like one that is passed."""
     judged = {
         (file.source, test): Judged(before, now, judge(before, now, limits))
         for file in saved
@@ -171,10 +171,9 @@ def compare(
         if (before := file.by_test.get(test))
     }
     found = sum(one.is_regression for every in judged.values() for one in every.findings)
-    if not measured:
-        return Report("nothing was measured", ())
+    nothing = "NOTHING TO COMPARE WITH" if measured else "NOTHING WAS MEASURED"
     return Report(
-        title=_title(found) if judged else "NOTHING TO COMPARE WITH",
+        title=_title(found) if judged else nothing,
         lines=tuple(line for file in saved for line in _lines(file, measured, machine, judged)),
         is_failure=found > 0 or not judged,
     )
@@ -198,6 +197,9 @@ def _lines(
         one = judged.get((file.source, test))
         for line in _of_test(one) if one else ["NOT IN THAT FILE: not compared"]:
             yield indent(line, "    ")
+    for test in file.by_test:
+        if test not in measured:
+            yield f"  NOT MEASURED NOW: {test}"
 
 
 def _of_test(one: Judged) -> Iterator[str]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -131,17 +131,30 @@ def harness_run(
     markers = list(request.node.iter_markers("harness"))
 
     def run(benchmark: Benchmark, **given: Any) -> RunSummary:
-        fields = {"rounds": ROUNDS}
-        for marker in reversed(markers):  # the closest one comes first
-            fields |= marker.kwargs
-        fields |= given
-        rounds = fields.pop("rounds")
         with _told_to_the_test():
+            fields = {"rounds": ROUNDS, **_marked(markers), **given}
+            rounds = fields.pop("rounds")
             result = _run(benchmark, fields, rounds, _harness_engines, _harness_results)
         _warn_of_failed_cells(result)
         return result
 
     return run
+
+
+def _marked(markers: Sequence[pytest.Mark]) -> dict[str, Any]:
+    """What the markers say; the closest one comes first, and wins. Raises `UsageError`."""
+    from harness.errors import UsageError
+
+    fields: dict[str, Any] = {}
+    for marker in reversed(markers):
+        if marker.args:
+            said = ", ".join(map(repr, marker.args))
+            raise UsageError(
+                f"pytest.mark.harness({said}): it takes keywords only",
+                remedy="Write for example pytest.mark.harness(rounds=20).",
+            )
+        fields |= marker.kwargs
+    return fields
 
 
 def _run(
@@ -192,7 +205,10 @@ class _Engines:
     by_request: dict[str, Engine] = field(default_factory=dict)
 
     def opened(self, spec: RunSpec) -> Engine:
-        """The engine of a spec's one backend, loaded. Raises `EngineError`."""
+        """The engine of a spec's one backend, loaded; one that was lost meanwhile is begun anew.
+
+        Raises `EngineError`.
+        """
         from harness.engine.engine import Engine
         from harness.run import log_of
 
@@ -204,6 +220,7 @@ class _Engines:
                 _ = engine.session.info  # waits until it is loaded
                 self.stack.enter_context(opening.pop_all())
             self.by_request[request] = engine
+        self.by_request[request].revive()
         return self.by_request[request]
 
 

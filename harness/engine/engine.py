@@ -91,6 +91,13 @@ class Engine:
         try:
             self.session.forget()
         except EngineError:
+            if not self.session.is_lost:
+                raise
+        self.revive()
+
+    def revive(self) -> None:
+        """A loaded session that was lost is begun anew. Raises `EngineError`."""
+        if self.session.is_lost:
             self.restart()
             _ = self.session.info  # waits until it is loaded
 

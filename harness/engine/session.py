@@ -88,6 +88,11 @@ class EngineSession:
     def peak(self) -> MemoryPeak:
         return self._probe.peak
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether one that was loaded can be asked no more: it ended, or was left in mid-answer."""
+        return self._worker.is_lost
+
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         _ = self.info
         self._worker.request({"do": "tokenize", "texts": list(texts)})
@@ -100,11 +105,21 @@ class EngineSession:
         return texts
 
     def generate(self, prompts: Sequence[TokenIds], decoding: Decoding) -> Iterator[Event]:
-        """The engine's events. Raises `WorkerLostError`, with the prompts that are lost with it."""
+        """The engine's events. Raises `WorkerLostError`, with the prompts that are lost with it.
+
+        Whoever leaves before the last event ends the worker: it has no other way to stop.
+        """
         _ = self.info
         self._worker.request(
             {"do": "generate", "prompts": wire.front_code(prompts), "decoding": asdict(decoding)}
         )
+        try:
+            yield from self._events()
+        finally:
+            if self._worker.owes_answer:
+                self.kill()
+
+    def _events(self) -> Iterator[Event]:
         open_prompts: set[int] = set()
         while True:
             asked = time.perf_counter()
@@ -167,11 +182,12 @@ def check_backend(target: str, timeout_seconds: float, log: Path, python: str) -
 
 
 class _Worker:
-    """The process and its connection."""
+    """The process and its connection. `owes_answer`: its last request is not answered in full."""
 
     def __init__(self, target: str, timeout_seconds: float, log: Path, python: str) -> None:
         self._timeout_seconds = timeout_seconds
         self.log = log
+        self.owes_answer = False
         log.parent.mkdir(parents=True, exist_ok=True)
         ours, theirs = Pipe()
         self._connection: Connection[Any, Any] = ours
@@ -194,12 +210,23 @@ class _Worker:
                 ) from error
         self.pid = self._process.pid
 
+    @property
+    def is_lost(self) -> bool:
+        gone = self._connection.closed or self._process.poll() is not None
+        return gone or self.owes_answer
+
     def request(self, message: wire.Message) -> None:
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        """A worker that owes an answer is killed: it would be taken for the answer to this."""
+        if self.owes_answer:
+            self.kill()
+        self.owes_answer = True
+        with contextlib.suppress(OSError):  # it is gone, which `answer` tells
             wire.send(self._connection, message)
 
     def answer(self) -> wire.Message:
         """The next message. Raises `WorkerLostError`; `EngineError` where an error was told."""
+        if self._connection.closed:
+            raise WorkerLostError("it was ended before")
         try:
             if not self._connection.poll(self._timeout_seconds):
                 self.kill()
@@ -207,6 +234,7 @@ class _Worker:
             message = wire.receive(self._connection)
         except (EOFError, OSError) as error:  # OSError: it ended within a record
             raise WorkerLostError(self._cause_of_death()) from error
+        self.owes_answer = "event" in message
         if "error" in message:
             raise self._told(message)
         return message

@@ -5,8 +5,8 @@
 Each run is `harness run` as it is by default, on one engine: seven voters, 100 queries. The runs
 come one after the other, the first with the second, the third with the fourth: what changes in the
 machine meanwhile is among what has to be lived with. All of them are kept in the folder that is
-named at the end, for `harness history` and `harness compare`. Ends with 1 where more than 5 % of the
-metrics are called different.
+named at the end, for `harness history` and `harness compare`. Ends with 1 where more than 5 % of
+the metrics are called different.
 """
 
 from __future__ import annotations

@@ -105,6 +105,18 @@ def test_unchanged_it_passes(run: Pytest) -> None:
     assert "within limits: accuracy, parse_rate, prefill_tokens_per_second" in done.stdout
 
 
+def test_another_machine_is_told_and_ends_nothing(run: Pytest, project: Path) -> None:
+    """Even of the same one, what pytest-benchmark notes of its clock changes by itself."""
+    saved = json.loads(saved_file(project).read_text())
+    saved["machine_info"]["cpu"]["hz_actual_friendly"] = "0.1 GHz"
+    path = project / "other_machine.json"
+    path.write_text(json.dumps(saved), encoding="utf-8")
+    done = run(*NO_XDIST, LIMITS, f"--benchmark-compare={path}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "PytestBenchmarkWarning: Benchmark machine_info is different" in done.stderr
+    assert "= harness: no regressions =" in done.stdout
+
+
 def test_what_is_planted_fails_with_the_metric_both_values_and_the_interval(run: Pytest) -> None:
     """pytest-xdist is there, and not used."""
     done = run(LIMITS, PLANTED, "--benchmark-compare=0001")
@@ -133,7 +145,7 @@ def test_limits_and_baselines_that_are_not_there_are_usage_errors(run: Pytest) -
     assert wrong.returncode == pytest.ExitCode.USAGE_ERROR
     assert "there is no metric speed" in wrong.stderr
     assert "decode_tokens_per_second" in wrong.stderr
-    missing = run(*NO_XDIST, LIMITS, "--benchmark-compare=0009", "-W", "default")
+    missing = run(*NO_XDIST, LIMITS, "--benchmark-compare=0009")
     assert missing.returncode == pytest.ExitCode.USAGE_ERROR
     assert "requires a saved benchmark" in missing.stderr
 

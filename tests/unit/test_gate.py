@@ -27,14 +27,14 @@ from harness.scoring.differences import LEAST_SAMPLES
 from harness.summary import Cells, Parse, PromptHashes
 from tests.unit.report.conftest import RUN
 
-NOISE = (1.00, 1.02, 0.98, 1.01, 0.99)
+NOISE = (1.01, 0.98, 1.02, 0.99, 1.03, 0.97)
 ACCURACY = Limit("accuracy", 3)
 PREFILL = Limit("prefill_tokens_per_second", 10)
 FIRST_TOKEN = Limit("time_to_first_token_ms", 10)
 
 
 def samples(
-    seconds: float = 1.0, rounds: int = 5, first_token_ms: float | None = 50
+    seconds: float = 1.0, rounds: int = 6, first_token_ms: float | None = 50
 ) -> list[Sample]:
     return [
         Sample(
@@ -126,7 +126,7 @@ def test_a_loss_beyond_its_limit_that_is_shown_is_a_regression() -> None:
     assert "REGRESSED accuracy: 0.750 -> 0.375, -37.5pp (limit 3pp)" in text
     assert "REGRESSED prefill_tokens_per_second: 1,000 -> 500, -50.0% (limit 10%)" in text
     assert text.count("95 % interval -") == 2
-    assert re.search(r"-51\.\d% to -48\.\d%; p = 0\.0\d+ \(Mann-Whitney U\)$", text)
+    assert re.search(r"-52\.\d% to -47\.\d%; p = 0\.0\d+ \(Mann-Whitney U\)$", text)
 
 
 def test_a_gain_is_none() -> None:
@@ -166,7 +166,7 @@ def test_too_few_rounds_are_said() -> None:
     [finding] = judge(evidence(), now, [PREFILL])
     assert not finding.is_regression
     assert said(evidence(), now, PREFILL) == (
-        "TOO FEW ROUNDS to judge prefill_tokens_per_second: 5 before, 3 now; "
+        "TOO FEW ROUNDS to judge prefill_tokens_per_second: 6 before, 3 now; "
         f"{LEAST_SAMPLES} are needed"
     )
 
@@ -176,7 +176,14 @@ def test_what_a_side_does_not_have_is_said() -> None:
     assert judge(evidence(), evidence(), [decode]) == [Finding(decode, None)]
     assert said(evidence(), evidence(), decode).startswith("not judged: decode_tokens_per_second")
     scored = evidence(readable=[])
-    assert judge(scored, scored, [Limit("parse_rate", 1)])[0].difference is None
+    for before, now in [(scored, scored), (scored, evidence()), (evidence(), scored)]:
+        assert judge(before, now, [Limit("parse_rate", 1)])[0].difference is None
+
+
+def test_rounds_that_took_no_time_have_no_part_in_a_speed() -> None:
+    """A clock may be too coarse for them."""
+    now = evidence(samples=[*samples(seconds=0), *samples()])
+    assert judge(evidence(), now, [PREFILL]) == judge(evidence(), evidence(), [PREFILL])
 
 
 def test_other_prompts_are_told_loudly_and_not_paired() -> None:

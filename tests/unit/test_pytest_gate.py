@@ -50,7 +50,17 @@ def test_a_test_that_was_not_saved_is_told() -> None:
 def test_to_compare_nothing_that_was_measured_fails() -> None:
     report = compare([saved(a=evidence())], {"new": SLOW}, MACHINE, [PREFILL])
     assert (report.title, report.is_failure) == ("NOTHING TO COMPARE WITH", True)
-    assert not compare([saved(a=evidence())], {}, MACHINE, [PREFILL]).is_failure
+
+
+def test_to_measure_nothing_fails() -> None:
+    report = compare([saved(a=evidence())], {}, MACHINE, [PREFILL])
+    assert (report.title, report.is_failure) == ("NOTHING WAS MEASURED", True)
+
+
+def test_a_test_that_was_not_measured_is_told() -> None:
+    report = compare([saved(a=evidence(), gone=evidence())], {"a": evidence()}, MACHINE, [PREFILL])
+    assert not report.is_failure
+    assert report.lines[-1] == "  NOT MEASURED NOW: gone"
 
 
 def test_every_file_that_was_chosen_counts() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from harness.config import RunSpec
 from harness.engine.engine import Engine
+from harness.engine.session import EngineSession
 from harness.errors import EngineError
 from harness.evidence import EXTRA_INFO, Evidence
 from harness.rounds import Arguments, repeat
@@ -109,6 +110,19 @@ def test_an_engine_lost_at_the_end_of_a_round_is_begun_anew(
     result = repeated(benchmark, small_data, tmp_path, rounds=2, crash_at=9, batch=4)
     assert (result.cells.done, result.cells.failed) == (8, 4)
     assert len(benchmark.extra_info[EXTRA_INFO]["samples"]) == 2
+
+
+def test_an_engine_that_cannot_forget_says_so(
+    small_data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is there, and would not do so in a session that is begun anew either."""
+
+    def forget(self: EngineSession) -> None:
+        raise EngineError("no memory to forget")
+
+    monkeypatch.setattr(EngineSession, "forget", forget)
+    with pytest.raises(EngineError, match="no memory to forget"):
+        repeated(Enabled(), small_data, tmp_path)
 
 
 def test_a_round_without_any_reply_says_why(small_data: str, tmp_path: Path) -> None:

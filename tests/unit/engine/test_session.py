@@ -149,6 +149,42 @@ def test_a_worker_that_is_lost_cannot_forget(start: Start) -> None:
         session.forget()
 
 
+def test_whoever_leaves_an_answer_early_ends_the_worker(start: Start) -> None:
+    session = start(delay_ms=50)
+    assert session.info.is_mock
+    assert not session.is_lost
+    process = worker()
+    for _ in session.generate(PROMPTS, SCORE):
+        break
+    assert session.is_lost
+    assert not still_there([process])
+    lost, events = lose(session)
+    assert (lost.reason, events) == ("it was ended before", [])
+
+
+def test_what_is_left_of_an_answer_is_never_taken_for_the_next(start: Start) -> None:
+    """The iterator is still there, as that of a failed test is in its traceback."""
+    session = start(delay_ms=50)
+    left = session.generate(PROMPTS, SCORE)
+    next(left)
+    assert session.is_lost
+    with pytest.raises(EngineError, match="lost while it tokenized: it was ended before"):
+        session.tokenize(["a"])
+    with pytest.raises(EngineError, match="lost while it forgot"):
+        session.forget()
+    with pytest.raises(WorkerLostError):
+        next(left)
+
+
+def test_to_close_in_mid_answer_waits_for_nothing(start: Start) -> None:
+    """The engine would hang for as long as closing waits, ten seconds."""
+    session = start(hang_at=12)
+    left = session.generate(PROMPTS, SCORE)
+    next(left)
+    session.close()
+    assert session.closing_seconds < 5
+
+
 def test_a_worker_leads_a_process_group_of_its_own(start: Start) -> None:
     assert start().info.is_mock
     assert os.getpgid(worker().pid) == worker().pid != os.getpgid(0)
