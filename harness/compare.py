@@ -161,7 +161,7 @@ def spec_differences(first: RunSpec, other: RunSpec) -> list[FieldDifference]:
 
 def _conditions(first: Side, other: Side) -> Iterator[FieldDifference]:
     """Two engines are of different versions and read different formats: that is no news."""
-    no_news = () if first.member.backend == other.member.backend else OF_ENGINE
+    no_news = frozenset() if first.member.backend == other.member.backend else OF_ENGINE
     every = [conditions(side.environment, side.session) for side in (first, other)]
     return (one for one in differing(*every) if one.field not in no_news)
 

@@ -9,24 +9,24 @@ from harness.differences import FieldDifference
 from harness.store.environment import Environment
 from harness.store.schema import SessionRow
 
-OF_ENGINE = (
+_OF_VERSION = (
     "engine_version",
     "weights",
     "allocated_context",
     "shared_block_tokens",
     "vocabulary_sha256",
-    "model_sha256",
 )
-"""What two engines differ in anyway."""
+_OF_USE = ("device", "threads")
 
-_OF_SESSION = ("device", "threads")
+OF_ENGINE = frozenset({*_OF_VERSION, "model_sha256"})
+"""What two engines differ in anyway."""
 
 
 def conditions(environment: Environment, session: SessionRow) -> dict[str, Any]:
     """By name, all that is kept of them."""
     machine = environment.model_dump(mode="json", exclude={"created", "git_revision", "packages"})
     packages = named("packages", environment.packages)
-    info = {name: getattr(session.info, name, None) for name in (*_OF_SESSION, *OF_ENGINE)}
+    info = {name: getattr(session.info, name) for name in (*_OF_USE, *_OF_VERSION)}
     return {**machine, **packages, **info, "model_sha256": session.model_sha256}
 
 
