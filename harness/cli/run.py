@@ -125,9 +125,9 @@ def run(
     Every reply is kept as it comes, so a run that is ended can be completed with --resume.
     """
     given = {key: value for key, value in locals().items() if value not in (None, [])}
-    from harness.run import check_answered
-
     order = read_order(given)
+    from harness.run import check_answered  # heavy: not before the flags are known to be right
+
     output = order.output
     summary = _carry_out(order)
     with open_store(output.results) as store:
