@@ -143,7 +143,7 @@ def test_equal_runs_are_hardly_ever_called_different(maker: Maker, seconds: int)
 def test_a_slowdown_of_a_tenth_is_found(maker: Maker) -> None:
     slowed = [differences(pair) for pair in pairs(maker, speed=0.9 * TOKENS_PER_SECOND)]
     verdicts = [one["prefill_tokens_per_second"].verdict for one in slowed]
-    print(Counter(verdicts))  # noqa: T201
+    print(Counter(verdicts))  # noqa: T201 - shown by pytest -s
     assert verdicts.count(Verdict.WORSE) >= 0.95 * PAIRS
 
 
@@ -152,5 +152,5 @@ def test_a_loss_of_eight_points_is_found(maker: Maker) -> None:
     changes = [one["accuracy"].change for one in worse]
     assert -0.085 < sum(changes) / PAIRS < -0.075
     verdicts = [one["accuracy"].verdict for one in worse]
-    print(Counter(verdicts))  # noqa: T201
+    print(Counter(verdicts))  # noqa: T201 - shown by pytest -s
     assert verdicts.count(Verdict.WORSE) >= 0.95 * PAIRS
