@@ -27,7 +27,7 @@ format: $(VENV)/.all
 
 # Saved benchmarks, and the committed one of this kind of machine.
 BENCHMARKS := results/benchmarks
-KIND = $(shell $(BIN)/python tests/benchmarks/kind.py)
+KIND = $(eval KIND := $(shell $(BIN)/python tests/benchmarks/kind.py))$(KIND)
 BASELINE = $(lastword $(sort $(wildcard $(BENCHMARKS)/*/*_baseline-$(KIND).json)))
 LIMITS := accuracy:3pp,parse_rate:1pp,prefill_tokens_per_second:10%,decode_tokens_per_second:10%
 MEASURE = $(BIN)/python -m pytest tests/benchmarks --benchmark-only --benchmark-storage=$(BENCHMARKS)
