@@ -23,7 +23,7 @@ from harness.differences import (
 )
 from harness.report.markdown import markdown_table
 from harness.report.table import simple_table
-from harness.report.text import NOTHING, lines, number, plain, told
+from harness.report.text import NOTHING, lines, number, p_value, plain, told
 from harness.summary import Member
 
 _TITLES = ("", "first", "other", "change\n(95 % interval)", "p", "other is")
@@ -97,7 +97,7 @@ def about(compared: Compared) -> Text:
     said = [f"{_name(one.other)}: asked the same prompts as {_name(one.first)}." for one in same]
     if compared.same_accuracy_p is not None:
         said.append(
-            f"That all are right equally often: Cochran's Q, p = {_p(compared.same_accuracy_p)}."
+            f"That all are right equally often: Cochran's Q, {p_value(compared.same_accuracy_p)}."
         )
     return lines(*said, " ".join(_how(compared)))
 
@@ -167,10 +167,11 @@ def _change(one: Difference) -> str:
     return f"x {one.change:.2f}" + (f"\n({span.low:.2f} to {span.high:.2f})" if span else "")
 
 
-def _p(p_value: float | None) -> str:
-    if p_value is None:
+def _p(value: float | None) -> str:
+    """For the column that says that it is p."""
+    if value is None:
         return NOTHING
-    return "<0.001" if p_value < 0.001 else f"{p_value:.3f}"
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _where(one: Comparison) -> str:

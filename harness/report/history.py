@@ -15,7 +15,7 @@ from harness.differences import METRICS, FieldDifference
 from harness.report.chart import chart
 from harness.report.figures import MOCK_LABEL
 from harness.report.table import simple_table
-from harness.report.text import NOTHING, lines, number, told
+from harness.report.text import NOTHING, lines, number, p_value, told
 from harness.series import LEAST_RUNS, Change, History, Point, Series
 
 NEWEST = 20
@@ -132,7 +132,7 @@ def _change(history: History, series: Series, change: Change) -> Iterator[str]:
     size = _size(history.metric, change.change)
     yield (
         f"{change.verdict.upper()} from run {change.place + 1} on: "
-        f"{before} to {after} {history.unit}{size}, {_p(change.p_adjusted)}."
+        f"{before} to {after} {history.unit}{size}, {p_value(change.p_adjusted)}."
     )
     last, first = series.points[change.place - 1 : change.place + 1]
     yield f"  The last before is {_named(last)}, the first after {_named(first)}."
@@ -147,10 +147,6 @@ def _size(metric: str, change: float | None) -> str:
     if change is None:
         return ""
     return f" ({change:+.2f})" if METRICS[metric].is_share else f" (x {change:.3g})"
-
-
-def _p(value: float) -> str:
-    return "p < 0.001" if value < 0.001 else f"p = {value:.2g}"
 
 
 def _explanation(differing: Iterable[FieldDifference]) -> str:

@@ -56,6 +56,11 @@ def span(values: Sequence[int]) -> str:
     return f"{least:,}" if least == most else f"{least:,} to {most:,}"
 
 
+def p_value(value: float) -> str:
+    """`p = 0.012`, `p < 0.001`."""
+    return "p < 0.001" if value < 0.001 else f"p = {value:.2g}"
+
+
 def told(value: object) -> str:
     """Anything kept, as text: hashes by how they begin, and nothing endless."""
     if isinstance(value, list):

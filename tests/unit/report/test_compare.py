@@ -199,7 +199,7 @@ def test_about_says_who_was_asked_the_same_and_how_figures_come_about() -> None:
     text = about(whole(found(), found(same_tokens=False), same_accuracy_p=0.0004)).plain
     assert text.count("asked the same prompts as") == 1
     assert f"hf {OTHER_RUN}: asked the same prompts as llama-cpp {RUN}." in text
-    assert "Cochran's Q, p = <0.001." in text
+    assert "Cochran's Q, p < 0.001." in text
     assert "other - first over the same queries; p by McNemar, exact." in text
     assert "p by Mann-Whitney" in text
 
