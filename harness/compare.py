@@ -32,6 +32,7 @@ from harness.sides import (
     class_of,
     measured,
     measured_elsewhere,
+    member_of,
     queries_of,
     right_by_query,
 )
@@ -93,8 +94,8 @@ def _elsewhere(
     ones, others = _told(first), _told(other)
     both = ones.keys() & others.keys()
     return Comparison(
-        first=_measured(first).member,
-        other=_measured(other).member,
+        first=member_of(first),
+        other=member_of(other),
         elsewhere=True,
         same_text=False,
         same_tokens=False,

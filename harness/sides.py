@@ -100,6 +100,13 @@ def measured(side: Side) -> Measured:
     )
 
 
+def member_of(side: Side | ImportRow) -> Member:
+    """Who it is; of another tool its engine, or the tool itself where it tells none."""
+    if isinstance(side, Side):
+        return side.member
+    return Member(run_id=side.import_id, backend=side.imported.engine or side.imported.tool)
+
+
 def measured_elsewhere(row: ImportRow) -> Measured:
     """What another tool has measured: its queries are nobody else's, its samples are its own."""
     figures = row.by_metric
@@ -111,7 +118,7 @@ def measured_elsewhere(row: ImportRow) -> Measured:
     if times := samples or ((mean.value,) if mean else ()):  # a median is not what is compared
         works["time_to_first_token_ms"] = Work(np.array(times), np.ones(len(times)))
     return Measured(
-        member=Member(run_id=row.import_id, backend=row.imported.engine or row.imported.tool),
+        member=member_of(row),
         data=row.import_id,
         shares={"accuracy": _of_share(accuracy)} if accuracy else {},
         works=works,
