@@ -4,6 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
+# GCC 12 drops the stores that fill AMX's tile configuration, and llama.cpp then dies of an illegal
+# instruction on processors that have AMX. Compilers without these flags have no AMX to leave out.
+AMX_OFF := -mno-amx-tile -mno-amx-int8 -mno-amx-bf16
+export CFLAGS += $(shell $(CC) $(AMX_OFF) -x c -E /dev/null >/dev/null 2>&1 && echo $(AMX_OFF))
+export CXXFLAGS += $(CFLAGS)
+
 .PHONY: demo test check format bench baseline clean
 
 demo: $(VENV)/.demo  ## the main job: SmolLM2-135M through llama.cpp on the digits data

@@ -38,8 +38,8 @@ from backends.api import (
     Started,
     TokenIds,
 )
-from backends.prefix_tree import Leaf, common_prefix_length, walk
 from backends.rules import before_stop, refuse, vocabulary_sha256
+from backends.sharing.prefix_tree import Leaf, common_prefix_length, walk
 
 FORMATS = (NO_FILES,)
 OPTIONS: Mapping[str, str] = {

@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection
 from typing import Any, TypeAlias
 
 from backends.api import Batch, Event, Progress, Reply, Started
-from backends.prefix_tree import common_prefix_length
+from backends.sharing.prefix_tree import common_prefix_length
 
 Message: TypeAlias = dict[str, Any]
 

@@ -24,8 +24,8 @@ def benchmark(results: Path | str = "results", **spec: object) -> Summary:
 
     Raises `HarnessError`; a field that is wrong is a `UsageError`.
     """
-    from harness.config import parse_spec
-    from harness.run import run
+    from harness.pipeline.run import run
+    from harness.spec import parse_spec
 
     return run(parse_spec(spec, where="benchmark()"), Path(results))
 

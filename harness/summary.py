@@ -228,81 +228,14 @@ class Summary(Record):
     runs: list[RunSummary]
 
 
-class Member(Record):
-    """One backend of one run."""
-
-    run_id: str
-    backend: str
+def is_mock(run: RunSummary) -> bool:
+    return any(caveat.kind is CaveatKind.MOCK for caveat in run.caveats)
 
 
-class LabelAgreement(Record):
-    """Over the prompts of queries that both have answered.
-
-    A reply that gives no label is unread; `read` counts the prompts on which both replies give
-    one, and `share` is that of equal ones among these, null without any.
-    """
-
-    answered: int
-    unread_first: int
-    unread_other: int
-    read: int
-    share: float | None
-
-
-class CellDifference(Record):
-    """By how many nats two backends' label log-odds differ on one prompt.
-
-    `row` is in the test split for a query and in the training split for a calibration query.
-    """
-
-    voter: int
-    role: str
-    position: int
-    row: int
-    difference: float
-
-
-class LogOddsAgreement(Record):
-    """Differences of label log-odds in nats, over `cells`; `furthest` begins with the largest."""
-
-    cells: int
-    median: float
-    largest: float
-    furthest: list[CellDifference]
-
-
-class VerdictDifference(Record):
-    """A query (row of the test split) that got the one class here and another there."""
-
-    position: int
-    row: int
-    first: str
-    other: str
-
-
-class VerdictAgreement(Record):
-    """Over the `queries` that both put to the same voters in the same words, and gave a verdict on.
-
-    The votes are the headlines of both.
-    """
-
-    first_vote: str
-    other_vote: str
-    queries: int
-    differing: list[VerdictDifference]
-
-
-class Agreement(Record):
-    """How far two backends agree on the `prompts` that both were asked with the same text.
-
-    `same_weights`: both read the same model file. `log_odds` is null where there are none.
-    """
-
-    first: Member
-    other: Member
-    prompts: int
-    same_weights: bool
-    labels: LabelAgreement
-    log_odds: LogOddsAgreement | None
-    verdicts: VerdictAgreement
-    caveats: list[Caveat]
+def headline(run: RunSummary) -> Estimate | None:
+    """The vote that the run's accuracy is told by."""
+    return {
+        "majority": run.accuracy.majority,
+        "soft": run.accuracy.soft,
+        "calibrated": run.accuracy.calibrated,
+    }[run.accuracy.headline]

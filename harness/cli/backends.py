@@ -68,7 +68,7 @@ def install(
     from harness.engine.install import install as make
     from harness.engine.interpreters import own_environment
     from harness.engine.registry import find_backend
-    from harness.nvml import has_gpu
+    from harness.machine.nvml import has_gpu
     from harness.report.text import lines
 
     registered = find_backend(name)

@@ -33,8 +33,8 @@ from harness.cli.order import Order, read_order
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
-    from harness.bench import Plan
-    from harness.timings import Row
+    from harness.bench.rows import Row
+    from harness.bench.timing import Plan
 
 
 class Format(StrEnum):
@@ -113,7 +113,7 @@ def bench(
 
 def _plan(given: dict[str, Any]) -> Plan:
     """Takes what is to be timed out of the flags that were given. Raises `UsageError`."""
-    from harness.bench import Plan
+    from harness.bench.timing import Plan
 
     least = {"prompt_tokens": 0, "generate_tokens": 0, "depth": 0, "batch": 1}
     numbers = {
@@ -137,7 +137,7 @@ def parse_numbers(texts: Iterable[str], name: str, minimum: int) -> tuple[int, .
 
 def _carry_out(plan: Plan, order: Order, rows: list[Row]) -> None:
     """Times, with progress; `rows` holds what is finished, however it ends."""
-    from harness.bench import bench
+    from harness.bench.timing import bench
     from harness.cli.progress import BenchWatch
 
     assert not isinstance(order.what, str)  # a run's id comes of --resume, which is not among these

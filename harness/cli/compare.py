@@ -18,10 +18,10 @@ from harness.errors import UsageError
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from harness.differences import Compared
+    from harness.comparison.records import Compared
+    from harness.comparison.sides import Side
     from harness.imports.records import ImportRow
     from harness.report.answer import Kept
-    from harness.sides import Side
     from harness.store.store import Store
     from harness.summary import RunSummary
 
@@ -56,7 +56,7 @@ def compare(
 
     One run over several backends will do: its first backend is what the others are compared with.
     """
-    from harness.compare import compare as compare_sides
+    from harness.comparison.compare import compare as compare_sides
 
     if json and output is not Format.TABLE:
         raise UsageError("--json and --output cannot go together", remedy="Give one of them.")
@@ -106,7 +106,7 @@ def _named(store: Store, wanted: Sequence[str], results: Path) -> _Named:
 
 
 def _read(store: Store, named: _Named) -> list[Side | ImportRow]:
-    from harness.sides import read_side
+    from harness.comparison.sides import read_side
 
     return [
         read_side(store, side[0].summary, side[1], side[0].spec)

@@ -13,7 +13,7 @@ from harness.cli.options import RESULTS, JsonOption, ResultsOption
 from harness.errors import StoreError, UsageError
 
 if TYPE_CHECKING:
-    from harness.history import Finished
+    from harness.comparison.history import Finished
     from harness.store.schema import RunRow
     from harness.store.store import Store
 
@@ -43,7 +43,7 @@ def history(
 
     A series is one engine and model that were asked the same on one machine.
     """
-    from harness.history import read_history
+    from harness.comparison.history import read_history
     from harness.report.history import describe
 
     _check_metric(metric)
@@ -58,7 +58,7 @@ def history(
 
 
 def _check_metric(name: str) -> None:
-    from harness.differences import METRICS
+    from harness.metrics import METRICS
 
     if name not in METRICS:
         raise UsageError(
@@ -80,7 +80,7 @@ def _read(store: Store) -> tuple[list[Finished], int]:
 
 def _finished(row: RunRow) -> Iterator[Finished]:
     """The run, unless it is not finished. Raises `StoreError` where it cannot be read."""
-    from harness.history import Finished
+    from harness.comparison.history import Finished
 
     summary = read_summary(row)
     if summary is not None:

@@ -31,7 +31,8 @@ def import_files(
     One that is kept already is not added again. `harness show` has all figures.
     """
     from harness.imports.files import read_file
-    from harness.report.imports import import_json, imports_table
+    from harness.imports.records import import_json
+    from harness.report.imports import imports_table
     from harness.store.store import Store
 
     read = [read_file(path) for path in files]

@@ -15,12 +15,13 @@ from harness.cli.options import RESULTS
 from harness.errors import StoreError, UsageError
 
 if TYPE_CHECKING:
-    from harness.config import RunSpec
+    from harness.comparison.records import Agreement
+    from harness.machine.environment import Environment
     from harness.report.answer import Kept
-    from harness.store.environment import Environment
+    from harness.spec import RunSpec
     from harness.store.schema import RunRow
     from harness.store.store import Store
-    from harness.summary import Agreement, Summary
+    from harness.summary import Summary
 
 
 def has_store(results: Path) -> bool:
@@ -84,7 +85,7 @@ def _newest_with(store: Store, backend: str) -> RunRow:
 
 def read_spec(row: RunRow) -> RunSpec:
     """What a run was asked to do. Raises `StoreError`."""
-    from harness.config import parse_spec
+    from harness.spec import parse_spec
 
     try:
         return parse_spec(json.loads(row.spec), where="its spec")
@@ -108,7 +109,7 @@ def read_environment(row: RunRow) -> Environment:
     """Where and with what a run was made. Raises `StoreError`."""
     from pydantic import ValidationError
 
-    from harness.store.environment import Environment
+    from harness.machine.environment import Environment
 
     try:
         return Environment.model_validate_json(row.environment)
@@ -136,8 +137,8 @@ def print_kept(store: Store, kept: Kept, as_json: bool) -> None:
 
 def _agreements(store: Store, kept: Kept) -> list[Agreement]:
     """Of each pair of the run's backends; none where there is only one, whose cells stay unread."""
-    from harness.compare import agreements
-    from harness.sides import read_side
+    from harness.comparison.compare import agreements
+    from harness.comparison.sides import read_side
 
     if len(kept.summary.runs) < 2:
         return []

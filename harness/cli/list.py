@@ -16,8 +16,8 @@ from harness.errors import StoreError
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from harness.config import RunSpec
     from harness.imports.records import ImportRow
+    from harness.spec import RunSpec
     from harness.store.schema import RunRow
     from harness.summary import RunSummary
 
@@ -27,7 +27,7 @@ _ASKED = ("model", "data", "voters", "decoding")
 
 def list_runs(results: ResultsOption = RESULTS, json: JsonOption = False) -> None:
     """List the kept runs and imports, the newest first."""
-    from harness.report.imports import import_json
+    from harness.imports.records import import_json
 
     entries, imports = read_entries(results), read_imports(results)
     listed = [*map(as_json, entries), *map(import_json, imports)]
@@ -96,7 +96,7 @@ def read_entry(row: RunRow) -> Entry:
 
 
 def as_json(entry: Entry) -> dict[str, Any]:
-    from harness.report.figures import headline
+    from harness.summary import headline
 
     asked = {key: getattr(entry.spec, key, None) for key in _ASKED}
     votes = {run.backend: headline(run) for run in entry.runs}
@@ -125,8 +125,9 @@ def as_cells(entry: Entry) -> list[str]:
 
 
 def _votes(entry: Entry) -> Iterator[str]:
-    from harness.report.figures import MOCK_LABEL, headline, is_mock
+    from harness.report.figures import MOCK_LABEL
     from harness.report.text import share
+    from harness.summary import headline, is_mock
 
     for run in entry.runs:
         yield f"{run.backend} {share(headline(run))}" + f"\n{MOCK_LABEL}" * is_mock(run)

@@ -12,7 +12,7 @@ from harness.cli.options import RESULTS
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
-    from harness.config import RunSpec
+    from harness.spec import RunSpec
 
 ENGINE_FLAGS = (
     "threads",
@@ -72,7 +72,7 @@ def read_order(given: Mapping[str, Any]) -> Order:
 
 
 def _new_run(config: Path | None, flags: Mapping[str, Any], output: Mapping[str, Any]) -> Order:
-    from harness.config import load_spec
+    from harness.spec import load_spec
 
     beside = _beside_spec(config) if config else {}
     of_file = {key: beside.pop(key) for key in _OUTPUT_KINDS if key in beside}
@@ -88,7 +88,7 @@ def _output(values: Mapping[str, Any]) -> Output:
 
 def _beside_spec(config: Path) -> dict[str, Any]:
     """The keys of a file that are flags, but no fields of a spec. Raises `UsageError`."""
-    from harness.config import read_toml
+    from harness.spec import read_toml
 
     values = {key: value for key, value in read_toml(config).items() if key in _BESIDE}
     for key, kind in _OUTPUT_KINDS.items():

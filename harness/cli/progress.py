@@ -20,8 +20,8 @@ from harness.cli.console import remarks, tell
 from harness.report.text import number, plain
 
 if TYPE_CHECKING:
-    import harness.bench
-    from harness.asking import Update
+    import harness.bench.timing
+    from harness.pipeline.asking import Update
 
 LINE_SECONDS = 10.0
 
@@ -101,7 +101,7 @@ class BenchWatch(_Bars):
     def __init__(self, shown: bool) -> None:
         super().__init__(shown, moves=False)
 
-    def __call__(self, update: harness.bench.Update) -> None:
+    def __call__(self, update: harness.bench.timing.Update) -> None:
         if update.backend not in self._tasks:
             self._begin(update.backend, update.total)
         note = f"{update.test}: {update.repetition or 'warm-up'}"

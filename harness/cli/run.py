@@ -126,7 +126,7 @@ def run(
     """
     given = {key: value for key, value in locals().items() if value not in (None, [])}
     order = read_order(given)
-    from harness.run import check_answered  # heavy: not before the flags are known to be right
+    from harness.pipeline.run import check_answered
 
     output = order.output
     summary = _carry_out(order)
@@ -150,7 +150,7 @@ def _carry_out(order: Order) -> Summary:
 
 
 def _run(order: Order, watch: Watch) -> Summary:
-    from harness.run import resume, run
+    from harness.pipeline.run import resume, run
 
     results = order.output.results
     if isinstance(order.what, str):

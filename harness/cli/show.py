@@ -30,6 +30,7 @@ def show(run: RunArgument, results: ResultsOption = RESULTS, json: JsonOption = 
 
 
 def _print_import(row: ImportRow, as_json: bool) -> None:
-    from harness.report.imports import import_details, import_json
+    from harness.imports.records import import_json
+    from harness.report.imports import import_details
 
     give(import_json(row), import_details(row), as_json)

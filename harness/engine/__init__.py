@@ -1,0 +1,1 @@
+"""Who answers: models, interpreters, installed engines, and sessions in their workers."""

@@ -15,13 +15,13 @@ from types import TracebackType
 from typing import Self
 
 from backends.api import Backend, OptionValue, Requirements
-from harness.config import RunSpec
 from harness.engine.interpreters import find_interpreter
 from harness.engine.models import resolve_model, weights_sha256
 from harness.engine.registry import find_backend
 from harness.engine.session import EngineSession, check_backend
 from harness.errors import EngineError, UsageError
-from harness.nvml import has_gpu
+from harness.machine.nvml import has_gpu
+from harness.spec import RunSpec
 
 INTERPRETER = "python"  # the one key of a backend's table that is not an option of the engine
 _PACKAGE_NAME = re.compile(r"[\w.-]+")  # what a requirement begins with, as PEP 508 has it

@@ -31,8 +31,8 @@ from backends.api import (
     TokenIds,
 )
 from harness.engine.interpreters import worker_environment
-from harness.engine.memory import MemoryPeak, MemoryProbe
 from harness.errors import EngineError
+from harness.machine.memory import MemoryPeak, MemoryProbe
 
 _CLOSE_SECONDS = 10.0
 

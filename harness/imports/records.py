@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from math import isfinite
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -22,7 +22,7 @@ Positive: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 class Figure(Record):
     """One figure, as its tool told it.
 
-    `metric` is a name of `harness.differences.METRICS` where it means the same. `stderr` is the
+    `metric` is a name of `harness.metrics.METRICS` where it means the same. `stderr` is the
     tool's own standard error, `count` over how many documents or requests the value is, `samples`
     are what it was made of, in the same unit and in order. Null or none where not told.
     """
@@ -118,3 +118,16 @@ def model_name(told: str) -> str:
     """A name of a hub as it is, a path without its folders."""
     is_path = told.startswith(("/", "\\", "~", ".")) or told[1:2] == ":"
     return base_name(told) if is_path else told
+
+
+def import_json(row: ImportRow) -> dict[str, Any]:
+    """Everything that is kept of it."""
+    return {
+        "kind": "import",
+        "import_id": row.import_id,
+        "created": row.created,
+        "name": row.name,
+        "file_name": row.file_name,
+        "file_sha256": row.file_sha256,
+        **row.imported.model_dump(mode="json"),
+    }

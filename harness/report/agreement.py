@@ -7,9 +7,7 @@ from collections.abc import Iterator, Sequence
 from rich.table import Table
 from rich.text import Text
 
-from harness.report.table import simple_table
-from harness.report.text import NOTHING, lines, number, percent
-from harness.summary import (
+from harness.comparison.records import (
     Agreement,
     CellDifference,
     LabelAgreement,
@@ -17,6 +15,8 @@ from harness.summary import (
     VerdictAgreement,
     VerdictDifference,
 )
+from harness.report.table import simple_table
+from harness.report.text import NOTHING, lines, number, percent
 
 _TITLES = ("do they agree?", "equal labels", "log-odds apart:\nmedian (largest)", "other verdicts")
 _MOST_SHOWN = 5

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from harness.config import RunSpec
+from harness.comparison.records import Agreement
 from harness.report.agreement import agreement_notes, agreement_table
 from harness.report.figures import controls_by_name
 from harness.report.table import Row, figures_table, simple_table
 from harness.report.text import NOTHING, lines, percent, share
-from harness.summary import Agreement, Caveat, RunSummary, Summary
+from harness.spec import RunSpec
+from harness.summary import Caveat, RunSummary, Summary
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,11 +15,11 @@ from typing import Any
 
 from rich.console import Group, RenderableType
 
+from harness.bench.rows import Row, deviation, nanoseconds
 from harness.report.figures import MOCK_LABEL
 from harness.report.markdown import markdown_table
 from harness.report.table import simple_table
 from harness.report.text import lines, number, span
-from harness.timings import Row, deviation, nanoseconds
 
 _TITLES = ("backend", "test", "batch", "evaluated", "ms", "t/s")
 _MORE_TITLES = ("engine", "model", "weights", "device", "threads")

@@ -11,20 +11,11 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from harness.differences import (
-    METRICS,
-    Compared,
-    Comparison,
-    Difference,
-    FieldDifference,
-    Flip,
-    Verdict,
-    What,
-)
+from harness.comparison.records import Compared, Comparison, FieldDifference, Flip, Member, What
+from harness.metrics import METRICS, Difference, Verdict
 from harness.report.markdown import markdown_table
 from harness.report.table import simple_table
 from harness.report.text import NOTHING, lines, number, p_value, plain, told
-from harness.summary import Member
 
 _TITLES = ("", "first", "other", "change\n(95 % interval)", "p", "other is")
 _NUMBERS = ("first", "other", "p")

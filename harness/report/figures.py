@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from harness.report.text import NOTHING, interval, number, percent, span
-from harness.summary import CaveatKind, Controls, Estimate, RunSummary
+from harness.summary import Controls, Estimate, RunSummary, headline
 
 Cell: TypeAlias = tuple[str, ...]
 """The figure itself and what stands below or behind it."""
@@ -41,19 +41,6 @@ class Figure:
 def figures_of(runs: Sequence[RunSummary]) -> list[Figure]:
     """Those that say something of these runs."""
     return [one for one in FIGURES if any(one.cell(run) != one.unsaid for run in runs)]
-
-
-def is_mock(run: RunSummary) -> bool:
-    return any(caveat.kind is CaveatKind.MOCK for caveat in run.caveats)
-
-
-def headline(run: RunSummary) -> Estimate | None:
-    """The vote that the run's accuracy is told by."""
-    return {
-        "majority": run.accuracy.majority,
-        "soft": run.accuracy.soft,
-        "calibrated": run.accuracy.calibrated,
-    }[run.accuracy.headline]
 
 
 def controls_by_name(controls: Controls) -> dict[str, Estimate]:

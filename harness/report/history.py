@@ -11,12 +11,14 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from harness.differences import METRICS, FieldDifference
+from harness.comparison.records import FieldDifference
+from harness.comparison.series import Change, History, Point, Series
+from harness.metrics import METRICS
 from harness.report.chart import chart
 from harness.report.figures import MOCK_LABEL
 from harness.report.table import simple_table
 from harness.report.text import NOTHING, lines, number, p_value, told
-from harness.series import LEAST_RUNS, Change, History, Point, Series
+from harness.stats.change_points import LEAST_RUNS
 
 NEWEST = 20
 """So many runs of a series are in its table, unless all are wanted."""

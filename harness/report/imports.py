@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import Any
 
 from rich.console import Group, RenderableType
 
@@ -29,19 +28,6 @@ def import_details(row: ImportRow) -> Group:
         _FIGURE_TITLES, map(_figure_cells, row.imported.figures), numbers=_NUMBERS
     )
     return Group(figures, "", lines(*_origin(row)))
-
-
-def import_json(row: ImportRow) -> dict[str, Any]:
-    """Everything that is kept of it."""
-    return {
-        "kind": "import",
-        "import_id": row.import_id,
-        "created": row.created,
-        "name": row.name,
-        "file_name": row.file_name,
-        "file_sha256": row.file_sha256,
-        **row.imported.model_dump(mode="json"),
-    }
 
 
 def _cells(row: ImportRow) -> list[str]:

@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness.report.figures import MOCK_LABEL, figures_of, is_mock
+from harness.report.figures import MOCK_LABEL, figures_of
 from harness.report.text import lines
-from harness.summary import RunSummary
+from harness.summary import RunSummary, is_mock
 
 _LOUD = "bold reverse"
 _TITLE = 14

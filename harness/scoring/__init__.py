@@ -1,0 +1,1 @@
+"""What a reply is worth: parsing, votes, accuracy, and what a reader has to know of it."""

@@ -13,7 +13,6 @@ from math import comb
 
 import numpy as np
 
-from harness.scoring.statistics import clustered_bootstrap, wilson
 from harness.scoring.voting import (
     Scores,
     Votes,
@@ -26,6 +25,7 @@ from harness.scoring.voting import (
     voter_offsets,
     without_leaning,
 )
+from harness.stats.intervals import clustered_bootstrap, wilson
 from harness.summary import Accuracy, ByVoters, Estimate
 
 _MOST_SUBSETS = 64

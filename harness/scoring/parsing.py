@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from harness.scoring.statistics import wilson
+from harness.stats.intervals import wilson
 from harness.summary import Parse
 
 _JOINERS = frozenset("-\u2010\u2011_'\u2019")

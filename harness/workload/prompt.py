@@ -30,8 +30,8 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 import prompts
-from harness.config import read_toml
 from harness.errors import TemplateError, UsageError
+from harness.spec import read_toml
 from harness.workload.voters import Item
 
 _NEEDED = {"example": ("numbers", "label"), "query": ("numbers",), "answer": ("label",)}

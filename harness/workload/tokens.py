@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from backends.prefix_tree import common_prefix_length
+from backends.sharing.prefix_tree import common_prefix_length
 from harness.summary import PromptTokens, Token, TokenDifference
 from harness.workload.packing import Packed, Prompt, Tokenize
 

@@ -13,8 +13,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.config import RunSpec
 from harness.errors import DataError
+from harness.spec import RunSpec
 from harness.workload.dataset import Dataset
 from harness.workload.encoding import Encoding, fit_encoding
 from harness.workload.reducers import Reducer, fit_reducer

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.config import RunSpec
+from harness.spec import RunSpec
 from harness.summary import PromptTokens
 from harness.workload.dataset import Dataset, load_dataset
 from harness.workload.packing import Packed, pack

@@ -37,12 +37,12 @@ from rich.progress import track
 from rich.table import Table
 
 from backends.api import Batch, Decoding, OptionValue
-from backends.hf_weights import folder_of
-from harness.config import RunSpec
+from backends.hf.weights import folder_of
 from harness.engine.interpreters import find_interpreter
 from harness.engine.models import resolve_model
 from harness.engine.registry import find_backend
 from harness.engine.session import EngineSession
+from harness.spec import RunSpec
 from harness.workload.tokens import Tokenizer
 from harness.workload.workload import draw, write
 

@@ -22,11 +22,11 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from harness.compare import compare
-from harness.config import RunSpec
-from harness.differences import Difference, Verdict, metric_of
-from harness.run import run
-from harness.sides import read_side
+from harness.comparison.compare import compare
+from harness.comparison.sides import read_side
+from harness.metrics import Difference, Verdict, metric_of
+from harness.pipeline.run import run
+from harness.spec import RunSpec
 from harness.store.store import Store
 from harness.summary import Summary
 

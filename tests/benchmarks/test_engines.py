@@ -13,9 +13,9 @@ from typing import Any, TypeAlias
 import pytest
 
 from backends.api import Decoding
-from harness.config import RunSpec
 from harness.engine.engine import Engine
 from harness.engine.session import EngineSession
+from harness.spec import RunSpec
 from harness.summary import RunSummary
 
 MODEL = "smollm2-135m"

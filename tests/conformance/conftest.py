@@ -16,7 +16,7 @@ from harness.engine.install import missing_wheel
 from harness.engine.interpreters import find_interpreter
 from harness.engine.registry import Registered, registered_backends
 from harness.engine.session import check_backend
-from harness.nvml import has_gpu
+from harness.machine.nvml import has_gpu
 
 CHECK_SECONDS = 120.0
 _NOT_TESTED = pytest.StashKey[dict[str, str]]()

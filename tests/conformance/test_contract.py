@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from backends.api import Batch, Decoding, OptionValue, Reply, SessionInfo, Started
-from backends.prefix_tree import floors
+from backends.sharing.prefix_tree import floors
 from harness.engine.interpreters import find_interpreter
 from harness.engine.models import resolve_model
 from harness.engine.registry import Registered

@@ -9,9 +9,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from harness.asking import Update
-from harness.config import RunSpec
-from harness.run import resume, run
+from harness.pipeline.asking import Update
+from harness.pipeline.run import resume, run
+from harness.spec import RunSpec
 
 
 def tell(update: Update) -> None:

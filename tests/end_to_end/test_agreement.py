@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from harness.cli.kept import open_store, read_kept
-from harness.compare import agreements
-from harness.config import RunSpec
+from harness.comparison.agreement import LARGEST_TOLERANCE, MEDIAN_TOLERANCE
+from harness.comparison.compare import agreements
+from harness.comparison.sides import read_side
 from harness.engine.interpreters import find_interpreter
 from harness.engine.registry import find_backend
 from harness.engine.session import check_backend
-from harness.run import run
-from harness.scoring.agreement import LARGEST_TOLERANCE, MEDIAN_TOLERANCE
-from harness.sides import read_side
+from harness.pipeline.run import run
+from harness.spec import RunSpec
 
 SPEC = RunSpec(
     backend=("llama-cpp", "hf", "vllm"),

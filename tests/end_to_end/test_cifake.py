@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from harness.config import RunSpec
 from harness.engine.interpreters import find_interpreter
 from harness.engine.models import resolve_model
 from harness.engine.registry import find_backend
 from harness.engine.session import check_backend
 from harness.errors import EngineError
+from harness.spec import RunSpec
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT.parent / "shared" / "cifake" / "embeddings"

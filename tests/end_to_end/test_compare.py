@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from harness.config import RunSpec
-from harness.differences import Compared, Difference, Verdict
-from harness.run import run
+from harness.comparison.records import Compared
+from harness.metrics import Difference, Verdict
+from harness.pipeline.run import run
+from harness.spec import RunSpec
 from harness.store.store import Store
 from tests.end_to_end.test_cli import harness
 from tests.unit.imports.conftest import LLAMA_BENCH

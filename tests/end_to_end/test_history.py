@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.config import RunSpec
-from harness.run import run
+from harness.pipeline.run import run
+from harness.spec import RunSpec
 
 BEFORE, AFTER = 6, 6
 DELAYS_MS = [6] * BEFORE + [12] * AFTER

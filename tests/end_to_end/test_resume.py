@@ -14,13 +14,13 @@ from typing import Any, Self
 import psutil
 import pytest
 
-from harness.config import RunSpec
 from harness.engine.interpreters import find_interpreter
 from harness.engine.models import resolve_model
 from harness.engine.registry import find_backend
 from harness.engine.session import check_backend
 from harness.errors import EngineError
-from harness.run import resume, run
+from harness.pipeline.run import resume, run
+from harness.spec import RunSpec
 from harness.store.schema import CellRow
 from harness.store.store import Store
 from harness.summary import CaveatKind, Summary

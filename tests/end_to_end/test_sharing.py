@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from backends.api import Batch, Decoding, Reply
-from backends.prefix_tree import unique_tokens
-from harness.config import RunSpec
+from backends.sharing.prefix_tree import unique_tokens
 from harness.engine.interpreters import find_interpreter
 from harness.engine.models import resolve_model
 from harness.engine.registry import find_backend
 from harness.engine.session import EngineSession, check_backend
+from harness.spec import RunSpec
 from harness.workload.tokens import Tokenizer
 from harness.workload.workload import draw, write
 

@@ -7,13 +7,13 @@ from typing import Any, get_type_hints
 import pytest
 from typer.models import OptionInfo
 
-import harness.bench
-from harness.bench import Plan
+import harness.bench.timing
+from harness.bench.rows import Row
+from harness.bench.timing import Plan
 from harness.cli.bench import Format, bench, parse_numbers
 from harness.cli.order import ENGINE_FLAGS
 from harness.cli.run import run
 from harness.errors import EngineError, UsageError
-from harness.timings import Row
 from tests.unit.report.test_bench import ROWS
 
 SHARED = {"backend", "model", "timeout_seconds", "engine_option", "quiet", *ENGINE_FLAGS}
@@ -67,7 +67,7 @@ def test_however_it_ends_what_is_finished_is_printed(
         yield ROWS[0]
         raise ending
 
-    monkeypatch.setattr(harness.bench, "bench", ended)
+    monkeypatch.setattr(harness.bench.timing, "bench", ended)
     with pytest.raises(type(ending)):
         bench(output=Format.JSON)
     out, err = capsys.readouterr()

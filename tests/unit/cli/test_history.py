@@ -7,12 +7,12 @@ from typing import get_type_hints
 import pytest
 
 from harness.cli.history import history
-from harness.config import RunSpec
-from harness.differences import METRICS
 from harness.errors import StoreError, UsageError
+from harness.metrics import METRICS
+from harness.spec import RunSpec
 from harness.store.store import Store
+from tests.unit.comparison.test_history import ENVIRONMENT
 from tests.unit.report.conftest import Sample
-from tests.unit.test_history import ENVIRONMENT
 
 
 def test_help_names_every_metric() -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from harness.cli.kept import open_store, read_kept, read_spec, read_summary, resume_command
-from harness.config import RunSpec
 from harness.errors import StoreError
+from harness.spec import RunSpec
 from harness.store.schema import RunRow
 from harness.store.store import Store
 from harness.summary import Summary

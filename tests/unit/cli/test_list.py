@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from harness.cli.list import as_cells, as_json, list_runs, read_entries, read_entry
-from harness.config import RunSpec
+from harness.spec import RunSpec
 from harness.store.schema import RunRow
 from tests.unit.report.conftest import RUN
 

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.cli.order import Output, parse_options, parse_scalar, read_order
-from harness.config import EngineOption, RunSpec
 from harness.errors import UsageError
+from harness.spec import EngineOption, RunSpec
 
 
 @pytest.fixture

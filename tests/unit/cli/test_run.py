@@ -8,9 +8,9 @@ from typer.models import OptionInfo
 
 from harness.cli.order import ENGINE_FLAGS, Output
 from harness.cli.run import _tell_interrupted, run
-from harness.config import RunSpec
 from harness.errors import EngineError
-from harness.run import check_answered
+from harness.pipeline.run import check_answered
+from harness.spec import RunSpec
 from harness.summary import Caveat, CaveatKind, Cells, RunSummary, Summary
 from tests.unit.report.conftest import FEW_CAVEAT, RUN
 

@@ -10,10 +10,10 @@ import pytest
 
 from backends import mock
 from backends.api import Decoding, Requirements
-from harness.config import RunSpec
 from harness.engine.engine import Engine, check_options
 from harness.engine.session import WorkerLostError
 from harness.errors import UsageError
+from harness.spec import RunSpec
 
 
 def spec(**changes: Any) -> RunSpec:

@@ -12,11 +12,11 @@ import platformdirs
 import psutil
 import pytest
 
-from harness.config import RunSpec
 from harness.engine.engine import Engine
 from harness.engine.interpreters import find_interpreter, own_environment, worker_environment
 from harness.engine.session import check_backend
 from harness.errors import EngineError
+from harness.spec import RunSpec
 
 
 @pytest.fixture

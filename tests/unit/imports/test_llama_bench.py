@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from harness.differences import METRICS
 from harness.imports.llama_bench import read_harness_bench, read_llama_bench
 from harness.imports.records import Figure
+from harness.metrics import METRICS
 from tests.unit.imports.conftest import HARNESS_BENCH, LLAMA_BENCH
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from harness.config import RunSpec
 from harness.report.answer import Kept
+from harness.spec import RunSpec
 from harness.summary import (
     Accuracy,
     ByVoters,

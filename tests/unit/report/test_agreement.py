@@ -5,12 +5,8 @@ from typing import Any
 import pytest
 from rich.console import Console, RenderableType
 
-from harness.report.agreement import agreement_notes, agreement_table, where_they_differ
-from harness.report.text import NOTHING
-from harness.summary import (
+from harness.comparison.records import (
     Agreement,
-    Caveat,
-    CaveatKind,
     CellDifference,
     LabelAgreement,
     LogOddsAgreement,
@@ -18,6 +14,9 @@ from harness.summary import (
     VerdictAgreement,
     VerdictDifference,
 )
+from harness.report.agreement import agreement_notes, agreement_table, where_they_differ
+from harness.report.text import NOTHING
+from harness.summary import Caveat, CaveatKind
 
 RUN, OTHER_RUN = "20260102-030405-7f3a", "20260102-040506-81bc"
 FURTHEST = CellDifference(voter=1, role="calibration", position=3, row=812, difference=0.384)

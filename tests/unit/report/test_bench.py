@@ -10,8 +10,8 @@ import pytest
 from rich.console import Console
 
 from backends.api import SessionInfo
+from harness.bench.rows import BenchTest, Row, Sample
 from harness.report.bench import as_csv, as_json, as_markdown, as_table
-from harness.timings import BenchTest, Row, Sample
 
 INFO = SessionInfo(
     engine="llama.cpp",

@@ -8,16 +8,15 @@ from typing import Any
 import pytest
 from rich.console import Console, RenderableType
 
-from harness.differences import (
+from harness.comparison.records import (
     Compared,
     Comparison,
-    Difference,
     FieldDifference,
     Flip,
+    Member,
     PromptDifference,
-    Span,
-    Verdict,
 )
+from harness.metrics import Difference, Span, Verdict
 from harness.report.compare import (
     about,
     as_csv,
@@ -28,7 +27,6 @@ from harness.report.compare import (
     warnings,
 )
 from harness.report.text import NOTHING
-from harness.summary import Member
 
 RUN, OTHER_RUN = "20260102-030405-7f3a", "20260102-040506-81bc"
 HOSTILE = "e[bold]v|il\x1b[31m\n<b>"

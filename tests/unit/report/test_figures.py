@@ -4,9 +4,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.report.figures import FIGURES, controls_by_name, figures_of, headline, is_mock
+from harness.report.figures import FIGURES, controls_by_name, figures_of
 from harness.report.text import NOTHING
-from harness.summary import Memory, Parse, PromptTokens, RunSummary, Token, TokenDifference
+from harness.summary import (
+    Memory,
+    Parse,
+    PromptTokens,
+    RunSummary,
+    Token,
+    TokenDifference,
+    headline,
+    is_mock,
+)
 
 if TYPE_CHECKING:
     from tests.unit.report.conftest import Sample

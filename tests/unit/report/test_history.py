@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from harness.differences import FieldDifference, Span, Verdict
+from harness.comparison.records import FieldDifference
+from harness.comparison.series import Change, History, Machine, Point, Series
+from harness.metrics import Span, Verdict
 from harness.report.history import NEWEST, describe
-from harness.series import Change, History, Machine, Point, Series
 
 MACHINE = Machine(cpu="EPYC", gpus=[], physical_cores=2, logical_cores=4, usable_cores=4)
 CHANGE = Change(

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from rich.console import Console, RenderableType
 
-from harness.imports.records import Figure, Imported, ImportRow
-from harness.report.imports import digits, import_details, import_json, imports_table
+from harness.imports.records import Figure, Imported, ImportRow, import_json
+from harness.report.imports import digits, import_details, imports_table
 from harness.report.text import NOTHING
 
 ACCURACY = Figure(metric="accuracy", unit="share", value=0.625, stderr=0.0342, count=200)

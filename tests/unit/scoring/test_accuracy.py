@@ -11,8 +11,8 @@ from scipy.special import softmax
 from sklearn.metrics import balanced_accuracy_score, f1_score, roc_auc_score
 
 from harness.scoring.accuracy import Ballots, covers_chance, score_accuracy
-from harness.scoring.statistics import wilson
 from harness.scoring.voting import Scores, normalised, pooled
+from harness.stats.intervals import wilson
 from harness.summary import Accuracy, Estimate
 
 CLASSES = ("REAL", "FAKE")

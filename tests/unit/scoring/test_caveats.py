@@ -10,7 +10,7 @@ import pytest
 from harness.scoring.accuracy import Ballots, score_accuracy
 from harness.scoring.caveats import Facts, find_caveats
 from harness.scoring.parsing import NOT_PARSED
-from harness.scoring.statistics import wilson
+from harness.stats.intervals import wilson
 from harness.summary import Accuracy, Caveat, CaveatKind, Parse, Token, TokenDifference
 
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from backends import mock
 from backends.api import ModelRef
-from harness.config import RunSpec
 from harness.errors import UsageError
+from harness.spec import RunSpec
 from harness.summary import TokenDifference
 from harness.workload.prompt import ChatTemplate
 from harness.workload.tokens import TOLD_TOKENS, Tokenizer, leaders

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from harness.config import RunSpec
 from harness.errors import DataError, UsageError
+from harness.spec import RunSpec
 from harness.workload.dataset import Dataset
 from harness.workload.voters import Item, Voter, draw_voters
 

@@ -7,8 +7,8 @@ import pytest
 
 from backends import mock
 from backends.api import ModelRef
-from harness.config import RunSpec
 from harness.errors import TemplateError
+from harness.spec import RunSpec
 from harness.workload.tokens import Tokenizer
 from harness.workload.voters import Item
 from harness.workload.workload import Draft, Workload, draw, numbers, write

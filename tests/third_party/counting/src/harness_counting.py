@@ -28,8 +28,8 @@ from backends.api import (
     Started,
     TokenIds,
 )
-from backends.prefix_tree import Leaf, walk
 from backends.rules import before_stop, refuse, vocabulary_sha256
+from backends.sharing.prefix_tree import Leaf, walk
 
 FORMATS = (NO_FILES,)  # a real engine reads "gguf" or "hf"
 _FINISHES: Mapping[DecodingMode, Finish] = {"free": "stop", "choice": "label", "score": "scored"}

@@ -1,0 +1,1 @@
+"""Hugging Face transformers. `backend.py` is what the entry point names."""

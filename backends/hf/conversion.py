@@ -1,0 +1,133 @@
+"""What is in a GGUF file, in transformers' own form.
+
+transformers de-quantises the weights and rebuilds the tokenizer. What it leaves out or does
+otherwise than llama.cpp is mended here, so that engines are asked the same tokens and end at the
+same ones: the token that goes first, where digits are cut, which tokens end a reply. The rules are
+those of llama.cpp's `src/llama-vocab.cpp`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from backends.hf.gguf_metadata import read_metadata
+
+VERSION = 1
+"""Raise it with any change of what `convert` writes: what another one wrote is made anew."""
+
+# fmt: off
+_BOS_MODELS = {"llama", "bert"}
+_BOS_PRE_TOKENIZERS = {
+    "llama3", "llama-v3", "llama-bpe", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2",
+    "jina-v5-nano", "tekken", "chameleon",
+}
+_DIGIT_PRE_TOKENIZERS = {
+    "starcoder", "refact", "command-r", "smollm", "codeshell", "exaone", "minerva-7b", "mellum2",
+}
+_ENDS = {
+    "<|eot_id|>", "<|im_end|>", "<|end|>", "<|return|>", "<|call|>", "<|flush|>", "<|calls|>",
+    "<end_of_turn>", "<|endoftext|>", "</s>", "<|eom_id|>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]",
+    "<|end_of_text|>", "<end_of_utterance>", "<eos>", "<turn|>", "<|tool_response>", "[e~[",
+    "<\uff5cend\u2581of\u2581sentence\uff5c>",
+    # padding, a repository's name and the gap between files, of models that fill in the middle
+    "<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<PAD>", "[PAD]", "<|fim_repo|>", "<|repo_name|>",
+    "<fim-repo>", "<REPO>", "<reponame>", "<|file_sep|>",
+}
+# fmt: on
+_NO_END_BESIDE = (
+    ("<|end|>", {"<|return|>", "<|call|>"}),
+    ("<|end|>", {"<|calls|>", "<|flush|>"}),
+    ("</s>", {"<|tool_response>"}),
+)
+
+
+def convert(source: Path, target: Path) -> None:
+    """Writes configuration, weights and tokenizer into the folder `target`."""
+    metadata = read_metadata(source)
+    tokenizer = _tokenizer(source, metadata)
+    ends = end_ids(tokenizer.get_vocab(), metadata)
+    tokenizer.backend_tokenizer.add_special_tokens(tokenizer.convert_ids_to_tokens(ends))
+    tokenizer.save_pretrained(target)
+    model = _model(source)
+    model.generation_config.eos_token_id = ends
+    model.save_pretrained(target)
+
+
+def adds_bos(metadata: Mapping[str, Any]) -> bool:
+    """Whether the model wants its beginning-of-sequence token first."""
+    kind = metadata.get("tokenizer.ggml.model")
+    if kind == "gemma4":  # whatever the file says, as in llama.cpp
+        return True
+    pre_tokenizer = metadata.get("tokenizer.ggml.pre")
+    usual = kind in _BOS_MODELS or pre_tokenizer in _BOS_PRE_TOKENIZERS
+    return bool(metadata.get("tokenizer.ggml.add_bos_token", usual))
+
+
+def end_ids(vocabulary: Mapping[str, int], metadata: Mapping[str, Any]) -> list[int]:
+    """The tokens that end a reply: those that the file names, and those with a telling text."""
+    found = _ENDS & vocabulary.keys()
+    for end, others in _NO_END_BESIDE:
+        if others <= found:
+            found -= {end}
+    named = (metadata.get(f"tokenizer.ggml.{end}_token_id") for end in ("eos", "eot", "eom"))
+    return sorted({vocabulary[text] for text in found} | {id_ for id_ in named if id_ is not None})
+
+
+def _model(source: Path) -> Any:
+    """The weights go to bfloat16, which is closer than the file's own rounding to a few bits."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(**_file(source), dtype=torch.float32)
+    return _without_quantization(model).to(torch.bfloat16)
+
+
+def _without_quantization(model: Any) -> Any:
+    """The same model under a config that does not say it is quantized: saving refuses that."""
+    values = model.config.to_dict()
+    values.pop("quantization_config", None)
+    plain = type(model)(type(model.config)(**values))
+    plain.load_state_dict(model.state_dict())
+    return plain
+
+
+def _tokenizer(source: Path, metadata: Mapping[str, Any]) -> Any:
+    """A plain tokenizer: those of single models rebuild, on loading, some of what is set here."""
+    import transformers
+
+    plain: Any = transformers.PreTrainedTokenizerFast
+    made = plain.from_pretrained(**_file(source))
+    backend = made.backend_tokenizer
+    if metadata.get("tokenizer.ggml.pre") in _DIGIT_PRE_TOKENIZERS:
+        backend.pre_tokenizer = _digits_apart()
+    backend.post_processor = _beginning(made, adds_bos(metadata))
+    names = ("bos_token", "eos_token", "unk_token", "pad_token")
+    return plain(
+        tokenizer_object=backend,
+        chat_template=made.chat_template,
+        **{name: getattr(made, name) for name in names},
+    )
+
+
+def _digits_apart() -> Any:
+    """Each digit for itself, the rest cut as GPT-2 does."""
+    from tokenizers.pre_tokenizers import ByteLevel, Digits
+    from tokenizers.pre_tokenizers import Sequence as InTurn
+
+    return InTurn([Digits(individual_digits=True), ByteLevel(add_prefix_space=False)])
+
+
+def _beginning(tokenizer: Any, with_bos: bool) -> Any:
+    """What goes before a text when special tokens are added."""
+    from tokenizers.processors import TemplateProcessing
+
+    bos = [(tokenizer.bos_token, tokenizer.bos_token_id)]
+    first = bos if with_bos and tokenizer.bos_token_id is not None else []
+    texts = [text for text, _ in first]
+    return TemplateProcessing([*texts, "$A"], [*texts, "$A", *texts, "$B:1"], first)
+
+
+def _file(source: Path) -> Mapping[str, Any]:
+    return {"pretrained_model_name_or_path": str(source.parent), "gguf_file": source.name}

@@ -1,0 +1,77 @@
+"""llama.cpp through llama-cpp-python's low-level API (`backends.llama_cpp.context`).
+
+Its unified KV cache, in which a token belongs to any number of sequences, is what
+`backends.sharing.session` wants.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from backends.api import Availability, BackendError, ModelRef, Options, Requirements, SessionInfo
+
+if TYPE_CHECKING:
+    from backends.sharing.session import SharedCacheSession
+
+FORMATS = ("gguf",)
+OPTIONS: Mapping[str, str] = {
+    "threads": "CPU threads (default: the cores this process may use)",
+    "n_gpu_layers": "layers kept on the GPU (default: all, where llama.cpp was built for one)",
+    "flash_attn": "flash attention: auto, on or off (default: on on a CPU, auto on a GPU)",
+    "cache_type_k": "KV cache type of the keys: f32, f16, q8_0, q4_0",
+    "cache_type_v": "KV cache type of the values: f32, f16, q8_0, q4_0",
+}
+
+
+def requirements(has_gpu: bool) -> Requirements:
+    del has_gpu  # the same for both
+    return Requirements(("llama-cpp-python>=0.3.36,<0.4",))
+
+
+def check() -> Availability:
+    if importlib.util.find_spec("llama_cpp") is None:
+        return Availability(
+            False,
+            reason="llama-cpp-python is not installed",
+            remedy="pip install 'llm-harness[llama-cpp]'",
+        )
+    try:
+        importlib.import_module("llama_cpp")
+    except (ImportError, OSError, RuntimeError) as error:  # its library may lack one of its own
+        return Availability(
+            False,
+            reason=f"llama-cpp-python cannot be imported: {error}",
+            remedy="pip install --force-reinstall --no-cache-dir llama-cpp-python",
+        )
+    return Availability(True, version=importlib.metadata.version("llama-cpp-python"))
+
+
+def open_session(model: ModelRef, options: Options) -> SharedCacheSession:
+    availability = check()
+    if not availability.available:
+        raise BackendError(availability.reason, availability.remedy)
+    from backends.llama_cpp.context import LlamaContext
+    from backends.sharing.session import BRANCH_CELLS, SEQUENCES, SharedCacheSession
+
+    longest = int(options["max_model_len"])
+    context = LlamaContext(model, options, longest, longest + BRANCH_CELLS, SEQUENCES)
+    info = SessionInfo(
+        engine="llama.cpp",
+        engine_version=f"llama-cpp-python {availability.version}",
+        model=model.name,
+        weights=f"{context.description} GGUF",
+        device="gpu" if context.uses_gpu else "cpu",
+        threads=context.threads,
+        declared_context=context.declared_context,
+        allocated_context=longest,
+        vocabulary_sha256=context.vocabulary_sha256(),
+        bos_id=context.bos_id,
+        bos_text=context.bos_text,
+        eos_text=context.eos_text,
+        chat_template=context.chat_template,
+    )
+    return SharedCacheSession(context, info)

@@ -1,0 +1,309 @@
+"""llama.cpp's C interface, as far as the backend needs it, in Python's terms.
+
+Evaluates tokens, copies sequences by reference, tells logits. What to evaluate, and when, is
+`backends.sharing.session`'s business.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import os
+import platform
+from collections import deque
+from collections.abc import Iterator, Sequence
+from itertools import accumulate, pairwise
+from typing import Any
+
+import llama_cpp as lib
+import numpy as np
+
+from backends.api import BackendError, ModelRef, Options, TokenIds
+from backends.rules import beyond_model, vocabulary_sha256
+from backends.sharing.generation import Logits
+from backends.sharing.session import Step
+
+BATCH_TOKENS = 512  # tokens of one llama_decode call at most: llama.cpp's own default
+# On a CPU, llama.cpp's flash attention goes one way up to 63 tokens a call and another, faster one
+# from 64 on; on that one, sums depend on where in the cache a token lies, and the 8-bit activations
+# of quantized weights make much of little. So long runs of tokens that begin a prompt, which lie in
+# the cache as they would if it were asked alone, take the fast way up to the last multiple of 128,
+# and the rest takes the other. A lone token takes a third way, unless it gets company
+# (`_never_alone`).
+TILE_TOKENS = 128
+LEAST_FAST_TOKENS = 64
+SHORT_CALL_TOKENS = 60
+
+_CACHE_TYPES = {
+    "f32": lib.GGML_TYPE_F32,
+    "f16": lib.GGML_TYPE_F16,
+    "q8_0": lib.GGML_TYPE_Q8_0,
+    "q4_0": lib.GGML_TYPE_Q4_0,
+}
+_FLASH_ATTN = {"auto": -1, "off": 0, "on": 1}
+
+_LOG_WARN, _LOG_ERROR = 3, 4  # of ggml_log_level; the Python package does not name them
+
+_recent_log: deque[str] = deque(maxlen=20)
+
+
+def _keep_log(level: int, text: bytes, _user_data: ctypes.c_void_p) -> None:
+    if _LOG_WARN <= level <= _LOG_ERROR:
+        _recent_log.append(text.decode("utf-8", errors="replace").strip())
+
+
+# The module holds the callback: without a reference llama.cpp would call into freed memory.
+_LOG_CALLBACK = lib.llama_log_callback(_keep_log)
+
+
+class LlamaContext:
+    """A model and one unified KV cache of `cells` tokens for `sequences` sequences.
+
+    Refuses a `longest` sequence that is longer than the model was made for.
+    """
+
+    def __init__(
+        self, model: ModelRef, options: Options, longest: int, cells: int, sequences: int
+    ) -> None:
+        lib.llama_log_set(_LOG_CALLBACK, ctypes.c_void_p(0))
+        lib.llama_backend_init()
+        self.threads = int(options.get("threads", len(os.sched_getaffinity(0))))
+        self._model = _load_model(model, options)
+        self._vocab = lib.llama_model_get_vocab(self._model)
+        self.declared_context = int(lib.llama_model_n_ctx_train(self._model))
+        if longest > self.declared_context:  # before memory is taken for it
+            lib.llama_model_free(self._model)
+            raise beyond_model(longest, self.declared_context, model.name)
+        self.shares_prefixes = not (
+            lib.llama_model_is_recurrent(self._model) or lib.llama_model_is_hybrid(self._model)
+        )
+        self.uses_gpu = bool(lib.llama_supports_gpu_offload()) and options.get("n_gpu_layers") != 0
+        self.vocabulary_size = int(lib.llama_vocab_n_tokens(self._vocab))
+        self._row = ctypes.c_float * self.vocabulary_size
+        self._views: dict[int, Logits] = {}
+        self.cells = cells
+        self._most_outputs = sequences
+        self._companion = sequences  # a sequence that the caller does not know of
+        self._context = lib.llama_init_from_model(
+            self._model, self._context_params(options, cells, sequences)
+        )
+        if not self._context:
+            lib.llama_model_free(self._model)
+            raise BackendError(
+                f"llama.cpp could not make a context of {cells} tokens{_last_words()}",
+                "Ask for a smaller --max-model-len, or a smaller KV cache type.",
+            )
+        self._memory = lib.llama_get_memory(self._context)
+        self._batch = lib.llama_batch_init(BATCH_TOKENS, 0, sequences + 1)
+
+    def _context_params(self, options: Options, cells: int, sequences: int) -> Any:
+        params = lib.llama_context_default_params()
+        params.n_ctx = cells + 1
+        params.n_batch = params.n_ubatch = BATCH_TOKENS
+        params.n_seq_max = params.n_outputs_max = sequences + 1
+        params.kv_unified = True
+        params.swa_full = True  # a pruned sliding window could not be branched from
+        params.no_perf = True
+        params.n_threads = params.n_threads_batch = self.threads
+        flash_attn = "auto" if self.uses_gpu else "on"
+        params.flash_attn_type = _known(options, "flash_attn", flash_attn, _FLASH_ATTN)
+        params.type_k = _known(options, "cache_type_k", "f16", _CACHE_TYPES)
+        params.type_v = _known(options, "cache_type_v", "f16", _CACHE_TYPES)
+        return params
+
+    @property
+    def description(self) -> str:
+        """Architecture, size and quantization as llama.cpp names them."""
+        buffer = ctypes.create_string_buffer(256)
+        lib.llama_model_desc(self._model, buffer, len(buffer))
+        return buffer.value.decode("utf-8", errors="replace")
+
+    @property
+    def chat_template(self) -> str | None:
+        template = lib.llama_model_chat_template(self._model, None)
+        return template.decode("utf-8", errors="replace") if template else None
+
+    @property
+    def bos_id(self) -> int | None:
+        """The token the model wants first, null where it wants none."""
+        if not lib.llama_vocab_get_add_bos(self._vocab):
+            return None
+        return int(lib.llama_vocab_bos(self._vocab))
+
+    @property
+    def bos_text(self) -> str:
+        return self._special_text(lib.llama_vocab_bos(self._vocab))
+
+    @property
+    def eos_text(self) -> str:
+        return self._special_text(lib.llama_vocab_eos(self._vocab))
+
+    def vocabulary_sha256(self) -> str:
+        return vocabulary_sha256(self.token_texts(range(self.vocabulary_size)))
+
+    def token_texts(self, token_ids: TokenIds) -> list[str]:
+        every = (lib.llama_vocab_get_text(self._vocab, token) for token in token_ids)
+        return [text.decode("utf-8", errors="replace") for text in every]
+
+    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        return [self._tokenize(text) for text in texts]
+
+    def _tokenize(self, text: str) -> list[int]:
+        data = text.encode("utf-8", errors="replace")
+        size = len(data) + 8
+        buffer = (lib.llama_token * size)()
+        count = lib.llama_tokenize(self._vocab, data, len(data), buffer, size, False, True)
+        if count < 0:
+            raise BackendError(f"llama.cpp could not tokenize a text of {len(data)} bytes")
+        return buffer[:count]
+
+    def detokenize(self, token_ids: TokenIds) -> str:
+        return b"".join(map(self._piece, token_ids)).decode("utf-8", errors="replace")
+
+    def _piece(self, token: int, special: bool = False) -> bytes:
+        buffer = ctypes.create_string_buffer(256)
+        size = lib.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, special)
+        return buffer.raw[: max(size, 0)]
+
+    def is_end(self, token: int) -> bool:
+        return bool(lib.llama_vocab_is_eog(self._vocab, token))
+
+    def evaluate(
+        self, steps: Sequence[Step], alike: bool = True
+    ) -> Iterator[tuple[int, list[Logits]]]:
+        """Evaluates tokens in order; yields, after each call into the engine, how many tokens
+        it was and the logits of those steps in it that want them, which the next call overwrites.
+        """
+        for chunk in self._calls(steps):
+            together = self._never_alone(chunk) if alike else chunk
+            self._fill(together)
+            status = lib.llama_decode(self._context, self._batch)
+            if status != 0:
+                raise RuntimeError(f"llama_decode returned {status}{_last_words()}")
+            lib.llama_synchronize(self._context)
+            if len(together) > len(chunk):
+                self.truncate(self._companion, 0)
+            yield len(chunk), [self._logits(i) for i, s in enumerate(chunk) if s.wants_logits]
+
+    def _calls(self, steps: Sequence[Step]) -> Iterator[Sequence[Step]]:
+        if self.uses_gpu:
+            yield from _chunks(steps, BATCH_TOKENS, self._most_outputs)
+            return
+        for run, size in _runs(steps):
+            yield from _chunks(run, size, self._most_outputs)
+
+    def _never_alone(self, steps: Sequence[Step]) -> Sequence[Step]:
+        """A token that would be evaluated alone gets company, in a sequence of its own; that
+        takes about half as long again."""
+        return steps if len(steps) > 1 else [*steps, Step(0, 0, (self._companion,), False)]
+
+    def _fill(self, steps: Sequence[Step]) -> None:
+        batch = self._batch
+        batch.n_tokens = len(steps)
+        for i, step in enumerate(steps):
+            batch.token[i] = step.token
+            batch.pos[i] = step.position
+            batch.n_seq_id[i] = len(step.sequences)
+            sequences = (lib.llama_seq_id * len(step.sequences))(*step.sequences)
+            ctypes.memmove(batch.seq_id[i], sequences, ctypes.sizeof(sequences))
+            batch.logits[i] = step.wants_logits
+
+    def _logits(self, index: int) -> Logits:
+        """A view of llama.cpp's own memory; making one takes longer than finding it again."""
+        address = ctypes.addressof(lib.llama_get_logits_ith(self._context, index).contents)
+        if address not in self._views:
+            self._views[address] = np.ctypeslib.as_array(self._row.from_address(address))
+        return self._views[address]
+
+    def copy(self, source: int, target: int, length: int) -> None:
+        """`target` becomes the first `length` tokens of `source`, by reference."""
+        self.truncate(target, 0)
+        if length:
+            lib.llama_memory_seq_cp(self._memory, source, target, 0, length)
+
+    def truncate(self, sequence: int, length: int) -> None:
+        """Keeps the first `length` tokens of a sequence."""
+        lib.llama_memory_seq_rm(self._memory, sequence, length, -1)
+
+    def close(self) -> None:
+        lib.llama_batch_free(self._batch)
+        lib.llama_free(self._context)
+        lib.llama_model_free(self._model)
+
+    def _special_text(self, token: int) -> str:
+        if token < 0:
+            return ""
+        return self._piece(token, special=True).decode("utf-8", errors="replace")
+
+
+def _runs(steps: Sequence[Step]) -> Iterator[tuple[Sequence[Step], int]]:
+    """Runs of steps, each with the most tokens a call of it takes on a CPU."""
+    short, at = 0, 0  # where the steps begin that wait for short calls, and the next to look at
+    while at < len(steps):
+        end = _end_of_branch(steps, at)
+        tiled = (steps[end].position + 1) // TILE_TOKENS * TILE_TOKENS - steps[at].position
+        if tiled >= LEAST_FAST_TOKENS:
+            if short < at:
+                yield steps[short:at], SHORT_CALL_TOKENS
+            calls = math.ceil(tiled / BATCH_TOKENS)
+            yield steps[at : at + tiled], math.ceil(tiled / calls)  # evenly: none too small
+            short = at + tiled
+        at = end + 1
+    if short < len(steps):
+        yield steps[short:], SHORT_CALL_TOKENS
+
+
+def _end_of_branch(steps: Sequence[Step], start: int) -> int:
+    """The last of the steps from `start` on that continue one another."""
+    for index, (step, following) in enumerate(pairwise(steps[start:]), start):
+        if step.wants_logits or following.position != step.position + 1:
+            return index
+    return len(steps) - 1
+
+
+def _chunks(steps: Sequence[Step], most: int, most_outputs: int) -> Iterator[Sequence[Step]]:
+    """Runs of steps that one call takes: it is limited in tokens, and in tokens with logits.
+
+    No run is of one token, as long as the limits allow it.
+    """
+    start = 0
+    while left := len(steps) - start:
+        size = min(left, most - 1 if left == most + 1 else most)
+        outputs = accumulate(step.wants_logits for step in steps[start : start + size])
+        size = sum(count <= most_outputs for count in outputs)
+        yield steps[start : start + size]
+        start += size
+
+
+def _load_model(model: ModelRef, options: Options) -> Any:
+    params = lib.llama_model_default_params()
+    params.n_gpu_layers = int(options.get("n_gpu_layers", -1))
+    params.use_extra_bufts = _repacking_pays()
+    loaded = lib.llama_model_load_from_file(os.fsencode(model.location), params)
+    if not loaded:
+        raise BackendError(
+            f"llama.cpp could not load {model.location}{_last_words()}",
+            "Give a whole GGUF file of an architecture that this llama-cpp-python knows.",
+        )
+    return loaded
+
+
+def _repacking_pays() -> bool:
+    """Whether weights should be rearranged for the CPU. With it, sums depend on how many tokens
+    are evaluated together; on an x86 CPU without matrix units it was slower, too."""
+    features = lib.llama_print_system_info()
+    return platform.machine() not in ("x86_64", "AMD64") or b"AMX_INT8 = 1" in features
+
+
+def _known(options: Options, name: str, default: str, values: dict[str, int]) -> int:
+    value = str(options.get(name, default))
+    if value not in values:
+        raise BackendError(
+            f"{name} is {value!r}, which llama.cpp does not know",
+            f"Use one of: {', '.join(values)}.",
+        )
+    return values[value]
+
+
+def _last_words() -> str:
+    return f" ({_recent_log[-1]})" if _recent_log else ""

@@ -1,0 +1,1 @@
+"""vLLM's offline engine. `backend.py` is what the entry point names."""

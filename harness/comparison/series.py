@@ -1,0 +1,81 @@
+"""How a metric went from run to run, as `harness history` tells it: records."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from harness.comparison.records import FieldDifference
+from harness.metrics import Span, Verdict
+from harness.summary import Record
+
+
+class Machine(Record):
+    """What one machine is told from another by; `gpus` are names."""
+
+    cpu: str
+    gpus: list[str]
+    physical_cores: int | None
+    logical_cores: int | None
+    usable_cores: int | None
+
+
+class Point(Record):
+    """One run. `created` is ISO-8601 in UTC; only shares have an `interval`."""
+
+    run_id: str
+    created: str
+    value: float
+    interval: Span | None
+    engine_version: str
+    git_revision: str | None
+
+
+class Change(Record):
+    """The level of a series is another from the run `after` on; `before` is the run before it.
+
+    `place` is where `after` stands among the points, counted from 0. Levels are medians, up to the
+    next change or the end of the series. `change` is level_after - level_before for a share, their
+    ratio for anything else (null where that has no meaning). `p_adjusted` is that of
+    `harness.stats.change_points`. `differing` is all that is kept and is not the same in the two
+    runs.
+    """
+
+    place: int
+    before: str
+    after: str
+    level_before: float
+    level_after: float
+    change: float | None
+    p_adjusted: float
+    verdict: Verdict
+    differing: list[FieldDifference]
+
+
+class Series(Record):
+    """The runs of one backend and model that were `asked` the same on one machine, in time's order.
+
+    `asked` are the fields of the spec that decide prompts and replies. `left_out` counts the runs
+    that the metric does not apply to.
+    """
+
+    backend: str
+    model: str
+    is_mock: bool
+    asked: dict[str, Any]
+    machine: Machine
+    left_out: int
+    points: list[Point]
+    changes: list[Change]
+
+
+class History(Record):
+    """What `harness history --json` prints: the series with the newest run first.
+
+    `unreadable` counts runs that another version of the harness kept.
+    """
+
+    metric: str
+    unit: str
+    more_is_better: bool
+    unreadable: int
+    series: list[Series]

@@ -1,0 +1,1 @@
+"""Where a run was made: its environment, and the memory that processes and GPUs use."""

@@ -1,0 +1,1 @@
+"""Is it a difference: tests, intervals and change points. Pure functions over arrays."""

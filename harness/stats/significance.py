@@ -1,0 +1,365 @@
+"""Is the other side better, worse, or not to be told from the first? Pure functions over arrays.
+
+Shares (accuracy, parse rate) are compared by difference, over queries; speeds, times and other
+positive figures by ratio, over samples in the order of time. Both an interval that leaves out "no
+change" and a small adjusted p-value are needed for a verdict.
+
+Samples of speed that follow one another are alike: what slows a machine down lasts for seconds.
+Taken for independent, they called one pair of equal runs in five different. So their correlation is
+estimated, and interval and p-value are widened by what it costs (`docs/METRICS.md`, "Differences").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.metrics import METRICS, Difference, Span, Verdict
+
+Values: TypeAlias = NDArray[np.float64]
+
+ALPHA = 0.05
+LEAST_SAMPLES = 6  # of each side: fewer cannot reach ALPHA with the correlation they count with
+SAMPLE_SECONDS = 5.0  # that a sample of a long run should last
+SAMPLES = (8, 30)  # that a run should have: in a short one they are shorter, in a long one longer
+_MOST_CORRELATION = 0.5
+_ROUNDING = 1e-24  # a sum of squared deviations of logarithms that comes of rounding alone
+_RESAMPLES = 4999
+_AT_ONCE = 2**22  # numbers that are resampled together: bounds the memory
+_SEED = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Samples (n,) of amounts and of what each took, such as tokens and seconds.
+
+    The figure is the sum of the amounts over the sum of what they took.
+    """
+
+    amounts: Values
+    took: Values
+
+    @property
+    def figure(self) -> float:
+        return float(self.amounts.sum() / self.took.sum())
+
+    @property
+    def rates(self) -> Values:
+        rates: Values = self.amounts / self.took
+        return rates
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A change, its interval and p-value, before it is judged."""
+
+    paired: bool
+    first: float
+    other: float
+    change: float
+    interval: Span | None
+    test: str
+    p_value: float | None
+    samples: tuple[int, int]
+
+
+def share_difference(metric: str, first: Values, other: Values, paired: bool) -> Difference | None:
+    """`other - first` of the means of what each query came to: a share between 0 and 1 (1 for a
+    right verdict; or the share of its replies that could be read), NaN where it came to nothing.
+
+    Paired sides (Q,) have the same queries in the same order, and those count that both answered.
+    Null where there are none.
+    """
+    known = [np.isfinite(side) for side in (first, other)]
+    if paired:
+        common = known[0] & known[1]
+        known = [common, common]
+    a, b = first[known[0]], other[known[1]]
+    if not (len(a) and len(b)):
+        return None
+    return _judged(metric, _paired(a, b) if paired else _unpaired(a, b))
+
+
+def ratio(metric: str, first: Work, other: Work) -> Difference | None:
+    """`other / first` of two figures. Null where a side has no samples.
+
+    The interval is the percentile bootstrap of the ratio of the sums, expanded for few samples
+    (Hesterberg 2015, Am. Stat. 69, 371-386) and for serial correlation; the p-value is Mann and
+    Whitney's (1947) of the samples' rates, with z divided by the same square root of the variance
+    inflation.
+    """
+    if not (len(first.took) and len(other.took)):
+        return None
+    samples = len(first.took), len(other.took)
+    found = _Found(
+        paired=False,
+        first=first.figure,
+        other=other.figure,
+        change=other.figure / first.figure,
+        interval=None,
+        test="Mann-Whitney U",
+        p_value=None,
+        samples=samples,
+    )
+    if min(samples) >= LEAST_SAMPLES:
+        inflation = variance_inflation(first.rates, other.rates)
+        found = replace(
+            found,
+            interval=_ratio_interval(first, other, inflation),
+            p_value=_mann_whitney(first.rates, other.rates, inflation),
+        )
+    return _judged(metric, found)
+
+
+def variance_inflation(*sides: Values) -> float:
+    """How many times larger the variance of a mean is than it were of independent samples.
+
+    `(1 + r) / (1 - r)`, of a first-order autoregression (Bayley and Hammersley 1946), with the
+    correlation r of neighbours pooled over the sides, corrected for its bias in short series
+    (Kendall 1954, Biometrika 41, 403-404). It counts as 0.5 at most, since larger ones of few
+    samples are mostly chance; and as 2 / n at least, since n samples cannot show that there is none
+    (without that, 9 % of pairs of equal runs of 25 s were called different).
+    """
+    logs = [np.log(side) - np.log(side).mean() for side in sides]
+    variance = sum(float((log**2).sum()) for log in logs)
+    if variance < _ROUNDING:
+        return 1.0
+    r = sum(float((log[1:] * log[:-1]).sum()) for log in logs) / variance
+    r += (1 + 3 * r) * len(sides) / sum(map(len, sides))
+    r = min(max(r, 2 / min(map(len, sides))), _MOST_CORRELATION)
+    return (1 + r) / (1 - r)
+
+
+def adjusted(differences: Sequence[Difference]) -> list[Difference]:
+    """The same differences of one metric from one first side, with Holm's (1979) p-values."""
+    from statsmodels.stats.multitest import multipletests
+
+    tested = [one for one in differences if one.p_value is not None]
+    if len(tested) < 2:  # there is nothing to correct for
+        return list(differences)
+    _, corrected, *_ = multipletests([one.p_value for one in tested], method="holm")
+    p_values = iter(corrected.tolist())
+    return [
+        _rejudged(one, next(p_values)) if one.p_value is not None else one for one in differences
+    ]
+
+
+def cochran_q(shares: Sequence[Values]) -> float | None:
+    """The p-value of Cochran's (1950) Q: that all sides are right equally often.
+
+    `shares` are 0 or 1 for the same queries, NaN where there is none. Null where no query tells
+    the sides apart.
+    """
+    from statsmodels.stats.contingency_tables import cochrans_q
+
+    table = np.column_stack(shares)
+    table = table[np.isfinite(table).all(axis=1)]
+    if not len(table) or not np.ptp(table, axis=1).any():
+        return None
+    return float(cochrans_q(table).pvalue)
+
+
+def in_blocks(seconds: Values) -> NDArray[np.int64]:
+    """For each of a run's batches, in order, the sample it belongs to: runs of about equal time."""
+    fewest, most = SAMPLES
+    if not seconds.sum():  # where every prompt was refused
+        return np.zeros(len(seconds), dtype=np.int64)
+    target = seconds.sum() / np.clip(seconds.sum() / SAMPLE_SECONDS, fewest, most)
+    # the middle of each batch decides
+    middles = np.cumsum(seconds) - seconds / 2
+    _, blocks = np.unique(middles // target, return_inverse=True)
+    return blocks.astype(np.int64)
+
+
+def _paired(a: Values, b: Values) -> _Found:
+    n = len(a)
+    interval: Span | None
+    p_value: float | None
+    if _binary(a) and _binary(b):
+        gained, lost = int((b > a).sum()), int((b < a).sum())
+        test = "McNemar, exact"
+        interval, p_value = _bonett_price(gained, lost, n), _mcnemar(gained, lost, n)
+    else:
+        test = "sign flips by query"
+        interval, p_value = _resampled((b - a,), _mean, "samples")
+    means = float(a.mean()), float(b.mean())
+    return _Found(True, *means, means[1] - means[0], interval, test, p_value, (n, n))
+
+
+def _unpaired(a: Values, b: Values) -> _Found:
+    interval: Span | None
+    p_value: float | None
+    if _binary(a) and _binary(b):
+        test = "Fisher, exact"
+        interval, p_value = _newcombe(a, b), _fisher(a, b)
+    else:
+        test = "permutation of queries"
+        interval, p_value = _resampled((a, b), _mean_difference, "independent")
+    means = float(a.mean()), float(b.mean())
+    change = means[1] - means[0]
+    return _Found(False, *means, change, interval, test, p_value, (len(a), len(b)))
+
+
+def _binary(values: Values) -> bool:
+    return bool(np.isin(values, (0.0, 1.0)).all())
+
+
+def _mcnemar(gained: int, lost: int, n: int) -> float:
+    from statsmodels.stats.contingency_tables import mcnemar
+
+    # what did not change has no part in the test
+    return float(mcnemar([[n - gained - lost, gained], [lost, 0]], exact=True).pvalue)
+
+
+def _bonett_price(gained: int, lost: int, n: int) -> Span:
+    """An interval of a difference of paired shares: Wald's with one case added to either kind of
+    change. Bonett and Price (2012), J. Educ. Behav. Stat. 37, 479-488."""
+    from scipy.stats import norm
+
+    up, down = (gained + 1) / (n + 2), (lost + 1) / (n + 2)
+    reach = norm.ppf(1 - ALPHA / 2) * np.sqrt((up + down - (up - down) ** 2) / (n + 2))
+    return Span(low=float(max(up - down - reach, -1)), high=float(min(up - down + reach, 1)))
+
+
+def _newcombe(a: Values, b: Values) -> Span:
+    from statsmodels.stats.proportion import confint_proportions_2indep
+
+    low, high = confint_proportions_2indep(
+        b.sum(), len(b), a.sum(), len(a), method="newcomb", compare="diff", alpha=ALPHA
+    )
+    return Span(low=float(low), high=float(high))
+
+
+def _fisher(a: Values, b: Values) -> float:
+    from scipy.stats import fisher_exact
+
+    table = [[side.sum(), len(side) - side.sum()] for side in (a, b)]
+    return float(fisher_exact(np.array(table, dtype=np.int64)).pvalue)
+
+
+def _mean(values: Values, axis: int = -1) -> Values:
+    mean: Values = values.mean(axis=axis)
+    return mean
+
+
+def _mean_difference(a: Values, b: Values, axis: int = -1) -> Values:
+    return _mean(b, axis) - _mean(a, axis)
+
+
+def _resampled(
+    data: tuple[Values, ...], statistic: Any, kind: str
+) -> tuple[Span | None, float | None]:
+    """An interval and a p-value; null where a side has one value only."""
+    if min(map(len, data)) < 2:
+        return None, None
+    return _bootstrap(data, statistic), _permutation(data, statistic, kind)
+
+
+def _ratio_interval(first: Work, other: Work, inflation: float) -> Span:
+    def log_ratio(i: NDArray[np.int64], j: NDArray[np.int64], axis: int = -1) -> Values:
+        ratio: Values = np.log(_figures(other, j, axis) / _figures(first, i, axis))
+        return ratio
+
+    # places are drawn, so that an amount stays with what it took
+    counts = len(first.took), len(other.took)
+    plain = _bootstrap((np.arange(counts[0]), np.arange(counts[1])), log_ratio)
+    middle, expansion = np.log(other.figure / first.figure), _expansion(counts, inflation)
+    low, high = (middle + expansion * (end - middle) for end in (plain.low, plain.high))
+    return Span(low=float(np.exp(low)), high=float(np.exp(high)))
+
+
+def _expansion(counts: tuple[int, int], inflation: float) -> float:
+    """What an interval by bootstrap is too narrow by: it takes the samples' spread for that of all,
+    their normal deviate for Student's, and all of them for independent."""
+    from scipy.stats import norm, t
+
+    deviates = t.ppf(1 - ALPHA / 2, sum(counts) - 2) / norm.ppf(1 - ALPHA / 2)
+    fewest = min(counts)
+    return float(deviates * np.sqrt(inflation * fewest / (fewest - 1)))
+
+
+def _figures(work: Work, places: NDArray[np.int64], axis: int) -> Values:
+    figures: Values = work.amounts[places].sum(axis=axis) / work.took[places].sum(axis=axis)
+    return figures
+
+
+def _bootstrap(data: tuple[NDArray[Any], ...], statistic: Any) -> Span:
+    """The percentile interval (Efron 1979); of one value where all samples agree."""
+    from scipy.stats import bootstrap
+
+    interval = bootstrap(
+        data,
+        statistic,
+        vectorized=True,
+        n_resamples=_RESAMPLES,
+        batch=_at_once(data),
+        confidence_level=1 - ALPHA,
+        method="percentile",
+        rng=np.random.default_rng(_SEED),
+    ).confidence_interval
+    return Span(low=float(interval.low), high=float(interval.high))
+
+
+def _permutation(data: tuple[Values, ...], statistic: Any, kind: Any) -> float:
+    from scipy.stats import permutation_test
+
+    found = permutation_test(
+        data,
+        statistic,
+        permutation_type=kind,
+        vectorized=True,
+        n_resamples=_RESAMPLES,
+        batch=_at_once(data),
+        rng=np.random.default_rng(_SEED),
+    )
+    return float(found.pvalue)
+
+
+def _at_once(data: tuple[NDArray[Any], ...]) -> int:
+    """How many resamples are drawn together."""
+    return max(1, _AT_ONCE // sum(map(len, data)))
+
+
+def _mann_whitney(a: Values, b: Values, inflation: float) -> float:
+    from scipy.stats import mannwhitneyu, norm
+
+    # by the normal approximation: the exact distribution is that of independent samples
+    two_sided = mannwhitneyu(a, b, method="asymptotic").pvalue
+    return float(2 * norm.sf(norm.isf(two_sided / 2) / np.sqrt(inflation)))
+
+
+def _judged(metric: str, found: _Found) -> Difference:
+    kind = METRICS[metric]
+    raw = Difference(
+        metric=metric,
+        kind="difference" if kind.is_share else "ratio",
+        paired=found.paired,
+        first=found.first,
+        other=found.other,
+        change=found.change,
+        interval=found.interval,
+        test=found.test,
+        p_value=found.p_value,
+        p_adjusted=found.p_value,
+        samples=found.samples,
+        verdict=Verdict.TOO_FEW,
+    )
+    return raw if found.p_value is None else _rejudged(raw, found.p_value)
+
+
+def _rejudged(one: Difference, p_adjusted: float) -> Difference:
+    return one.model_copy(update={"p_adjusted": p_adjusted, "verdict": _verdict(one, p_adjusted)})
+
+
+def _verdict(one: Difference, p_adjusted: float) -> Verdict:
+    no_change = 0.0 if one.kind == "difference" else 1.0
+    if one.interval is None:
+        return Verdict.TOO_FEW
+    if p_adjusted >= ALPHA or one.interval.low <= no_change <= one.interval.high:
+        return Verdict.NO_DIFFERENCE_SHOWN
+    more = one.change > no_change
+    return Verdict.BETTER if more == METRICS[one.metric].more_is_better else Verdict.WORSE

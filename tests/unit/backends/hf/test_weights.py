@@ -1,0 +1,225 @@
+"""Which folder transformers is given: converted once, whole, and never one that runs code."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeAlias
+
+import pytest
+
+from backends.api import BackendError, ModelRef
+from backends.hf import conversion as hf_conversion
+from backends.hf import weights as hf_weights
+from backends.hf.weights import folder_of, is_whole
+
+Spoil: TypeAlias = Callable[[Path], object]
+
+needs_hf = pytest.mark.skipif(
+    importlib.util.find_spec("transformers") is None, reason="pip install 'llm-harness[hf]'"
+)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "small.gguf"
+    path.write_bytes(b"GGUF and more")
+    return path
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Each conversion there was; it only copies the file."""
+    every: list[Path] = []
+
+    def copy(source: Path, target: Path) -> None:
+        every.append(target)
+        target.mkdir()
+        (target / "config.json").write_text("{}")
+        (target / "model.safetensors").write_bytes(source.read_bytes())
+
+    monkeypatch.setattr(hf_weights, "convert", copy)
+    return every
+
+
+def converted(source: Path) -> Path:
+    return Path(folder_of(ModelRef("small", "gguf", str(source), str(source.parent / "cache"))))
+
+
+def test_a_file_is_converted_once(source: Path, made: list[Path]) -> None:
+    folder = converted(source)
+    assert (folder / "model.safetensors").read_bytes() == source.read_bytes()
+    assert is_whole(folder)
+    assert converted(source) == folder
+    assert len(made) == 1
+
+
+def test_another_file_of_that_name_has_another_folder(source: Path, made: list[Path]) -> None:
+    first = converted(source)
+    source.write_bytes(b"GGUF and something else")
+    assert converted(source) != first
+    assert len(made) == 2
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda folder: (folder / "model.safetensors").write_bytes(b"other"),
+        lambda folder: (folder / "model.safetensors").unlink(),
+        lambda folder: (folder / "extra.json").write_text("{}"),
+        lambda folder: (folder / "manifest.json").unlink(),
+        lambda folder: (folder / "manifest.json").write_text("{"),
+    ],
+    ids=["changed", "lost a file", "got a file", "no manifest", "half a manifest"],
+)
+def test_a_folder_that_is_not_as_it_was_made_is_made_anew(
+    source: Path, made: list[Path], spoil: Spoil, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = converted(source)
+    spoil(folder)
+    assert not is_whole(folder)
+    assert converted(source) == folder
+    assert is_whole(folder)
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "config.json",
+        "manifest.json",
+        "model.safetensors",
+    ]
+    assert "it is not as it was made" in capsys.readouterr().err
+
+
+def test_another_version_of_the_conversion_makes_it_anew(
+    source: Path, made: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    converted(source)
+    monkeypatch.setattr(hf_weights, "VERSION", hf_conversion.VERSION + 1)
+    assert is_whole(converted(source))
+    assert len(made) == 2
+
+
+def test_what_a_killed_run_left_is_swept_away(source: Path, made: list[Path]) -> None:
+    folder = converted(source)
+    left = folder.rename(folder.with_name(f".{folder.name}"))
+    (left / "half").write_text("of something")
+    assert is_whole(converted(source))
+    assert not left.exists()
+
+
+def test_a_conversion_that_fails_leaves_nothing(
+    source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(source: Path, target: Path) -> None:
+        target.mkdir()
+        raise ValueError("GGUF model with architecture odd is not supported yet.\nmore")
+
+    monkeypatch.setattr(hf_weights, "convert", fail)
+    with pytest.raises(BackendError, match=r"architecture odd is not supported yet\.$") as caught:
+        converted(source)
+    assert "[models.NAME]" in caught.value.remedy
+    assert [path for path in (source.parent / "cache").iterdir() if path.is_dir()] == []
+
+
+TOGETHER = """
+import sys, time
+from pathlib import Path
+from backends.hf import weights as hf_weights
+from backends.api import ModelRef
+
+def slowly(source, target):
+    target.mkdir()
+    for name in ("one", "two"):
+        (target / name).write_text(name)
+        time.sleep(0.3)
+    with Path(sys.argv[3]).open("a") as log:
+        log.write("made\\n")
+
+hf_weights.convert = slowly
+folder = hf_weights.folder_of(ModelRef("small", "gguf", sys.argv[1], sys.argv[2]))
+print(sorted(path.name for path in Path(folder).iterdir()))
+"""
+
+
+def test_two_that_start_together_make_it_once(source: Path, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    command = [sys.executable, "-c", TOGETHER, str(source), str(tmp_path / "cache"), str(log)]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    seen = [process.communicate(timeout=60)[0].strip() for process in both]
+    assert seen == ["['manifest.json', 'one', 'two']"] * 2
+    assert log.read_text() == "made\n"
+
+
+def folder_with(folder: Path, *names: str, **config: object) -> ModelRef:
+    for name in names:
+        (folder / name).write_bytes(b"")
+    (folder / "config.json").write_text(json.dumps(config))
+    return ModelRef("mine", "hf", str(folder))
+
+
+@needs_hf
+def test_a_folder_is_taken_as_it_is(tmp_path: Path) -> None:
+    model = folder_with(tmp_path, "model.safetensors", "model.bin", model_type="llama")
+    assert folder_of(model) == str(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["pytorch_model.bin"], r"are pickles \(pytorch_model\.bin\).* never loaded"),
+        (["model.pth", "a.pt"], r"are pickles \(a\.pt\)"),
+        ([], "holds no safetensors"),
+    ],
+)
+def test_a_folder_without_safetensors_is_refused(
+    tmp_path: Path, names: list[str], message: str
+) -> None:
+    with pytest.raises(BackendError, match=message):
+        folder_of(folder_with(tmp_path, *names, model_type="llama"))
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BackendError, match=r"there is no config\.json"):
+        folder_of(ModelRef("mine", "hf", str(tmp_path)))
+
+
+@needs_hf
+def test_code_of_a_model_is_run_only_where_it_is_trusted(tmp_path: Path) -> None:
+    own_code = {"AutoConfig": "configuration_odd.OddConfig"}
+    odd = folder_with(tmp_path, "model.safetensors", model_type="odd", auto_map=own_code)
+    with pytest.raises(BackendError, match="running code that came with it") as caught:
+        folder_of(odd)
+    assert "--engine-option trust_remote_code=true" in caught.value.remedy
+    assert folder_of(odd, trusted=True) == str(tmp_path)
+
+
+@needs_hf
+def test_code_that_nobody_needs_is_no_hindrance(tmp_path: Path) -> None:
+    own_code = {"AutoConfig": "configuration_llama.LlamaConfig"}
+    known = folder_with(tmp_path, "model.safetensors", model_type="llama", auto_map=own_code)
+    assert folder_of(known) == str(tmp_path)
+
+
+HUB = """
+import sys
+from backends.api import ModelRef
+from backends.hf.weights import folder_of
+print(folder_of(ModelRef("tiny", "hf", "me/tiny")))
+"""
+
+
+@needs_hf
+def test_a_hub_name_is_found_in_the_hubs_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    repository = tmp_path / "hub" / "models--me--tiny"
+    snapshot = repository / "snapshots" / "abc"
+    snapshot.mkdir(parents=True)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("abc")
+    folder_with(snapshot, "model.safetensors", model_type="llama")
+    done = subprocess.run([sys.executable, "-c", HUB], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str(snapshot)

@@ -1,0 +1,168 @@
+"""What llama.cpp's backend promises beyond the contract: what it keeps, and has room for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backends.api import BackendError, Batch, Decoding, ModelRef, Reply
+from backends.llama_cpp import backend as llama_cpp
+from backends.sharing import session as shared_cache
+from backends.sharing.prefix_tree import common_prefix_length, unique_tokens
+from backends.sharing.session import SharedCacheSession
+from harness.engine.models import resolve_model
+from harness.errors import EngineError
+
+LONG = "one two three four five six seven eight nine ten "
+OTHER = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday "
+
+
+@pytest.fixture(scope="module")
+def model() -> ModelRef:
+    availability = llama_cpp.check()
+    if not availability.available:
+        pytest.skip(f"{availability.reason}. {availability.remedy}")
+    try:
+        return resolve_model("smollm2-135m", llama_cpp.FORMATS, {})
+    except EngineError as error:
+        pytest.skip(f"{error}. {error.remedy}")
+
+
+def opened(model: ModelRef, **options: Any) -> SharedCacheSession:
+    return llama_cpp.open_session(model, {"max_model_len": 192, "threads": 1, **options})
+
+
+@pytest.fixture
+def session(model: ModelRef) -> Iterator[SharedCacheSession]:
+    with closing(opened(model)) as one:
+        yield one
+
+
+def ask(
+    session: SharedCacheSession, prompts: Sequence[Sequence[int]], **options: Any
+) -> dict[int, Reply]:
+    labels = tuple(map(tuple, session.tokenize([" yes", " no"])))
+    how = Decoding(**({"mode": "score", "labels": labels} | options))
+    events = session.generate(prompts, how)
+    batches = [event for event in events if isinstance(event, Batch)]
+    return {reply.prompt: reply for batch in batches for reply in batch.replies}
+
+
+def computed(replies: dict[int, Reply]) -> int:
+    return sum(reply.prompt_tokens - reply.cached_tokens for reply in replies.values())
+
+
+def test_a_prompt_asked_again_costs_nothing(session: SharedCacheSession) -> None:
+    prompts = session.tokenize([LONG])
+    first, again = ask(session, prompts), ask(session, prompts)
+    assert computed(first) == len(prompts[0])
+    assert computed(again) == 0
+    assert again[0].label_logprobs == first[0].label_logprobs
+
+
+def test_a_beginning_of_the_last_prompt_costs_its_last_token(session: SharedCacheSession) -> None:
+    [prompt] = session.tokenize([LONG])
+    ask(session, [prompt])
+    assert computed(ask(session, [prompt[:-3]])) == 1
+
+
+def test_a_later_call_goes_on_from_what_is_kept(session: SharedCacheSession) -> None:
+    prompts = session.tokenize([LONG + end for end in ("a", "b c", "d e f")])
+    shared = common_prefix_length(prompts[0], prompts[1])
+    assert computed(ask(session, prompts)) == unique_tokens(prompts)
+    assert computed(ask(session, prompts)) <= unique_tokens(prompts) - shared
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.5])
+def test_the_order_of_a_call_makes_no_difference(model: ModelRef, temperature: float) -> None:
+    with closing(opened(model)) as one, closing(opened(model)) as other:
+        prompts = one.tokenize([LONG + str(number) for number in range(6)])
+        options: dict[str, Any] = {"mode": "free", "max_tokens": 3, "temperature": temperature}
+        forward = ask(one, prompts, **options)
+        backward = ask(other, prompts[::-1], **options)
+    for index, reply in forward.items():
+        same = backward[5 - index]
+        assert (reply.token_ids, reply.label_logprobs) == (same.token_ids, same.label_logprobs)
+
+
+def test_the_kept_prompt_makes_room_for_the_next(
+    model: ModelRef, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two prompts that fill the context one after the other, and a cache that holds one of them."""
+    monkeypatch.setattr(shared_cache, "BRANCH_CELLS", 64)
+    with closing(opened(model)) as session:
+        one, other = (ids[:190] for ids in session.tokenize([LONG * 30, OTHER * 30]))
+        for prompts in ([one], [other], [one, other]):
+            replies = ask(session, prompts)
+            assert [reply.finish for reply in replies.values()] == ["scored"] * len(prompts)
+
+
+@given(st.lists(st.booleans(), max_size=1200), st.integers(1, 97))
+def test_calls_keep_within_the_limits_of_tokens_and_logits(
+    wanted: list[bool], most_outputs: int
+) -> None:
+    context = pytest.importorskip("backends.llama_cpp.context", reason="needs llama-cpp-python")
+    steps = [context.Step(0, i, (0,), wants) for i, wants in enumerate(wanted)]
+    chunks = list(context._chunks(steps, 60, most_outputs))
+    assert [step for chunk in chunks for step in chunk] == steps
+    assert all(0 < len(chunk) <= 60 for chunk in chunks)
+    assert all(sum(step.wants_logits for step in chunk) <= most_outputs for chunk in chunks)
+
+
+BRANCHES = st.lists(st.tuples(st.integers(0, 300), st.integers(1, 1500)), max_size=6)
+
+
+@given(BRANCHES)
+def test_long_beginnings_take_the_fast_way_in_tiles_and_ends_the_short(
+    branches: list[tuple[int, int]],
+) -> None:
+    context = pytest.importorskip("backends.llama_cpp.context", reason="needs llama-cpp-python")
+    steps = [
+        context.Step(0, position, (sequence,), position == first + length - 1)
+        for sequence, (first, length) in enumerate(branches)
+        for position in range(first, first + length)
+    ]
+    runs = list(context._runs(steps))
+    assert [step for run, _ in runs for step in run] == steps
+    tile, fast = context.TILE_TOKENS, context.LEAST_FAST_TOKENS
+    last = {sequence: first + length - 1 for sequence, (first, length) in enumerate(branches)}
+    for run, most in runs:
+        sizes = [len(call) for call in context._chunks(run, most, 97)]
+        if most == context.SHORT_CALL_TOKENS:
+            assert max(sizes) < fast
+        else:
+            [sequence] = {step.sequences[0] for step in run}
+            assert fast <= min(sizes) <= max(sizes) <= context.BATCH_TOKENS
+            assert run[-1].position == (last[sequence] + 1) // tile * tile - 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"cache_type_k": "f17"}, "cache_type_k is 'f17'"),
+        ({"flash_attn": "maybe"}, "flash_attn is 'maybe'"),
+        ({"max_model_len": 10**6}, "more than the 8192"),
+    ],
+)
+def test_an_option_that_cannot_be_is_told_with_what_can(
+    model: ModelRef, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(BackendError, match=message) as caught:
+        opened(model, **options)
+    assert caught.value.remedy
+
+
+def test_a_file_that_is_no_model_is_told_by_name(tmp_path: Path) -> None:
+    if not llama_cpp.check().available:
+        pytest.skip(llama_cpp.check().remedy)
+    path = tmp_path / "broken.gguf"
+    path.write_bytes(b"GGUF" + bytes(100))
+    with pytest.raises(BackendError, match=r"could not load .*broken\.gguf") as caught:
+        opened(ModelRef("broken", "gguf", str(path)))
+    assert "GGUF" in caught.value.remedy

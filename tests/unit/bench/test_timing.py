@@ -1,0 +1,209 @@
+"""From a plan to rows, over the mock and over an engine that shares whole blocks only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import harness.bench.timing
+from backends.api import Batch, Decoding, Event, Reply, SessionInfo, TokenIds
+from backends.sharing.prefix_tree import common_prefix_length
+from harness.bench.rows import Row
+from harness.bench.timing import Plan, RandomPrompts, Update, bench
+from harness.engine.engine import Engine
+from harness.errors import EngineError, UsageError
+from harness.machine.memory import MemoryPeak
+from harness.spec import RunSpec
+
+SMALL = Plan(prompt_tokens=(20,), generate_tokens=(6,), repetitions=2)
+
+
+def names(plan: Plan) -> list[tuple[int, str]]:
+    return [(test.batch, test.name) for test in plan.tests]
+
+
+def test_the_default_is_llama_benchs() -> None:
+    assert names(Plan()) == [(1, "pp512"), (1, "tg128")]
+
+
+def test_lists_give_every_combination_in_the_order_of_llama_bench() -> None:
+    plan = Plan((512, 64), (8,), depth=(0, 10), batch=(1, 4))
+    assert names(plan) == [
+        (batch, f"{test}{depth}")
+        for batch in (1, 4)
+        for depth in ("", " @ d10")
+        for test in ("pp512", "pp64", "tg8")
+    ]
+
+
+def test_a_length_of_nought_leaves_a_test_out() -> None:
+    assert names(Plan(prompt_tokens=(0,))) == [(1, "tg128")]
+    assert names(Plan(generate_tokens=(0, 4), prompt_tokens=(0, 5))) == [(1, "pp5"), (1, "tg4")]
+
+
+IDS = st.lists(st.integers(0, 500), min_size=4, max_size=60, unique=True)
+
+
+@given(IDS, st.integers(0, 30), st.integers(1, 20), st.integers(0, 9), st.data())
+def test_no_two_prompts_in_a_row_share_more_than_the_depth(
+    ids: list[int], longest: int, length: int, seed: int, data: st.DataObject
+) -> None:
+    prompts = RandomPrompts(ids, longest, seed)
+    depth = data.draw(st.integers(0, longest))
+    drawn = [prompt for _ in range(3) for prompt in prompts.draw(2, depth, length)]
+    assert all(len(prompt) == depth + length for prompt in drawn)
+    assert all(set(prompt) <= set(ids) for prompt in drawn)
+    assert all(common_prefix_length(a, b) == depth for a, b in pairwise(drawn))
+    assert all(common_prefix_length(prompts.beginning, prompt) == depth for prompt in drawn)
+
+
+def test_prompts_are_those_of_their_seed() -> None:
+    first, same, other = (
+        RandomPrompts(range(99), 5, seed).draw(2, depth=5, length=9) for seed in (1, 1, 2)
+    )
+    assert first == same != other
+
+
+Bench = Callable[..., list[Row]]
+
+
+@pytest.fixture
+def mock(tmp_path: Path) -> Bench:
+    def run(plan: Plan, observe: Callable[[Update], None] = lambda _: None, **engine: Any) -> Any:
+        return list(bench(plan, RunSpec(backend=("mock",), engine=engine), tmp_path, observe))
+
+    return run
+
+
+def test_each_test_has_its_rows_and_each_row_its_samples(mock: Bench) -> None:
+    rows = mock(Plan((20, 30), (6,), depth=(0, 40), batch=(1, 3), repetitions=2))
+    assert [(row.test.batch, row.test.name) for row in rows] == [
+        (batch, f"{test}{depth}{cached}")
+        for batch in (1, 3)
+        for depth in ("", " @ d40")
+        for test, cached in (
+            *(("pp20", ""), ("pp20", " cached"), ("pp30", ""), ("pp30", " cached")),
+            ("tg6", ""),
+        )
+    ]
+    for row in rows:
+        assert (row.backend, row.info.is_mock, len(row.samples)) == ("mock", True, 2)
+        for sample in (row.warm_up, *row.samples):
+            assert sample.tokens == row.test.asked_tokens
+            assert sample.seconds > 0
+
+
+def test_what_stands_before_is_evaluated_before_and_not_counted(mock: Bench) -> None:
+    for row in mock(Plan((20,), (6,), depth=(40,), batch=(1, 3), repetitions=2)):
+        # the mock keeps one prompt: one that is asked again is cached, three are not
+        is_kept = row.test.is_cached and row.test.batch == 1
+        expected = 0 if is_kept else row.test.asked_tokens
+        assert {sample.evaluated for sample in row.samples} == {expected}
+
+
+def test_generation_does_not_end_early(mock: Bench) -> None:
+    plan = Plan((0,), (50,), batch=(2,), repetitions=1)
+    [row] = mock(plan, script="no")  # a reply of two tokens, left to itself
+    assert row.samples[0].tokens == 100
+
+
+def test_the_context_is_as_long_as_the_longest_test(mock: Bench) -> None:
+    rows = mock(Plan((20,), (6,), depth=(0, 40), repetitions=1))
+    assert {row.info.allocated_context for row in rows} == {60}
+    rows = mock(Plan((4,), (6,), repetitions=1))
+    assert {row.info.allocated_context for row in rows} == {8}
+
+
+def test_a_context_too_short_is_told_before_anything_is_timed(mock: Bench) -> None:
+    told: list[Update] = []
+    with pytest.raises(UsageError, match=r"mock: .* takes 60 tokens .* no more than 50"):
+        mock(Plan((20,), (6,), depth=(0, 40)), told.append, context=50)
+    assert told == []
+
+
+def test_nothing_to_time_is_told() -> None:
+    with pytest.raises(UsageError, match="nothing to time"):
+        next(bench(Plan((0,), (0,)), RunSpec(backend=("mock",)), Path("logs")))
+
+
+def test_an_unknown_option_is_told(mock: Bench) -> None:
+    with pytest.raises(UsageError, match="knows no option speed"):
+        mock(SMALL, speed=9)
+
+
+def test_a_lost_engine_is_told_with_its_test(mock: Bench) -> None:
+    with pytest.raises(EngineError, match=r"mock was lost in pp20: .*signal 9"):
+        mock(SMALL, crash_at=2)
+
+
+def test_rows_come_as_they_are_finished(tmp_path: Path) -> None:
+    spec = RunSpec(backend=("mock",), engine={"crash_at": 7})  # three of the prompts twice, then
+    rows = bench(SMALL, spec, tmp_path)
+    assert [next(rows).test.name, next(rows).test.name] == ["pp20", "pp20 cached"]
+    with pytest.raises(EngineError, match="tg6"):
+        next(rows)
+
+
+def test_progress_counts_repetitions_and_the_warm_up(mock: Bench) -> None:
+    told: list[Update] = []
+    mock(SMALL, told.append)
+    assert [(one.test, one.repetition) for one in told] == [
+        (test, number) for test in ("pp20", "tg6") for number in range(3)
+    ]
+    assert [(one.done, one.total) for one in told] == [(done, 6) for done in range(6)]
+
+
+class BlockEngine:
+    """Keeps all prompts, in blocks of 16 tokens; takes a second for every token it evaluates."""
+
+    info = SessionInfo("blocks", "blocks 1", "m", "w", "cpu", 1, 999, 999, "0" * 64)
+    peak = MemoryPeak(1.0, None)
+    model_sha256 = None
+
+    def __init__(self, name: str, *_: object) -> None:
+        self.name = name
+        self.session = self
+        self._seen: list[TokenIds] = []
+
+    def __enter__(self) -> BlockEngine:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        return [list(text.encode()) for text in texts]
+
+    def generate(self, prompts: Sequence[TokenIds], decoding: Decoding) -> Iterator[Event]:
+        for index, prompt in enumerate(prompts):
+            shared = max((common_prefix_length(one, prompt) for one in self._seen), default=0)
+            cached = min(shared, len(prompt) - 1) // 16 * 16
+            self._seen.append(prompt)
+            computed = len(prompt) - cached
+            reply = Reply(index, "scored", len(prompt), cached)
+            yield Batch((reply,), computed + 1.0, computed, float(computed), 0, 0.0)
+
+
+def test_what_an_engine_had_to_evaluate_all_the_same_counts(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(harness.bench.timing, "Engine", cast("type[Engine]", BlockEngine))
+    plan = Plan((32,), (0,), depth=(40,), batch=(2,), repetitions=2)
+    cold, cached = bench(plan, RunSpec(backend=("mock",)), tmp_path)
+    # of 40 tokens 32 are whole blocks: 8 more for each of two prompts, a second for each
+    assert [(s.tokens, s.evaluated, s.seconds) for s in cold.samples] == 2 * [(80, 80, 80.0)]
+    # of 72 tokens 64 are; asked again, it is the whole answer that is timed
+    assert [(s.tokens, s.evaluated, s.seconds) for s in cached.samples] == 2 * [(64, 16, 18.0)]
+
+
+def test_an_engine_that_tells_no_time_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(harness.bench.timing, "Engine", cast("type[Engine]", BlockEngine))
+    with pytest.raises(EngineError, match="told no time"):
+        list(bench(Plan((0,), (5,)), RunSpec(backend=("mock",)), tmp_path))

@@ -1,0 +1,234 @@
+"""The prompts of an earlier run, asked again: the same texts, of other engines."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Callable
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import pytest
+
+import prompts
+from backends.api import ENTRY_POINT_GROUP
+from harness.engine import registry
+from harness.errors import StoreError, UsageError
+from harness.pipeline.asking import Update
+from harness.pipeline.run import resume, run
+from harness.spec import RunSpec
+from harness.store.schema import CellRow
+from harness.store.store import Store
+from harness.summary import Summary
+
+# The mock as it is, without a first token, and with a dearer vocabulary (a digit is two tokens).
+KINDS = """
+    from dataclasses import replace
+    from types import SimpleNamespace
+    from backends import mock
+
+    class Session(mock.MockSession):
+        def __init__(self, model, options, **info):
+            super().__init__(model, options)
+            self.info = replace(self.info, chat_template="{{ messages[-1].content }}", **info)
+
+    class Dear(Session):
+        def tokenize(self, texts):
+            every = super().tokenize(texts)
+            return [[t for code in ids for t in [code] * (1 + (48 <= code < 58))] for ids in every]
+
+    def kind(make, **info):
+        return SimpleNamespace(
+            FORMATS=mock.FORMATS,
+            OPTIONS=mock.OPTIONS,
+            requirements=mock.requirements,
+            check=mock.check,
+            open_session=lambda model, options: make(model, options, **info),
+        )
+
+    like = kind(Session)
+    bare = kind(Session, bos_id=None)
+    dear = kind(Dear, vocabulary_sha256="dear")
+"""
+
+Spec: TypeAlias = Callable[..., RunSpec]
+
+
+@pytest.fixture(autouse=True)
+def kinds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "kinds.py").write_text(textwrap.dedent(KINDS), encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    targets = {"mock": "backends.mock"} | {n: f"kinds:{n}" for n in ("like", "bare", "dear")}
+    entries = [EntryPoint(name, target, ENTRY_POINT_GROUP) for name, target in targets.items()]
+    monkeypatch.setattr(registry, "entry_points", lambda group: entries)
+
+
+@pytest.fixture
+def spec(small_data: str) -> Spec:
+    def small(**changes: Any) -> RunSpec:
+        plain = {
+            "backend": "mock",
+            "data": small_data,
+            "voters": 2,
+            "queries": 4,
+            "calibration_queries": 2,
+            "max_model_len": 300,
+            "decoding": "score",
+        }
+        return RunSpec(**(plain | changes))
+
+    return small
+
+
+def again(results: Path, wanted: str = "latest", **changes: Any) -> Summary:
+    return run(RunSpec(prompts_from=wanted, **changes), results)
+
+
+def cells(results: Path, run_id: str, backend: str) -> list[CellRow]:
+    with Store(results) as store:
+        return store.cells(run_id, backend)
+
+
+def kept_spec(results: Path, run_id: str) -> RunSpec:
+    with Store(results) as store:
+        return RunSpec.model_validate(json.loads(store.run(run_id).spec))
+
+
+class InterruptionError(Exception):
+    """What an observer raises to end a run."""
+
+
+def interrupt(update: Update) -> None:
+    if update.done >= 2:
+        raise InterruptionError
+
+
+def test_another_engine_is_asked_the_same_prompts(tmp_path: Path, spec: Spec) -> None:
+    first = run(spec(seed=3), tmp_path)
+    other = again(tmp_path, first.run_id[:-1], backend="like", engine={"batch": 2})
+    assert other.runs[0].prompts == first.runs[0].prompts
+    assert other.runs[0].cells.done == 12
+    assert other.runs[0].context_fit.examples_per_voter == (
+        first.runs[0].context_fit.examples_per_voter
+    )
+    expected = {"prompts_from": first.run_id, "backend": ("like",), "engine": {"batch": 2}}
+    assert kept_spec(tmp_path, other.run_id) == spec(seed=3).model_copy(update=expected)
+
+
+def test_prompts_are_not_packed_anew_for_an_engine_with_less_context(
+    tmp_path: Path, spec: Spec
+) -> None:
+    first = run(spec(), tmp_path)
+    other = again(tmp_path, backend="like", engine={"context": 280})
+    assert other.runs[0].prompts == first.runs[0].prompts
+    reasons = {cell.reason for cell in cells(tmp_path, other.run_id, "like") if cell.reason}
+    assert reasons == {"overflow: the prompt and its reply do not fit in the context"}
+
+
+def test_another_vocabulary_gets_its_own_tokens_of_the_same_texts(
+    tmp_path: Path, spec: Spec
+) -> None:
+    first = run(spec(), tmp_path)
+    other = again(tmp_path, backend=("mock", "dear"))
+    same, own = other.runs
+    assert same.prompts == first.runs[0].prompts
+    assert own.prompts.text_sha256 == same.prompts.text_sha256
+    assert own.prompts.token_sha256 != same.prompts.token_sha256
+    assert (same.tokens.same_as_first, own.tokens.same_as_first) == (True, False)
+    assert not again(tmp_path, backend="dear").runs[0].tokens.same_as_first
+    assert own.cells.failed == 12
+    assert own.context_fit.fill_ratio is not None
+    assert own.context_fit.fill_ratio > 1
+
+
+def test_the_chat_template_is_that_of_the_earlier_run(tmp_path: Path, spec: Spec) -> None:
+    first = run(spec(prompt="chat"), tmp_path)
+    other = again(tmp_path, backend="like")
+    assert other.runs[0].prompts == first.runs[0].prompts
+    alone = run(spec(prompt="chat", backend="like"), tmp_path)
+    assert alone.runs[0].prompts.text_sha256 != first.runs[0].prompts.text_sha256
+
+
+def test_one_vocabulary_and_other_tokens_are_refused(tmp_path: Path, spec: Spec) -> None:
+    first = run(spec(), tmp_path)
+    with pytest.raises(
+        StoreError, match=f"bare has the vocabulary of run {first.run_id}.*voter 0, query 0"
+    ) as caught:
+        again(tmp_path, backend="bare")
+    assert "in one run" in caught.value.remedy
+
+
+def test_a_template_that_has_changed_is_found_by_its_texts(tmp_path: Path, spec: Spec) -> None:
+    template = tmp_path / "mine.toml"
+    text = (prompts.FOLDER / "compact.toml").read_text()
+    template.write_text(text)
+    run(spec(prompt=str(template)), tmp_path)
+    template.write_text(text.replace("Classify", "Sort"))
+    with pytest.raises(StoreError, match=r"cannot be made again.*first in voter 0, query 0"):
+        again(tmp_path, backend="like")
+    with Store(tmp_path) as store:
+        assert len(store.runs()) == 1
+
+
+def test_data_that_have_changed_are_found_by_the_texts(tmp_path: Path, spec: Spec) -> None:
+    X, y = np.random.default_rng(0).normal(size=(80, 12)), np.array(["A", "B"] * 40)
+    path = tmp_path / "mine.npz"
+    np.savez(path, X_train=X, y_train=y, X_test=X + 1, y_test=y)
+    first = run(spec(data=str(path)), tmp_path)
+    assert again(tmp_path, backend="like").runs[0].prompts == first.runs[0].prompts
+    np.savez(path, X_train=X**2, y_train=y, X_test=X + 1, y_test=y)
+    with pytest.raises(StoreError, match="the data or a template has changed"):
+        again(tmp_path, backend="like")
+
+
+def test_an_interrupted_replay_is_completed(tmp_path: Path, spec: Spec) -> None:
+    first = run(spec(), tmp_path)
+    with pytest.raises(InterruptionError):
+        run(
+            RunSpec(prompts_from="latest", backend="like", engine={"batch": 2}), tmp_path, interrupt
+        )
+    with Store(tmp_path) as store:
+        begun = store.run("latest").run_id
+    whole = resume("latest", tmp_path)
+    assert whole.run_id == begun != first.run_id
+    assert whole.runs[0].cells.done == 12
+    assert whole.runs[0].prompts == first.runs[0].prompts
+
+
+def test_a_replay_of_a_replay_is_one_of_the_first_run(tmp_path: Path, spec: Spec) -> None:
+    """Its prompts are in the words of the first run's chat template."""
+    first = run(spec(prompt="chat"), tmp_path)
+    second = again(tmp_path, backend="like")
+    third = again(tmp_path, second.run_id, backend="like")
+    assert kept_spec(tmp_path, third.run_id).prompts_from == first.run_id
+    assert third.runs[0].prompts == first.runs[0].prompts
+
+
+def test_a_replay_has_the_model_of_the_run_that_was_named(tmp_path: Path, spec: Spec) -> None:
+    run(spec(model="one"), tmp_path)
+    second = again(tmp_path, backend="like", model="other")
+    third = again(tmp_path, second.run_id, backend="like")
+    assert kept_spec(tmp_path, third.run_id).model == "other"
+
+
+def test_a_run_that_was_ended_can_be_asked_again(tmp_path: Path, spec: Spec) -> None:
+    with pytest.raises(InterruptionError):
+        run(spec(engine={"batch": 2}), tmp_path, interrupt)
+    assert again(tmp_path, backend="like").runs[0].cells.done == 12
+
+
+def test_a_run_that_asked_nothing_cannot(tmp_path: Path, spec: Spec) -> None:
+    with Store(tmp_path) as store:
+        run_id = store.create_run(spec().model_dump_json(), "{}")
+    with pytest.raises(StoreError, match=f"{run_id} was ended before") as caught:
+        again(tmp_path, backend="like")
+    assert "--resume" in caught.value.remedy
+
+
+def test_what_would_change_the_prompts_is_refused(tmp_path: Path, spec: Spec) -> None:
+    first = run(spec(), tmp_path)
+    with pytest.raises(UsageError, match=f"^--voters, --max-model-len: .* run {first.run_id}"):
+        again(tmp_path, backend="like", voters=5, max_model_len=200, queries=4)

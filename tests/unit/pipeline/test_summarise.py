@@ -1,0 +1,179 @@
+"""The summary as a function of what was kept: replies made by hand, figures known beforehand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeAlias
+
+import pytest
+
+from backends import mock
+from backends.api import Batch, ModelRef, Reply
+from backends.sharing.prefix_tree import unique_tokens
+from harness.pipeline.prompts import prompt_rows, tokens_rows
+from harness.pipeline.summarise import make_controls, summarise
+from harness.spec import RunSpec
+from harness.store.schema import SessionUse
+from harness.store.store import Store
+from harness.summary import RunSummary
+from harness.workload.packing import Prompt
+from harness.workload.tokens import Tokenizer
+from harness.workload.workload import Workload, draw, write
+
+MOCK = mock.open_session(ModelRef("mock", "mock", ""), {"max_model_len": 300})
+TOKENIZER = Tokenizer(MOCK.info.vocabulary_sha256, None, MOCK.tokenize, MOCK.token_texts)
+
+Answer: TypeAlias = Callable[[Prompt], Reply | None]
+
+
+@pytest.fixture(scope="module")
+def spec(small_data: str) -> RunSpec:
+    return RunSpec(
+        backend="mock", data=small_data, voters=2, queries=10, calibration_queries=4, seed=1
+    )
+
+
+@pytest.fixture(scope="module")
+def workload(spec: RunSpec) -> Workload:
+    return write(draw(spec), spec, {"mock": TOKENIZER}, None, limit=300)
+
+
+def plain(text: str = "", logprobs: tuple[float, float] | None = None) -> Reply:
+    return Reply(
+        0, "stop", 100, cached_tokens=40, text=text, token_ids=(1,), label_logprobs=logprobs
+    )
+
+
+def summed(
+    folder: Path, spec: RunSpec, workload: Workload, answer: Answer, batches: Sequence[Batch] = ()
+) -> RunSummary:
+    """The summary of a run in which each prompt got this answer; none where it is null."""
+    with Store(folder) as store:
+        run_id = store.create_run("{}", "{}")
+        store.save_prompts(run_id, prompt_rows(workload.packed), tokens_rows(workload.packed))
+        session = store.open_session(run_id, "mock", MOCK.info, 1.5)
+        ids = {index: row.id for index, row in enumerate(store.prompts(run_id))}
+        replies = tuple(
+            replace(reply, prompt=index)
+            for index, prompt in enumerate(workload.packed.prompts)
+            if (reply := answer(prompt)) is not None
+        )
+        use = SessionUse(2.0, 50.0, None)
+        for batch in (Batch(replies, 0.0, 0, 0.0, 0, 0.0), *batches):
+            store.save_batch(session, batch, ids, use)
+        controls = make_controls(spec, workload)
+        [summary] = summarise(store, run_id, spec, workload, controls).runs
+    return summary
+
+
+def test_right_words_are_right_and_calibration_replies_are_not_counted(
+    tmp_path: Path, spec: RunSpec, workload: Workload
+) -> None:
+    def answer(prompt: Prompt) -> Reply:
+        right = workload.writer.words[prompt.label]
+        return plain(f" {right}\n" if prompt.role == "query" else "nonsense")
+
+    result = summed(tmp_path, spec, workload, answer)
+    assert result.parse.replies == 20
+    assert result.parse.strict is not None
+    assert result.parse.strict.value == 1.0
+    assert result.accuracy.majority is not None
+    assert result.accuracy.majority.value == 1.0
+    assert result.accuracy.calibrated is None
+    assert result.cells.done == 28
+
+
+def test_in_score_decoding_the_likelier_label_is_the_vote(
+    tmp_path: Path, spec: RunSpec, workload: Workload
+) -> None:
+    def answer(prompt: Prompt) -> Reply:
+        return plain(logprobs=(-1.0, -2.0) if prompt.label == 0 else (-2.0, -1.0))
+
+    scored = spec.model_copy(update={"decoding": "score"})
+    result = summed(tmp_path, scored, workload, answer)
+    assert result.parse.replies is None
+    for vote in (result.accuracy.majority, result.accuracy.soft, result.accuracy.calibrated):
+        assert vote is not None
+        assert vote.value == 1.0
+
+
+def test_votes_made_of_logprobs_are_not_taken_for_what_was_written(
+    tmp_path: Path, spec: RunSpec, workload: Workload
+) -> None:
+    def answer(prompt: Prompt) -> Reply:
+        return plain("hm", (-1.0, -2.0) if prompt.label == 0 else (-2.0, -1.0))
+
+    result = summed(tmp_path, spec, workload, answer)
+    assert (result.accuracy.headline, result.accuracy.answered) == ("calibrated", 10)
+    kinds = {caveat.kind.value for caveat in result.caveats}
+    assert "labels_not_written" in kinds
+    assert "unanswered" not in kinds
+
+
+def test_voters_may_differ_in_how_many_they_are_calibrated_on(
+    tmp_path: Path, spec: RunSpec
+) -> None:
+    many = spec.model_copy(update={"voters": 6, "calibration_queries": 60})
+    work = write(draw(many), many, {"mock": TOKENIZER}, None, limit=300)
+    counts = [len(voter.calibration) for voter in work.voters]
+    assert counts[0] < max(counts)
+    result = summed(tmp_path, many, work, lambda _: plain(logprobs=(-1.0, -2.0)))
+    assert result.accuracy.calibrated is not None
+
+
+def test_a_reply_that_was_cut_off_is_no_vote(
+    tmp_path: Path, spec: RunSpec, workload: Workload
+) -> None:
+    words = workload.writer.words
+    cut = replace(plain(words[0]), finish="length")
+    result = summed(tmp_path, spec, workload, lambda _: cut)
+    assert result.parse.reasons is not None
+    assert result.parse.reasons["cut_off"] == 20
+    assert (result.accuracy.answered, result.accuracy.majority) == (0, None)
+
+
+def test_what_was_not_answered_is_missing_and_not_wrong(
+    tmp_path: Path, spec: RunSpec, workload: Workload
+) -> None:
+    def answer(prompt: Prompt) -> Reply | None:
+        asked = prompt.role == "query" and prompt.position < 3
+        return plain(workload.writer.words[prompt.label]) if asked else None
+
+    result = summed(tmp_path, spec, workload, answer)
+    assert (result.accuracy.queries, result.accuracy.answered) == (10, 3)
+    assert result.accuracy.majority is not None
+    assert result.accuracy.majority.value == 1.0
+    assert {"cells_missing", "unanswered"} <= {caveat.kind.value for caveat in result.caveats}
+
+
+def test_speed_is_of_the_engines_clock_over_all_batches(
+    tmp_path: Path, spec: RunSpec, workload: Workload
+) -> None:
+    batches = [Batch((), 3.0, 100, 1.0, 10, 0.5), Batch((), 4.0, 200, 2.0, 20, 1.0)]
+    speed = summed(tmp_path, spec, workload, lambda _: plain("yes"), batches).speed
+    assert speed.prefill_tokens_per_second == pytest.approx(100.0)
+    assert speed.decode_tokens_per_second == pytest.approx(20.0)
+    assert (speed.engine_seconds, speed.wall_seconds, speed.load_seconds) == (7.0, 2.0, 1.5)
+    assert speed.computed_tokens == 28 * 60
+    assert speed.served_tokens == 28 * 101
+    assert speed.unique_tokens == unique_tokens(workload.packed.token_ids["mock"])
+    assert (speed.least_tokens, speed.shared_block_tokens) == (speed.unique_tokens, 1)
+    assert speed.time_to_first_token_ms is None
+
+
+def test_figures_that_do_not_apply_are_null(
+    tmp_path: Path, spec: RunSpec, workload: Workload
+) -> None:
+    result = summed(tmp_path, spec, workload, lambda _: None)
+    assert result.speed.prefill_tokens_per_second is None
+    assert result.speed.decode_tokens_per_second is None
+    speed = result.speed
+    assert (speed.computed_tokens, speed.served_tokens) == (None, None)
+    assert (speed.unique_tokens, speed.least_tokens) == (None, None)
+    assert speed.engine_seconds is None
+    assert result.parse.strict is None
+    assert result.accuracy.headline
+    assert result.memory.peak_gpu_mib is None
+    assert result.memory.peak_rss_mib == 50.0

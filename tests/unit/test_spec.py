@@ -1,0 +1,176 @@
+"""The run spec: files, flags, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from harness.errors import UsageError
+from harness.spec import RunSpec, load_spec, parse_spec, read_toml, replay_spec, what_is_asked
+
+
+@pytest.fixture
+def toml(tmp_path: Path) -> Path:
+    path = tmp_path / "spec.toml"
+    path.write_text(
+        'backend = "mock"\nvoters = 3\nengine = {threads = 1, batch = 2}\n'
+        "[backends.mock]\ncontext = 50\n",
+        encoding="utf-8",
+    )
+    return path
+
+
+def test_nothing_given_is_the_default() -> None:
+    assert load_spec(None, {}) == RunSpec()
+
+
+def test_a_file_is_read(toml: Path) -> None:
+    spec = load_spec(toml, {})
+    assert (spec.backend, spec.voters, spec.queries) == (("mock",), 3, RunSpec().queries)
+    assert spec.backends == {"mock": {"context": 50}}
+
+
+def test_flags_go_over_the_file_and_tables_are_merged(toml: Path) -> None:
+    spec = load_spec(toml, {"voters": 1, "queries": 2, "engine": {"batch": 9}})
+    assert (spec.voters, spec.queries) == (1, 2)
+    assert spec.engine == {"threads": 1, "batch": 9}
+
+
+def test_a_spec_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        RunSpec().voters = 2  # type: ignore[misc]
+
+
+def test_an_unknown_key_is_told_with_those_there_are(toml: Path) -> None:
+    with toml.open("a") as file:
+        file.write("[no_such_table]\n")
+    with pytest.raises(UsageError, match=r"spec\.toml: no_such_table: ") as caught:
+        load_spec(toml, {})
+    assert "max_model_len" in caught.value.remedy
+
+
+def test_every_key_that_is_wrong_is_told() -> None:
+    with pytest.raises(UsageError) as caught:
+        load_spec(None, {"voters": 0, "decoding": "beam", "engine": {"threads": [1]}})
+    for key in ("the flags", "voters", "decoding", "engine.threads"):
+        assert key in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"backend": []},
+        {"backend": ["mock", "mock"]},
+        {"seed": -1},
+        {"seed": 2**32},
+        {"feature_fraction": 0},
+        {"feature_fraction": 1.1},
+        {"temperature": -1},
+        {"max_model_len": 1},
+        {"timeout_seconds": 0},
+        {"shots": -1},
+    ],
+)
+def test_what_cannot_be_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(UsageError):
+        parse_spec(wrong, where="here")
+
+
+@pytest.mark.parametrize("content", [b"voters = ", b"\xff", b"a = 1\na = 2"])
+def test_a_file_that_is_no_toml_is_told_by_name(toml: Path, content: bytes) -> None:
+    toml.write_bytes(content)
+    with pytest.raises(UsageError, match=r"spec\.toml"):
+        read_toml(toml)
+
+
+def test_a_file_that_is_not_there_is_told_by_name(tmp_path: Path) -> None:
+    for path in (tmp_path / "none.toml", tmp_path):
+        with pytest.raises(UsageError, match=path.name) as caught:
+            load_spec(path, {})
+        assert caught.value.remedy
+
+
+OPTIONS = st.dictionaries(
+    st.text(max_size=5),
+    st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    max_size=3,
+)
+
+
+@given(
+    st.builds(
+        RunSpec,
+        seed=st.integers(0, 2**32 - 1),
+        backend=st.lists(st.text(), min_size=1, max_size=3, unique=True).map(tuple),
+        shots=st.none() | st.integers(0, 100),
+        temperature=st.floats(0, 10),
+        engine=OPTIONS,
+        backends=st.dictionaries(st.text(max_size=5), OPTIONS, max_size=2),
+    )
+)
+def test_what_is_saved_with_a_run_is_read_again_as_it_was(spec: RunSpec) -> None:
+    again = parse_spec(json.loads(spec.model_dump_json()), where="a run")
+    assert again == spec
+    assert repr(again.engine) == repr(spec.engine)
+
+
+EARLIER = RunSpec(
+    backend="mock",
+    model="mine",
+    models={"mine": {"gguf": "a.gguf"}},
+    engine={"batch": 2},
+    voters=3,
+    decoding="score",
+    timeout_seconds=5.0,
+)
+
+
+def test_a_replay_takes_all_but_the_engines_from_the_earlier_run() -> None:
+    given = RunSpec(prompts_from="latest", backend="hf", engine={"threads": 2})
+    assert replay_spec(given, EARLIER, "a") == RunSpec(
+        prompts_from="a",
+        backend="hf",
+        engine={"threads": 2},
+        model="mine",
+        models={"mine": {"gguf": "a.gguf"}},
+        voters=3,
+        decoding="score",
+    )
+
+
+def test_a_replay_may_be_of_another_model() -> None:
+    own = {"other": {"hf": "folder"}}
+    spec = replay_spec(RunSpec(model="other", models=own), EARLIER, "a")
+    assert (spec.model, spec.models) == ("other", own)
+
+
+def test_a_replay_refuses_what_changes_the_prompts_and_names_it() -> None:
+    with pytest.raises(UsageError, match=r"^--seed, --max-tokens: .* run a asked"):
+        replay_spec(RunSpec(seed=1, voters=3, max_tokens=9), EARLIER, "a")
+
+
+def test_the_same_value_once_more_changes_nothing() -> None:
+    assert replay_spec(RunSpec(voters=3, seed=0), EARLIER, "a").voters == 3
+
+
+def test_what_is_asked_is_all_but_the_engines() -> None:
+    asked = what_is_asked(RunSpec(voters=3))
+    assert asked["voters"] == 3
+    assert asked == what_is_asked(
+        RunSpec(voters=3, backend="hf", model="m", engine={"threads": 1}, prompts_from="run")
+    )
+    assert set(RunSpec.model_fields) - set(asked) == {
+        "backend",
+        "model",
+        "models",
+        "timeout_seconds",
+        "engine",
+        "backends",
+        "prompts_from",
+    }
