@@ -90,14 +90,61 @@ class Decoding:
 
 
 @dataclass(frozen=True, slots=True)
+class Prompt:
+    """One prompt, as token ids and as text: a session that takes text only uses the text, any other
+    one the ids, and may find no text at all.
+
+    `attempt` counts from 0. Sampled replies to one prompt differ by it; the first is what a
+    single attempt gives.
+    """
+
+    token_ids: TokenIds
+    text: str = ""
+    attempt: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What an engine can do. What it cannot report is `None` in its replies and batches.
+
+    `prompts`: whether it takes token ids, or text only. `label_logprobs`: those of all labels,
+    those of labels among the k likeliest tokens (`None` for the others), or none. `can_forget`:
+    whether `Session.forget` makes it as cold as at first. `clock`: whose the times are. `location`:
+    "remote" where it does not run on this machine.
+    """
+
+    prompts: Literal["token_ids", "text"] = "token_ids"
+    label_logprobs: Literal["exact", "top_k", "none"] = "exact"
+    can_forget: bool = True
+    clock: Literal["engine", "client"] = "engine"
+    location: Literal["local", "remote"] = "local"
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizerInfo:
+    """What is known of a model without its weights.
+
+    `declared_context`: the tokens that it was trained for. `bos_id` is `None` where the model wants
+    no beginning-of-sequence token. `chat_template` is the model's own, as jinja text, untrusted.
+    `vocabulary_sha256` is `backends.rules.vocabulary_sha256`: where it is equal, the same token ids
+    mean the same.
+    """
+
+    declared_context: int
+    vocabulary_sha256: str
+    bos_id: int | None = None
+    bos_text: str = ""
+    eos_text: str = ""
+    chat_template: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class SessionInfo:
     """What was opened. Context sizes are in tokens.
 
-    `declared_context` is what the model was trained for, `allocated_context` the longest prompt
-    and reply this session takes. Of prompts that begin alike, the engine shares blocks of
-    `shared_block_tokens`. `bos_id` is null where the model wants no beginning-of-sequence
-    token. `chat_template` is the model's own, as jinja text, untrusted. `vocabulary_sha256` is
-    `backends.rules.vocabulary_sha256`: sessions in which it is equal are asked the same token ids.
+    `allocated_context` is the longest prompt and reply this session takes. Of prompts that begin
+    alike, the engine shares blocks of `shared_block_tokens`. The fields that `TokenizerInfo` has
+    too mean the same here.
     """
 
     engine: str
@@ -115,6 +162,7 @@ class SessionInfo:
     eos_text: str = ""
     chat_template: str | None = None
     is_mock: bool = False
+    capabilities: Capabilities = Capabilities()
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +175,9 @@ class Reply:
     of no tokens). Engines never shorten a prompt.
 
     `label_logprobs` are natural logarithms in the order of `Decoding.labels`, over the whole
-    vocabulary. `cached_tokens` of the `prompt_tokens` were not evaluated for this prompt: an
-    earlier prompt, or another of the same batch, had them. `time_to_first_token_ms` counts from
+    vocabulary; `None` for a label that the engine reports none of. `cached_tokens` of the
+    `prompt_tokens` were not evaluated for this prompt: an earlier prompt, or another of the same
+    batch, had them; `None` where the engine does not report it. `time_to_first_token_ms` counts from
     when the engine took up the batch that holds the prompt (time in the queue is not in it);
     `time_per_output_token_ms` leaves the first token out. Both null where nothing was generated
     or there is no second token.
@@ -137,10 +186,10 @@ class Reply:
     prompt: int
     finish: Finish
     prompt_tokens: int
-    cached_tokens: int = 0
+    cached_tokens: int | None = 0
     text: str = ""
     token_ids: tuple[int, ...] = ()
-    label_logprobs: tuple[float, ...] | None = None
+    label_logprobs: tuple[float | None, ...] | None = None
     time_to_first_token_ms: float | None = None
     time_per_output_token_ms: float | None = None
 
@@ -161,29 +210,37 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Replies that were finished together, and the engine's own clock for that work.
+    """Replies that were finished together, and the clock of `Capabilities.clock` for that work.
 
+    `began` and `ended` are seconds by one clock that never goes back, the same for all batches of a
+    session; where it begins means nothing. Batches may overlap: what a session was busy is the
+    union of their spans. All of the work lies within, label scoring and sampling too.
     `prefill_tokens` prompt tokens were evaluated in `prefill_seconds`; `decode_tokens` generated
-    tokens (without each reply's first, which comes out of the prefill) in `decode_seconds`.
-    `engine_seconds` is the whole, with label scoring and sampling in it.
+    tokens (without each reply's first, which comes out of the prefill) in `decode_seconds`. `None`
+    for what the engine does not report.
     """
 
     replies: tuple[Reply, ...]
-    engine_seconds: float
-    prefill_tokens: int
-    prefill_seconds: float
-    decode_tokens: int
-    decode_seconds: float
+    began: float
+    ended: float
+    prefill_tokens: int | None = None
+    prefill_seconds: float | None = None
+    decode_tokens: int | None = None
+    decode_seconds: float | None = None
+
+    @property
+    def engine_seconds(self) -> float:
+        return self.ended - self.began
 
 
 Event: TypeAlias = Started | Progress | Batch
 
 
-class Session(Protocol):
-    """One loaded model."""
+class Tokenizer(Protocol):
+    """What counts and writes a model's tokens, without its weights."""
 
     @property
-    def info(self) -> SessionInfo: ...
+    def info(self) -> TokenizerInfo: ...
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text: special tokens are parsed, none is added."""
@@ -193,7 +250,24 @@ class Session(Protocol):
         """Each token as the model's vocabulary writes it, special tokens too."""
         ...
 
-    def generate(self, prompts: Sequence[TokenIds], decoding: Decoding) -> Iterator[Event]:
+    def close(self) -> None: ...
+
+
+class Session(Protocol):
+    """One loaded model."""
+
+    @property
+    def info(self) -> SessionInfo: ...
+
+    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        """As `Tokenizer.tokenize` does."""
+        ...
+
+    def token_texts(self, token_ids: TokenIds) -> list[str]:
+        """As `Tokenizer.token_texts` does."""
+        ...
+
+    def generate(self, prompts: Sequence[Prompt], decoding: Decoding) -> Iterator[Event]:
         """Any number of prompts, in any order; each is answered by one reply in one batch.
 
         The engine shares common prefixes as well as it can; the caller never arranges that.
@@ -201,7 +275,10 @@ class Session(Protocol):
         ...
 
     def forget(self) -> None:
-        """Drops whatever is kept of earlier prompts: the next call is as cold as the first."""
+        """Drops whatever is kept of earlier prompts: the next call is as cold as the first.
+
+        Only called where `Capabilities.can_forget` says so.
+        """
         ...
 
     def close(self) -> None: ...
@@ -222,4 +299,11 @@ class Backend(Protocol):
 
     def check(self) -> Availability: ...
 
-    def open_session(self, model: ModelRef, options: Options) -> Session: ...
+    def open_tokenizer(self, model: ModelRef, options: Options) -> Tokenizer:
+        """Loads no weights, and needs no file of weights to be there, unless it holds the
+        tokenizer too. Raises `BackendError`."""
+        ...
+
+    def open_session(self, model: ModelRef, options: Options) -> Session:
+        """Loads the model. Raises `BackendError`."""
+        ...

@@ -1,11 +1,11 @@
 """A scripted engine without a model, for tests of the harness and of tools built on it.
 
 Its tokens are the bytes of UTF-8. Its replies are drawn from a hash of the prompt, so they are
-reproducible and know nothing of the task. It can be told to answer from a script, to answer
-nonsense, to be right at times and wrong at others, to be slow, to crash, to hang, and to have less
-context than was asked for. With a speed to tell it tells times that no clock took, with the
-unsteadiness of a real machine, so that what is made of times can be tested in no time. Wherever
-its figures are shown they are marked as a mock's.
+reproducible and know nothing of the task. Options make it answer from a script, answer nonsense,
+be right at times and wrong at others, be slow, crash, hang, and allocate less context than was
+wanted. Given a speed, it reports times that no clock took, with the unsteadiness of a real machine,
+so that what is made of times can be tested in no time. Wherever its figures are shown they are
+marked as a mock's.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import re
 import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import cycle, islice
 from random import Random
 
@@ -32,13 +32,15 @@ from backends.api import (
     ModelRef,
     Options,
     Progress,
+    Prompt,
     Reply,
     Requirements,
     SessionInfo,
     Started,
     TokenIds,
+    TokenizerInfo,
 )
-from backends.rules import before_stop, refuse, vocabulary_sha256
+from backends.rules import before_stop, beyond_model, refuse, vocabulary_sha256
 from backends.sharing.prefix_tree import Leaf, common_prefix_length, walk
 
 FORMATS = (NO_FILES,)
@@ -46,16 +48,17 @@ OPTIONS: Mapping[str, str] = {
     "script": "replies to choose from, separated by | (default: the labels)",
     "delay_ms": "time to spend on each prompt",
     "batch": "prompts of one batch (default 8)",
-    "context": "tokens to allocate, whatever was asked for",
+    "context": "tokens to allocate, whatever was wanted",
     "crash_at": "die when this many prompts have been started",
     "hang_at": "stop answering when this many prompts have been started",
     "threshold": "answer by a prompt's last number: the second label from this on, else the first",
     "errors": "share of prompts that get the next label instead",
-    "tokens_per_second": "tell this speed instead of the clock's",
-    "jitter": "standard deviation of the logarithm of the speed that is told",
+    "tokens_per_second": "report this speed instead of the clock's",
+    "jitter": "standard deviation of the logarithm of the speed that is reported",
     "noise_seed": "of errors and jitter (default 0)",
 }
 
+DECLARED_CONTEXT = 2**20
 BOS, EOS = 256, 257
 _SPECIAL = {"<bos>": BOS, "<eos>": EOS}
 _VOCABULARY = (*map(chr, range(256)), *_SPECIAL)
@@ -81,16 +84,52 @@ def check() -> Availability:
     return Availability(True, version="1", is_mock=True)
 
 
+def open_tokenizer(model: ModelRef, options: Options) -> MockTokenizer:
+    del model  # all of the mock's models are one
+    _refuse_unknown(options)
+    return MockTokenizer()
+
+
 def open_session(model: ModelRef, options: Options) -> MockSession:
+    _refuse_unknown(options)
     return MockSession(model, options)
+
+
+def _refuse_unknown(options: Options) -> None:
+    if unknown := set(options) - set(OPTIONS) - {"max_model_len"}:
+        raise BackendError(f"the mock knows no option {', '.join(sorted(unknown))}")
+
+
+class MockTokenizer:
+    """Bytes, and two special tokens."""
+
+    info = TokenizerInfo(
+        declared_context=DECLARED_CONTEXT,
+        vocabulary_sha256=vocabulary_sha256(_VOCABULARY),
+        bos_id=BOS,
+        bos_text="<bos>",
+        eos_text="<eos>",
+        chat_template=_CHAT_TEMPLATE,
+    )
+
+    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        return [_tokenize(text) for text in texts]
+
+    def token_texts(self, token_ids: TokenIds) -> list[str]:
+        return [_VOCABULARY[token] for token in token_ids]
+
+    def close(self) -> None:
+        """There is nothing to give back."""
 
 
 class MockSession:
     """Answers by hash."""
 
     def __init__(self, model: ModelRef, options: Options) -> None:
-        if unknown := set(options) - set(OPTIONS) - {"max_model_len"}:
-            raise BackendError(f"the mock knows no option {', '.join(sorted(unknown))}")
+        longest = int(options["max_model_len"])
+        if longest > DECLARED_CONTEXT:
+            raise beyond_model(longest, DECLARED_CONTEXT, model.name)
+        self._tokenizer = MockTokenizer()
         self._script = str(options["script"]).split("|") if "script" in options else []
         self._delay_seconds = float(options.get("delay_ms", 0)) / 1000
         self._batch = int(options.get("batch", 8))
@@ -99,9 +138,9 @@ class MockSession:
         self._threshold = float(options["threshold"]) if "threshold" in options else None
         self._errors = float(options.get("errors", 0))
         self._noise_seed = int(options.get("noise_seed", 0))
-        self._pace = _pace(options, self._noise_seed)
+        self._clock = _clock(options, self._noise_seed)
         self._started = 0
-        self._kept: TokenIds = ()
+        self._held: TokenIds = ()
         self.info = SessionInfo(
             engine="mock",
             engine_version="mock 1",
@@ -109,27 +148,23 @@ class MockSession:
             weights="none (mock)",
             device="none",
             threads=1,
-            declared_context=int(options["max_model_len"]),
-            allocated_context=int(options.get("context", options["max_model_len"])),
-            vocabulary_sha256=vocabulary_sha256(_VOCABULARY),
-            bos_id=BOS,
-            bos_text="<bos>",
-            eos_text="<eos>",
-            chat_template=_CHAT_TEMPLATE,
+            allocated_context=int(options.get("context", longest)),
             is_mock=True,
+            **asdict(self._tokenizer.info),
         )
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
-        return [_tokenize(text) for text in texts]
+        return self._tokenizer.tokenize(texts)
 
     def token_texts(self, token_ids: TokenIds) -> list[str]:
-        return [_VOCABULARY[token] for token in token_ids]
+        return self._tokenizer.token_texts(token_ids)
 
-    def generate(self, prompts: Sequence[TokenIds], decoding: Decoding) -> Iterator[Event]:
+    def generate(self, prompts: Sequence[Prompt], decoding: Decoding) -> Iterator[Event]:
         refused, accepted = refuse(prompts, decoding, self.info.allocated_context)
         if refused:
-            yield Batch(refused, 0.0, 0, 0.0, 0, 0.0)
-        leaves = walk({index: prompts[index] for index in accepted})
+            now = self._clock.now()
+            yield Batch(refused, now, now, 0, 0.0, 0, 0.0)
+        leaves = walk({index: prompts[index].token_ids for index in accepted})
         for start in range(0, len(leaves), self._batch):
             group = leaves[start : start + self._batch]
             yield Started(tuple(leaf.prompt for leaf in group))
@@ -137,10 +172,10 @@ class MockSession:
             yield from self._answer(group, prompts, decoding)
 
     def forget(self) -> None:
-        self._kept = ()
+        self._held = ()
 
     def close(self) -> None:
-        self._kept = ()
+        self._held = ()
 
     def _misbehave(self, count: int) -> None:
         self._started += count
@@ -150,44 +185,38 @@ class MockSession:
             time.sleep(3600)
 
     def _answer(
-        self, group: Sequence[Leaf], prompts: Sequence[TokenIds], decoding: Decoding
+        self, group: Sequence[Leaf], prompts: Sequence[Prompt], decoding: Decoding
     ) -> Iterator[Event]:
-        began = time.perf_counter()
+        began = self._clock.now()
         time.sleep(self._delay_seconds * len(group))
-        scored = [self._score(leaf, prompts[leaf.prompt], decoding) for leaf in group]
-        computed = sum(reply.prompt_tokens - reply.cached_tokens for reply in scored)
-        prefill_seconds = self._seconds(computed, began)
+        scored: list[Reply] = []
+        computed = 0
+        for leaf in group:
+            token_ids = prompts[leaf.prompt].token_ids
+            cached = common_prefix_length(self._held, token_ids)
+            self._held = token_ids
+            computed += len(token_ids) - cached
+            preferred = self._label(token_ids, _digest(token_ids, seed=0), decoding)
+            logprobs = _label_logprobs(preferred, len(decoding.labels))
+            scored.append(
+                Reply(leaf.prompt, "scored", len(token_ids), cached, label_logprobs=logprobs)
+            )
+        prefill_seconds = self._clock.passed(computed, began)
         yield Progress(computed)
-        began = time.perf_counter()
+        decode_began = self._clock.now()
         replies = tuple(
             self._reply(one, prompts[one.prompt], decoding, prefill_seconds) for one in scored
         )
         later = sum(max(len(reply.token_ids) - 1, 0) for reply in replies)
-        decode_seconds = self._seconds(later, began)
+        decode_seconds = self._clock.passed(later, decode_began)
         yield Batch(
             replies=replies,
-            engine_seconds=prefill_seconds + decode_seconds,
+            began=began,
+            ended=self._clock.now(),
             prefill_tokens=computed,
             prefill_seconds=prefill_seconds,
             decode_tokens=later,
             decode_seconds=decode_seconds if later else 0.0,
-        )
-
-    def _seconds(self, tokens: int, began: float) -> float:
-        """What these tokens took, by the clock or by the speed that is told."""
-        return self._pace.seconds(tokens) if self._pace else time.perf_counter() - began
-
-    def _score(self, leaf: Leaf, prompt: TokenIds, decoding: Decoding) -> Reply:
-        cached = common_prefix_length(self._kept, prompt)
-        self._kept = prompt
-        return Reply(
-            prompt=leaf.prompt,
-            finish="scored",
-            prompt_tokens=len(prompt),
-            cached_tokens=cached,
-            label_logprobs=_label_logprobs(
-                self._label(prompt, _digest(prompt, seed=0), decoding), len(decoding.labels)
-            ),
         )
 
     def _label(self, prompt: TokenIds, digest: bytes, decoding: Decoding) -> int:
@@ -200,12 +229,14 @@ class MockSession:
         return (label + (noise.random() < self._errors)) % max(len(decoding.labels), 1)
 
     def _reply(
-        self, scored: Reply, prompt: TokenIds, decoding: Decoding, prefill_seconds: float
+        self, scored: Reply, prompt: Prompt, decoding: Decoding, prefill_seconds: float
     ) -> Reply:
         if decoding.mode == "score":
             return scored
-        seed = decoding.seed if decoding.temperature > 0 else 0
-        tokens = self._tokens(prompt, _digest(prompt, seed), decoding)
+        digest = _digest(prompt.token_ids, seed=0)
+        if decoding.temperature > 0:
+            digest = _digest(prompt.token_ids, decoding.seed, prompt.attempt)
+        tokens = self._tokens(prompt.token_ids, digest, decoding)
         within = tokens[: decoding.max_tokens] if decoding.mode == "free" else tokens
         ended: Finish = "stop" if decoding.mode == "free" else "label"
         return replace(
@@ -228,28 +259,48 @@ class MockSession:
         return decoding.labels[self._label(prompt, digest, decoding)] if decoding.labels else b""
 
 
-class _Pace:
-    """Times that are told, not taken: of a speed that wanders around what it should be."""
+class _Clock:
+    """The machine's own."""
+
+    def now(self) -> float:
+        return time.perf_counter()
+
+    def passed(self, tokens: int, since: float) -> float:
+        """The seconds that evaluating so many tokens took, which began at `since`."""
+        del tokens
+        return self.now() - since
+
+
+class _ScriptedClock(_Clock):
+    """Goes on by the tokens alone, at a speed that wanders around what it should be."""
 
     def __init__(self, tokens_per_second: float, jitter: float, seed: int) -> None:
+        self._now = 0.0
         self._tokens_per_second = tokens_per_second
         self._jitter = jitter
         self._random = Random(seed)  # noqa: S311 - nothing here is a secret
         self._deviation = self._random.gauss()
 
-    def seconds(self, tokens: int) -> float:
+    def now(self) -> float:
+        return self._now
+
+    def passed(self, tokens: int, since: float) -> float:
         """A first-order autoregression in the time that passes."""
+        del since
         plain = tokens / self._tokens_per_second
         stays = math.exp(-plain / _JITTER_SECONDS)
         self._deviation *= stays
         self._deviation += math.sqrt(1 - stays**2) * self._random.gauss()
-        return plain * math.exp(self._jitter * self._deviation)
+        seconds = plain * math.exp(self._jitter * self._deviation)
+        self._now += seconds
+        return seconds
 
 
-def _pace(options: Options, seed: int) -> _Pace | None:
+def _clock(options: Options, seed: int) -> _Clock:
     if "tokens_per_second" not in options:
-        return None
-    return _Pace(float(options["tokens_per_second"]), float(options.get("jitter", 0)), seed)
+        return _Clock()
+    speed, jitter = float(options["tokens_per_second"]), float(options.get("jitter", 0))
+    return _ScriptedClock(speed, jitter, seed)
 
 
 def _tokenize(text: str) -> list[int]:
@@ -259,8 +310,10 @@ def _tokenize(text: str) -> list[int]:
     return ids
 
 
-def _digest(prompt: TokenIds, seed: int) -> bytes:
-    return hashlib.sha256(f"{seed}:{list(prompt)}".encode()).digest()
+def _digest(token_ids: TokenIds, seed: int, attempt: int = 0) -> bytes:
+    """The first attempt is not written into what is hashed: it gives what a single one gives."""
+    text = f"{seed}:{list(token_ids)}" + (f":{attempt}" if attempt else "")
+    return hashlib.sha256(text.encode()).digest()
 
 
 def _label_logprobs(preferred: int, count: int) -> tuple[float, ...]:

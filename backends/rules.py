@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 
-from backends.api import BackendError, Decoding, Finish, Options, Reply, TokenIds
+from backends.api import BackendError, Decoding, Finish, Options, Prompt, Reply
 
 _SPACE = "\N{LOWER ONE EIGHTH BLOCK}"
 
@@ -40,18 +40,19 @@ def reply_reserve(decoding: Decoding) -> int:
 
 
 def refuse(
-    prompts: Sequence[TokenIds], decoding: Decoding, allocated_context: int
+    prompts: Sequence[Prompt], decoding: Decoding, allocated_context: int
 ) -> tuple[tuple[Reply, ...], list[int]]:
     """Replies to the prompts that cannot be answered, and the indices of the others."""
     longest = allocated_context - reply_reserve(decoding)
     refused: list[Reply] = []
     accepted: list[int] = []
     for index, prompt in enumerate(prompts):
-        if 0 < len(prompt) <= longest:
+        length = len(prompt.token_ids)
+        if 0 < length <= longest:
             accepted.append(index)
         else:
-            finish: Finish = "overflow" if prompt else "empty"
-            refused.append(Reply(index, finish, len(prompt)))
+            finish: Finish = "overflow" if length else "empty"
+            refused.append(Reply(index, finish, length))
     return tuple(refused), accepted
 
 

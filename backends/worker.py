@@ -1,19 +1,34 @@
-"""The child process: opens one backend and serves it over a dedicated connection.
+"""The child process: opens one backend and serves it over a dedicated socket.
 
     python -P -m backends.worker FD
 
-`FD` is an inherited socket. Stdout and stderr are the engine's; no record travels there. On the
-socket go JSON objects, one a frame (`backends.wire`). The harness sends requests one at a time:
+`FD` is an inherited stream socket. Stdout and stderr are the engine's; no message travels there. On
+the socket go messages, one a frame (`backends.wire` has the layout; what is called an array here
+travels in its body). The harness sends requests one at a time:
 
     {"do": "check", "backend": "module"}                       -> {"result": Availability}
-    {"do": "open", "backend": "module", "model": {..}, "options": {..}}
+    {"do": "open_tokenizer", "backend": "module", "model": ModelRef, "options": {..}}
+                                                               -> {"result": TokenizerInfo}
+    {"do": "open", "backend": "module", "model": ModelRef, "options": {..}}
                                           -> {"result": SessionInfo, "seconds": time of loading}
-    {"do": "tokenize", "texts": [..]}                          -> {"result": front-coded ids}
-    {"do": "token_texts", "token_ids": [..]}                   -> {"result": [..]}
-    {"do": "generate", "prompts": front-coded ids, "decoding": {..}}
+    {"do": "tokenize", "texts": front-coded texts}
+            -> {"result": null, "shared": array, "following": array, "ids": array}
+    {"do": "token_texts", "ids": array}                        -> {"result": [text, ..]}
+    {"do": "generate", "decoding": Decoding, "texts": front-coded texts or null,
+     "shared": array, "following": array, "ids": array, "attempts": array}
             -> {"event": "started" | "progress" | "batch", ..} .., {"result": null} at the end
     {"do": "forget"}                                           -> {"result": null}
     {"do": "close"}                                            -> {"result": null}, then the end
+
+A worker holds one session or one tokenizer: either answers "tokenize" and "token_texts", a session
+all. "backend" is `module` or `module:attribute`. Names with a capital are the records of
+`backends.api`, as JSON objects of their fields; events are in `backends.records`.
+
+`shared`, `following` and `ids` are lists of token ids, front-coded: list i begins with `shared[i]`
+ids of the list before it, and the next `following[i]` of `ids` come behind. Front-coded texts are
+[[characters shared with the text before, the rest], ..]. In "generate" the lists are the prompts'
+ids and `attempts` has one number for each prompt. The texts of the prompts travel only to a session
+that takes text, and are null for any other. A batch has its replies' ids in the same three arrays.
 
 Any request may be answered by {"error": message, "remedy": text, "expected": bool} instead;
 `expected` is false for a bug, whose traceback goes to stderr. End of file ends the worker.
@@ -23,28 +38,40 @@ Standard library only, so that any interpreter that has the engine can run it.
 from __future__ import annotations
 
 import importlib
+import socket
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
-from multiprocessing.connection import Connection
 from typing import Any, cast
 
-from backends import wire
-from backends.api import Backend, BackendError, Decoding, Event, ModelRef, Progress, Session
+from backends import records, wire
+from backends.api import (
+    Backend,
+    BackendError,
+    Decoding,
+    Event,
+    ModelRef,
+    Progress,
+    Prompt,
+    Session,
+    Tokenizer,
+)
 from backends.wire import Message
 
 SECONDS_BETWEEN_SIGNS = 0.1
 
 
 class Server:
-    """Answers requests; holds the one open session."""
+    """Answers requests; holds the one open session or tokenizer."""
 
     def __init__(self) -> None:
         self._session: Session | None = None
+        self._tokenizer: Session | Tokenizer | None = None  # the session, where one is open
         self._handlers: dict[str, Callable[[Message], Iterator[Message]]] = {
             "check": self._check,
+            "open_tokenizer": self._open_tokenizer,
             "open": self._open,
             "tokenize": self._tokenize,
             "token_texts": self._token_texts,
@@ -60,32 +87,41 @@ class Server:
         except BackendError as error:
             yield {"error": str(error), "remedy": error.remedy, "expected": True}
         except Exception as error:  # noqa: BLE001 - whatever an engine raises, the parent must hear of it
-            traceback.print_exc()
-            yield {"error": f"{type(error).__name__}: {error}", "remedy": "", "expected": False}
+            yield unexpected(error)
 
     def _check(self, request: Message) -> Iterator[Message]:
         yield {"result": asdict(_load(request["backend"]).check())}
+
+    def _open_tokenizer(self, request: Message) -> Iterator[Message]:
+        model = ModelRef(**request["model"])
+        self._tokenizer = _load(request["backend"]).open_tokenizer(model, request["options"])
+        yield {"result": asdict(self._tokenizer.info)}
 
     def _open(self, request: Message) -> Iterator[Message]:
         model = ModelRef(**request["model"])
         began = time.perf_counter()
         self._session = _load(request["backend"]).open_session(model, request["options"])
         seconds = time.perf_counter() - began
+        self._tokenizer = self._session
         yield {"result": asdict(self._session.info), "seconds": seconds}
 
     def _tokenize(self, request: Message) -> Iterator[Message]:
-        yield {"result": wire.front_code(self._opened().tokenize(request["texts"]))}
+        texts = wire.front_decode_texts(request["texts"])
+        yield {"result": None, **wire.front_code(self._opened_tokenizer().tokenize(texts))}
 
     def _token_texts(self, request: Message) -> Iterator[Message]:
-        yield {"result": self._opened().token_texts(request["token_ids"])}
+        yield {"result": self._opened_tokenizer().token_texts(request["ids"].tolist())}
 
     def _generate(self, request: Message) -> Iterator[Message]:
         fields = request["decoding"]
         labels = tuple(tuple(label) for label in fields["labels"])
         decoding = Decoding(**{**fields, "labels": labels, "stop": tuple(fields["stop"])})
-        prompts = wire.front_decode(request["prompts"])
+        token_ids = wire.front_decode(request)
+        coded = request["texts"]
+        texts = [""] * len(token_ids) if coded is None else wire.front_decode_texts(coded)
+        prompts = list(map(Prompt, token_ids, texts, request["attempts"]))
         for event in _thinned(self._opened().generate(prompts, decoding)):
-            yield wire.encode_event(event)
+            yield records.encode_event(event)
         yield {"result": None}
 
     def _forget(self, request: Message) -> Iterator[Message]:
@@ -95,8 +131,8 @@ class Server:
 
     def _close(self, request: Message) -> Iterator[Message]:
         del request
-        if self._session is not None:
-            self._session.close()
+        if self._tokenizer is not None:
+            self._tokenizer.close()
         yield {"result": None}
 
     def _opened(self) -> Session:
@@ -104,18 +140,29 @@ class Server:
             raise BackendError("no session is open")
         return self._session
 
+    def _opened_tokenizer(self) -> Session | Tokenizer:
+        if self._tokenizer is None:
+            raise BackendError("neither a session nor a tokenizer is open")
+        return self._tokenizer
+
+
+def unexpected(error: Exception) -> Message:
+    """The message of a bug; its traceback goes to stderr."""
+    traceback.print_exception(error)
+    return {"error": f"{type(error).__name__}: {error}", "remedy": "", "expected": False}
+
 
 def _thinned(events: Iterator[Event]) -> Iterator[Event]:
     """Signs of life added up: one for each token would take time from what is measured."""
-    tokens, told = 0, 0.0
+    tokens, sent = 0, 0.0
     for event in events:
         if isinstance(event, Progress):
             tokens += event.prompt_tokens
-            if time.perf_counter() - told < SECONDS_BETWEEN_SIGNS:
+            if time.perf_counter() - sent < SECONDS_BETWEEN_SIGNS:
                 continue
         if isinstance(event, Progress) or tokens:
             yield Progress(tokens)
-            tokens, told = 0, time.perf_counter()
+            tokens, sent = 0, time.perf_counter()
         if not isinstance(event, Progress):
             yield event
 
@@ -129,18 +176,20 @@ def _load(target: str) -> Backend:
 
 def main(descriptor: int) -> None:
     server = Server()
-    connection: Connection[Any, Any] = Connection(descriptor)
-    with connection:
+    with socket.socket(fileno=descriptor) as connection:
         while True:
             try:
                 request = wire.receive(connection)
             except (EOFError, ConnectionResetError):
                 return
             try:
-                for message in server.answer(request):
-                    wire.send(connection, message)
-            except BrokenPipeError:  # the harness is gone, and with it all that is worth doing
-                return
+                try:
+                    for message in server.answer(request):
+                        wire.send(connection, message)
+                except wire.WireError as error:  # the engine's answer is none that can be sent
+                    wire.send(connection, unexpected(error))
+            except (BrokenPipeError, ConnectionResetError):
+                return  # the harness is gone, and with it all that is worth doing
             if request["do"] == "close":
                 return
 

@@ -1,9 +1,15 @@
 """A benchmark of local LLM engines on long many-shot prompts.
 
-`benchmark` is `harness run` as a function, for notebooks and scripts:
+The commands as functions, for notebooks and scripts:
 
-    from harness import benchmark
-    summary = benchmark(backend="mock", voters=2, queries=8)
+    import harness
+
+    summary = harness.benchmark(backend="mock", voters=2, queries=8)
+    for run in harness.open_results("results"):      # the newest first
+        print(run.run_id, run.frame().groupby("entry").status.value_counts())
+    compared = harness.compare("latest:llama-cpp", "latest:hf")
+
+What goes wrong in a way that can be fixed is a `harness.errors.HarnessError`.
 """
 
 from __future__ import annotations
@@ -12,15 +18,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from harness.comparison.records import Compared
+    from harness.store.runs import Results, StoredRun
     from harness.summary import Summary
 
-__all__ = ["__version__", "benchmark"]
+__all__ = ("__version__", "benchmark", "compare", "open_results")
 
 __version__: str
 
 
 def benchmark(results: Path | str = "results", **spec: object) -> Summary:
-    """Runs a spec, given as the fields of `RunSpec`, and keeps it in the folder `results`.
+    """Runs a spec, given as the fields of `RunSpec`, and stores it in the folder `results`.
 
     Raises `HarnessError`; a field that is wrong is a `UsageError`.
     """
@@ -28,6 +36,36 @@ def benchmark(results: Path | str = "results", **spec: object) -> Summary:
     from harness.spec import parse_spec
 
     return run(parse_spec(spec, where="benchmark()"), Path(results))
+
+
+def open_results(path: Path | str = "results") -> Results:
+    """The runs of a results folder: iterating gives each as a `StoredRun`, the newest first.
+
+    `Results.run("latest")` and more find one of them. It may be used in a `with` statement, and
+    need not be. Raises `StoreError` where the folder holds no results.
+    """
+    from harness.store.runs import Results
+
+    return Results(path)
+
+
+def compare(
+    first: StoredRun | str,
+    other: StoredRun | str,
+    *more: StoredRun | str,
+    results: Path | str = "results",
+) -> Compared:
+    """What `harness compare --json` prints: how every entry differs from the first one.
+
+    A name is `RUN`, `RUN:ENTRY` or the id of an import, and is read from the folder `results`.
+    Raises `StoreError` where it is not there, or where a run is not finished.
+    """
+    from harness.comparison.compare import compare as compare_sides
+    from harness.store.runs import sides
+
+    wanted = (first, other, *more)
+    has_names = any(isinstance(one, str) for one in wanted)
+    return compare_sides(sides(wanted, open_results(results) if has_names else None))
 
 
 def __getattr__(name: str) -> str:

@@ -1,12 +1,22 @@
-"""Figures of a run by name, and how two of them differ: records that everyone uses."""
+"""A metric, and how two measurements of it differ: records that everyone uses.
+
+The metrics themselves, with the functions that read them from a stored run, are listed in
+`harness.comparison.metrics`: adding one means adding one entry there.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from harness.summary import Estimate, Record, RunSummary
+from harness.record import Estimate, Record, Span
+
+if TYPE_CHECKING:
+    from harness.summary import RunSummary
+
+Kind: TypeAlias = Literal["share", "rate", "time", "per_session", "count"]
 
 
 class Verdict(StrEnum):
@@ -20,66 +30,53 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A figure of a run on a backend. `is_share`: between 0 and 1, compared by difference; others
-    are compared by ratio."""
+    """A figure of one entry of a run.
+
+    `kind` says what its samples are, and so how two sides are compared:
+
+    - "share": each query is a sample between 0 and 1; compared by difference;
+    - "rate": tokens over seconds, summed over blocks of batches; compared by ratio;
+    - "time": one time for each reply, of which the median counts; compared by ratio;
+    - "per_session": one figure for each session of an engine; compared by ratio over sessions;
+    - "count": counted, not sampled, so that any difference is one; compared by ratio.
+
+    `value` reads the figure of a summary, an `Estimate` where it has an interval, `None` where
+    it does not apply. `samples` reads the samples of a stored entry, as `harness.stats` takes
+    them (`harness.comparison.metrics` has the types), and is `None` for "per_session" and "count",
+    whose one sample is the value. `in_table`: whether the table of a run shows it.
+    """
 
     name: str
+    title: str
     unit: str
     more_is_better: bool
-    is_share: bool = False
+    kind: Kind
+    value: Callable[[RunSummary], float | Estimate | None]
+    samples: Callable[[Any], Any] | None = None
+    in_table: bool = True
 
+    @property
+    def is_share(self) -> bool:
+        return self.kind == "share"
 
-METRICS = {
-    metric.name: metric
-    for metric in (
-        Metric("accuracy", "share of queries", more_is_better=True, is_share=True),
-        Metric("parse_rate", "share of replies", more_is_better=True, is_share=True),
-        Metric("prefill_tokens_per_second", "tokens/s", more_is_better=True),
-        Metric("decode_tokens_per_second", "tokens/s", more_is_better=True),
-        Metric("time_to_first_token_ms", "ms", more_is_better=False),
-        Metric("peak_rss_mib", "MiB", more_is_better=False),
-        Metric("examples_per_voter", "examples", more_is_better=True),
-        Metric("load_seconds", "s", more_is_better=False),
-    )
-}
+    def figure(self, run: RunSummary) -> float | None:
+        """The value without its interval."""
+        value = self.value(run)
+        return value.value if isinstance(value, Estimate) else value
 
-
-def metric_of(run: RunSummary, name: str) -> float | None:
-    """The figure of this name, as the table shows it; null where it does not apply."""
-    return metrics_of(run)[name]
-
-
-def metrics_of(run: RunSummary) -> dict[str, float | None]:
-    """Every metric of `METRICS`, by name."""
-    speed, fit = run.speed, run.context_fit
-    first_token = speed.time_to_first_token_ms
-    vote: Estimate | None = getattr(run.accuracy, run.accuracy.headline)
-    return {
-        "accuracy": vote.value if vote else None,
-        "parse_rate": run.parse.lenient.value if run.parse.lenient else None,
-        "prefill_tokens_per_second": speed.prefill_tokens_per_second,
-        "decode_tokens_per_second": speed.decode_tokens_per_second,
-        "time_to_first_token_ms": first_token.p50 if first_token else None,
-        "peak_rss_mib": run.memory.peak_rss_mib,
-        "examples_per_voter": sum(fit.examples_per_voter) / len(fit.examples_per_voter),
-        "load_seconds": speed.load_seconds,
-    }
-
-
-class Span(Record):
-    """A 95 % interval."""
-
-    low: float
-    high: float
+    def interval(self, run: RunSummary) -> Span | None:
+        """The interval of the value, `None` where it has none."""
+        value = self.value(run)
+        return Span(low=value.low, high=value.high) if isinstance(value, Estimate) else None
 
 
 class Difference(Record):
     """One metric, first and other.
 
-    `change` is other - first for a share, other / first for anything else; its interval is null
-    where there are too few samples for one. `test` names where `p_value` comes from; `p_adjusted`
-    is Holm's over all comparisons of this metric with the same first. `samples`: how many queries,
-    or blocks of batches, each side gave.
+    `change` is other - first for a share, other / first for anything else; its interval is `None`
+    where there are too few samples for one, or where nothing was sampled. `test` names where
+    `p_value` comes from; `p_adjusted` is Holm's over all comparisons of this metric with the same
+    first. `samples`: how many queries, blocks of batches, or sessions each side gave.
     """
 
     metric: str

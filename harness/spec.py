@@ -5,12 +5,21 @@ Loading a spec touches neither network nor environment; the object is saved with
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from harness.errors import UsageError
 
@@ -22,11 +31,14 @@ class RunSpec(BaseModel):
 
     Each field is a flag of `harness run` and a key of the TOML file, with `_` for `-`.
     `backends` holds a table of options for each backend by name (`python` among them: another
-    interpreter), over the common ones in `engine`. `models` gives a model several forms.
-    `prompts_from` is the run whose prompts are asked again.
+    interpreter), over the common ones in `engine`. `entries` names further entries, each a table
+    with `backend`, `model` and options of its own. `models` gives a model several forms.
+    `prompts_from` is the run whose prompts are used again.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False
+    )
 
     backend: tuple[str, ...] = ("llama-cpp",)
     model: str = "smollm2-135m"
@@ -47,10 +59,13 @@ class RunSpec(BaseModel):
     shots: int | None = Field(default=None, ge=0)
     max_tokens: int = Field(default=8, ge=1)
     temperature: float = Field(default=0.0, ge=0)
+    attempts: int = Field(default=1, ge=1)
+    baselines: bool = True
 
     timeout_seconds: float = Field(default=300.0, gt=0)
     engine: dict[str, EngineOption] = {}
     backends: dict[str, dict[str, EngineOption]] = {}
+    entries: dict[str, dict[str, EngineOption]] = {}
     models: dict[str, dict[str, str]] = {}
 
     prompts_from: str | None = None
@@ -63,15 +78,83 @@ class RunSpec(BaseModel):
     @field_validator("backend")
     @classmethod
     def _named_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if not value:
-            raise ValueError("name at least one backend")
         if len(set(value)) != len(value):
             raise ValueError("a backend is named twice")
         return value
 
+    @model_validator(mode="before")
+    @classmethod
+    def _entries_stand_for_backends(cls, values: Any) -> Any:
+        """With named entries and no backend beside them, the default backend is not meant."""
+        if isinstance(values, dict) and values.get("entries") and "backend" not in values:
+            return {**values, "backend": ()}
+        return values
+
+    @model_validator(mode="after")
+    def _has_entries(self) -> Self:
+        entries_of(self)
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One row of a run: a backend with its model and options, under a name of its own.
+
+    `options` are those given for this backend and for this entry; the common ones of the spec come
+    below them. Replies, sessions, logs and `RUN:ENTRY` go by the name, which is safe for files.
+    """
+
+    name: str
+    backend: str
+    model: str
+    options: Mapping[str, EngineOption]
+
+
+def entries_of(spec: RunSpec) -> tuple[Entry, ...]:
+    """The entries of a run, in order: its backends, then those that have a name in the config.
+
+    An unnamed entry is called after its backend, with `@MODEL` behind it where the name is taken.
+    Raises `ValueError` where there is none, where one names no backend, or where two names are one.
+    """
+    found: dict[str, Entry] = {}
+    for backend in spec.backend:
+        name = safe_name(backend)
+        if name in found:
+            name = safe_name(f"{backend}@{spec.model}")
+        _add(found, Entry(name, backend, spec.model, spec.backends.get(backend, {})))
+    for given, table in spec.entries.items():
+        options = {key: value for key, value in table.items() if key not in ("backend", "model")}
+        its_backend, its_model = table.get("backend"), table.get("model", spec.model)
+        if not isinstance(its_backend, str) or not isinstance(its_model, str):
+            raise ValueError(f"[entries.{given}] has to name its backend, and its model, as text")
+        own = {**spec.backends.get(its_backend, {}), **options}
+        _add(found, Entry(safe_name(given), its_backend, its_model, own))
+    if not found:
+        raise ValueError("name at least one backend")
+    return tuple(found.values())
+
+
+def safe_name(name: str) -> str:
+    """A name without what a file name or `RUN:ENTRY` could not hold."""
+    return re.sub(r"[^\w.@+-]+", "-", name).strip("-.") or "entry"
+
+
+def _add(found: dict[str, Entry], entry: Entry) -> None:
+    if entry.name in found:
+        raise ValueError(f"two entries are called {entry.name}")
+    found[entry.name] = entry
+
 
 _INHERITED = frozenset({"model", "models"})
-_OF_ENGINES = _INHERITED | {"backend", "timeout_seconds", "engine", "backends", "prompts_from"}
+_OF_ENGINES = _INHERITED | {
+    "backend",
+    "timeout_seconds",
+    "engine",
+    "backends",
+    "entries",
+    "baselines",
+    "prompts_from",
+}
 """The fields that leave prompts and replies as they are asked for."""
 
 

@@ -1,7 +1,6 @@
-"""The answer of a run, as one object: what `--json` prints and the tables show; and how far two
-backends' answers agree.
+"""The answer of a run, as one object: what `--json` prints and the tables show.
 
-Figures that do not apply are null, never 0. Units stand in the names; `docs/METRICS.md` has the
+Figures that do not apply are `None`, never 0. Units stand in the names; `docs/METRICS.md` has the
 formulas. The JSON schema in `docs/run.schema.json` is made from these models.
 """
 
@@ -9,21 +8,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from pydantic import BaseModel, ConfigDict
-
-
-class Record(BaseModel):
-    """An immutable part of the answer; an unknown key is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Estimate(Record):
-    """A share between 0 and 1 with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
+from harness.metrics import Difference
+from harness.record import Estimate, Record
 
 
 class CaveatKind(StrEnum):
@@ -55,13 +41,16 @@ class Caveat(Record):
 
 
 class ContextFit(Record):
-    """`fill_ratio`: longest prompt and reserved reply over the token limit that was set."""
+    """`fill_ratio`: longest prompt and reserved reply over the token limit that was set.
+
+    Contexts are `None` where no session of the engine was opened.
+    """
 
     examples_per_voter: list[int]
     tokens_per_example: float | None
     fill_ratio: float | None
-    declared_context: int
-    allocated_context: int
+    declared_context: int | None
+    allocated_context: int | None
     examples_available: int
 
 
@@ -71,7 +60,9 @@ class Percentiles(Record):
 
 
 class Speed(Record):
-    """Token counts and `engine_seconds` are null where no cell is done.
+    """Token counts and `engine_seconds` are `None` where no cell is done, or where the engine does
+    not report them. `engine_seconds` is the union of the batches' spans, without loading.
+    `load_seconds` is `None` where no session was opened, or where it was open already.
 
     `unique_tokens` is the floor of any engine, `least_tokens` the floor of one that shares blocks
     of `shared_block_tokens` only: the same where that is 1.
@@ -87,7 +78,7 @@ class Speed(Record):
     served_tokens: int | None
     engine_seconds: float | None
     wall_seconds: float
-    load_seconds: float
+    load_seconds: float | None
 
 
 class Memory(Record):
@@ -140,11 +131,27 @@ class Accuracy(Record):
     sentence: str
 
 
-class Controls(Record):
-    majority_class: Estimate
-    same_numbers_logistic: Estimate | None
-    all_features_random_forest: Estimate
-    all_features_logistic: Estimate
+class Baseline(Record):
+    """A classifier without a language model, or a sanity check, over the queries of a run.
+
+    `predictions` are indices into the run's classes, in the order of the queries' positions; `None`
+    in runs stored before predictions were. `seconds` is what fitting and predicting took.
+    """
+
+    name: str
+    estimate: Estimate
+    seconds: float | None
+    predictions: list[int] | None
+
+
+class BaselineTest(Record):
+    """The headline vote of an entry against a baseline, over the queries that got a verdict.
+
+    In `difference` the baseline is the first side; p is adjusted by Holm over the run's baselines.
+    """
+
+    baseline: str
+    difference: Difference
 
 
 class PromptHashes(Record):
@@ -188,17 +195,28 @@ class PromptTokens(Record):
 
 
 class Cells(Record):
+    """A cell is one attempt at one prompt of an entry. `not_needed`: its reply would change
+    nothing any more, so it was left out on purpose."""
+
     done: int
     failed: int
+    not_needed: int = 0
 
 
 class RunSummary(Record):
-    """One spec on one backend. `label_words`: each class's word in the prompts."""
+    """One entry of a run: a backend with its model and options, under a name.
 
+    `label_words`: each class's word in the prompts. What describes the engine is `None` where no
+    session of it was opened. `missing` says of each figure that cannot be had why, by its name.
+    `metrics` are filled in where a summary is shown, by `harness.comparison.metrics`: they are not
+    stored.
+    """
+
+    entry: str
     backend: str
-    engine_version: str
+    engine_version: str | None
     model: str
-    weights: str
+    weights: str | None
     dataset: str
     seed: int
     label_words: list[str]
@@ -207,25 +225,54 @@ class RunSummary(Record):
     memory: Memory
     parse: Parse
     accuracy: Accuracy
-    controls: Controls
+    against_baselines: list[BaselineTest]
     prompts: PromptHashes
     tokens: PromptTokens
     cells: Cells
+    missing: dict[str, str]
     caveats: list[Caveat]
+    metrics: dict[str, float | None] = {}
 
 
 class Summary(Record):
     """What `harness run --json` prints.
 
-    `wall_seconds` is the whole of the run, or of its last resume; `harness_seconds` is what is
-    left of it without the time that engines were loading or generating by their own clocks.
+    `data_sha256` is the identity of the data, `None` in runs stored before it was. `wall_seconds`
+    is the whole of the run, or of its last resume; `harness_seconds` is what is left of it without
+    the time that engines were loading or generating by their own clocks.
     """
 
     run_id: str
     created: str
+    group: str | None
+    data_sha256: str | None
     wall_seconds: float | None
     harness_seconds: float | None
     runs: list[RunSummary]
+    baselines: list[Baseline]
+
+
+class Facts(Record):
+    """What drawing and packing measured. Stored with a run's prompts, it is all that its summary
+    needs beside them and the replies: no model, no tokenizer, no data.
+
+    `examples_available` and `calibration` have a count for each voter. `limit` is the token limit
+    of prompt and reply, `reserve` the part of it that is kept for the reply. `labels` are the token
+    ids of each class's label by vocabulary hash; `tokens` says by entry whose tokens it is given.
+    """
+
+    dataset: str
+    classes: list[str]
+    label_words: list[str]
+    train_test_duplicates: int
+    examples_available: list[int]
+    calibration: list[int]
+    tokens_per_example: float | None
+    limit: int
+    reserve: int
+    stop: list[str]
+    labels: dict[str, list[list[int]]]
+    tokens: dict[str, PromptTokens]
 
 
 def is_mock(run: RunSummary) -> bool:

@@ -7,12 +7,14 @@ import importlib.metadata
 import importlib.util
 import os
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from backends.api import Availability, BackendError, ModelRef, Options, Requirements, SessionInfo
 from backends.rules import beyond_model, switch
 
 if TYPE_CHECKING:
+    from backends.hf.tokenizer import HfTokenizer
     from backends.sharing.session import SharedCacheSession
 
 FORMATS = ("hf", "gguf")
@@ -23,6 +25,7 @@ OPTIONS: Mapping[str, str] = {
     "trust_remote_code": "run the code that comes with a model (default: false)",
 }
 _NEEDED = ("torch", "transformers", "accelerate", "gguf")
+_INSTALL = "pip install 'llm-harness[hf]'"
 
 
 def requirements(has_gpu: bool) -> Requirements:
@@ -31,13 +34,8 @@ def requirements(has_gpu: bool) -> Requirements:
 
 
 def check() -> Availability:
-    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
-    if missing:
-        return Availability(
-            False,
-            reason=f"{', '.join(missing)} not installed",
-            remedy="pip install 'llm-harness[hf]'",
-        )
+    if missing := _missing():
+        return Availability(False, reason=missing, remedy=_INSTALL)
     try:
         importlib.import_module("transformers")
         importlib.import_module("torch")
@@ -50,23 +48,33 @@ def check() -> Availability:
     return Availability(True, version=importlib.metadata.version("transformers"))
 
 
+def open_tokenizer(model: ModelRef, options: Options) -> HfTokenizer:
+    _ask_no_network()
+    if missing := _missing():
+        raise BackendError(missing, _INSTALL)
+    from backends.hf.tokenizer import open_hf_tokenizer
+
+    return open_hf_tokenizer(model, switch(options, "trust_remote_code"))
+
+
 def open_session(model: ModelRef, options: Options) -> SharedCacheSession:
-    # Loading asks no network: what is not on this machine is an error, not a download. The hub's
-    # client reads this when it is imported, so it stands before all else.
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    _ask_no_network()
     availability = check()
     if not availability.available:
         raise BackendError(availability.reason, availability.remedy)
     from backends.hf.context import HfContext
+    from backends.hf.tokenizer import load_tokenizer
     from backends.hf.weights import folder_of
     from backends.sharing.session import BRANCH_CELLS, SEQUENCES, SharedCacheSession
 
     longest = int(options["max_model_len"])
-    folder = folder_of(model, switch(options, "trust_remote_code"))
-    context = HfContext(folder, options, longest + BRANCH_CELLS, SEQUENCES)
-    if longest > context.declared_context:
-        raise beyond_model(longest, context.declared_context, model.name)
-    tokenizer = context.tokenizer
+    trusted = switch(options, "trust_remote_code")
+    folder = folder_of(model, trusted)
+    tokenizer = load_tokenizer(model, folder, trusted)
+    declared = tokenizer.info.declared_context
+    if longest > declared:
+        raise beyond_model(longest, declared, model.name)
+    context = HfContext(folder, tokenizer, options, longest + BRANCH_CELLS, SEQUENCES)
     info = SessionInfo(
         engine="transformers",
         engine_version=f"transformers {availability.version}",
@@ -74,12 +82,19 @@ def open_session(model: ModelRef, options: Options) -> SharedCacheSession:
         weights=context.description,
         device=str(context.device),
         threads=context.threads,
-        declared_context=context.declared_context,
         allocated_context=longest,
-        vocabulary_sha256=tokenizer.vocabulary_sha256(),
-        bos_id=tokenizer.bos_id,
-        bos_text=tokenizer.bos_text,
-        eos_text=tokenizer.eos_text,
-        chat_template=tokenizer.chat_template,
+        **asdict(tokenizer.info),
     )
     return SharedCacheSession(context, info)
+
+
+def _ask_no_network() -> None:
+    """What is not on this machine is an error, not a download. The hub's client reads this when
+    it is imported."""
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+def _missing() -> str:
+    """What is not installed, in a clause; empty where all is there."""
+    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+    return f"{', '.join(missing)} not installed" if missing else ""

@@ -35,28 +35,27 @@ Mask: TypeAlias = NDArray[np.bool_]
 
 
 class HfContext:
-    """A model in `folder` and a KV cache of `cells` tokens for `sequences` sequences."""
+    """A model in `folder`, its tokenizer, and a KV cache of `cells` tokens for `sequences`
+    sequences."""
 
     shares_prefixes = True
 
-    def __init__(self, folder: str, options: Options, cells: int, sequences: int) -> None:
+    def __init__(
+        self, folder: str, tokenizer: HfTokenizer, options: Options, cells: int, sequences: int
+    ) -> None:
         self.threads = int(options.get("threads", len(os.sched_getaffinity(0))))
         torch.set_num_threads(self.threads)
         self.device = torch.device(str(options.get("device", _best_device())))
         self.dtype = _dtype(str(options.get("dtype", "auto")), self.device)
-        tokenizer, self._model = _load(folder, self.dtype, switch(options, "trust_remote_code"))
-        self.tokenizer = HfTokenizer(tokenizer)
+        self._model = _load(folder, self.dtype, switch(options, "trust_remote_code"))
+        self._tokenizer = tokenizer
         self._model.to(self.device).eval()
         self._config = self._model.config.get_text_config()
         self._cache = transformers.DynamicCache()
         self._held = np.zeros((sequences, 0), dtype=np.bool_)  # [sequence, slot of the cache]
         self._positions = np.zeros(0, dtype=np.int64)  # of each slot
-        self._ends = _end_tokens(self._model.generation_config, self.tokenizer.eos_id)
+        self._ends = _end_tokens(self._model.generation_config, self._tokenizer.eos_id)
         self.cells = cells
-
-    @property
-    def declared_context(self) -> int:
-        return int(self._config.max_position_embeddings)
 
     @property
     def description(self) -> str:
@@ -65,13 +64,13 @@ class HfContext:
         return f"{self._config.model_type} {millions:.0f}M {kind}"
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
-        return self.tokenizer.tokenize(texts)
+        return self._tokenizer.tokenize(texts)
 
     def token_texts(self, token_ids: TokenIds) -> list[str]:
-        return self.tokenizer.token_texts(token_ids)
+        return self._tokenizer.token_texts(token_ids)
 
     def detokenize(self, token_ids: TokenIds) -> str:
-        return self.tokenizer.detokenize(token_ids)
+        return self._tokenizer.detokenize(token_ids)
 
     def is_end(self, token: int) -> bool:
         return token in self._ends
@@ -155,11 +154,9 @@ class HfContext:
             layer.values = layer.values.index_select(2, slots)
 
 
-def _load(folder: str, dtype: torch.dtype, trusted: bool) -> tuple[Any, Any]:
-    """Tokenizer and model."""
+def _load(folder: str, dtype: torch.dtype, trusted: bool) -> Any:
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=trusted)
-        model = transformers.AutoModelForCausalLM.from_pretrained(
+        return transformers.AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=dtype,
             attn_implementation="sdpa",
@@ -172,7 +169,6 @@ def _load(folder: str, dtype: torch.dtype, trusted: bool) -> tuple[Any, Any]:
             "Give a folder with config.json, safetensors and a tokenizer, or a model that is in "
             "the hub's cache on this machine.",
         ) from error
-    return tokenizer, model
 
 
 def _best_device() -> str:

@@ -1,7 +1,7 @@
 """What is in a GGUF file, in transformers' own form.
 
 transformers de-quantises the weights and rebuilds the tokenizer. What it leaves out or does
-otherwise than llama.cpp is mended here, so that engines are asked the same tokens and end at the
+otherwise than llama.cpp is put right here, so that engines are given the same tokens and end at the
 same ones: the token that goes first, where digits are cut, which tokens end a reply. The rules are
 those of llama.cpp's `src/llama-vocab.cpp`.
 """
@@ -15,7 +15,7 @@ from typing import Any
 from backends.hf.gguf_metadata import read_metadata
 
 VERSION = 1
-"""Raise it with any change of what `convert` writes: what another one wrote is made anew."""
+"""Raise it with any change of what is written here: what another one wrote is made again."""
 
 # fmt: off
 _BOS_MODELS = {"llama", "bert"}
@@ -43,15 +43,23 @@ _NO_END_BESIDE = (
 )
 
 
-def convert(source: Path, target: Path) -> None:
-    """Writes configuration, weights and tokenizer into the folder `target`."""
+def convert_tokenizer(source: Path, target: Path) -> None:
+    """Writes the tokenizer into the folder `target`. Reads no weights."""
     metadata = read_metadata(source)
     tokenizer = _tokenizer(source, metadata)
     ends = end_ids(tokenizer.get_vocab(), metadata)
     tokenizer.backend_tokenizer.add_special_tokens(tokenizer.convert_ids_to_tokens(ends))
     tokenizer.save_pretrained(target)
+
+
+def convert(source: Path, target: Path) -> None:
+    """Writes configuration and weights into the folder `target`, which has the tokenizer."""
+    from transformers import PreTrainedTokenizerFast
+
+    plain: Any = PreTrainedTokenizerFast
+    vocabulary = plain.from_pretrained(target).get_vocab()
     model = _model(source)
-    model.generation_config.eos_token_id = ends
+    model.generation_config.eos_token_id = end_ids(vocabulary, read_metadata(source))
     model.save_pretrained(target)
 
 

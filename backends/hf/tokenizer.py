@@ -1,47 +1,45 @@
-"""A transformers tokenizer in the contract's terms, for the engines that use one."""
+"""A transformers tokenizer in the contract's terms, for the engines that use one.
+
+transformers is imported late here, and of it only what is needed: all of it, with torch, takes
+seconds.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from backends.api import TokenIds
-from backends.rules import vocabulary_sha256
+from backends.api import BackendError, ModelRef, TokenIds, TokenizerInfo
+from backends.hf.gguf_metadata import read_metadata
+from backends.hf.weights import tokenizer_folder_of
+from backends.rules import first_line, vocabulary_sha256
 
 
 class HfTokenizer:
-    """Around a tokenizer that transformers has loaded."""
+    """A `backends.api.Tokenizer` around one that transformers has loaded."""
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(self, tokenizer: Any, declared_context: int) -> None:
         self._tokenizer = tokenizer
-
-    @property
-    def chat_template(self) -> str | None:
-        template = self._tokenizer.chat_template
-        return template if isinstance(template, str) else None
-
-    @property
-    def bos_id(self) -> int | None:
-        """The token that the tokenizer itself puts first, null where it puts none."""
-        first = self._tokenizer("a").input_ids[:1]
-        return int(first[0]) if first == [self._tokenizer.bos_token_id] else None
-
-    @property
-    def bos_text(self) -> str:
-        return self._tokenizer.bos_token or ""
+        texts = {token: text for text, token in tokenizer.get_vocab().items()}
+        template = tokenizer.chat_template
+        first = tokenizer("a").input_ids[:1]
+        self.info = TokenizerInfo(
+            declared_context=declared_context,
+            vocabulary_sha256=vocabulary_sha256(
+                texts.get(token, "") for token in range(max(texts) + 1)
+            ),
+            # the token that the tokenizer itself puts first
+            bos_id=int(first[0]) if first == [tokenizer.bos_token_id] else None,
+            bos_text=tokenizer.bos_token or "",
+            eos_text=tokenizer.eos_token or "",
+            chat_template=template if isinstance(template, str) else None,
+        )
 
     @property
     def eos_id(self) -> int | None:
         end: int | None = self._tokenizer.eos_token_id
         return end
-
-    @property
-    def eos_text(self) -> str:
-        return self._tokenizer.eos_token or ""
-
-    def vocabulary_sha256(self) -> str:
-        texts = {token: text for text, token in self._tokenizer.get_vocab().items()}
-        return vocabulary_sha256(texts.get(token, "") for token in range(max(texts) + 1))
 
     def token_texts(self, token_ids: TokenIds) -> list[str]:
         texts = self._tokenizer.convert_ids_to_tokens(list(token_ids))
@@ -58,3 +56,46 @@ class HfTokenizer:
 
     def detokenize(self, token_ids: TokenIds) -> str:
         return str(self._tokenizer.decode(list(token_ids), skip_special_tokens=True))
+
+    def close(self) -> None:
+        """There is nothing to give back."""
+
+
+def open_hf_tokenizer(model: ModelRef, trusted: bool) -> HfTokenizer:
+    """Reads no weights, and imports no torch where the model is a GGUF file."""
+    return load_tokenizer(model, tokenizer_folder_of(model, trusted), trusted)
+
+
+def load_tokenizer(model: ModelRef, folder: str, trusted: bool) -> HfTokenizer:
+    """The tokenizer in a folder that was made or found for the model. Raises `BackendError`."""
+    try:
+        if model.format == "gguf":
+            return HfTokenizer(*_converted(model, folder))
+        return HfTokenizer(*_given(folder, trusted))
+    except (OSError, ValueError) as error:
+        raise BackendError(
+            f"transformers could not read the tokenizer in {folder}: {first_line(error)}",
+            "Give a folder with config.json, safetensors and a tokenizer, or a model that is in "
+            "the hub's cache on this machine.",
+        ) from error
+
+
+def _converted(model: ModelRef, folder: str) -> tuple[Any, int]:
+    """The context is the one in the file's head, as llama.cpp has it."""
+    from transformers import PreTrainedTokenizerFast
+
+    plain: Any = PreTrainedTokenizerFast
+    source = Path(model.location)
+    metadata = read_metadata(source)
+    length = metadata.get(f"{metadata.get('general.architecture')}.context_length")
+    if not isinstance(length, int):
+        raise ValueError(f"{source} does not say how long a context its model was made for")
+    return plain.from_pretrained(folder), length
+
+
+def _given(folder: str, trusted: bool) -> tuple[Any, int]:
+    from transformers import AutoConfig, AutoTokenizer
+
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=trusted)
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trusted)
+    return tokenizer, int(config.get_text_config().max_position_embeddings)

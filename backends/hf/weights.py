@@ -1,11 +1,12 @@
-"""Where the folder of safetensors is that transformers and vLLM read.
+"""Where the folders are that transformers and vLLM read: one with a tokenizer, one with weights.
 
 A folder is taken as it is, a hub name from the hub's cache on this machine; what only code that
-came with it could load is refused. A GGUF file is converted, and the result kept in our cache, in
-a folder that is named after the file's hash. Its manifest, written last, has the hash of each file
-and is checked at every use: a folder that is not as it was made, or that another version of the
-conversion made, is made anew. That happens under a lock and under another name: two runs that
-start together make it once, and none ever sees half of it.
+came with it could load is refused. A GGUF file is converted, and the result stored in our cache:
+the tokenizer in one folder, the weights beside a copy of it in another, both named after the file's
+hash. A folder's manifest, written last, has the hash of each file and is checked at every use: a
+folder that is not as it was made, or that another version of the conversion made, is made again.
+That happens under a lock and under another name: two runs that start together make it once, and
+none ever sees half of it.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ import hashlib
 import json
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from backends.api import BackendError, ModelRef
-from backends.hf.conversion import VERSION, convert
+from backends.hf.conversion import VERSION, convert, convert_tokenizer
 from backends.rules import first_line
 
 _MANIFEST = "manifest.json"
@@ -34,17 +35,30 @@ def folder_of(model: ModelRef, trusted: bool = False) -> str:
     Raises `BackendError` where there is none, or none that may be loaded.
     """
     if model.format == "gguf":
-        return str(_converted(Path(model.location), Path(model.cache)))
+        return str(_converted(model))
+    folder = _given_folder(model)
+    _check_weights(folder)
+    _check_code(folder, trusted)
+    return str(folder)
+
+
+def tokenizer_folder_of(model: ModelRef, trusted: bool = False) -> str:
+    """The same for the model's tokenizer alone: no file of weights has to be there."""
+    if model.format == "gguf":
+        return str(_converted_tokenizer(model))
+    folder = _given_folder(model)
+    _check_code(folder, trusted)
+    return str(folder)
+
+
+def _given_folder(model: ModelRef) -> Path:
+    """The user's own, or the one in the hub's cache."""
     folder = Path(model.location)
     if not folder.is_dir():
         folder = _snapshot(model.location)
-    _check_weights(folder)
-    if not trusted and _needs_code(folder):
-        raise BackendError(
-            f"{folder} can only be loaded by running code that came with it",
-            "If you trust that code: --engine-option trust_remote_code=true",
-        )
-    return str(folder)
+    if not (folder / "config.json").is_file():
+        raise BackendError(f"{folder} holds no model: there is no config.json", _REMEDY)
+    return folder
 
 
 def _snapshot(name: str) -> Path:
@@ -61,8 +75,6 @@ def _snapshot(name: str) -> Path:
 
 
 def _check_weights(folder: Path) -> None:
-    if not (folder / "config.json").is_file():
-        raise BackendError(f"{folder} holds no model: there is no config.json", _REMEDY)
     if any(folder.glob("*.safetensors")):
         return
     pickles = sorted(path.name for suffix in _PICKLES for path in folder.glob(f"*{suffix}"))
@@ -75,20 +87,40 @@ def _check_weights(folder: Path) -> None:
     raise BackendError(f"{folder} holds no safetensors", _REMEDY)
 
 
-def _needs_code(folder: Path) -> bool:
-    """Whether transformers has no code of its own for the model."""
+def _check_code(folder: Path, trusted: bool) -> None:
+    """Refuses a model that transformers has no code of its own for, unless its code is trusted."""
     from transformers import CONFIG_MAPPING
 
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    return "auto_map" in config and config.get("model_type") not in CONFIG_MAPPING
+    needs_code = "auto_map" in config and config.get("model_type") not in CONFIG_MAPPING
+    if needs_code and not trusted:
+        raise BackendError(
+            f"{folder} can only be loaded by running code that came with it",
+            "If you trust that code: --engine-option trust_remote_code=true",
+        )
 
 
-def _converted(source: Path, cache: Path) -> Path:
-    folder = cache / f"safetensors-{_sha256(source)[:16]}"
+def _converted(model: ModelRef) -> Path:
+    def make(target: Path) -> None:
+        made = _converted_tokenizer(model)
+        shutil.copytree(made, target, ignore=shutil.ignore_patterns(_MANIFEST))
+        convert(Path(model.location), target)
+
+    return _made_once("safetensors", model, make)
+
+
+def _converted_tokenizer(model: ModelRef) -> Path:
+    source = Path(model.location)
+    return _made_once("tokenizer", model, lambda target: convert_tokenizer(source, target))
+
+
+def _made_once(kind: str, model: ModelRef, make: Callable[[Path], None]) -> Path:
+    source, cache = Path(model.location), Path(model.cache)
+    folder = cache / f"{kind}-{_sha256(source)[:16]}"
     cache.mkdir(parents=True, exist_ok=True)
     with _locked(cache / f"{folder.name}.lock"):
         if not is_whole(folder):
-            _make(source, folder)
+            _make(source, folder, make)
     return folder
 
 
@@ -101,14 +133,14 @@ def is_whole(folder: Path) -> bool:
         return False
 
 
-def _make(source: Path, folder: Path) -> None:
+def _make(source: Path, folder: Path, make: Callable[[Path], None]) -> None:
     reason = "it is not as it was made" if folder.exists() else "this happens once"
     sys.stderr.write(f"Converting {source.name} to {folder} ({reason})\n")
     scratch = folder.with_name(f".{folder.name}")
     for old in (scratch, folder):
         shutil.rmtree(old, ignore_errors=True)
     try:
-        convert(source, scratch)
+        make(scratch)
     except (ValueError, LookupError, OSError, RuntimeError, TypeError) as error:
         shutil.rmtree(scratch, ignore_errors=True)
         raise BackendError(

@@ -10,17 +10,19 @@ import importlib
 import importlib.metadata
 import importlib.util
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from backends.api import Availability, BackendError, ModelRef, Options, Requirements, SessionInfo
 
 if TYPE_CHECKING:
+    from backends.llama_cpp.tokenizer import LlamaTokenizer
     from backends.sharing.session import SharedCacheSession
 
 FORMATS = ("gguf",)
 OPTIONS: Mapping[str, str] = {
     "threads": "CPU threads (default: the cores this process may use)",
-    "n_gpu_layers": "layers kept on the GPU (default: all, where llama.cpp was built for one)",
+    "n_gpu_layers": "layers on the GPU (default: all, where llama.cpp was built for one)",
     "flash_attn": "flash attention: auto, on or off (default: on on a CPU, auto on a GPU)",
     "cache_type_k": "KV cache type of the keys: f32, f16, q8_0, q4_0",
     "cache_type_v": "KV cache type of the values: f32, f16, q8_0, q4_0",
@@ -50,10 +52,17 @@ def check() -> Availability:
     return Availability(True, version=importlib.metadata.version("llama-cpp-python"))
 
 
+def open_tokenizer(model: ModelRef, options: Options) -> LlamaTokenizer:
+    del options  # none of them concerns tokens
+    _refuse_unavailable(check())
+    from backends.llama_cpp.tokenizer import open_vocabulary
+
+    return open_vocabulary(model)
+
+
 def open_session(model: ModelRef, options: Options) -> SharedCacheSession:
     availability = check()
-    if not availability.available:
-        raise BackendError(availability.reason, availability.remedy)
+    _refuse_unavailable(availability)
     from backends.llama_cpp.context import LlamaContext
     from backends.sharing.session import BRANCH_CELLS, SEQUENCES, SharedCacheSession
 
@@ -66,12 +75,12 @@ def open_session(model: ModelRef, options: Options) -> SharedCacheSession:
         weights=f"{context.description} GGUF",
         device="gpu" if context.uses_gpu else "cpu",
         threads=context.threads,
-        declared_context=context.declared_context,
         allocated_context=longest,
-        vocabulary_sha256=context.vocabulary_sha256(),
-        bos_id=context.bos_id,
-        bos_text=context.bos_text,
-        eos_text=context.eos_text,
-        chat_template=context.chat_template,
+        **asdict(context.tokenizer.info),
     )
     return SharedCacheSession(context, info)
+
+
+def _refuse_unavailable(availability: Availability) -> None:
+    if not availability.available:
+        raise BackendError(availability.reason, availability.remedy)

@@ -1,7 +1,7 @@
 """llama.cpp's C interface, as far as the backend needs it, in Python's terms.
 
-Evaluates tokens, copies sequences by reference, tells logits. What to evaluate, and when, is
-`backends.sharing.session`'s business.
+Evaluates tokens, copies sequences by reference, hands out logits. What to evaluate, and when, is
+`backends.sharing.session`'s business; tokens and texts are `backends.llama_cpp.tokenizer`'s.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import ctypes
 import math
 import os
 import platform
-from collections import deque
 from collections.abc import Iterator, Sequence
 from itertools import accumulate, pairwise
 from typing import Any
@@ -19,7 +18,8 @@ import llama_cpp as lib
 import numpy as np
 
 from backends.api import BackendError, ModelRef, Options, TokenIds
-from backends.rules import beyond_model, vocabulary_sha256
+from backends.llama_cpp.tokenizer import LlamaTokenizer, last_words, load_model
+from backends.rules import beyond_model
 from backends.sharing.generation import Logits
 from backends.sharing.session import Step
 
@@ -27,9 +27,8 @@ BATCH_TOKENS = 512  # tokens of one llama_decode call at most: llama.cpp's own d
 # On a CPU, llama.cpp's flash attention goes one way up to 63 tokens a call and another, faster one
 # from 64 on; on that one, sums depend on where in the cache a token lies, and the 8-bit activations
 # of quantized weights make much of little. So long runs of tokens that begin a prompt, which lie in
-# the cache as they would if it were asked alone, take the fast way up to the last multiple of 128,
-# and the rest takes the other. A lone token takes a third way, unless it gets company
-# (`_never_alone`).
+# the cache as they would if it were alone, take the fast way up to the last multiple of 128, and the
+# rest takes the other. A lone token takes a third way, unless it gets company (`_never_alone`).
 TILE_TOKENS = 128
 LEAST_FAST_TOKENS = 64
 SHORT_CALL_TOKENS = 60
@@ -42,19 +41,6 @@ _CACHE_TYPES = {
 }
 _FLASH_ATTN = {"auto": -1, "off": 0, "on": 1}
 
-_LOG_WARN, _LOG_ERROR = 3, 4  # of ggml_log_level; the Python package does not name them
-
-_recent_log: deque[str] = deque(maxlen=20)
-
-
-def _keep_log(level: int, text: bytes, _user_data: ctypes.c_void_p) -> None:
-    if _LOG_WARN <= level <= _LOG_ERROR:
-        _recent_log.append(text.decode("utf-8", errors="replace").strip())
-
-
-# The module holds the callback: without a reference llama.cpp would call into freed memory.
-_LOG_CALLBACK = lib.llama_log_callback(_keep_log)
-
 
 class LlamaContext:
     """A model and one unified KV cache of `cells` tokens for `sequences` sequences.
@@ -65,21 +51,18 @@ class LlamaContext:
     def __init__(
         self, model: ModelRef, options: Options, longest: int, cells: int, sequences: int
     ) -> None:
-        lib.llama_log_set(_LOG_CALLBACK, ctypes.c_void_p(0))
-        lib.llama_backend_init()
         self.threads = int(options.get("threads", len(os.sched_getaffinity(0))))
-        self._model = _load_model(model, options)
-        self._vocab = lib.llama_model_get_vocab(self._model)
-        self.declared_context = int(lib.llama_model_n_ctx_train(self._model))
-        if longest > self.declared_context:  # before memory is taken for it
-            lib.llama_model_free(self._model)
-            raise beyond_model(longest, self.declared_context, model.name)
+        self._model = load_model(model, _model_params(options))
+        self.tokenizer = LlamaTokenizer(self._model)
+        declared = self.tokenizer.info.declared_context
+        if longest > declared:  # before memory is taken for it
+            self.tokenizer.close()
+            raise beyond_model(longest, declared, model.name)
         self.shares_prefixes = not (
             lib.llama_model_is_recurrent(self._model) or lib.llama_model_is_hybrid(self._model)
         )
         self.uses_gpu = bool(lib.llama_supports_gpu_offload()) and options.get("n_gpu_layers") != 0
-        self.vocabulary_size = int(lib.llama_vocab_n_tokens(self._vocab))
-        self._row = ctypes.c_float * self.vocabulary_size
+        self._row = ctypes.c_float * self.tokenizer.vocabulary_size
         self._views: dict[int, Logits] = {}
         self.cells = cells
         self._most_outputs = sequences
@@ -88,9 +71,9 @@ class LlamaContext:
             self._model, self._context_params(options, cells, sequences)
         )
         if not self._context:
-            lib.llama_model_free(self._model)
+            self.tokenizer.close()
             raise BackendError(
-                f"llama.cpp could not make a context of {cells} tokens{_last_words()}",
+                f"llama.cpp could not make a context of {cells} tokens{last_words()}",
                 "Ask for a smaller --max-model-len, or a smaller KV cache type.",
             )
         self._memory = lib.llama_get_memory(self._context)
@@ -118,55 +101,17 @@ class LlamaContext:
         lib.llama_model_desc(self._model, buffer, len(buffer))
         return buffer.value.decode("utf-8", errors="replace")
 
-    @property
-    def chat_template(self) -> str | None:
-        template = lib.llama_model_chat_template(self._model, None)
-        return template.decode("utf-8", errors="replace") if template else None
-
-    @property
-    def bos_id(self) -> int | None:
-        """The token the model wants first, null where it wants none."""
-        if not lib.llama_vocab_get_add_bos(self._vocab):
-            return None
-        return int(lib.llama_vocab_bos(self._vocab))
-
-    @property
-    def bos_text(self) -> str:
-        return self._special_text(lib.llama_vocab_bos(self._vocab))
-
-    @property
-    def eos_text(self) -> str:
-        return self._special_text(lib.llama_vocab_eos(self._vocab))
-
-    def vocabulary_sha256(self) -> str:
-        return vocabulary_sha256(self.token_texts(range(self.vocabulary_size)))
+    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        return self.tokenizer.tokenize(texts)
 
     def token_texts(self, token_ids: TokenIds) -> list[str]:
-        every = (lib.llama_vocab_get_text(self._vocab, token) for token in token_ids)
-        return [text.decode("utf-8", errors="replace") for text in every]
-
-    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
-        return [self._tokenize(text) for text in texts]
-
-    def _tokenize(self, text: str) -> list[int]:
-        data = text.encode("utf-8", errors="replace")
-        size = len(data) + 8
-        buffer = (lib.llama_token * size)()
-        count = lib.llama_tokenize(self._vocab, data, len(data), buffer, size, False, True)
-        if count < 0:
-            raise BackendError(f"llama.cpp could not tokenize a text of {len(data)} bytes")
-        return buffer[:count]
+        return self.tokenizer.token_texts(token_ids)
 
     def detokenize(self, token_ids: TokenIds) -> str:
-        return b"".join(map(self._piece, token_ids)).decode("utf-8", errors="replace")
-
-    def _piece(self, token: int, special: bool = False) -> bytes:
-        buffer = ctypes.create_string_buffer(256)
-        size = lib.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, special)
-        return buffer.raw[: max(size, 0)]
+        return self.tokenizer.detokenize(token_ids)
 
     def is_end(self, token: int) -> bool:
-        return bool(lib.llama_vocab_is_eog(self._vocab, token))
+        return self.tokenizer.is_end(token)
 
     def evaluate(
         self, steps: Sequence[Step], alike: bool = True
@@ -179,7 +124,7 @@ class LlamaContext:
             self._fill(together)
             status = lib.llama_decode(self._context, self._batch)
             if status != 0:
-                raise RuntimeError(f"llama_decode returned {status}{_last_words()}")
+                raise RuntimeError(f"llama_decode returned {status}{last_words()}")
             lib.llama_synchronize(self._context)
             if len(together) > len(chunk):
                 self.truncate(self._companion, 0)
@@ -228,12 +173,7 @@ class LlamaContext:
     def close(self) -> None:
         lib.llama_batch_free(self._batch)
         lib.llama_free(self._context)
-        lib.llama_model_free(self._model)
-
-    def _special_text(self, token: int) -> str:
-        if token < 0:
-            return ""
-        return self._piece(token, special=True).decode("utf-8", errors="replace")
+        self.tokenizer.close()
 
 
 def _runs(steps: Sequence[Step]) -> Iterator[tuple[Sequence[Step], int]]:
@@ -275,17 +215,11 @@ def _chunks(steps: Sequence[Step], most: int, most_outputs: int) -> Iterator[Seq
         start += size
 
 
-def _load_model(model: ModelRef, options: Options) -> Any:
+def _model_params(options: Options) -> Any:
     params = lib.llama_model_default_params()
     params.n_gpu_layers = int(options.get("n_gpu_layers", -1))
     params.use_extra_bufts = _repacking_pays()
-    loaded = lib.llama_model_load_from_file(os.fsencode(model.location), params)
-    if not loaded:
-        raise BackendError(
-            f"llama.cpp could not load {model.location}{_last_words()}",
-            "Give a whole GGUF file of an architecture that this llama-cpp-python knows.",
-        )
-    return loaded
+    return params
 
 
 def _repacking_pays() -> bool:
@@ -303,7 +237,3 @@ def _known(options: Options, name: str, default: str, values: dict[str, int]) ->
             f"Use one of: {', '.join(values)}.",
         )
     return values[value]
-
-
-def _last_words() -> str:
-    return f" ({_recent_log[-1]})" if _recent_log else ""

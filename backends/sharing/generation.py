@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from backends.api import Decoding, Finish, TokenIds
+from backends.api import Decoding, Finish, Prompt, TokenIds
 from backends.rules import before_stop
 
 Logits: TypeAlias = NDArray[np.floating[Any]]
@@ -27,24 +27,28 @@ def log_softmax(logits: Logits) -> NDArray[np.float64]:
     return normalised
 
 
-def prompt_entropy(seed: int, prompt: TokenIds) -> int:
-    """256 bits for the random numbers of one prompt."""
-    text = f"{seed}:{','.join(map(str, prompt))}"
+def prompt_entropy(seed: int, token_ids: TokenIds, attempt: int) -> int:
+    """256 bits for the random numbers of one attempt at one prompt.
+
+    The first attempt is not written into what is hashed: it draws what a single one draws.
+    """
+    text = f"{seed}:{','.join(map(str, token_ids))}" + (f":{attempt}" if attempt else "")
     return int.from_bytes(hashlib.sha256(text.encode()).digest())
 
 
 class Picker:
     """Picks tokens for one prompt: greedy, or from a stream of random numbers of its own.
 
-    The stream depends on seed and prompt alone, so a reply does not depend on what else was in
-    the call, and a resumed run gives what an uninterrupted one gives.
+    The stream depends on the seed, the prompt's ids and its attempt alone, so a reply does not
+    depend on what else was in the call, and a resumed run gives what an uninterrupted one gives.
     """
 
-    def __init__(self, decoding: Decoding, prompt: TokenIds) -> None:
+    def __init__(self, decoding: Decoding, prompt: Prompt) -> None:
         self._temperature = decoding.temperature
         self._random: np.random.Generator | None = None
         if decoding.temperature > 0:
-            self._random = np.random.default_rng(prompt_entropy(decoding.seed, prompt))
+            entropy = prompt_entropy(decoding.seed, prompt.token_ids, prompt.attempt)
+            self._random = np.random.default_rng(entropy)
 
     def pick(self, logits: Logits) -> int:
         """An index into `logits` (any unnormalised log-probabilities)."""
@@ -74,10 +78,10 @@ def choose_label(
 
 @dataclass(slots=True)
 class Draft:
-    """A reply while it grows. `finish` is null until it has ended.
+    """A reply while it grows. `finish` is `None` until it has ended.
 
     `text` is what was generated before the first stop string; where there is none to look for, it
-    is made when the reply has ended. Texts are made of all tokens anew: characters may spread over
+    is made when the reply has ended. Texts are made of all tokens again: characters may spread over
     tokens, and that costs.
     """
 
@@ -87,7 +91,7 @@ class Draft:
     finish: Finish | None = None
 
     def add(self, token: int, is_end: bool, detokenize: Detokenize) -> None:
-        """Takes the next token; an end token is kept among the ids and not in the text."""
+        """Takes the next token; an end token is one of the ids and not in the text."""
         self.token_ids.append(token)
         ends = is_end and not self.decoding.ignore_end
         if ends:

@@ -2,7 +2,7 @@
 
 A group of prompts is answered together. The group's part of the prefix tree is evaluated as one
 run of tokens, in which a token that several prompts share belongs to the sequences of all of these;
-then replies are decoded one token of every prompt at a time. Sequence 0 keeps the last prompt
+then replies are decoded one token of every prompt at a time. Sequence 0 holds the last prompt
 between groups and between calls: whatever the next group shares with it is there already.
 """
 
@@ -20,6 +20,7 @@ from backends.api import (
     Decoding,
     Event,
     Progress,
+    Prompt,
     Reply,
     SessionInfo,
     Started,
@@ -31,7 +32,7 @@ from backends.sharing.prefix_tree import Leaf, common_prefix_length, walk
 
 BRANCH_CELLS = 2048  # KV cells for the ends and replies of a group, beside the longest prompt
 
-_KEPT = 0  # the sequence that holds the last prompt
+_HELD = 0  # the sequence that holds the last prompt
 _BRANCHES = 64  # prompts answered together, in sequences 1 to 64
 _SPARE = range(65, 97)  # sequences for the labels of several tokens
 SEQUENCES = _SPARE.stop
@@ -122,8 +123,8 @@ class SharedCacheSession:
     def __init__(self, cache: SharedCache, info: SessionInfo) -> None:
         self._cache = cache
         self.info = info
-        self._kept: TokenIds = ()
-        self._kept_logits: Logits = np.empty(0, np.float32)
+        self._held: TokenIds = ()
+        self._held_logits: Logits = np.empty(0, np.float32)
         self._warm_up()
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
@@ -132,20 +133,21 @@ class SharedCacheSession:
     def token_texts(self, token_ids: TokenIds) -> list[str]:
         return self._cache.token_texts(token_ids)
 
-    def generate(self, prompts: Sequence[TokenIds], decoding: Decoding) -> Iterator[Event]:
+    def generate(self, prompts: Sequence[Prompt], decoding: Decoding) -> Iterator[Event]:
         refused, accepted = refuse(prompts, decoding, self.info.allocated_context)
         if refused:
-            yield Batch(refused, 0.0, 0, 0.0, 0, 0.0)
-        leaves = walk({index: prompts[index] for index in accepted})
+            now = time.perf_counter()
+            yield Batch(refused, now, now, 0, 0.0, 0, 0.0)
+        leaves = walk({index: prompts[index].token_ids for index in accepted})
         while leaves:
             size = self._group_size(leaves, prompts, decoding)
             group, leaves = leaves[:size], leaves[size:]
             yield Started(tuple(leaf.prompt for leaf in group))
-            yield from self._answer(self._branch(group, prompts, decoding), decoding)
+            yield from self._answer(group, prompts, decoding)
 
     def forget(self) -> None:
-        self._cache.truncate(_KEPT, 0)
-        self._kept = ()
+        self._cache.truncate(_HELD, 0)
+        self._held = ()
 
     def close(self) -> None:
         self._cache.close()
@@ -153,62 +155,65 @@ class SharedCacheSession:
     def _warm_up(self) -> None:
         """The first evaluation reads weights and takes memory; that is loading, not speed."""
         last = _WARM_UP_TOKENS - 1
-        self._logits([Step(0, i, (_KEPT,), i == last) for i in range(_WARM_UP_TOKENS)])
-        self._cache.truncate(_KEPT, 0)
+        self._logits([Step(0, i, (_HELD,), i == last) for i in range(_WARM_UP_TOKENS)])
+        self._cache.truncate(_HELD, 0)
 
     def _group_size(
-        self, leaves: Sequence[Leaf], prompts: Sequence[TokenIds], decoding: Decoding
+        self, leaves: Sequence[Leaf], prompts: Sequence[Prompt], decoding: Decoding
     ) -> int:
         """How many of the next leaves fit into the KV cache together."""
         reply = decoding.max_tokens if decoding.mode == "free" else 0
         room = self._cache.cells - len(_spare(decoding)) * _longest_end(decoding)
-        room -= len(prompts[leaves[0].prompt]) + reply
+        room -= len(prompts[leaves[0].prompt].token_ids) + reply
         for size, leaf in enumerate(leaves[1:_BRANCHES], start=1):
-            added = len(prompts[leaf.prompt]) - leaf.shared
+            added = len(prompts[leaf.prompt].token_ids) - leaf.shared
             room -= added + reply
             if room < 0 or (added > _LONG_END and size >= _SMALL_GROUP):
                 return size
         return min(len(leaves), _BRANCHES)
 
     def _branch(
-        self, group: Sequence[Leaf], prompts: Sequence[TokenIds], decoding: Decoding
+        self, group: Sequence[Leaf], prompts: Sequence[Prompt], decoding: Decoding
     ) -> list[_Branch]:
-        """A sequence for each leaf, holding what it shares with the kept prompt."""
-        kept = self._shared_with_kept(prompts[group[0].prompt])
+        """A sequence for each leaf, holding what it shares with the held prompt."""
+        held = self._shared_with_held(prompts[group[0].prompt].token_ids)
         # What the group does not share makes room for what it adds.
-        self._cache.truncate(_KEPT, kept)
-        self._kept = ()  # until the group is answered: what ends before that is not relied on
+        self._cache.truncate(_HELD, held)
+        self._held = ()  # until the group is answered: what ends before that is not relied on
         branches: list[_Branch] = []
         for sequence, leaf in enumerate(group, start=1):
             prompt = prompts[leaf.prompt]
             shared = leaf.shared if branches and self._cache.shares_prefixes else 0
-            kept = min(kept, shared) if branches else kept
-            self._cache.copy(_KEPT, sequence, kept)
+            held = min(held, shared) if branches else held
+            self._cache.copy(_HELD, sequence, held)
             branches.append(
                 _Branch(
                     index=leaf.prompt,
-                    prompt=prompt,
+                    prompt=prompt.token_ids,
                     sequence=sequence,
                     shared=shared,
-                    cached=shared if branches else kept,
+                    cached=shared if branches else held,
                     picker=Picker(decoding, prompt),
                     draft=Draft(decoding),
-                    logits=self._kept_logits,
+                    logits=self._held_logits,
                 )
             )
         return branches
 
-    def _shared_with_kept(self, prompt: TokenIds) -> int:
+    def _shared_with_held(self, prompt: TokenIds) -> int:
         if not self._cache.shares_prefixes:
             return 0
-        shared = common_prefix_length(self._kept, prompt)
-        # A prompt that ends within the kept one has to evaluate its last token again: logits are
-        # kept of the kept prompt's end only.
-        return shared - 1 if shared == len(prompt) < len(self._kept) else shared
+        shared = common_prefix_length(self._held, prompt)
+        # A prompt that ends within the held one has to evaluate its last token again: there are
+        # logits of the held prompt's end only.
+        return shared - 1 if shared == len(prompt) < len(self._held) else shared
 
-    def _answer(self, branches: Sequence[_Branch], decoding: Decoding) -> Iterator[Event]:
+    def _answer(
+        self, group: Sequence[Leaf], prompts: Sequence[Prompt], decoding: Decoding
+    ) -> Iterator[Event]:
         """Evaluates, scores and decodes one group."""
         began = time.perf_counter()
+        branches = self._branch(group, prompts, decoding)
         prefill_tokens = 0
         for count in self._prefill(branches):
             prefill_tokens += count
@@ -229,7 +234,8 @@ class SharedCacheSession:
         self._keep(branches)
         yield Batch(
             replies=tuple(_reply(branch, decoding) for branch in branches),
-            engine_seconds=time.perf_counter() - began,
+            began=began,
+            ended=time.perf_counter(),
             prefill_tokens=prefill_tokens,
             prefill_seconds=prefill_seconds,
             decode_tokens=decode_tokens,
@@ -243,7 +249,7 @@ class SharedCacheSession:
             rows.extend(row.copy() for row in logits)
             yield count
         left = iter(rows)
-        known = self._kept_logits
+        known = self._held_logits
         for branch in branches:
             # A branch that adds no token is equal to the prompt before it.
             known = next(left) if branch.cached < len(branch.prompt) else known
@@ -251,8 +257,8 @@ class SharedCacheSession:
 
     def _keep(self, branches: Sequence[_Branch]) -> None:
         last = branches[-1]
-        self._cache.copy(last.sequence, _KEPT, len(last.prompt))
-        self._kept, self._kept_logits = last.prompt, last.logits
+        self._cache.copy(last.sequence, _HELD, len(last.prompt))
+        self._held, self._held_logits = last.prompt, last.logits
         for branch in branches:
             self._cache.truncate(branch.sequence, 0)
 
@@ -281,7 +287,7 @@ class SharedCacheSession:
                 for branch in live
             ]
             # A difference in the last bits hardly ever changes a token, and never a probability
-            # that is kept: those come of prompts and labels.
+            # that is stored: those come of prompts and labels.
             rows = (row for _, rows in self._cache.evaluate(steps, alike=False) for row in rows)
             # Picked as they come: to copy logits first takes longer than to pick from them.
             tokens = [branch.picker.pick(row) for branch, row in zip(live, rows, strict=True)]

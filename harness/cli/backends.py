@@ -81,7 +81,7 @@ def install(
         tell("Checking that it can run")
         answer = f"{name} {_version(registered, folder)} is installed in {folder}"
     else:
-        answer = f"{name} is there already, in {folder}. To have it made anew, remove that."
+        answer = f"{name} is there already, in {folder}. To have it made again, remove that."
     answers().print(lines(answer), soft_wrap=True)
 
 
@@ -91,7 +91,7 @@ def _version(registered: Registered, folder: Path) -> str:
     if not found.available:
         raise EngineError(
             f"{found.name} is installed in {folder} and cannot run: {found.reason}",
-            remedy="Mend that. To have it made anew, remove the folder and install again.",
+            remedy="Fix that. To have it made again, remove the folder and install it.",
         )
     return found.version
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console, RenderableType
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, StoreError
+
+if TYPE_CHECKING:
+    from harness.store.runs import StoredRun
 
 
 def answers() -> Console:
@@ -28,6 +32,23 @@ def tell(*parts: str) -> None:
 
 def tell_error(error: HarnessError) -> None:
     tell(f"error: {error}", *([f"try: {error.remedy}"] if error.remedy else []))
+
+
+def why_unreadable(run: StoredRun) -> StoreError | None:
+    """Why a run cannot be shown: a newer version wrote it, or it is damaged."""
+    try:
+        _ = run.spec, run.environment, run.is_finished and run.summary
+    except StoreError as error:
+        return error
+    return None
+
+
+def fail_if_unreadable(errors: Sequence[StoreError]) -> None:
+    """Names the runs that could not be read beside an answer of all others, and exits with 1."""
+    for error in errors:
+        tell_error(error)
+    if errors:
+        raise typer.Exit(1)
 
 
 def give(answer: Any, table: RenderableType, as_json: bool) -> None:

@@ -1,42 +1,43 @@
-"""`harness list`: what was kept."""
+"""`harness list`: what is stored."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from harness.cli.console import give
-from harness.cli.kept import has_store, open_store, read_spec, read_summary
+from harness.cli.console import fail_if_unreadable, give, why_unreadable
 from harness.cli.options import RESULTS, JsonOption, ResultsOption
-from harness.errors import StoreError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from harness.errors import StoreError
     from harness.imports.records import ImportRow
     from harness.spec import RunSpec
-    from harness.store.schema import RunRow
+    from harness.store.runs import StoredRun
     from harness.summary import RunSummary
 
-_TITLES = ("run\nbegun", "model\ndata, decoding", "voters x\nqueries", "backend and its vote")
+_TITLES = ("run\nbegun", "model\ndata, decoding", "voters x\nqueries", "entry and its vote")
 _ASKED = ("model", "data", "voters", "decoding")
 
 
 def list_runs(results: ResultsOption = RESULTS, json: JsonOption = False) -> None:
-    """List the kept runs and imports, the newest first."""
+    """List the stored runs, groups and imports, the newest first."""
     from harness.imports.records import import_json
 
-    entries, imports = read_entries(results), read_imports(results)
-    listed = [*map(as_json, entries), *map(import_json, imports)]
-    give(listed, _tables(entries, imports, results), json)
+    rows, imports = read_rows(results)
+    listed = [*map(as_json, rows), *map(import_json, imports)]
+    give(listed, _tables(rows, imports, results), json)
+    every = [
+        run for row in rows for run in (row.members if isinstance(row, ListedGroup) else (row,))
+    ]
+    fail_if_unreadable([run.error for run in every if run.error])
 
 
-def _tables(
-    entries: Sequence[Entry], imports: Sequence[ImportRow], results: Path
-) -> RenderableType:
+def _tables(rows: Sequence[Listed], imports: Sequence[ImportRow], results: Path) -> RenderableType:
     """Runs, and below them what other tools have measured."""
     from rich.console import Group
 
@@ -45,21 +46,22 @@ def _tables(
     from harness.report.text import lines
 
     nothing = lines(f"{results} holds no runs yet. Begin one with `harness run`.")
-    runs = simple_table(_TITLES, map(as_cells, entries)) if entries else nothing
+    runs = simple_table(_TITLES, map(as_cells, rows)) if rows else nothing
     if not imports:
         return runs
     return Group(runs, "", lines("Imported from other tools:"), imports_table(imports))
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """A run in the list; `spec` is null where another version of the harness kept it."""
+class ListedRun:
+    """A run in the list; `error` says why it could not be read, and `spec` is then `None`."""
 
     run_id: str
     created: str
     state: str
     spec: RunSpec | None = None
     runs: tuple[RunSummary, ...] = ()
+    error: StoreError | None = None
 
     @property
     def queries(self) -> int | None:
@@ -69,67 +71,103 @@ class Entry:
         return self.spec.queries if self.spec else None
 
 
-def read_entries(results: Path) -> list[Entry]:
-    """What is kept in a folder; nothing where no run was begun in it yet."""
-    if not has_store(results):
-        return []
-    with open_store(results) as store:
-        return [read_entry(row) for row in store.runs()]
+@dataclass(frozen=True, slots=True)
+class ListedGroup:
+    """A group in the list, the newest of its runs first."""
+
+    group: str
+    members: tuple[ListedRun, ...]
 
 
-def read_imports(results: Path) -> list[ImportRow]:
-    if not has_store(results):
-        return []
-    with open_store(results) as store:
-        return store.imports()
+Listed: TypeAlias = ListedRun | ListedGroup
 
 
-def read_entry(row: RunRow) -> Entry:
+def read_rows(results: Path) -> tuple[list[Listed], list[ImportRow]]:
+    """What is stored in a folder, the newest first, a group where its newest run stands.
+
+    Nothing where no run was begun in it yet.
+    """
+    from harness.store.runs import Results, has_results
+
+    if not has_results(results):
+        return [], []
+    rows: dict[str, Listed] = {}
+    with Results(results) as stored:
+        for run in stored:
+            row = read_row(run)
+            if run.group is None:
+                rows[run.run_id] = row
+            else:
+                group = rows.get(f"group {run.group}")
+                earlier = group.members if isinstance(group, ListedGroup) else ()
+                rows[f"group {run.group}"] = ListedGroup(run.group, (*earlier, row))
+        return list(rows.values()), stored.imports()
+
+
+def read_row(run: StoredRun) -> ListedRun:
     """One run that cannot be read must not hide the others."""
-    try:
-        spec, summary = read_spec(row), read_summary(row)
-    except StoreError:
-        return Entry(row.run_id, row.created, "unreadable")
-    if summary is None:
-        return Entry(row.run_id, row.created, "unfinished", spec)
-    return Entry(row.run_id, row.created, "done", spec, tuple(summary.runs))
+    if error := why_unreadable(run):
+        return ListedRun(run.run_id, run.created, "unreadable", error=error)
+    if not run.is_finished:
+        return ListedRun(run.run_id, run.created, "unfinished", run.spec)
+    return ListedRun(run.run_id, run.created, "done", run.spec, tuple(run.summary.runs))
 
 
-def as_json(entry: Entry) -> dict[str, Any]:
+def as_json(row: Listed) -> dict[str, Any]:
+    from harness.spec import entries_of
     from harness.summary import headline
 
-    asked = {key: getattr(entry.spec, key, None) for key in _ASKED}
-    votes = {run.backend: headline(run) for run in entry.runs}
+    if isinstance(row, ListedGroup):
+        run_ids = [member.run_id for member in row.members]
+        return {"kind": "group", "group": row.group, "run_ids": run_ids}
+    entries = entries_of(row.spec) if row.spec else ()
+    votes = {run.entry: headline(run) for run in row.runs}
     return {
         "kind": "run",
-        "run_id": entry.run_id,
-        "created": entry.created,
-        "state": entry.state,
-        "backends": list(entry.spec.backend) if entry.spec else [],
-        **asked,
-        "queries": entry.queries,
+        "run_id": row.run_id,
+        "created": row.created,
+        "state": row.state,
+        "backends": list(dict.fromkeys(entry.backend for entry in entries)),
+        **{key: getattr(row.spec, key, None) for key in _ASKED},
+        "queries": row.queries,
         "accuracy": {name: vote.model_dump() if vote else None for name, vote in votes.items()},
     }
 
 
-def as_cells(entry: Entry) -> list[str]:
-    """The row of a run; times are local ones."""
-    begun = datetime.fromisoformat(entry.created).astimezone()
-    spec = entry.spec
-    return [
-        f"{entry.run_id}\n{begun:%Y-%m-%d %H:%M}",
-        f"{spec.model}\n{spec.data}, {spec.decoding}" if spec else "",
-        f"{spec.voters} x\n{entry.queries}" if spec else "",
-        "\n".join(_votes(entry)),
-    ]
+def as_cells(row: Listed) -> list[str]:
+    """The row of a run, or of a group; times are local ones."""
+    from harness.report.figures import MOCK_LABEL
+    from harness.spec import entries_of
+    from harness.summary import is_mock
+
+    members = row.members if isinstance(row, ListedGroup) else (row,)
+    specs = [member.spec for member in members if member.spec]
+    entries = [entry for spec in specs for entry in entries_of(spec)]
+    model = _each_once(entry.model for entry in entries)
+    asked = f"{_each_once(spec.data for spec in specs)}, {_each_once(s.decoding for s in specs)}"
+    begun = f"{datetime.fromisoformat(members[0].created).astimezone():%Y-%m-%d %H:%M}"
+    if isinstance(row, ListedGroup):
+        count = f"{len(members):,} {'run' if len(members) == 1 else 'runs'}"
+        mocks = (MOCK_LABEL for one in members for run in one.runs if is_mock(run))
+        name, votes = f"{row.group}\n{count}, newest\n{begun}", [*(e.name for e in entries), *mocks]
+        size = ""
+    else:
+        name, votes = f"{row.run_id}\n{begun}", list(_votes(row, [one.name for one in entries]))
+        size = f"{row.spec.voters} x\n{row.queries}" if row.spec else ""
+    what = f"{model}\n{asked}" if specs else ""
+    return [name, what, size, "\n".join(dict.fromkeys(votes))]
 
 
-def _votes(entry: Entry) -> Iterator[str]:
+def _each_once(names: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(names))
+
+
+def _votes(row: ListedRun, entries: Sequence[str]) -> Iterator[str]:
     from harness.report.figures import MOCK_LABEL
     from harness.report.text import share
     from harness.summary import headline, is_mock
 
-    for run in entry.runs:
-        yield f"{run.backend} {share(headline(run))}" + f"\n{MOCK_LABEL}" * is_mock(run)
-    if entry.state != "done":
-        yield f"{', '.join(entry.spec.backend)}: {entry.state}" if entry.spec else entry.state
+    for run in row.runs:
+        yield f"{run.entry} {share(headline(run))}" + f"\n{MOCK_LABEL}" * is_mock(run)
+    if row.state != "done":
+        yield f"{', '.join(entries)}: {row.state}" if entries else row.state

@@ -25,10 +25,13 @@ def models(json: JsonOption = False) -> None:
 
 def as_json(model: KnownModel) -> dict[str, Any]:
     """`size_bytes` is null where the model is not installed; `file` also where its parts were not
-    put together yet, which its first use does. `converted` are folders made of it."""
+    put together yet, which its first use does. `converted` and `tokenizers` are folders made of
+    it: with its weights in another form, and without weights."""
     from harness.engine.models import made_of
 
     path = model.path
+    made = made_of(path) if path else []
+    tokenizers = [folder for folder in made if folder.name.startswith("tokenizer-")]
     return {
         "model": model.name,
         "file": str(path) if path else None,
@@ -36,7 +39,8 @@ def as_json(model: KnownModel) -> dict[str, Any]:
         "sha256": model.sha256,
         "licence": model.licence,
         "install": model.install,
-        "converted": [str(folder) for folder in made_of(path)] if path else [],
+        "converted": [str(folder) for folder in made if folder not in tokenizers],
+        "tokenizers": [str(folder) for folder in tokenizers],
     }
 
 
@@ -50,7 +54,8 @@ def _cells(model: dict[str, Any]) -> list[str]:
 
 def _files(model: dict[str, Any]) -> list[str]:
     if model["file"]:
-        return [model["file"], *(f"converted: {folder}" for folder in model["converted"])]
+        converted = [f"converted: {folder}" for folder in model["converted"]]
+        return [model["file"], *converted, *(f"tokenizer: {one}" for one in model["tokenizers"])]
     if model["size_bytes"]:
         return ["installed in parts; its first use puts them together"]
     return [f"not installed; run: {model['install']}"]

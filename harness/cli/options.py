@@ -11,7 +11,7 @@ from typer.models import OptionInfo
 RESULTS = Path("results")
 
 ResultsOption: TypeAlias = Annotated[
-    Path, typer.Option("--results", metavar="DIR", help="Folder that keeps the runs.")
+    Path, typer.Option("--results", metavar="DIR", help="Folder that stores the runs.")
 ]
 JsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON, not a table.")]
 

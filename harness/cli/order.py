@@ -35,7 +35,7 @@ _BESIDE = frozenset({*_OUTPUT_KINDS, *ENGINE_FLAGS, _ANY_OPTION})
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """Where a run is kept and how it is told."""
+    """Where a run is stored and how it is reported."""
 
     results: Path = RESULTS
     json: bool = False

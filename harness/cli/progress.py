@@ -27,12 +27,13 @@ LINE_SECONDS = 10.0
 
 
 class _Bars:
-    """A terminal shows one bar a backend. A file gets a line now and then, none of short work.
+    """A terminal shows one bar an entry. A file gets a line now and then, none of short work.
 
-    `moves`: whether bars are drawn anew all the time, or only when there is news.
+    `moves`: whether bars are drawn again all the time, or only when there is news. `first` is what
+    happens before the first update.
     """
 
-    def __init__(self, shown: bool, moves: bool) -> None:
+    def __init__(self, shown: bool, moves: bool, first: str) -> None:
         console = remarks()
         self._lines = shown and not console.is_terminal
         self._told = time.monotonic()
@@ -49,7 +50,7 @@ class _Bars:
             auto_refresh=moves,
             transient=True,
         )
-        self._loading = self._progress.add_task("loading", total=None, note="")
+        self._waiting = self._progress.add_task(first, total=None, note="")
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -63,10 +64,9 @@ class _Bars:
     ) -> None:
         self._progress.stop()
 
-    def _begin(self, backend: str, total: int, completed: int = 0) -> None:
-        self._progress.update(self._loading, visible=False)
-        self._tasks[backend] = self._progress.add_task(
-            plain(backend), total=total, completed=completed, note=""
+    def _begin(self, name: str, total: int, completed: int = 0) -> None:
+        self._tasks[name] = self._progress.add_task(
+            plain(name), total=total, completed=completed, note=""
         )
 
     def _say_now_and_then(self, *parts: str) -> None:
@@ -80,29 +80,37 @@ class Watch(_Bars):
     """An observer of a run; `run_id` is known from the first update on."""
 
     def __init__(self, shown: bool) -> None:
-        super().__init__(shown, moves=True)
+        super().__init__(shown, moves=True, first="preparing")
         self.run_id: str | None = None
         self._began: dict[str, float] = {}
 
     def __call__(self, update: Update) -> None:
         self.run_id = update.run_id
-        if update.backend not in self._tasks:
-            self._began[update.backend] = time.monotonic()
-            self._begin(update.backend, update.total, update.done)
-        note = describe(update, time.monotonic() - self._began[update.backend])
+        entry = update.entry
+        if update.loading:
+            description = f"loading {plain(entry)}"
+            self._progress.update(self._waiting, description=description, visible=True)
+            self._say_now_and_then(description)
+            return
+        self._progress.update(self._waiting, visible=False)
+        if entry not in self._tasks:
+            self._began[entry] = time.monotonic()
+            self._begin(entry, update.total, update.done)
+        note = describe(update, time.monotonic() - self._began[entry])
         count = update.done + update.failed
-        self._progress.update(self._tasks[update.backend], completed=count, note=note)
-        self._say_now_and_then(f"{update.backend}: {count}/{update.total} cells", note)
+        self._progress.update(self._tasks[entry], completed=count, note=note)
+        self._say_now_and_then(f"{entry}: {count}/{update.total} cells", note)
 
 
 class BenchWatch(_Bars):
     """An observer of a bench. What is being timed has the machine to itself: nothing moves."""
 
     def __init__(self, shown: bool) -> None:
-        super().__init__(shown, moves=False)
+        super().__init__(shown, moves=False, first="loading")
 
     def __call__(self, update: harness.bench.timing.Update) -> None:
         if update.backend not in self._tasks:
+            self._progress.update(self._waiting, visible=False)
             self._begin(update.backend, update.total)
         note = f"{update.test}: {update.repetition or 'warm-up'}"
         self._progress.update(

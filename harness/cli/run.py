@@ -1,4 +1,4 @@
-"""`harness run`: ask, keep, tell."""
+"""`harness run`: prompt, store, report."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import typer
 from typer.models import OptionInfo
 
 from harness.cli.console import tell
-from harness.cli.kept import open_store, print_kept, read_kept, resume_command
 from harness.cli.options import (
     BackendOption,
     CacheTypeKOption,
@@ -29,6 +28,7 @@ from harness.cli.options import (
     flag,
 )
 from harness.cli.order import Order, read_order
+from harness.cli.show import show_run
 
 if TYPE_CHECKING:
     from harness.cli.progress import Watch
@@ -91,6 +91,16 @@ def run(
     ] = None,
     max_tokens: Annotated[int | None, _reply("Tokens of a reply at most.", "8")] = None,
     temperature: Annotated[float | None, _reply("0 takes the likeliest token.", "0")] = None,
+    attempts: Annotated[int | None, _reply("Replies to each prompt.", "1")] = None,
+    baselines: Annotated[
+        bool | None,
+        typer.Option(
+            "--baselines/--no-baselines",
+            help="Fit classifiers without a language model, to hold the votes against. "
+            "Default: on.",
+            rich_help_panel="Voters and numbers",
+        ),
+    ] = None,
     timeout_seconds: TimeoutOption = None,
     threads: ThreadsOption = None,
     device: DeviceOption = None,
@@ -105,7 +115,7 @@ def run(
     engine_option: EngineOption = None,
     prompts_from: Annotated[
         str | None,
-        _ask("Ask other engines the prompts of this earlier run once more.", "none", "RUN"),
+        _ask("Give other engines the prompts of this earlier run again.", "none", "RUN"),
     ] = None,
     resume: Annotated[
         str | None,
@@ -113,26 +123,25 @@ def run(
     ] = None,
     results: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Folder that keeps the runs. Default: results."),
+        typer.Option(metavar="DIR", help="Folder that stores the runs. Default: results."),
     ] = None,
     json: Annotated[
         bool | None, typer.Option("--json/--no-json", help="Print one JSON object, not the table.")
     ] = None,
     quiet: QuietOption = None,
 ) -> None:
-    """Ask every backend the same prompts, and print one row for each.
+    """Give every engine the same prompts, and print one row for each.
 
-    Every reply is kept as it comes, so a run that is ended can be completed with --resume.
+    Every reply is stored as it comes, so a run that is ended can be completed with --resume.
     """
     given = {key: value for key, value in locals().items() if value not in (None, [])}
     order = read_order(given)
     from harness.pipeline.run import check_answered
+    from harness.store.runs import Results
 
-    output = order.output
     summary = _carry_out(order)
-    with open_store(output.results) as store:
-        kept = read_kept(store.run(summary.run_id), output.results)
-        print_kept(store, kept, output.json)
+    with Results(order.output.results) as stored:
+        show_run(stored.run(summary.run_id), summary, order.output.json)
     check_answered(summary)
 
 
@@ -160,9 +169,10 @@ def _run(order: Order, watch: Watch) -> Summary:
 
 def _tell_interrupted(run_id: str | None, results: Path) -> None:
     if run_id is None:
-        tell("Interrupted before anything was asked.")
-    else:
-        tell(
-            "Interrupted. Everything that was finished is kept; go on with:",
-            f"  {resume_command(run_id, results)}",
-        )
+        tell("Interrupted before anything was prompted.")
+        return
+    from harness.store.runs import Results
+
+    with Results(results) as stored:
+        command = stored.run(run_id).resume_command
+    tell("Interrupted. Everything that was finished is stored; go on with:", f"  {command}")

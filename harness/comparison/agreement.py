@@ -1,4 +1,4 @@
-"""Whether backends agree: labels, label log-odds and verdicts on what both were asked.
+"""Whether entries agree: labels, label log-odds and verdicts on what both were given.
 
 Prompts are matched by voter, role and position, and count where their texts are the same. `first`
 and `other` may change places: the same is found.
@@ -6,24 +6,20 @@ and `other` may change places: the same is found.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from itertools import combinations
 from statistics import median
-from typing import Protocol, TypeAlias
 
+from harness.comparison.reading import Place, Read
 from harness.comparison.records import (
     Agreement,
     CellDifference,
     LabelAgreement,
     LogOddsAgreement,
-    Member,
     VerdictAgreement,
     VerdictDifference,
 )
-from harness.scoring import ballots
-from harness.scoring.accuracy import hold_vote
+from harness.store.schema import PromptRow
 from harness.summary import Caveat, CaveatKind
 
 # In nats. What was measured, and why these: docs/METRICS.md, "Agreement".
@@ -31,89 +27,14 @@ MEDIAN_TOLERANCE = 0.3
 LARGEST_TOLERANCE = 1.5
 _FURTHEST = 5
 
-Place: TypeAlias = tuple[int, str, int]
 
-
-class Asked(ballots.Asked, Protocol):
-    """A prompt as it was kept. `row` is the place of its embedding in its split of the dataset."""
-
-    @property
-    def row(self) -> int: ...
-    @property
-    def text_sha256(self) -> str: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a reply came to. Null: no label could be read, or the engine gave no log-probabilities.
-
-    Replies to calibration queries are not read.
-    """
-
-    label: str | None
-    logprobs: tuple[float, ...] | None
-
-
-@dataclass(frozen=True, slots=True)
-class Side:
-    """One backend of one run.
-
-    `answers` holds those prompts that were answered, `verdicts` those positions of queries that
-    got a verdict by `vote`. Classes go by their names.
-    """
-
-    member: Member
-    model_sha256: str | None
-    prompts: Mapping[Place, Asked]
-    answers: Mapping[Place, Answer]
-    vote: str
-    verdicts: Mapping[int, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """How a run read its replies: classes and their words in the same order, and its headline."""
-
-    classes: Sequence[str]
-    words: Sequence[str]
-    decoding: str
-    vote: str
-
-
-def make_side(
-    member: Member,
-    model_sha256: str | None,
-    prompts: Sequence[Asked],
-    replies: Mapping[int, ballots.Replied],
-    reading: Reading,
-) -> Side:
-    """Reads the replies, which go by the index of their prompt, as the run did for its summary."""
-    classes, vote = reading.classes, reading.vote
-    _, cast = ballots.read_replies(prompts, replies, reading.words, reading.decoding)
-    answers = {}
-    for index, reply in replies.items():
-        prompt = prompts[index]
-        is_query = prompt.role == "query"
-        label = int(cast.votes[prompt.voter, prompt.position]) if is_query else -1
-        answers[_place(prompt)] = Answer(_name(classes, label), _finite(reply.label_logprobs))
-    held = enumerate(hold_vote(vote, cast, len(classes)).tolist())
-    return Side(
-        member=member,
-        model_sha256=model_sha256,
-        prompts={_place(prompt): prompt for prompt in prompts},
-        answers=answers,
-        vote=vote,
-        verdicts={position: classes[verdict] for position, verdict in held if verdict >= 0},
-    )
-
-
-def agreements(sides: Sequence[Side]) -> list[Agreement]:
+def agreements(sides: Sequence[Read]) -> list[Agreement]:
     """Of each pair, in order."""
     return [agreement(first, other) for first, other in combinations(sides, 2)]
 
 
-def agreement(first: Side, other: Side) -> Agreement:
-    """How far two backends agree on what both were asked."""
+def agreement(first: Read, other: Read) -> Agreement:
+    """How far two entries agree on what both were given."""
     common = [
         place
         for place, prompt in first.prompts.items()
@@ -143,7 +64,7 @@ def log_odds_difference(first: Sequence[float], other: Sequence[float]) -> float
     return max(differences) - min(differences)
 
 
-def _labels(first: Side, other: Side, answered: Sequence[Place]) -> LabelAgreement:
+def _labels(first: Read, other: Read, answered: Sequence[Place]) -> LabelAgreement:
     queries = [place for place in answered if place[1] == "query"]
     pairs = [(first.answers[place].label, other.answers[place].label) for place in queries]
     read = [(one, two) for one, two in pairs if one is not None and two is not None]
@@ -156,8 +77,8 @@ def _labels(first: Side, other: Side, answered: Sequence[Place]) -> LabelAgreeme
     )
 
 
-def _log_odds(first: Side, other: Side, answered: Sequence[Place]) -> LogOddsAgreement | None:
-    """Null where no prompt has log-probabilities from both."""
+def _log_odds(first: Read, other: Read, answered: Sequence[Place]) -> LogOddsAgreement | None:
+    """`None` where no prompt has log-probabilities from both."""
     differences = []
     for place in answered:
         one, two = first.answers[place].logprobs, other.answers[place].logprobs
@@ -174,7 +95,7 @@ def _log_odds(first: Side, other: Side, answered: Sequence[Place]) -> LogOddsAgr
     )
 
 
-def _cell(prompt: Asked, difference: float) -> CellDifference:
+def _cell(prompt: PromptRow, difference: float) -> CellDifference:
     return CellDifference(
         voter=prompt.voter,
         role=prompt.role,
@@ -184,8 +105,8 @@ def _cell(prompt: Asked, difference: float) -> CellDifference:
     )
 
 
-def _verdicts(first: Side, other: Side) -> VerdictAgreement:
-    """A verdict belongs to all voters, so a query counts where all of them were asked the same."""
+def _verdicts(first: Read, other: Read) -> VerdictAgreement:
+    """A verdict belongs to all voters, so a query counts where all of them were given the same."""
     texts, other_texts = _query_texts(first), _query_texts(other)
     queries = [
         position
@@ -209,8 +130,8 @@ def _verdicts(first: Side, other: Side) -> VerdictAgreement:
     )
 
 
-def _query_texts(side: Side) -> dict[int, dict[int, str]]:
-    """What each voter was asked, by the position of the query."""
+def _query_texts(side: Read) -> dict[int, dict[int, str]]:
+    """What each voter was given, by the position of the query."""
     texts: dict[int, dict[int, str]] = {}
     for (voter, role, position), prompt in side.prompts.items():
         if role == "query":
@@ -229,17 +150,3 @@ def _caveats(log_odds: LogOddsAgreement) -> Iterator[Caveat]:
             advice="That is more than rounding explains: look at their tokens, their precision and "
             "their versions before you compare their accuracy.",
         )
-
-
-def _place(prompt: Asked) -> Place:
-    return prompt.voter, prompt.role, prompt.position
-
-
-def _name(classes: Sequence[str], label: int) -> str | None:
-    return classes[label] if label >= 0 else None
-
-
-def _finite(logprobs: Sequence[float] | None) -> tuple[float, ...] | None:
-    """Null where a number is infinite or missing: such a row has no log-odds."""
-    known = logprobs is not None and all(map(math.isfinite, logprobs))
-    return tuple(logprobs) if logprobs is not None and known else None

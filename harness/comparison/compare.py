@@ -1,137 +1,173 @@
-"""`harness compare`: from what was kept of several runs to how the others differ from the first.
+"""`harness compare`: from what is stored of several runs to how the others differ from the first.
 
-A side is one backend of one run, or what another tool has measured. The first side is what the
+A side is one entry of one run, or what another tool has measured. The first side is what the
 others are measured against.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 
 from harness.comparison import agreement
 from harness.comparison.conditions import OF_ENGINE, conditions, differing
+from harness.comparison.metrics import METRICS, with_metrics
+from harness.comparison.reading import Place, read_entry
 from harness.comparison.records import (
     Agreement,
     Compared,
     Comparison,
     FieldDifference,
     Flip,
+    Member,
     PromptDifference,
     What,
 )
-from harness.comparison.sides import (
-    ByQuery,
-    Measured,
-    Side,
-    class_of,
-    measured,
-    measured_elsewhere,
-    member_of,
-    queries_of,
-    right_by_query,
-)
+from harness.comparison.samples import ByQuery, right_by_query, samples_of
 from harness.imports.records import ImportRow, import_json
-from harness.metrics import Difference
+from harness.metrics import Difference, Metric
 from harness.spec import RunSpec
-from harness.stats.significance import Values, adjusted, cochran_q, ratio, share_difference
-from harness.summary import Summary
+from harness.stats.significance import Values, adjusted, cochran_q, difference
+from harness.store.runs import Side, StoredEntry
 
-_ELSEWHERE = {"backend", "prompts_from"}
+_SEEN_ELSEWHERE = {"backend", "entries", "prompts_from"}
 _UNLIKE_ANYWAY = frozenset({"test_time", "date"})
 
 
-def compare(summaries: Sequence[Summary], sides: Sequence[Side | ImportRow]) -> Compared:
-    """How every side but the first differs from the first; there are two or more."""
-    every = [_measured(side) for side in sides]
-    corrected = _corrected([_differences(every[0], other) for other in every[1:]])
+def compare(sides: Sequence[Side]) -> Compared:
+    """How every side but the first differs from the first; there are two or more.
+
+    Raises `StoreError` where a run is not finished, or cannot be read.
+    """
+    entries = [side for side in sides if isinstance(side, StoredEntry)]
+    runs = {entry.run.run_id: entry.run for entry in entries}
+    found: list[list[Difference]] = [[] for _ in sides[1:]]
+    for metric in METRICS.values():
+        every = [_difference(metric, sides[0], other) for other in sides[1:]]
+        corrected = iter(adjusted(metric, [one for one in every if one is not None]))
+        for differences, one in zip(found, every, strict=True):
+            if one is not None:
+                differences.append(next(corrected))
     return Compared(
-        runs=list(summaries),
+        runs=[with_metrics(run.summary) for run in runs.values()],
         imports=[import_json(side) for side in sides if isinstance(side, ImportRow)],
         against_first=[
             _comparison(sides[0], other, differences)
-            for other, differences in zip(sides[1:], corrected, strict=True)
+            for other, differences in zip(sides[1:], found, strict=True)
         ],
-        same_accuracy_p=_same_accuracy(every) if len(every) > 2 else None,
-        agreements=agreements([side for side in sides if isinstance(side, Side)]),
+        same_accuracy_p=_same_accuracy(sides) if len(sides) > 2 else None,
+        agreements=agreements(entries),
     )
 
 
-def agreements(sides: Sequence[Side]) -> list[Agreement]:
-    """How far the backends of each pair agree."""
-    return agreement.agreements([side.read for side in sides])
+def agreements(entries: Sequence[StoredEntry]) -> list[Agreement]:
+    """How far each pair of entries agrees."""
+    return agreement.agreements([read_entry(entry) for entry in entries])
 
 
-def _measured(side: Side | ImportRow) -> Measured:
-    return measured(side) if isinstance(side, Side) else measured_elsewhere(side)
+def unpaired_because(first: Side, other: Side) -> str | None:
+    """Why the queries of two sides are not the same ones; `None` where they are.
+
+    A query is named by its split and row, so it is the same where the data are: in one run, or in
+    runs over data of the same content.
+    """
+    if isinstance(first, ImportRow) or isinstance(other, ImportRow):
+        return "another tool has measured one of them"
+    if first.run.run_id == other.run.run_id:
+        return None
+    for side in (first, other):
+        if side.run.data_sha256 is None:
+            return f"run {side.run.run_id} was stored without the identity of its data"
+    if first.run.data_sha256 != other.run.data_sha256:
+        return "their data are not the same"
+    return None
 
 
-def _comparison(
-    first: Side | ImportRow, other: Side | ImportRow, differences: list[Difference]
-) -> Comparison:
-    if not (isinstance(first, Side) and isinstance(other, Side)):
-        return _elsewhere(first, other, differences)
-    prompts, others = first.run.prompts, other.run.prompts
+def _difference(metric: Metric, first: Side, other: Side) -> Difference | None:
+    """`None` where a side does not have the metric."""
+    ones, others = samples_of(metric, first), samples_of(metric, other)
+    if ones is None or others is None:
+        return None
+    paired = unpaired_because(first, other) is None
+    if isinstance(ones, Mapping) and isinstance(others, Mapping):
+        queries = sorted(ones.keys() | others.keys())
+        one_by_one = (queries, queries) if paired else (sorted(ones), sorted(others))
+        first_values, other_values = map(_values, one_by_one, (ones, others))
+        return difference(metric, first_values, other_values, paired)
+    assert not isinstance(ones, Mapping)  # one metric has one kind of samples
+    assert not isinstance(others, Mapping)
+    return difference(metric, ones, others)
+
+
+def _values(queries: Sequence[int], shares: ByQuery) -> Values:
+    return np.array([shares.get(query, np.nan) for query in queries], dtype=np.float64)
+
+
+def _comparison(first: Side, other: Side, differences: list[Difference]) -> Comparison:
+    unpaired = unpaired_because(first, other)
+    if isinstance(first, ImportRow) or isinstance(other, ImportRow):
+        # of what another tool has measured no prompts are known
+        ones, others = _stated(first), _stated(other)
+        both = ones.keys() & others.keys()
+        return Comparison(
+            first=_member(first),
+            other=_member(other),
+            elsewhere=True,
+            unpaired_because=unpaired,
+            same_text=False,
+            same_tokens=False,
+            first_difference=None,
+            spec=[],
+            conditions=[one for one in differing(ones, others) if one.field in both],
+            differences=differences,
+            flips=[],
+        )
+    prompts, others_prompts = first.summary.prompts, other.summary.prompts
     return Comparison(
-        first=first.member,
-        other=other.member,
+        first=_member(first),
+        other=_member(other),
         elsewhere=False,
-        same_text=prompts.text_sha256 == others.text_sha256,
-        same_tokens=prompts.token_sha256 == others.token_sha256,
+        unpaired_because=unpaired,
+        same_text=prompts.text_sha256 == others_prompts.text_sha256,
+        same_tokens=prompts.token_sha256 == others_prompts.token_sha256,
         first_difference=first_difference(first, other),
-        spec=spec_differences(first.spec, other.spec),
+        spec=spec_differences(first.run.spec, other.run.spec),
         conditions=[*_conditions(first, other), *_outcomes(first, other)],
         differences=differences,
-        flips=list(_flips(first, other)),
+        flips=list(_flips(first, other)) if unpaired is None else [],
     )
 
 
-def _elsewhere(
-    first: Side | ImportRow, other: Side | ImportRow, differences: list[Difference]
-) -> Comparison:
-    """With what another tool has measured, of which no prompts are known."""
-    ones, others = _told(first), _told(other)
-    both = ones.keys() & others.keys()
-    return Comparison(
-        first=member_of(first),
-        other=member_of(other),
-        elsewhere=True,
-        same_text=False,
-        same_tokens=False,
-        first_difference=None,
-        spec=[],
-        conditions=[one for one in differing(ones, others) if one.field in both],
-        differences=differences,
-        flips=[],
-    )
+def _member(side: Side) -> Member:
+    if isinstance(side, StoredEntry):
+        return read_entry(side).member
+    name = side.imported.engine or side.imported.tool
+    return Member(run_id=side.import_id, entry=name, backend=name)
 
 
-def _told(side: Side | ImportRow) -> dict[str, str]:
+def _stated(side: Side) -> dict[str, str]:
     """What is known of either kind."""
-    if isinstance(side, Side):
-        info = side.session.info
-        return {
-            "tool": "harness run",
-            "engine": info.engine_version,
-            "test": side.spec.data,
-            "model": info.model,
-            "n_threads": str(info.threads),
-        }
-    told = side.imported
-    own = {name: value for name, value in told.conditions.items() if name not in _UNLIKE_ANYWAY}
+    if isinstance(side, StoredEntry):
+        info = side.info
+        engine = {"engine": info.engine_version, "n_threads": str(info.threads)} if info else {}
+        test, model = side.run.spec.data, side.summary.model
+        return {"tool": "harness run", **engine, "test": test, "model": model}
+    of = side.imported
+    own = {name: value for name, value in of.conditions.items() if name not in _UNLIKE_ANYWAY}
     return {
-        "tool": f"{told.tool} {told.tool_version}".rstrip(),
-        "engine": told.engine,
-        "test": told.test,
-        "model": told.model,
+        "tool": f"{of.tool} {of.tool_version}".rstrip(),
+        "engine": of.engine,
+        "test": of.test,
+        "model": of.model,
         **own,
     }
 
 
-def first_difference(first: Side, other: Side) -> PromptDifference | None:
-    """Where what two sides were asked parts; null where it is the same."""
-    ones, others = _asked(first), _asked(other)
+def first_difference(first: StoredEntry, other: StoredEntry) -> PromptDifference | None:
+    """Where what two entries were given parts; `None` where it is the same."""
+    ones, others = _given(first), _given(other)
     for place in ones | others:
         if what := _what_differs(ones.get(place), others.get(place)):
             voter, role, position = place
@@ -139,9 +175,9 @@ def first_difference(first: Side, other: Side) -> PromptDifference | None:
     return None
 
 
-def _asked(side: Side) -> dict[agreement.Place, tuple[str, str]]:
+def _given(entry: StoredEntry) -> dict[Place, tuple[str, str]]:
     """The hashes of text and tokens of each prompt, in the order of the run."""
-    pairs = zip(side.prompts, side.tokens, strict=True)
+    pairs = zip(entry.run.prompts, entry.tokens, strict=True)
     return {(p.voter, p.role, p.position): (p.text_sha256, t.token_sha256) for p, t in pairs}
 
 
@@ -154,91 +190,57 @@ def _what_differs(one: tuple[str, str] | None, other: tuple[str, str] | None) ->
 
 
 def spec_differences(first: RunSpec, other: RunSpec) -> list[FieldDifference]:
-    """The fields in which two specs differ, in the order of the spec, but which engines they name
-    and whose prompts they ask: both are seen elsewhere."""
-    ones, others = (spec.model_dump(mode="json", exclude=_ELSEWHERE) for spec in (first, other))
+    """The fields in which two specs differ, in the order of the spec, but which entries they name
+    and whose prompts they use: both are seen elsewhere."""
+    ones, others = (
+        spec.model_dump(mode="json", exclude=_SEEN_ELSEWHERE) for spec in (first, other)
+    )
     return list(differing(ones, others))
 
 
-def _conditions(first: Side, other: Side) -> Iterator[FieldDifference]:
-    """Two engines are of different versions and read different formats: that is no news."""
-    no_news = frozenset() if first.member.backend == other.member.backend else OF_ENGINE
-    every = [conditions(side.environment, side.session) for side in (first, other)]
-    return (one for one in differing(*every) if one.field not in no_news)
+def _conditions(first: StoredEntry, other: StoredEntry) -> Iterator[FieldDifference]:
+    """Two engines are of different versions and read different formats: that is no news. Nor is
+    another commit of whatever repository the run was started in."""
+    no_news = {"git_revision"} | (set() if first.backend == other.backend else OF_ENGINE)
+    every = differing(conditions(first), conditions(other))
+    return (one for one in every if one.field not in no_news)
 
 
-def _outcomes(first: Side, other: Side) -> Iterator[FieldDifference]:
+def _outcomes(first: StoredEntry, other: StoredEntry) -> Iterator[FieldDifference]:
     """What the accuracy is that of, where it is not the same: which vote, on how many queries."""
     votes, others = (
-        {"vote": side.run.accuracy.headline, "queries_answered": side.run.accuracy.answered}
-        for side in (first, other)
+        {
+            "vote": entry.summary.accuracy.headline,
+            "queries_answered": entry.summary.accuracy.answered,
+        }
+        for entry in (first, other)
     )
     return differing(votes, others)
 
 
-def _differences(first: Measured, other: Measured) -> list[Difference]:
-    """By every metric that both sides have."""
-    found = [
-        _share_difference(metric, first, other) for metric in first.shares if metric in other.shares
-    ]
-    found += [
-        ratio(metric, first.works[metric], other.works[metric])
-        for metric in first.works
-        if metric in other.works
-    ]
-    return [one for one in found if one is not None]
-
-
-def _share_difference(metric: str, first: Measured, other: Measured) -> Difference | None:
-    """Rows of the same data are the same queries, whatever else was asked."""
-    ones, others = first.shares[metric], other.shares[metric]
-    paired = first.data == other.data
-    queries = sorted(ones.keys() | others.keys())
-    asked = (queries, queries) if paired else (sorted(ones), sorted(others))
-    return share_difference(metric, _values(asked[0], ones), _values(asked[1], others), paired)
-
-
-def _values(queries: Sequence[int], shares: ByQuery) -> Values:
-    return np.array([shares.get(query, np.nan) for query in queries], dtype=np.float64)
-
-
-def _flips(first: Side, other: Side) -> Iterator[Flip]:
-    """Of queries that both sides gave a verdict on, in the same data and in the first's order."""
-    if first.data != other.data:
-        return
-    positions = {prompt.row: position for position, prompt in queries_of(other).items()}
+def _flips(first: StoredEntry, other: StoredEntry) -> Iterator[Flip]:
+    """Of the same queries, those that both sides have a verdict on, in the first's order."""
+    one, two = read_entry(first), read_entry(other)
     ones, others = right_by_query(first), right_by_query(other)
-    for position, prompt in sorted(queries_of(first).items()):
+    places = {p.row: p.position for p in other.run.prompts if p.role == "query"}
+    queries = {p.position: p for p in first.run.prompts if p.role == "query"}
+    for position, prompt in sorted(queries.items()):
         row = prompt.row
         if row in ones and row in others and ones[row] != others[row]:
             yield Flip(
                 position=position,
                 row=row,
-                truth=class_of(first, prompt),
-                first=first.read.verdicts[position],
-                other=other.read.verdicts[positions[row]],
+                truth=first.summary.accuracy.classes[prompt.label],
+                first=one.verdicts[position],
+                other=two.verdicts[places[row]],
             )
 
 
-def _same_accuracy(every: Sequence[Measured]) -> float | None:
-    """Cochran's Q over the queries that all sides gave a verdict on; null in different data."""
-    if len({one.data for one in every}) > 1:
+def _same_accuracy(sides: Sequence[Side]) -> float | None:
+    """Cochran's Q over the queries that all sides have a verdict on; `None` in different data."""
+    entries = [side for side in sides if isinstance(side, StoredEntry)]
+    if len(entries) < len(sides) or any(unpaired_because(*pair) for pair in pairwise(entries)):
         return None
-    right = [one.shares["accuracy"] for one in every]
+    right = [right_by_query(entry) for entry in entries]
     queries = sorted(set.intersection(*(set(one) for one in right)))
     return cochran_q([_values(queries, one) for one in right]) if queries else None
-
-
-def _corrected(found: Sequence[Sequence[Difference]]) -> list[list[Difference]]:
-    """Holm's correction, of each metric over all that are compared with the first."""
-    corrected: list[list[Difference]] = [[] for _ in found]
-    for metric in dict.fromkeys(one.metric for every in found for one in every):
-        having = [
-            (place, one)
-            for place, every in enumerate(found)
-            for one in every
-            if one.metric == metric
-        ]
-        for (place, _), one in zip(having, adjusted([one for _, one in having]), strict=True):
-            corrected[place].append(one)
-    return corrected

@@ -7,6 +7,7 @@ from typing import Any
 
 from harness.comparison.records import FieldDifference
 from harness.machine.environment import Environment
+from harness.store.runs import StoredEntry
 from harness.store.schema import SessionRow
 
 _OF_VERSION = (
@@ -19,15 +20,42 @@ _OF_VERSION = (
 _OF_USE = ("device", "threads")
 
 OF_ENGINE = frozenset({*_OF_VERSION, "model_sha256"})
-"""What two engines differ in anyway."""
+"""What two engines differ in by their nature."""
 
 
-def conditions(environment: Environment, session: SessionRow) -> dict[str, Any]:
-    """By name, all that is kept of them."""
+def conditions(entry: StoredEntry) -> dict[str, Any]:
+    """By name, all that is stored of them: a list where it was not the same in all sessions."""
+    run = entry.run.environment
+    every = [
+        {**_of_environment(_environment(session) or run), **_of_session(session)}
+        for session in entry.sessions
+    ] or [_of_environment(run)]
+    merged: dict[str, Any] = {}
+    for name in dict.fromkeys(name for one in every for name in one):
+        values: list[Any] = []
+        for one in every:
+            if one.get(name) not in values:
+                values.append(one.get(name))
+        merged[name] = values[0] if len(values) == 1 else values
+    return merged
+
+
+def _environment(session: SessionRow) -> Environment | None:
+    """That of a session, `None` where it is the run's."""
+    if session.environment is None:
+        return None
+    return Environment.model_validate_json(session.environment)
+
+
+def _of_environment(environment: Environment) -> dict[str, Any]:
     machine = environment.model_dump(mode="json", exclude={"created", "git_revision", "packages"})
     packages = named("packages", environment.packages)
+    return {"git_revision": environment.git_revision, **machine, **packages}
+
+
+def _of_session(session: SessionRow) -> dict[str, Any]:
     info = {name: getattr(session.info, name) for name in (*_OF_USE, *_OF_VERSION)}
-    return {**machine, **packages, **info, "model_sha256": session.model_sha256}
+    return {**info, "model_sha256": session.model_sha256}
 
 
 def named(group: str, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,186 +1,167 @@
-"""`harness history`: from what was kept of all runs to how one metric went.
+"""`harness history`: from what is stored of all runs to how one metric went.
 
-A series is the runs of one backend and one model that were asked the same on one machine. Versions,
-options and the code may change within it: they are what a change of its level is explained by.
+A series is the runs of one entry, backend and model over the same data that were asked the same on
+one machine. Versions, options and the code may change within it: they are what a change of its
+level is explained by. Members of groups (a curve, a search) are no history.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from harness.comparison.conditions import conditions, differing, named
+from harness.comparison.metrics import METRICS
 from harness.comparison.series import Change, History, Machine, Point, Series
-from harness.errors import UsageError
-from harness.machine.environment import Environment
-from harness.metrics import METRICS, Span, Verdict, metric_of
-from harness.spec import RunSpec, what_is_asked
+from harness.errors import StoreError, UsageError
+from harness.metrics import Metric, Verdict
+from harness.spec import entries_of, what_is_asked
 from harness.stats.change_points import ChangePoint, find
-from harness.store.store import Store
-from harness.summary import Estimate, RunSummary, Summary, headline, is_mock
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """A finished run, read back."""
-
-    spec: RunSpec
-    environment: Environment
-    summary: Summary
-
-
-@dataclass(frozen=True, slots=True)
-class _Member:
-    """One backend of a finished run."""
-
-    whole: Finished
-    run: RunSummary
-
-    @property
-    def machine(self) -> Machine:
-        of = self.whole.environment
-        return Machine(
-            cpu=of.cpu,
-            gpus=[gpu.name for gpu in of.gpus],
-            physical_cores=of.physical_cores,
-            logical_cores=of.logical_cores,
-            usable_cores=of.usable_cores,
-        )
-
-    @property
-    def series(self) -> str:
-        """The same text for all members of one series."""
-        asked = what_is_asked(self.whole.spec)
-        return json.dumps(
-            [self.run.backend, self.whole.spec.model, asked, self.machine.model_dump()]
-        )
+from harness.store.runs import StoredEntry, StoredRun
+from harness.summary import is_mock
 
 
 def read_history(
-    store: Store,
-    finished: Sequence[Finished],
-    metric: str,
-    backend: str | None = None,
-    model: str | None = None,
-    unreadable: int = 0,
+    runs: Iterable[StoredRun], metric: str, backend: str | None = None, model: str | None = None
 ) -> History:
-    """Every series of these runs of `store`, by a metric of `METRICS`.
+    """Every series of the finished runs among these, by a metric of `METRICS`.
 
-    Of one backend or model where these are given: raises `UsageError` where no run has them.
+    Of one backend or model where these are given: raises `UsageError` where no run has them. A run
+    that cannot be read is named, and left out.
     """
-    by_series: dict[str, list[_Member]] = {}
-    for member in _chosen(list(_members(finished)), backend, model):
-        by_series.setdefault(member.series, []).append(member)
+    of = METRICS[metric]
+    entries, unreadable = _entries(runs)
+    by_series: dict[str, list[StoredEntry]] = {}
+    for entry in _chosen(entries, backend, model):
+        by_series.setdefault(_series_of(entry), []).append(entry)
     newest_first = sorted(
-        by_series.values(), key=lambda members: members[-1].whole.summary.created, reverse=True
+        by_series.values(), key=lambda members: members[-1].run.created, reverse=True
     )
     return History(
         metric=metric,
-        unit=METRICS[metric].unit,
-        more_is_better=METRICS[metric].more_is_better,
+        unit=of.unit,
+        more_is_better=of.more_is_better,
         unreadable=unreadable,
-        series=[_series(store, members, metric) for members in newest_first],
+        series=[_series(members, of) for members in newest_first],
     )
 
 
-def _members(finished: Sequence[Finished]) -> Iterator[_Member]:
-    """In the order of time."""
-    for one in sorted(finished, key=lambda one: one.summary.created):
-        for run in one.summary.runs:
-            yield _Member(one, run)
+def _entries(runs: Iterable[StoredRun]) -> tuple[list[StoredEntry], list[str]]:
+    """Those of finished runs in no group, in the order of time, and the ids of unreadable runs."""
+    entries: list[StoredEntry] = []
+    unreadable = []
+    for run in sorted(runs, key=lambda run: run.created):
+        if run.group is None and run.is_finished:
+            try:
+                _ = run.spec, run.environment
+                entries += [run.entry(one.entry) for one in run.summary.runs]
+            except StoreError:
+                unreadable.append(run.run_id)
+    return entries, unreadable
 
 
-def _chosen(members: Sequence[_Member], backend: str | None, model: str | None) -> list[_Member]:
+def _chosen(
+    entries: Sequence[StoredEntry], backend: str | None, model: str | None
+) -> list[StoredEntry]:
     chosen = [
-        member
-        for member in members
-        if backend in (None, member.run.backend) and model in (None, member.whole.spec.model)
+        entry
+        for entry in entries
+        if backend in (None, entry.backend) and model in (None, entry.model)
     ]
-    if members and not chosen:
+    if entries and not chosen:
         wanted = ", ".join(filter(None, [backend, model]))
-        pairs = dict.fromkeys(f"{one.run.backend}, {one.whole.spec.model}" for one in members)
+        pairs = dict.fromkeys(f"{one.backend}, {one.model}" for one in entries)
         raise UsageError(
             f"no finished run is of {wanted}", remedy=f"There are: {'; '.join(pairs)}."
         )
     return chosen
 
 
-def _series(store: Store, members: Sequence[_Member], metric: str) -> Series:
+def _machine(entry: StoredEntry) -> Machine:
+    of = entry.run.environment
+    return Machine(
+        cpu=of.cpu,
+        gpus=[gpu.name for gpu in of.gpus],
+        physical_cores=of.physical_cores,
+        logical_cores=of.logical_cores,
+        usable_cores=of.usable_cores,
+    )
+
+
+def _series_of(entry: StoredEntry) -> str:
+    """The same text for all members of one series: data go by their content where it is known, and
+    by their path where it is not."""
+    asked, data = what_is_asked(entry.run.spec), entry.run.data_sha256
+    if data is not None:
+        del asked["data"]
+    machine = _machine(entry).model_dump()
+    return json.dumps([entry.name, entry.backend, entry.model, data, asked, machine])
+
+
+def _series(members: Sequence[StoredEntry], metric: Metric) -> Series:
     first = members[0]
-    values = [(member, metric_of(member.run, metric)) for member in members]
-    having = [(member, value) for member, value in values if value is not None]
+    values = [(entry, metric.figure(entry.summary)) for entry in members]
+    having = [(entry, value) for entry, value in values if value is not None]
     return Series(
-        backend=first.run.backend,
-        model=first.whole.spec.model,
-        is_mock=is_mock(first.run),
-        asked=what_is_asked(first.whole.spec),
-        machine=first.machine,
+        entry=first.name,
+        backend=first.backend,
+        model=first.model,
+        is_mock=is_mock(first.summary),
+        data_sha256=first.run.data_sha256,
+        asked=what_is_asked(first.run.spec),
+        machine=_machine(first),
         left_out=len(members) - len(having),
-        points=[_point(member, metric, value) for member, value in having],
+        points=[
+            Point(
+                run_id=entry.run.run_id,
+                created=entry.run.created,
+                value=value,
+                interval=metric.interval(entry.summary),
+                engine_version=entry.summary.engine_version,
+                git_revision=entry.run.environment.git_revision,
+            )
+            for entry, value in having
+        ],
         changes=[
-            _change(store, metric, [member for member, _ in having], one)
+            _change(metric, [entry for entry, _ in having], one)
             for one in find([value for _, value in having])
         ],
     )
 
 
-def _point(member: _Member, metric: str, value: float) -> Point:
-    estimate = _estimate(member.run, metric)
-    return Point(
-        run_id=member.whole.summary.run_id,
-        created=member.whole.summary.created,
-        value=value,
-        interval=Span(low=estimate.low, high=estimate.high) if estimate else None,
-        engine_version=member.run.engine_version,
-        git_revision=member.whole.environment.git_revision,
-    )
-
-
-def _estimate(run: RunSummary, metric: str) -> Estimate | None:
-    """A share with its interval; null for any other metric."""
-    return {"accuracy": headline(run), "parse_rate": run.parse.lenient}.get(metric)
-
-
-def _change(store: Store, metric: str, members: Sequence[_Member], found: ChangePoint) -> Change:
+def _change(metric: Metric, members: Sequence[StoredEntry], found: ChangePoint) -> Change:
     before, after = members[found.index - 1], members[found.index]
+    change: float | None
+    if metric.is_share:
+        change = found.after - found.before
+    else:
+        change = found.after / found.before if found.before else None
+    more = found.after > found.before
     return Change(
         place=found.index,
-        before=before.whole.summary.run_id,
-        after=after.whole.summary.run_id,
+        before=before.run.run_id,
+        after=after.run.run_id,
         level_before=found.before,
         level_after=found.after,
-        change=_size(metric, found.before, found.after),
+        change=change,
         p_adjusted=found.p_adjusted,
-        verdict=_direction(metric, found.before, found.after),
-        differing=list(differing(_conditions(store, before), _conditions(store, after))),
+        verdict=Verdict.BETTER if more == metric.more_is_better else Verdict.WORSE,
+        differing=list(differing(_explaining(before), _explaining(after))),
     )
 
 
-def _size(metric: str, before: float, after: float) -> float | None:
-    if METRICS[metric].is_share:
-        return after - before
-    return after / before if before else None
-
-
-def _direction(metric: str, before: float, after: float) -> Verdict:
-    more = after > before
-    return Verdict.BETTER if more == METRICS[metric].more_is_better else Verdict.WORSE
-
-
-def _conditions(store: Store, member: _Member) -> dict[str, Any]:
-    """All that is kept and may explain another figure, by name."""
-    whole, run, spec = member.whole, member.run, member.whole.spec
-    session = store.sessions(whole.summary.run_id, run.backend)[0]
+def _explaining(entry: StoredEntry) -> dict[str, Any]:
+    """All that is stored and may explain another figure, by name."""
+    run, spec, prompts = entry.run, entry.run.spec, entry.summary.prompts
+    own = {one.name: one.options for one in entries_of(spec)}
     return {
-        "git_revision": whole.environment.git_revision,
-        **conditions(whole.environment, session),
-        "model_forms": spec.models.get(spec.model),
-        "prompt_text_sha256": run.prompts.text_sha256,
-        "prompt_token_sha256": run.prompts.token_sha256,
-        **named("options", {**spec.engine, **spec.backends.get(run.backend, {})}),
-        "other_backends": [name for name in spec.backend if name != run.backend],
+        **conditions(entry),
+        "model_forms": spec.models.get(entry.model),
+        "prompt_text_sha256": prompts.text_sha256,
+        "prompt_token_sha256": prompts.token_sha256,
+        **named("options", {**spec.engine, **own.get(entry.name, {})}),
+        "other_entries": [name for name in run.entries if name != entry.name],
         "timeout_seconds": spec.timeout_seconds,
         "prompts_from": spec.prompts_from,
     }

@@ -1,21 +1,20 @@
-"""What is compared between measurements, and what a comparison says: records and names.
-
-Differences are told from the first to the other, by metrics that are known by name: to
-`harness compare`, to `harness history` and to the gate of the pytest plugin alike.
-"""
+"""What a comparison says: records. Differences are those of the other side from the first."""
 
 from __future__ import annotations
 
 from typing import Any, Literal, TypeAlias
 
 from harness.metrics import Difference
-from harness.summary import Caveat, Record, Summary
+from harness.record import Record
+from harness.summary import Caveat, Summary
 
 
 class Member(Record):
-    """One backend of one run."""
+    """One entry of one run. What another tool has measured goes by its import, and for both names
+    by its engine, or by the tool where it names none."""
 
     run_id: str
+    entry: str
     backend: str
 
 
@@ -23,7 +22,7 @@ class LabelAgreement(Record):
     """Over the prompts of queries that both have answered.
 
     A reply that gives no label is unread; `read` counts the prompts on which both replies give
-    one, and `share` is that of equal ones among these, null without any.
+    one, and `share` is that of equal ones among these, `None` without any.
     """
 
     answered: int
@@ -34,7 +33,7 @@ class LabelAgreement(Record):
 
 
 class CellDifference(Record):
-    """By how many nats two backends' label log-odds differ on one prompt.
+    """By how many nats two entries' label log-odds differ on one prompt.
 
     `row` is in the test split for a query and in the training split for a calibration query.
     """
@@ -65,7 +64,7 @@ class VerdictDifference(Record):
 
 
 class VerdictAgreement(Record):
-    """Over the `queries` that both put to the same voters in the same words, and gave a verdict on.
+    """Over the `queries` that both gave to the same voters in the same words and have verdicts on.
 
     The votes are the headlines of both.
     """
@@ -77,9 +76,9 @@ class VerdictAgreement(Record):
 
 
 class Agreement(Record):
-    """How far two backends agree on the `prompts` that both were asked with the same text.
+    """How far two entries agree on the `prompts` that both were given with the same text.
 
-    `same_weights`: both read the same model file. `log_odds` is null where there are none.
+    `same_weights`: both read the same model file. `log_odds` is `None` where there are none.
     """
 
     first: Member
@@ -125,15 +124,18 @@ class Flip(Record):
 class Comparison(Record):
     """One side against the first of all.
 
-    `spec` are the fields of the run specs that differ; `conditions` what else differs of machine,
-    engine, weights, threads and packages. `first_difference` is null where both were asked the
-    same tokens. `elsewhere`: another tool has measured one of them, so that what it asked is not
-    known.
+    `unpaired_because` says why their queries are not the same ones, `None` where they are: then
+    shares are compared query by query, and `flips` are listed. `spec` are the fields of the run
+    specs that differ; `conditions` what else differs of machine, engine, weights, threads and
+    packages, as a list where it was not the same in all sessions of a side. `first_difference` is
+    `None` where both were given the same tokens. `elsewhere`: another tool has measured one of
+    them, so that its prompts are not known.
     """
 
     first: Member
     other: Member
     elsewhere: bool
+    unpaired_because: str | None
     same_text: bool
     same_tokens: bool
     first_difference: PromptDifference | None
@@ -146,8 +148,8 @@ class Comparison(Record):
 class Compared(Record):
     """What `harness compare --json` prints.
 
-    `same_accuracy_p` is Cochran's Q over the queries that three or more all answered, null where
-    it does not apply. `agreements` are of each pair of all backends.
+    `same_accuracy_p` is Cochran's Q over the queries that three or more all answered, `None` where
+    it does not apply. `agreements` are of each pair of entries.
     """
 
     runs: list[Summary]

@@ -1,16 +1,16 @@
-"""How a metric went from run to run, as `harness history` tells it: records."""
+"""How a metric went from run to run: records of `harness history`."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from harness.comparison.records import FieldDifference
-from harness.metrics import Span, Verdict
-from harness.summary import Record
+from harness.metrics import Verdict
+from harness.record import Record, Span
 
 
 class Machine(Record):
-    """What one machine is told from another by; `gpus` are names."""
+    """What makes one machine another than the next; `gpus` are names."""
 
     cpu: str
     gpus: list[str]
@@ -20,13 +20,14 @@ class Machine(Record):
 
 
 class Point(Record):
-    """One run. `created` is ISO-8601 in UTC; only shares have an `interval`."""
+    """One run. `created` is ISO-8601 in UTC; only shares have an `interval`. `engine_version` is
+    `None` where no session was opened."""
 
     run_id: str
     created: str
     value: float
     interval: Span | None
-    engine_version: str
+    engine_version: str | None
     git_revision: str | None
 
 
@@ -35,9 +36,9 @@ class Change(Record):
 
     `place` is where `after` stands among the points, counted from 0. Levels are medians, up to the
     next change or the end of the series. `change` is level_after - level_before for a share, their
-    ratio for anything else (null where that has no meaning). `p_adjusted` is that of
-    `harness.stats.change_points`. `differing` is all that is kept and is not the same in the two
-    runs.
+    ratio for anything else (`None` where that has no meaning). `p_adjusted` is that of
+    `harness.stats.change_points`. `differing` is all that is stored and is not the same in the
+    two runs.
     """
 
     place: int
@@ -52,15 +53,20 @@ class Change(Record):
 
 
 class Series(Record):
-    """The runs of one backend and model that were `asked` the same on one machine, in time's order.
+    """The runs of one entry, backend and model that had the same data and were `asked` the same on
+    one machine, in time's order.
 
-    `asked` are the fields of the spec that decide prompts and replies. `left_out` counts the runs
-    that the metric does not apply to.
+    `asked` are the fields of the spec that decide prompts and replies, as in the first run: the
+    path of the data may be another in later ones. `data_sha256` is `None` in runs stored before the
+    identity of data was: their data are those of one path. `left_out` counts the runs that the
+    metric does not apply to.
     """
 
+    entry: str
     backend: str
     model: str
     is_mock: bool
+    data_sha256: str | None
     asked: dict[str, Any]
     machine: Machine
     left_out: int
@@ -71,11 +77,11 @@ class Series(Record):
 class History(Record):
     """What `harness history --json` prints: the series with the newest run first.
 
-    `unreadable` counts runs that another version of the harness kept.
+    `unreadable` are the ids of runs that cannot be read, such as those of a newer version.
     """
 
     metric: str
     unit: str
     more_is_better: bool
-    unreadable: int
+    unreadable: list[str]
     series: list[Series]

@@ -1,51 +1,133 @@
 """An engine of a run: which backend, which model, which options, and the session it is in.
 
-The session can be lost and begun anew; the engine stays.
+The session can fail and be started again; the engine stays.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
+import math
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from backends.api import Backend, OptionValue, Requirements
+from backends.api import Backend, ModelRef, OptionValue, Requirements
 from harness.engine.interpreters import find_interpreter
-from harness.engine.models import resolve_model, weights_sha256
+from harness.engine.models import combined_sha256, model_files, resolve_model
+from harness.engine.process import ProcessTransport
 from harness.engine.registry import find_backend
-from harness.engine.session import EngineSession, check_backend
+from harness.engine.session import EngineSession, TokenizerSession, check_backend
 from harness.errors import EngineError, UsageError
 from harness.machine.nvml import has_gpu
-from harness.spec import RunSpec
+from harness.spec import Entry, RunSpec, entries_of
 
-INTERPRETER = "python"  # the one key of a backend's table that is not an option of the engine
+INTERPRETER = "python"  # the one key of an entry's table that is not an option of the engine
 _PACKAGE_NAME = re.compile(r"[\w.-]+")  # what a requirement begins with, as PEP 508 has it
 
 
-class Engine:
-    """Starts loading when it is made. `log` takes what the engine prints."""
+@dataclass(frozen=True, slots=True)
+class EnginePlan:
+    """All that it takes to open an entry's engine, or its tokenizer alone.
 
-    def __init__(self, name: str, spec: RunSpec, log: Path) -> None:
-        registered = find_backend(name)
-        backend = registered.load()
-        self.name = name
-        self._target = registered.target
-        self._model = resolve_model(spec.model, backend.FORMATS, spec.models)
-        self._options = _options(name, backend, spec)
-        self._python = find_interpreter(name, spec.backends.get(name, {}).get(INTERPRETER))
-        self._timeout_seconds = spec.timeout_seconds
-        self._log = log
-        if self._python == sys.executable and _lacks(backend.requirements(has_gpu())):
-            self._refuse_unavailable()
-        self._hasher = ThreadPoolExecutor(max_workers=1)
-        self._digest = self._hasher.submit(weights_sha256, self._model)
+    `target` is the backend as `module[:attribute]`. `options` are what the backend is given, with
+    `max_model_len` of the spec. `model_files` are the hashes of the model's files by path.
+    """
+
+    entry: Entry
+    target: str
+    model: ModelRef
+    options: Mapping[str, OptionValue]
+    python: str
+    timeout_seconds: float
+    log: Path
+    model_files: Mapping[str, str]
+
+    @property
+    def model_sha256(self) -> str | None:
+        """`None` for a name on the hub, and where the backend reads no files."""
+        return combined_sha256(self.model, self.model_files)
+
+    def open_tokenizer(self) -> TokenizerSession:
+        """Starts to open it. Whoever calls it closes it."""
+        return TokenizerSession(self._start(), self.target, self.model, self.options)
+
+    def open_session(self, max_model_len: int) -> EngineSession:
+        """Starts to load the model, for prompts and replies of so many tokens.
+
+        Raises `EngineError` where a file of the model is not the one that was planned with.
+        """
+        now = model_files(self.model)
+        for path in sorted(now.keys() | self.model_files.keys()):
+            if now.get(path) != self.model_files.get(path):
+                raise EngineError(
+                    f"{self.entry.name}: the model's file {path} has changed since the run was "
+                    "planned",
+                    remedy="Bring the file back, or begin a new run.",
+                )
+        options = {**self.options, "max_model_len": max_model_len}
+        return EngineSession(self._start(), self.target, self.model, options)
+
+    def _start(self) -> ProcessTransport:
+        return ProcessTransport(self.target, self.timeout_seconds, self.log, self.python)
+
+
+def plan_engine(entry: Entry, spec: RunSpec, logs: Path) -> EnginePlan:
+    """Hashes the model's files, which takes a while at the first time.
+
+    Raises `UsageError` for an option that the backend does not know and a model that there is not,
+    `EngineError` where the backend cannot run here.
+    """
+    registered = find_backend(entry.backend)
+    backend = registered.load()
+    options = _options(entry, backend, spec)
+    log = logs / f"{entry.name}.log"
+    python = find_interpreter(entry.backend, entry.options.get(INTERPRETER))
+    model = resolve_model(entry.model, backend.FORMATS, spec.models)
+    if python == sys.executable and _lacks(backend.requirements(has_gpu())):
+        # To ask it takes the seconds of importing the engine, so it is asked only where packages
+        # are missing, when it has nothing to import.
+        found = check_backend(registered.target, spec.timeout_seconds, log, python)
+        if not found.available:
+            raise EngineError(f"backend {entry.backend}: {found.reason}", remedy=found.remedy)
+    return EnginePlan(
+        entry=entry,
+        target=registered.target,
+        model=model,
+        options=options,
+        python=python,
+        timeout_seconds=spec.timeout_seconds,
+        log=log,
+        model_files=model_files(model),
+    )
+
+
+def check_options(spec: RunSpec) -> None:
+    """Raises `UsageError` for an option that none of the run's backends knows, for one that an
+    entry's own backend does not know, and for the options of a backend that there is not."""
+    for name in spec.backends:
+        find_backend(name)
+    entries = entries_of(spec)
+    backends = {entry.backend: find_backend(entry.backend).load() for entry in entries}
+    known = {option for backend in backends.values() for option in backend.OPTIONS}
+    _refuse_unknown(set(spec.engine) - known, ", ".join(backends), sorted(known))
+    for entry in entries:
+        _options(entry, backends[entry.backend], spec)
+
+
+class Engine:
+    """Starts loading when it is made, for prompts and replies of up to `max_model_len` tokens."""
+
+    def __init__(self, plan: EnginePlan, max_model_len: int) -> None:
+        self.name = plan.entry.name
+        self.plan = plan
+        self.model_sha256 = plan.model_sha256
+        self._max_model_len = max_model_len
         self._busy_before = 0.0
-        self.session = self._first_session = self._begin()
+        self.session = plan.open_session(max_model_len)
 
     def __enter__(self) -> Self:
         return self
@@ -60,75 +142,42 @@ class Engine:
             self.session.close()
         else:
             self.session.kill()
-        self._hasher.shutdown()
-
-    @property
-    def model_sha256(self) -> str | None:
-        """`weights_sha256` of the model; null for a hub name, and where no files are read."""
-        return self._digest.result()
 
     @property
     def busy_seconds(self) -> float:
-        """How long it was loading and generating by its own clock, and ending, in all sessions."""
+        """How long it was loading and at work, and ending, in all sessions."""
         return self._busy_before + self.session.engine_seconds + self.session.closing_seconds
 
-    @property
-    def first_load_seconds(self) -> float:
-        """How long its first session took to load."""
-        return self._first_session.load_seconds
-
     def restart(self) -> None:
-        """A fresh session instead of the one that was lost."""
-        self.session.kill()
-        self._busy_before += self.session.engine_seconds
-        self.session = self._begin()
+        """A fresh session instead of this one. Raises `EngineError`."""
+        before = self.session
+        before.kill()
+        self.session = self.plan.open_session(self._max_model_len)
+        self._busy_before += before.engine_seconds
 
     def make_cold(self) -> None:
-        """What it is asked next finds nothing kept of what it was asked before.
+        """What it is prompted with next finds nothing stored of earlier prompts.
 
-        A session that was lost with its last prompts is begun anew. Raises `EngineError`.
+        An engine that cannot forget is loaded again, and so is one that failed at its last prompts.
+        Raises `EngineError`.
         """
-        try:
-            self.session.forget()
-        except EngineError:
-            if not self.session.is_lost:
-                raise
-        self.revive()
-
-    def revive(self) -> None:
-        """A loaded session that was lost is begun anew. Raises `EngineError`."""
-        if self.session.is_lost:
+        session = self.session
+        if session.info.capabilities.can_forget:
+            try:
+                session.forget()
+            except EngineError:
+                if not session.is_lost:
+                    raise
+            self.revive()
+        elif session.is_lost or not session.is_cold:
             self.restart()
             _ = self.session.info  # waits until it is loaded
 
-    def _refuse_unavailable(self) -> None:
-        """Raises `EngineError` where the backend cannot run, before anything is loaded in vain.
-
-        To ask it takes the seconds of importing the engine, so it is asked only where packages
-        are missing, when it has nothing to import.
-        """
-        found = check_backend(self._target, self._timeout_seconds, self._log, self._python)
-        if not found.available:
-            raise EngineError(f"backend {self.name}: {found.reason}", remedy=found.remedy)
-
-    def _begin(self) -> EngineSession:
-        return EngineSession(
-            self._target,
-            self._model,
-            self._options,
-            self._timeout_seconds,
-            self._log,
-            self._python,
-        )
-
-
-def check_options(spec: RunSpec) -> None:
-    """Raises `UsageError` for an option that none of the run's backends knows, and for the
-    options of a backend that there is not."""
-    for name in spec.backends:
-        find_backend(name)
-    known = {option for name in spec.backend for option in find_backend(name).load().OPTIONS}
-    _refuse_unknown(set(spec.engine) - known, ", ".join(spec.backend), sorted(known))
+    def revive(self) -> None:
+        """A loaded session that failed is started again. Raises `EngineError`."""
+        if self.session.is_lost:
+            self.restart()
+            _ = self.session.info  # waits until it is loaded
 
 
 def _lacks(wanted: Requirements) -> bool:
@@ -137,12 +186,19 @@ def _lacks(wanted: Requirements) -> bool:
     return any(not list(importlib.metadata.distributions(name=name)) for name in names)
 
 
-def _options(name: str, backend: Backend, spec: RunSpec) -> Mapping[str, OptionValue]:
-    """The common options it knows, the table of its own over them, and the context length."""
-    own = {key: value for key, value in spec.backends.get(name, {}).items() if key != INTERPRETER}
-    _refuse_unknown(set(own) - set(backend.OPTIONS), name, sorted(backend.OPTIONS))
+def _options(entry: Entry, backend: Backend, spec: RunSpec) -> Mapping[str, OptionValue]:
+    """The common options it knows, the entry's own over them, and the context length."""
+    own = {key: value for key, value in entry.options.items() if key != INTERPRETER}
+    who = entry.name if entry.name == entry.backend else f"{entry.name} ({entry.backend})"
+    _refuse_unknown(set(own) - set(backend.OPTIONS), who, sorted(backend.OPTIONS))
     common = {key: value for key, value in spec.engine.items() if key in backend.OPTIONS}
-    return {**common, **own, "max_model_len": spec.max_model_len}
+    options = {**common, **own, "max_model_len": spec.max_model_len}
+    for key, value in options.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UsageError(
+                f"{who}: {key} is {value}", remedy="Give the option a number that is finite."
+            )
+    return options
 
 
 def _refuse_unknown(unknown: set[str], who: str, known: Sequence[str]) -> None:

@@ -122,7 +122,7 @@ def _failure(step: Sequence[str], code: int, said: str) -> EngineError:
         )
     return EngineError(
         f"this step ended with exit code {code}: {shlex.join(step)}",
-        remedy="Mend what it says above, and run the same command again.",
+        remedy="Fix what it says above, and run the same command again.",
     )
 
 

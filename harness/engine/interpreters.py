@@ -59,7 +59,7 @@ def find_interpreter(name: str, configured: object) -> str:
     if found is None:
         raise EngineError(
             f"backend {name}: there is no interpreter {configured}",
-            remedy=f"Mend `python` in [backends.{name}].",
+            remedy=f"Fix `python` in [backends.{name}], or in the table of the entry.",
         )
     return str(Path(found).absolute())
 

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import json
 import os
 import re
 import shutil
+import time
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 
 from backends.api import NO_FILES, ModelRef
 from harness.errors import EngineError, UsageError
 
+_HASHES = "sha256.json"
+_SETTLED_NS = 2_000_000_000
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 _KINDS = {"gguf": "a GGUF file", "hf": "a folder of safetensors or a name on the hub"}
 
@@ -29,7 +35,7 @@ class Part:
 
     @property
     def path(self) -> Path | None:
-        """Null where the package is not installed. Does not import the package."""
+        """`None` where the package is not installed. Does not import the package."""
         spec = importlib.util.find_spec(self.package)
         for folder in (spec.submodule_search_locations or ()) if spec else ():
             if (path := Path(folder) / self.file).is_file():
@@ -53,13 +59,13 @@ class KnownModel:
 
     @property
     def size_bytes(self) -> int | None:
-        """Null where a part is not installed."""
+        """`None` where a part is not installed."""
         parts = self._installed()
         return sum(part.stat().st_size for part in parts) if parts else None
 
     @property
     def path(self) -> Path | None:
-        """The whole file, null where there is none yet."""
+        """The whole file, `None` where there is none yet."""
         parts = self._installed()
         if len(parts) == 1:
             return parts[0]
@@ -148,7 +154,7 @@ def cache_of(weights: Path) -> Path:
 
 
 def made_of(weights: Path) -> list[Path]:
-    """The folders that backends have made of weights and kept in the user's cache."""
+    """The folders that backends have made of weights and stored in the user's cache."""
     return sorted(path for path in cache_of(weights).glob("[!.]*") if path.is_dir())
 
 
@@ -174,21 +180,77 @@ def join(parts: Sequence[Path], whole: Path, sha256: str) -> None:
         scratch.unlink(missing_ok=True)
 
 
-def weights_sha256(model: ModelRef) -> str | None:
-    """The hash of a model's file, or of its folder's safetensors and config; null for neither."""
+def model_sha256(model: ModelRef) -> str | None:
+    """The hash of a model's file, or of its folder's safetensors and config; `None` for neither."""
+    return combined_sha256(model, model_files(model))
+
+
+def model_files(model: ModelRef) -> dict[str, str]:
+    """The hash of each file that `model_sha256` is made of, by its path.
+
+    A hash is stored in the user's cache, and computed again only where size, inode or time of the
+    file has changed. Raises `EngineError` where a file cannot be read.
+    """
     location = Path(model.location)
     if model.format == NO_FILES:  # its empty location would be the current folder
-        return None
-    if location.is_file():
-        return file_sha256(location)
-    files = sorted([*location.glob("*.safetensors"), *location.glob("config.json")])
-    lines = [f"{file_sha256(path)}  {path.name}" for path in files]
+        return {}
+    is_file = location.is_file()
+    paths = [location] if is_file else [*location.glob("*.safetensors"), location / "config.json"]
+    store = cache_of(location) / _HASHES
+    known = _read_hashes(store)
+    found: dict[str, str] = {}
+    fresh: dict[str, dict[str, Any]] = {}
+    for path in sorted(path for path in paths if path.is_file()):
+        try:
+            stat = path.stat()
+            state = {"size": stat.st_size, "inode": stat.st_ino, "mtime_ns": stat.st_mtime_ns}
+            entry = known.get(str(path))
+            sha256 = entry.get("sha256") if isinstance(entry, dict) else None
+            if isinstance(sha256, str) and entry == {**state, "sha256": sha256}:
+                found[str(path)] = sha256
+                continue
+            found[str(path)] = file_sha256(path)
+        except OSError as error:
+            raise EngineError(
+                f"model {model.name}: {path} cannot be read: {error}", remedy="Check the file."
+            ) from error
+        # A file that has just been written could be written again without its time moving on.
+        if time.time_ns() - stat.st_mtime_ns > _SETTLED_NS:
+            fresh[str(path)] = {**state, "sha256": found[str(path)]}
+    if fresh:
+        _write_hashes(store, {**known, **fresh})
+    return found
+
+
+def combined_sha256(model: ModelRef, files: Mapping[str, str]) -> str | None:
+    """What `model_sha256` is, of `model_files`."""
+    if sha256 := files.get(str(Path(model.location))):
+        return sha256
+    lines = [f"{sha256}  {Path(path).name}" for path, sha256 in sorted(files.items())]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest() if lines else None
 
 
 def file_sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read_hashes(store: Path) -> dict[str, Any]:
+    """What is stored there, by path; nothing where that is not there or damaged."""
+    try:
+        read = json.loads(store.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return read if isinstance(read, dict) else {}
+
+
+def _write_hashes(store: Path, hashes: Mapping[str, Any]) -> None:
+    """Whole or not at all. A cache that cannot be written costs time and nothing else."""
+    scratch = store.with_name(f".{store.name}.{os.getpid()}")
+    with suppress(OSError):
+        store.parent.mkdir(parents=True, exist_ok=True)
+        scratch.write_text(json.dumps(hashes), encoding="utf-8")
+        scratch.replace(store)
 
 
 def _forms(model: str, own: Mapping[str, Mapping[str, str]]) -> Mapping[str, str]:

@@ -27,7 +27,7 @@ class Registered:
         except (ImportError, AttributeError) as error:
             raise EngineError(
                 f"backend {self.name} cannot be imported: {error}",
-                remedy="Install it anew, or remove the package that registers it.",
+                remedy="Install it again, or remove the package that registers it.",
             ) from error
 
 
@@ -42,6 +42,6 @@ def find_backend(name: str) -> Registered:
     if name not in every:
         raise UsageError(
             f"there is no backend {name!r}",
-            remedy=f"Use one of: {', '.join(every)}. `harness backends` tells which can run here.",
+            remedy=f"Use one of: {', '.join(every)}. `harness backends` shows which can run here.",
         )
     return every[name]

@@ -1,24 +1,16 @@
-"""The parent's side of a worker: start it, ask it, watch it, end it.
-
-A worker that crashes or keeps silent past its deadline raises `WorkerLostError`; it never takes the
-harness with it. Every worker is the leader of its own process group, so that its children end too.
-"""
+"""The parent's side of a worker: open a model or its tokenizer there, prompt it, end it."""
 
 from __future__ import annotations
 
-import contextlib
-import os
-import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
-from multiprocessing.connection import Connection, Pipe
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
-from backends import wire
+from backends import records, wire
 from backends.api import (
     Availability,
     Batch,
@@ -26,248 +18,251 @@ from backends.api import (
     Event,
     ModelRef,
     OptionValue,
+    Prompt,
     SessionInfo,
     Started,
     TokenIds,
+    TokenizerInfo,
 )
-from harness.engine.interpreters import worker_environment
+from harness.engine.process import ProcessTransport
+from harness.engine.transport import Transport, WorkerFailedError
 from harness.errors import EngineError
-from harness.machine.memory import MemoryPeak, MemoryProbe
+from harness.machine.memory import MemoryPeak
 
-_CLOSE_SECONDS = 10.0
-
-
-class WorkerLostError(Exception):
-    """The worker is gone. `open_prompts` were begun and not answered: this is what it costs."""
-
-    def __init__(self, reason: str, open_prompts: Sequence[int] = ()) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.open_prompts = tuple(open_prompts)
+_Read = TypeVar("_Read")
 
 
-class EngineSession:
-    """One backend in one worker process.
+@dataclass(frozen=True, slots=True)
+class WorkerEvent:
+    """An event, and the name of the worker that it comes from."""
 
-    Construction starts the process and the loading; `info` waits for it. `load_seconds` and
-    `engine_seconds` (loading, and generating so far) are by the engine's own clock, but for the
-    wait for one that was lost; `closing_seconds` is how long ending it took. `log` takes what the
-    engine prints; `python` is the interpreter to run it in.
+    worker: str
+    event: Event
+
+
+class _Opened(ABC):
+    """What a session and a tokenizer have in common. All of it raises `EngineError`."""
+
+    def __init__(
+        self,
+        do: str,
+        transport: Transport,
+        target: str,
+        model: ModelRef,
+        options: Mapping[str, OptionValue],
+    ) -> None:
+        self._transport = transport
+        transport.request(
+            {"do": do, "backend": target, "model": asdict(model), "options": dict(options)}
+        )
+
+    @property
+    @abstractmethod
+    def info(self) -> SessionInfo | TokenizerInfo:
+        """Waits until it is open."""
+
+    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text: special tokens are parsed, none is added."""
+        _ = self.info
+        self._transport.request({"do": "tokenize", "texts": wire.front_code_texts(texts)})
+        return self._answer("tokenized", lambda message: _one_for_each(texts, message))
+
+    def token_texts(self, token_ids: TokenIds) -> list[str]:
+        """Each token as the model's vocabulary writes it."""
+        _ = self.info
+        self._transport.request({"do": "token_texts", "ids": wire.ids_array(token_ids)})
+        return self._answer(
+            "named tokens",
+            lambda message: records.decode_token_texts(message.get("result"), len(token_ids)),
+        )
+
+    def close(self) -> None:
+        """Ends the worker and all its children; after that no process of it is left."""
+        self._transport.close()
+
+    def kill(self) -> None:
+        """The same, without waiting for what the engine is doing."""
+        self._transport.kill()
+
+    def _answer(self, doing: str, read: Callable[[wire.Message], _Read]) -> _Read:
+        """What no run can do without: a worker that fails at it is an `EngineError` too."""
+        try:
+            return read(self._transport.answer())
+        except wire.WireError as error:
+            self._transport.kill()
+            failure: Exception = error
+        except WorkerFailedError as error:
+            failure = error
+        raise EngineError(
+            f"the engine failed while it {doing}: {failure}",
+            remedy=f"See {self._transport.log}. If it only takes long: raise --timeout-seconds.",
+        ) from failure
+
+
+class TokenizerSession(_Opened):
+    """A model's tokenizer in a worker, without the model's weights.
+
+    Construction starts the opening, so that several can be opened side by side; `info` waits.
     """
 
     def __init__(
         self,
+        transport: Transport,
         target: str,
         model: ModelRef,
         options: Mapping[str, OptionValue],
-        timeout_seconds: float,
-        log: Path,
-        python: str = sys.executable,
     ) -> None:
-        self._worker = _Worker(target, timeout_seconds, log, python)
-        self._watching = contextlib.ExitStack()
-        self._probe = self._watching.enter_context(MemoryProbe(self._worker.pid))
-        self._info: SessionInfo | None = None
-        self.load_seconds = 0.0
-        self.engine_seconds = 0.0
-        self.closing_seconds = 0.0
-        self._worker.request(
-            {"do": "open", "backend": target, "model": asdict(model), "options": dict(options)}
+        super().__init__("open_tokenizer", transport, target, model, options)
+
+    @cached_property
+    def info(self) -> TokenizerInfo:
+        return self._answer(
+            "opened the tokenizer",
+            lambda message: records.decode_tokenizer_info(message.get("result")),
         )
 
-    @property
+
+class EngineSession(_Opened):
+    """One loaded model in a worker.
+
+    Construction starts the loading; `info` waits. `load_seconds` is by the worker's clock;
+    `closing_seconds` is how long ending it took. `is_cold`: the engine has not been prompted since
+    it was opened or forgot.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        target: str,
+        model: ModelRef,
+        options: Mapping[str, OptionValue],
+    ) -> None:
+        super().__init__("open", transport, target, model, options)
+        self._spans: list[tuple[float, float]] = []
+        self._failing_seconds = 0.0
+        self.load_seconds = 0.0
+        self.closing_seconds = 0.0
+        self.is_cold = True
+
+    @cached_property
     def info(self) -> SessionInfo:
-        """Waits until the model is loaded. Raises `EngineError` where it cannot be."""
-        if self._info is None:
-            answer = self._answer("loaded")
-            self._info = SessionInfo(**answer["result"])
-            self.load_seconds = self.engine_seconds = answer["seconds"]
-        return self._info
+        info, self.load_seconds = self._answer(
+            "loaded",
+            lambda message: (
+                records.decode_session_info(message.get("result")),
+                records.decode_seconds(message),
+            ),
+        )
+        return info
 
     @property
     def peak(self) -> MemoryPeak:
-        return self._probe.peak
+        return self._transport.peak
 
     @property
     def is_lost(self) -> bool:
-        """Whether one that was loaded can be asked no more: it ended, or was left in mid-answer."""
-        return self._worker.is_lost
+        """Whether one that was loaded cannot be prompted again: it ended, or was left while it
+        answered."""
+        return self._transport.is_lost
 
-    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
-        _ = self.info
-        self._worker.request({"do": "tokenize", "texts": list(texts)})
-        return wire.front_decode(self._answer("tokenized")["result"])
+    @property
+    def engine_seconds(self) -> float:
+        """How long it was loading and at work so far: by the clock of its batches, of which those
+        that overlap count once, and by ours for the wait for an answer that failed."""
+        self._spans = _union(self._spans)
+        at_work = sum(ended - began for began, ended in self._spans)
+        return self.load_seconds + at_work + self._failing_seconds
 
-    def token_texts(self, token_ids: TokenIds) -> list[str]:
-        _ = self.info
-        self._worker.request({"do": "token_texts", "token_ids": list(token_ids)})
-        texts: list[str] = self._answer("named tokens")["result"]
-        return texts
+    def generate(self, prompts: Sequence[Prompt], decoding: Decoding) -> Iterator[WorkerEvent]:
+        """The engine's events. Raises `WorkerFailedError`, with the prompts that are open then.
 
-    def generate(self, prompts: Sequence[TokenIds], decoding: Decoding) -> Iterator[Event]:
-        """The engine's events. Raises `WorkerLostError`, with the prompts that are lost with it.
-
-        Whoever leaves before the last event ends the worker: it has no other way to stop.
+        `token_ids` of prompts are lists, tuples or arrays. Whoever leaves before the last event
+        ends the worker: it has no other way to stop.
         """
-        _ = self.info
-        self._worker.request(
-            {"do": "generate", "prompts": wire.front_code(prompts), "decoding": asdict(decoding)}
+        takes_text = self.info.capabilities.prompts == "text"
+        self.is_cold = False
+        self._transport.request(
+            {
+                "do": "generate",
+                "decoding": asdict(decoding),
+                "texts": wire.front_code_texts([p.text for p in prompts]) if takes_text else None,
+                **wire.front_code([prompt.token_ids for prompt in prompts]),
+                "attempts": wire.ids_array([prompt.attempt for prompt in prompts]),
+            }
         )
         try:
-            yield from self._events()
+            for event in self._events(len(prompts), len(decoding.labels)):
+                yield WorkerEvent(self._transport.name, event)
         finally:
-            if self._worker.owes_answer:
+            if self._transport.is_lost:
                 self.kill()
 
-    def _events(self) -> Iterator[Event]:
-        open_prompts: set[int] = set()
+    def _events(self, prompts: int, labels: int) -> Iterator[Event]:
+        started: set[int] = set()
+        answered: set[int] = set()
         while True:
-            asked = time.perf_counter()
+            waits_since = time.perf_counter()
             try:
-                message = self._worker.answer()
-            except WorkerLostError as lost:
-                self.engine_seconds += time.perf_counter() - asked
-                raise WorkerLostError(lost.reason, sorted(open_prompts)) from lost
-            except EngineError as error:
-                raise WorkerLostError(str(error), sorted(open_prompts)) from error
-            if "event" not in message:
-                return
-            event = wire.decode_event(message)
+                message = self._transport.answer()
+                if "event" not in message:
+                    return
+                event = records.decode_event(message, prompts, labels)
+                if isinstance(event, Batch):
+                    new = {reply.prompt for reply in event.replies} - answered
+                    if len(new) < len(event.replies):
+                        raise wire.WireError("reply.prompt: a prompt is answered twice")
+                    answered |= new
+            except (EngineError, WorkerFailedError, wire.WireError) as error:
+                self._failing_seconds += time.perf_counter() - waits_since
+                reason = str(error)
+                if isinstance(error, wire.WireError):
+                    self.kill()
+                    reason = f"the engine sent what makes no sense: {error}"
+                raise WorkerFailedError(reason, sorted(started - answered)) from error
             if isinstance(event, Started):
-                open_prompts.update(event.prompts)
+                started.update(event.prompts)
             elif isinstance(event, Batch):
-                open_prompts.difference_update(reply.prompt for reply in event.replies)
-                self.engine_seconds += event.engine_seconds
+                self._spans.append((event.began, event.ended))
             yield event
 
     def forget(self) -> None:
-        """Has the engine drop what it keeps of earlier prompts. Raises `EngineError`."""
+        """Has the engine drop what it keeps of earlier prompts, where its capabilities say so."""
         _ = self.info
-        self._worker.request({"do": "forget"})
-        self._answer("forgot earlier prompts")
-
-    def _answer(self, doing: str) -> wire.Message:
-        """What no run can do without. Raises `EngineError`, also where the worker is lost."""
-        try:
-            return self._worker.answer()
-        except WorkerLostError as lost:
-            raise EngineError(
-                f"the engine was lost while it {doing}: {lost.reason}",
-                remedy=f"See {self._worker.log}. If it only takes long: raise --timeout-seconds.",
-            ) from lost
+        self._transport.request({"do": "forget"})
+        self._answer("forgot earlier prompts", lambda _: None)
+        self.is_cold = True
 
     def close(self) -> None:
-        """Ends the worker and all its children; after that no process of it is left."""
         began = time.perf_counter()
-        self._watching.close()
-        self._worker.close()
+        super().close()
         self.closing_seconds += time.perf_counter() - began
-
-    def kill(self) -> None:
-        """The same, without waiting for what the engine is at."""
-        self._watching.close()
-        self._worker.kill()
 
 
 def check_backend(target: str, timeout_seconds: float, log: Path, python: str) -> Availability:
-    """Asks a backend, in a worker of its own, whether it can run here in that interpreter."""
-    worker = _Worker(target, timeout_seconds, log, python)
+    """Whether a backend can run here in that interpreter, as it says itself in a worker."""
+    transport = ProcessTransport(target, timeout_seconds, log, python)
     try:
-        worker.request({"do": "check", "backend": target})
-        return Availability(**worker.answer()["result"])
-    except (WorkerLostError, EngineError) as error:
+        transport.request({"do": "check", "backend": target})
+        return records.decode_availability(transport.answer().get("result"))
+    except (WorkerFailedError, EngineError, wire.WireError) as error:
         return Availability(False, reason=str(error))
     finally:
-        worker.close()
+        transport.close()
 
 
-class _Worker:
-    """The process and its connection. `owes_answer`: its last request is not answered in full."""
+def _one_for_each(texts: Sequence[str], message: wire.Message) -> list[list[int]]:
+    token_ids = wire.front_decode(message)
+    if len(token_ids) != len(texts):
+        raise wire.WireError(f"shared: {len(token_ids)} lists of ids for {len(texts)} texts")
+    return token_ids
 
-    def __init__(self, target: str, timeout_seconds: float, log: Path, python: str) -> None:
-        self._timeout_seconds = timeout_seconds
-        self.log = log
-        self.owes_answer = False
-        log.parent.mkdir(parents=True, exist_ok=True)
-        ours, theirs = Pipe()
-        self._connection: Connection[Any, Any] = ours
-        with theirs, log.open("ab") as sink:
-            try:
-                self._process = subprocess.Popen(  # noqa: S603 - our own module, no shell
-                    [python, "-P", "-m", "backends.worker", str(theirs.fileno())],
-                    env=worker_environment(python, target),
-                    pass_fds=[theirs.fileno()],
-                    stdin=subprocess.DEVNULL,
-                    stdout=sink,
-                    stderr=sink,
-                    start_new_session=True,
-                )
-            except OSError as error:
-                ours.close()
-                raise EngineError(
-                    f"the interpreter {python} cannot be started: {error}",
-                    remedy="Mend `python` in the backend's table of the config.",
-                ) from error
-        self.pid = self._process.pid
 
-    @property
-    def is_lost(self) -> bool:
-        gone = self._connection.closed or self._process.poll() is not None
-        return gone or self.owes_answer
-
-    def request(self, message: wire.Message) -> None:
-        """A worker that owes an answer is killed: it would be taken for the answer to this."""
-        if self.owes_answer:
-            self.kill()
-        self.owes_answer = True
-        with contextlib.suppress(OSError):  # it is gone, which `answer` tells
-            wire.send(self._connection, message)
-
-    def answer(self) -> wire.Message:
-        """The next message. Raises `WorkerLostError`; `EngineError` where an error was told."""
-        if self._connection.closed:
-            raise WorkerLostError("it was ended before")
-        try:
-            if not self._connection.poll(self._timeout_seconds):
-                self.kill()
-                raise WorkerLostError(f"no sign of life for {self._timeout_seconds:g} s")
-            message = wire.receive(self._connection)
-        except (EOFError, OSError) as error:  # OSError: it ended within a record
-            raise WorkerLostError(self._cause_of_death()) from error
-        self.owes_answer = "event" in message
-        if "error" in message:
-            raise self._told(message)
-        return message
-
-    def close(self) -> None:
-        """Asks the worker to close; ends its whole group in any case."""
-        if self._connection.closed:
-            return
-        self.request({"do": "close"})
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(_CLOSE_SECONDS)
-        self.kill()
-
-    def kill(self) -> None:
-        if self._connection.closed:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL)
-        self._process.wait()
-        self._connection.close()
-
-    def _told(self, message: wire.Message) -> EngineError:
-        if message["expected"]:
-            return EngineError(message["error"], remedy=message["remedy"])
-        return EngineError(f"the engine failed: {message['error']}", remedy=f"See {self.log}.")
-
-    def _cause_of_death(self) -> str:
-        try:
-            code = self._process.wait(_CLOSE_SECONDS)
-        except subprocess.TimeoutExpired:
-            return "the engine closed its connection and did not end"
-        if code == -signal.SIGKILL:
-            return "the engine was killed (signal 9), perhaps for want of memory"
-        if code < 0:
-            return f"the engine crashed ({signal.Signals(-code).name})"
-        return f"the engine ended with exit code {code}; see {self.log}"
+def _union(spans: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The same time in spans that do not overlap, in order."""
+    joined: list[tuple[float, float]] = []
+    for began, ended in sorted(spans):
+        if joined and began <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(joined[-1][1], ended))
+        else:
+            joined.append((began, ended))
+    return joined

@@ -96,6 +96,6 @@ def _read(document: object, where: str) -> list[Imported]:
 def _wrong(error: ValidationError) -> str:
     """The first things that are wrong, each with its place."""
     wrong = error.errors(include_url=False, include_input=False, include_context=False)
-    told = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in wrong[:_MOST_ERRORS]]
+    stated = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in wrong[:_MOST_ERRORS]]
     more = [f"and {len(wrong) - _MOST_ERRORS:,} more"] if len(wrong) > _MOST_ERRORS else []
-    return "; ".join([*told, *more])
+    return "; ".join([*stated, *more])

@@ -16,7 +16,7 @@ from harness.imports.records import (
     Imported,
     Positive,
     Reader,
-    Told,
+    Stated,
     base_name,
     conditions,
     model_name,
@@ -32,8 +32,8 @@ _CACHED = "cached_tokens_per_second"
 _Length = Annotated[int, Field(ge=0)]
 
 
-class _Test(Told):
-    """What both tools tell of a test: lengths in tokens, speeds in tokens per second."""
+class _Test(Stated):
+    """What both tools state of a test: lengths in tokens, speeds in tokens per second."""
 
     n_prompt: _Length
     n_gen: _Length
@@ -115,7 +115,7 @@ def read_llama_bench(document: Document) -> list[Imported]:
 
 
 def read_harness_bench(document: Document) -> list[Imported]:
-    """A row of `harness bench`, which does not tell its own version."""
+    """A row of `harness bench`, which does not state its own version."""
     row = _HarnessBench.model_validate(document)
     return [
         Imported(

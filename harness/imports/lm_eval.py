@@ -17,7 +17,7 @@ from harness.imports.records import (
     Figure,
     Imported,
     Reader,
-    Told,
+    Stated,
     conditions,
     finite,
     model_name,
@@ -33,21 +33,21 @@ _MOST_DOCUMENTS = 10_000_000  # a comparison holds one answer for each
 _Documents: TypeAlias = Annotated[int, Field(ge=0, le=_MOST_DOCUMENTS)]
 
 
-class _Count(Told):
+class _Count(Stated):
     effective: _Documents
 
 
-class _OfGroup(Told):
+class _OfGroup(Stated):
     """A group counts the documents of its tasks beside its figures."""
 
     sample_len: _Documents | None = None
 
 
-class _Config(Told):
+class _Config(Stated):
     model: str = ""
 
 
-class _Results(Told):
+class _Results(Stated):
     results: dict[str, dict[str, object]]
     config: _Config = _Config()
     model_name: str | None = None
@@ -57,25 +57,25 @@ class _Results(Told):
 
 def read_lm_eval(document: Document) -> list[Imported]:
     """The tasks and groups that have a figure: a group without an own one has a heading only."""
-    told = _Results.model_validate(document)
+    stated = _Results.model_validate(document)
     common = _conditions(document)
     return [
         Imported(
             tool="lm-eval",
-            tool_version=told.lm_eval_version or "",
-            engine=told.config.model,
-            model=model_name(told.model_name or ""),
+            tool_version=stated.lm_eval_version or "",
+            engine=stated.config.model,
+            model=model_name(stated.model_name or ""),
             test=task,
             figures=figures,
             conditions={**common, **_conditions_of(document, task)},
         )
-        for task, values in told.results.items()
-        if (figures := tuple(_figures(values, told.n_samples.get(task))))
+        for task, values in stated.results.items()
+        if (figures := tuple(_figures(values, stated.n_samples.get(task))))
     ]
 
 
-def _figures(values: Mapping[str, object], told: _Count | None) -> Iterator[Figure]:
-    count = told.effective if told else _OfGroup.model_validate(values).sample_len
+def _figures(values: Mapping[str, object], stated: _Count | None) -> Iterator[Figure]:
+    count = stated.effective if stated else _OfGroup.model_validate(values).sample_len
     for key, value in values.items():
         metric, comma, chosen_by = key.partition(",")
         number = finite(value)
@@ -100,8 +100,8 @@ def _conditions(document: Document) -> dict[str, str]:
 
 def _conditions_of(document: Document, task: str) -> dict[str, str]:
     sections = {name: document.get(name) for name in _BY_TASK}
-    told = {name: of.get(task) for name, of in sections.items() if isinstance(of, dict)}
-    return conditions(told, _BY_TASK)
+    stated = {name: of.get(task) for name, of in sections.items() if isinstance(of, dict)}
+    return conditions(stated, _BY_TASK)
 
 
 def _begun(date: object) -> dict[str, str]:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from harness.summary import Record
+from harness.record import Record
 
 PREFIX = "import-"
 """What the id of every import begins with, and that of no run."""
@@ -20,11 +20,12 @@ Positive: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class Figure(Record):
-    """One figure, as its tool told it.
+    """One figure, as its tool stated it.
 
-    `metric` is a name of `harness.metrics.METRICS` where it means the same. `stderr` is the
-    tool's own standard error, `count` over how many documents or requests the value is, `samples`
-    are what it was made of, in the same unit and in order. Null or none where not told.
+    `metric` is a name of `harness.comparison.metrics.METRICS` where it means the same. `stderr` is
+    the tool's own standard error, `count` over how many documents or requests the value is,
+    `samples` are what it was made of, in the same unit and in order: `None`, or none of them, where
+    the tool does not state it.
     """
 
     metric: str
@@ -38,7 +39,7 @@ class Figure(Record):
 class Imported(Record):
     """One test that a tool ran: the figures, each metric once, the most telling first.
 
-    Texts are the tool's own words, untrusted; empty where it told nothing. `conditions` are those
+    Texts are the tool's own words, untrusted; empty where it stated nothing. `conditions` are those
     that decide whether the figures can be compared: machine, threads, sizes, rates.
     """
 
@@ -63,7 +64,7 @@ class ImportFile:
 
 @dataclass(frozen=True, slots=True)
 class ImportRow:
-    """A test as it is kept. `name` is the user's for it, or the file's; `created` is ISO-8601 in
+    """A test as it is stored. `name` is the user's for it, or the file's; `created` is ISO-8601 in
     UTC: when it was imported, not when it was measured."""
 
     import_id: str
@@ -78,7 +79,7 @@ class ImportRow:
         return {figure.metric: figure for figure in self.imported.figures}
 
 
-class Told(BaseModel):
+class Stated(BaseModel):
     """A part of a document that has to be as expected. What else stands there is not looked at."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True, protected_namespaces=())
@@ -93,35 +94,35 @@ class Reader:
 
 
 def conditions(document: Document, names: Collection[str]) -> dict[str, str]:
-    """Those that are told in one word or number, as text."""
-    told = {name: document.get(name) for name in names}
+    """Those that are stated in one word or number, as text."""
+    stated = {name: document.get(name) for name in names}
     return {
         name: str(value)
-        for name, value in told.items()
+        for name, value in stated.items()
         if isinstance(value, str | int | float) and value != ""
     }
 
 
 def finite(value: object) -> float | None:
-    """A number that is one; null for anything else."""
+    """A number that is one; `None` for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value) if isfinite(value) else None
 
 
 def base_name(path: str) -> str:
-    """The last part of a path of any system: folders tell whose machine it was."""
+    """The last part of a path of any system: folders show whose machine it was."""
     return re.split(r"[\\/]", path.rstrip("\\/"))[-1]
 
 
-def model_name(told: str) -> str:
+def model_name(stated: str) -> str:
     """A name of a hub as it is, a path without its folders."""
-    is_path = told.startswith(("/", "\\", "~", ".")) or told[1:2] == ":"
-    return base_name(told) if is_path else told
+    is_path = stated.startswith(("/", "\\", "~", ".")) or stated[1:2] == ":"
+    return base_name(stated) if is_path else stated
 
 
 def import_json(row: ImportRow) -> dict[str, Any]:
-    """Everything that is kept of it."""
+    """Everything that is stored of it."""
     return {
         "kind": "import",
         "import_id": row.import_id,

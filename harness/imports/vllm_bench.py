@@ -1,7 +1,7 @@
 """`vllm bench serve --save-result`, `vllm bench throughput` and `latency` with `--output-json`.
 
 The field names and units are those of vllm/benchmarks/serve.py, throughput.py and latency.py. None
-of the three files tells the version of vLLM or the machine.
+of the three files states the version of vLLM or the machine.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from harness.imports.records import (
     Imported,
     Positive,
     Reader,
-    Told,
+    Stated,
     conditions,
     finite,
     model_name,
@@ -50,7 +50,7 @@ _AMOUNTS = ("num_requests", "total_num_tokens", "elapsed_time")
 _NUMBERS = TypeAdapter(dict[str, Annotated[Positive, Field(strict=True)]])
 
 
-class _Serve(Told):
+class _Serve(Stated):
     """`ttfts` are seconds, of requests in order; 0 of one that failed."""
 
     model_id: str
@@ -59,12 +59,12 @@ class _Serve(Told):
     ttfts: list[Annotated[float, Field(ge=0)]] = Field(default=[])
 
 
-class _Throughput(Told):
+class _Throughput(Stated):
     model_id: str
     num_requests: Annotated[int, Field(ge=0)]
 
 
-class _Latency(Told):
+class _Latency(Stated):
     """Seconds for one batch; `percentiles` by their number as text."""
 
     model_id: str
@@ -75,45 +75,45 @@ class _Latency(Told):
 
 def read_serve(document: Document) -> list[Imported]:
     """`backend` is the kind of the server's interface: "openai" may be any server."""
-    told = _Serve.model_validate(document)
-    figures = _figures(document, _SERVE, told.completed)
-    first_tokens = tuple(1000 * seconds for seconds in told.ttfts if seconds)
+    stated = _Serve.model_validate(document)
+    figures = _figures(document, _SERVE, stated.completed)
+    first_tokens = tuple(1000 * seconds for seconds in stated.ttfts if seconds)
     sampled = {"time_to_first_token_ms": first_tokens}
     return _imported(
         "serve",
-        told.backend,
-        told.model_id,
+        stated.backend,
+        stated.model_id,
         [one.model_copy(update={"samples": sampled.get(one.metric, ())}) for one in figures],
         conditions(document, (*_SERVED, *_TRAFFIC)),
     )
 
 
 def read_throughput(document: Document) -> list[Imported]:
-    """The file does not tell the engine: transformers can be timed with it too."""
-    told = _Throughput.model_validate(document)
-    figures = _figures(document, _THROUGHPUT, told.num_requests)
-    return _imported("throughput", "", told.model_id, figures, conditions(document, _AMOUNTS))
+    """The file does not state the engine: transformers can be timed with it too."""
+    stated = _Throughput.model_validate(document)
+    figures = _figures(document, _THROUGHPUT, stated.num_requests)
+    return _imported("throughput", "", stated.model_id, figures, conditions(document, _AMOUNTS))
 
 
 def read_latency(document: Document) -> list[Imported]:
-    """The file does not tell the sizes of the batch."""
-    told = _Latency.model_validate(document)
-    seconds = {"mean_batch_latency_ms": told.avg_latency}
-    if median := told.percentiles.get("50"):
+    """The file does not state the sizes of the batch."""
+    stated = _Latency.model_validate(document)
+    seconds = {"mean_batch_latency_ms": stated.avg_latency}
+    if median := stated.percentiles.get("50"):
         seconds = {"batch_latency_ms": median, **seconds}
-    samples = tuple(1000 * one for one in told.latencies)
+    samples = tuple(1000 * one for one in stated.latencies)
     figures = [
         Figure(metric=metric, unit=_MS, value=1000 * value, count=len(samples), samples=samples)
         for metric, value in seconds.items()
     ]
-    return _imported("latency", "vllm", told.model_id, figures, {})
+    return _imported("latency", "vllm", stated.model_id, figures, {})
 
 
 def _figures(document: Document, names: _Names, count: int) -> list[Figure]:
     """vLLM writes 0 for what it has not measured: such as times of a server that does not stream,
     or everything if all requests failed."""
-    told = {name: document[name] for name in names if _is_told(document.get(name))}
-    numbers = _NUMBERS.validate_python(told)
+    stated = {name: document[name] for name in names if _is_stated(document.get(name))}
+    numbers = _NUMBERS.validate_python(stated)
     return [
         Figure(metric=metric, unit=unit, value=numbers[name], count=count)
         for name, (metric, unit) in names.items()
@@ -121,12 +121,12 @@ def _figures(document: Document, names: _Names, count: int) -> list[Figure]:
     ]
 
 
-def _is_told(value: object) -> bool:
+def _is_stated(value: object) -> bool:
     return value is not None and finite(value) != 0
 
 
 def _imported(
-    test: str, engine: str, model: str, figures: Sequence[Figure], told: dict[str, str]
+    test: str, engine: str, model: str, figures: Sequence[Figure], stated: dict[str, str]
 ) -> list[Imported]:
     """One import, or none where nothing was measured."""
     if not figures:
@@ -139,7 +139,7 @@ def _imported(
             model=model_name(model),
             test=test,
             figures=tuple(figures),
-            conditions=told,
+            conditions=stated,
         )
     ]
 

@@ -1,6 +1,6 @@
 """The machine and the software of a run, without anything that tells whose they are.
 
-No host name, no user, no environment variables. What cannot be found out is null or left out.
+No host name, no user, no environment variables. What cannot be found out is `None` or left out.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 
 from harness.machine.nvml import gpu_handles
-from harness.summary import Record
+from harness.record import Record
 
 PACKAGES = (
     "llm-harness",
@@ -34,7 +34,7 @@ MIB = 2**20
 
 
 class Gpu(Record):
-    """`memory_mib` is null where the GPU has none of its own."""
+    """`memory_mib` is `None` where the GPU has none of its own."""
 
     name: str
     memory_mib: int | None
@@ -106,7 +106,7 @@ def _git_revision() -> str | None:
 
 
 def _output_of(command: Sequence[str]) -> str | None:
-    """What the command prints, stripped; null if it is not there, fails or takes too long."""
+    """What the command prints, stripped; `None` if it is not there, fails or takes too long."""
     program = shutil.which(command[0])
     if program is None:
         return None

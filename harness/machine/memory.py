@@ -36,7 +36,7 @@ _HIGH_WATER = re.compile(rb"^VmHWM:\s+(\d+) kB$", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class MemoryPeak:
-    """The most that was seen; null where nothing was."""
+    """The most that was seen; `None` where nothing was."""
 
     rss_mib: float | None
     gpu_mib: float | None

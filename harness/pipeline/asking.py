@@ -1,7 +1,7 @@
-"""Asking one engine all prompts that have no reply yet, and keeping what comes back.
+"""Giving one engine all prompts that have no reply yet, and storing what comes back.
 
-A lost engine costs the cells it had begun: these are kept as failed, and a fresh one goes on with
-the rest.
+A worker that failed costs the cells it had begun: these are stored as failed, and a fresh one goes
+on with the rest.
 """
 
 from __future__ import annotations
@@ -11,67 +11,101 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from backends.api import Batch, Decoding, Progress, Reply
+from backends.api import Batch, Decoding, Progress, Prompt, Reply
 from harness.engine.engine import Engine
-from harness.engine.session import WorkerLostError
-from harness.errors import StoreError
+from harness.engine.transport import WorkerFailedError
+from harness.errors import EngineError, StoreError
 from harness.spec import RunSpec
 from harness.store.schema import SessionRow, SessionUse
 from harness.store.store import Store
-from harness.workload.packing import Packed
+from harness.workload.workload import Workload
 
-MOST_LOSSES = 3
+MOST_FAILURES = 3
 _REFUSALS = {
     "overflow": "overflow: the prompt and its reply do not fit in the context",
     "empty": "empty: the prompt holds no token",
 }
 
+_Cell: TypeAlias = tuple[int, int]
+"""A prompt's index in the workload, and an attempt at it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """How far a run is: cells of one backend, and the prompt tokens evaluated for them so far."""
+    """How far a run is: cells of one entry, and the prompt tokens evaluated for them so far.
+
+    `loading`: its engine is not ready yet.
+    """
 
     run_id: str
-    backend: str
+    entry: str
     total: int
     done: int
     failed: int
     prompt_tokens: int
+    loading: bool = False
 
 
 Observer: TypeAlias = Callable[[Update], None]
 
 
 def ask(
-    engine: Engine, spec: RunSpec, packed: Packed, store: Store, run_id: str, observe: Observer
+    engine: Engine,
+    spec: RunSpec,
+    workload: Workload,
+    store: Store,
+    run_id: str,
+    observe: Observer,
+    environment: str | None = None,
 ) -> None:
-    """Asks until every prompt is answered or has failed."""
+    """Goes on until every cell of the engine's entry has a reply, has failed or is not needed.
+
+    `environment` is stored with its sessions where it is not the run's. Raises `EngineError` where
+    a fresh session cannot be opened, `StoreError` where the engine is not the one that the run was
+    begun with.
+    """
     prompt_ids = [prompt.id for prompt in store.prompts(run_id)]
-    answered = {
-        cell.prompt_id for cell in store.cells(run_id, engine.name) if cell.status == "done"
-    }
+    stored = {(cell.prompt_id, cell.attempt): cell for cell in store.cells(run_id, engine.name)}
+    closed = {key for key, cell in stored.items() if cell.status != "failed"}
+    every = [(index, n) for index in range(len(prompt_ids)) for n in range(spec.attempts)]
+    done = sum(cell.status == "done" for cell in stored.values())
     asking = _Asking(
         engine=engine,
-        decoding=_decoding(spec, packed, engine.name),
-        prompts=packed.token_ids[engine.name],
+        decoding=_decoding(spec, workload, engine.name),
+        workload=workload,
         prompt_ids=prompt_ids,
         store=store,
         observe=observe,
-        update=Update(run_id, engine.name, len(prompt_ids), len(answered), 0, 0),
+        update=Update(run_id, engine.name, len(every), done, 0, 0),
+        environment=environment,
     )
-    left = [index for index, key in enumerate(prompt_ids) if key not in answered]
+    left = [cell for cell in every if (prompt_ids[cell[0]], cell[1]) not in closed]
     observe(asking.update)
-    losses = 0  # in a row, without a reply in between
+    failures = 0  # in a row, without a reply in between
     while left:
         _check_same_engine(engine, store.sessions(run_id, engine.name))
         done = asking.update.done
         left = asking.ask(left)
-        losses = 0 if asking.update.done > done else losses + 1
-        if left and losses < MOST_LOSSES:
+        failures = 0 if asking.update.done > done else failures + 1
+        if left and failures < MOST_FAILURES:
             engine.restart()
         elif left:
-            asking.give_up(left, f"the engine was lost {losses} times in a row")
+            asking.fail(None, left, f"the engine failed {failures} times in a row")
             left = []
+
+
+def fail_open_cells(
+    store: Store, run_id: str, entry: str, spec: RunSpec, error: EngineError, observe: Observer
+) -> None:
+    """Stores why an entry that cannot go on has no more replies, for each cell without one."""
+    prompts, cells = store.prompts(run_id), store.cells(run_id, entry)
+    closed = {(cell.prompt_id, cell.attempt) for cell in cells if cell.status != "failed"}
+    every = [(prompt.id, attempt) for prompt in prompts for attempt in range(spec.attempts)]
+    reason = f"{error} {error.remedy}".strip()
+    failures = {key: reason for key in every if key not in closed}
+    store.save_failures(entry, failures)
+    done = sum(cell.status == "done" for cell in cells)
+    observe(Update(run_id, entry, len(every), done, len(failures), 0))
 
 
 def _check_same_engine(engine: Engine, earlier: Sequence[SessionRow]) -> None:
@@ -93,12 +127,12 @@ def _check_same_engine(engine: Engine, earlier: Sequence[SessionRow]) -> None:
         )
 
 
-def _decoding(spec: RunSpec, packed: Packed, backend: str) -> Decoding:
+def _decoding(spec: RunSpec, workload: Workload, entry: str) -> Decoding:
     return Decoding(
         mode=spec.decoding,
-        labels=packed.labels[backend],
+        labels=workload.packed.labels[workload.vocabularies[entry]],
         max_tokens=spec.max_tokens,
-        stop=packed.stop,
+        stop=workload.packed.stop,
         temperature=spec.temperature,
         seed=spec.seed,
     )
@@ -106,73 +140,88 @@ def _decoding(spec: RunSpec, packed: Packed, backend: str) -> Decoding:
 
 @dataclass(slots=True)
 class _Asking:
-    """One engine being asked; `update` says how far it is."""
+    """One engine that is given prompts; `update` says how far it is."""
 
     engine: Engine
     decoding: Decoding
-    prompts: Sequence[Sequence[int]]
+    workload: Workload
     prompt_ids: Sequence[int]
     store: Store
     observe: Observer
     update: Update
+    environment: str | None
 
-    def ask(self, left: Sequence[int]) -> list[int]:
-        """Asks these prompts in one session; returns those that a lost engine left over."""
+    def ask(self, left: Sequence[_Cell]) -> list[_Cell]:
+        """Gives these cells to one session; returns those that a failed worker left over."""
         session = self.engine.session
-        began = time.perf_counter() - session.load_seconds
+        info = session.info
+        # One that has worked before, for an earlier run of a group, is not loaded for this one.
+        is_new = session.engine_seconds <= session.load_seconds
+        load_seconds = session.load_seconds if is_new else None
+        began = time.perf_counter() - (load_seconds or 0.0)
         session_id = self.store.open_session(
             self.update.run_id,
             self.engine.name,
-            session.info,
-            session.load_seconds,
+            info,
+            load_seconds,
             self.engine.model_sha256,
+            self.environment,
         )
-        unanswered = dict(enumerate(left))
+        packed = self.workload.packed
+        token_ids = packed.token_ids[self.workload.vocabularies[self.engine.name]]
+        prompts = [
+            Prompt(token_ids[index], packed.prompts[index].text, attempt) for index, attempt in left
+        ]
+        open_cells = dict(enumerate(left))
         reason = "the engine gave no reply to it"
         try:
-            for event in session.generate([self.prompts[i] for i in left], self.decoding):
+            for event in (one.event for one in session.generate(prompts, self.decoding)):
                 if isinstance(event, Batch):
-                    replies = [replace(r, prompt=unanswered.pop(r.prompt)) for r in event.replies]
-                    batch = replace(event, replies=tuple(replies))
-                    self._keep(session_id, batch, time.perf_counter() - began)
+                    cells = {reply.prompt: open_cells.pop(reply.prompt) for reply in event.replies}
+                    self._save(session_id, event, cells, time.perf_counter() - began)
                 elif isinstance(event, Progress):
                     self._tell(prompt_tokens=event.prompt_tokens)
-            costs = tuple(unanswered)
-        except WorkerLostError as lost:
+            costs = tuple(open_cells)
+        except WorkerFailedError as failure:
             # A worker that dies before it has begun anything would do so for ever.
-            moved = lost.open_prompts or len(unanswered) < len(left)
-            costs, reason = lost.open_prompts if moved else tuple(unanswered), lost.reason
+            moved = failure.open_prompts or len(open_cells) < len(left)
+            costs = failure.open_prompts if moved else tuple(open_cells)
+            reason = failure.reason
         self.store.close_session(session_id, self._use(time.perf_counter() - began))
         if costs:
-            self._fail(session_id, [unanswered.pop(i) for i in costs], reason)
-        return list(unanswered.values())
+            self.fail(session_id, [open_cells.pop(index) for index in costs], reason)
+        return list(open_cells.values())
 
-    def give_up(self, left: Sequence[int], reason: str) -> None:
-        self._fail(None, left, reason)
+    def fail(self, session_id: int | None, cells: Sequence[_Cell], reason: str) -> None:
+        """Stores why these cells have no reply."""
+        failures = {self._key(cell): reason for cell in cells}
+        self.store.save_failures(self.engine.name, failures, session_id)
+        self._tell(failed=len(cells))
 
-    def _keep(self, session_id: int, batch: Batch, wall_seconds: float) -> None:
-        refused = [reply for reply in batch.replies if reply.finish in _REFUSALS]
-        for finish in {reply.finish for reply in refused}:
-            indices = [reply.prompt for reply in refused if reply.finish == finish]
-            self._fail(session_id, indices, _REFUSALS[finish])
+    def _save(
+        self, session_id: int, batch: Batch, cells: dict[int, _Cell], wall_seconds: float
+    ) -> None:
+        for finish, reason in _REFUSALS.items():
+            refused = [cells[r.prompt] for r in batch.replies if r.finish == finish]
+            if refused:
+                self.fail(session_id, refused, reason)
         answers: tuple[Reply, ...] = tuple(r for r in batch.replies if r.finish not in _REFUSALS)
         if answers:
             self.store.save_batch(
                 session_id,
                 replace(batch, replies=answers),
-                {reply.prompt: self.prompt_ids[reply.prompt] for reply in answers},
+                {reply.prompt: self._key(cells[reply.prompt]) for reply in answers},
                 self._use(wall_seconds),
             )
             self._tell(done=len(answers))
 
+    def _key(self, cell: _Cell) -> tuple[int, int]:
+        index, attempt = cell
+        return self.prompt_ids[index], attempt
+
     def _use(self, wall_seconds: float) -> SessionUse:
         peak = self.engine.session.peak
         return SessionUse(wall_seconds, peak.rss_mib, peak.gpu_mib)
-
-    def _fail(self, session_id: int | None, indices: Sequence[int], reason: str) -> None:
-        failures = {self.prompt_ids[index]: reason for index in indices}
-        self.store.save_failures(self.engine.name, failures, session_id)
-        self._tell(failed=len(indices))
 
     def _tell(self, done: int = 0, failed: int = 0, prompt_tokens: int = 0) -> None:
         self.update = replace(

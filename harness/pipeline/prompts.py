@@ -5,14 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 
 from harness.errors import StoreError
+from harness.store.prompts import tokens_sha256
+from harness.store.runs import StoredRun
 from harness.store.schema import PromptRow, TokensRow
 from harness.store.store import Store
-from harness.workload.packing import Packed, text_sha256, tokens_sha256
+from harness.summary import Facts
+from harness.workload.packing import Packed, text_sha256
 from harness.workload.workload import Workload
 
 
 def prompt_rows(packed: Packed) -> list[PromptRow]:
-    """What is kept of each prompt."""
+    """A row for each prompt, without the id that the store gives it."""
     return [
         PromptRow(
             voter=prompt.voter,
@@ -28,25 +31,60 @@ def prompt_rows(packed: Packed) -> list[PromptRow]:
 
 
 def tokens_rows(packed: Packed) -> dict[str, list[TokensRow]]:
-    """What is kept of each prompt's tokens, for each backend."""
+    """Hash and length of each prompt's tokens, by vocabulary."""
     return {
-        backend: [TokensRow(tokens_sha256(ids), len(ids)) for ids in every]
-        for backend, every in packed.token_ids.items()
+        vocabulary: [TokensRow(tokens_sha256(ids), len(ids)) for ids in every]
+        for vocabulary, every in packed.token_ids.items()
     }
 
 
+def facts_of(workload: Workload) -> Facts:
+    """What drawing and packing measured."""
+    packed, dataset = workload.packed, workload.dataset
+    return Facts(
+        dataset=dataset.name,
+        classes=list(dataset.classes),
+        label_words=list(workload.writer.words),
+        train_test_duplicates=dataset.train_test_duplicates,
+        examples_available=[len(voter.examples) for voter in workload.voters],
+        calibration=[len(voter.calibration) for voter in workload.voters],
+        tokens_per_example=packed.tokens_per_example,
+        limit=packed.limit,
+        reserve=packed.reserve,
+        stop=list(packed.stop),
+        labels={
+            vocabulary: [list(label) for label in labels]
+            for vocabulary, labels in packed.labels.items()
+        },
+        tokens=dict(workload.tokens),
+    )
+
+
 def save_prompts(store: Store, run_id: str, workload: Workload) -> None:
-    store.save_prompts(run_id, prompt_rows(workload.packed), tokens_rows(workload.packed))
+    """Stores the prompts of a run, their tokens, and the facts beside them."""
+    packed = workload.packed
+    store.save_prompts(
+        run_id,
+        prompt_rows(packed),
+        [prompt.text for prompt in packed.prompts],
+        packed.token_ids,
+        workload.vocabularies,
+        facts_of(workload).model_dump_json(),
+    )
 
 
-def check_unchanged(store: Store, run_id: str, workload: Workload) -> None:
+def check_unchanged(run: StoredRun, workload: Workload) -> None:
     """Raises `StoreError` where a run was begun with other prompts than its spec makes now."""
-    prompts = [replace(prompt, id=0) for prompt in store.prompts(run_id)]
-    tokens = tokens_rows(workload.packed)
-    kept = {backend: store.prompt_tokens(run_id, backend) for backend in tokens}
-    if (prompts, kept) != (prompt_rows(workload.packed), tokens):
+    same_data = run.data_sha256 in (None, workload.dataset.sha256)
+    prompts = [replace(prompt, id=0) for prompt in run.prompts]
+    made = tokens_rows(workload.packed)
+    same_tokens = all(
+        entry.vocabulary is None or entry.tokens == made.get(entry.vocabulary)
+        for entry in run.entries.values()
+    )
+    if not (same_data and prompts == prompt_rows(workload.packed) and same_tokens):
         raise StoreError(
-            f"run {run_id} asked other prompts than its spec makes now: the data, the model or a "
-            "template has changed since",
+            f"run {run.run_id} was begun with other prompts than its spec makes now: the data, the "
+            "model or a template has changed since",
             remedy="Bring back what it was begun with, or begin a new run.",
         )

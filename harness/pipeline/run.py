@@ -1,109 +1,146 @@
 """The pipeline, whole.
 
-    workload                           engine                      scoring         kept, shown
+    workload                           engine                        scoring         stored, shown
     dataset -> reducer -> encoding
-        -> template -> packing ------> session (own process) ----> parse -> vote -> store -> table
-             (voters, queries)         prompt token ids, replies    -> metrics
-                                                                    -> statistics
+        -> template -> packing ------> session (own process) ------> parse -> vote -> store -> table
+             (voters, queries)         prompt token ids, replies      -> metrics
+                                                                      -> statistics
 
-Engines load while the workload is drawn. Each batch of replies is kept as it comes: a run that was
-ended, however, is completed by `resume`, and every summary is made from what was kept. A test that
-repeats a run (`harness.testing.rounds`) goes the same steps, over an engine that stays open.
+First the prompts are drawn and packed, with tokenizers that need no weights. Then one engine after
+the other is loaded, timed and ended: never do two hold their weights, and nothing of ours computes
+beside them. Baselines come last. Each batch of replies is stored as it comes: a run that was ended,
+however, is completed by `resume`, and every summary is made from what is stored.
+
+The runs of a group go the same way together, so that each engine is loaded once for all of them.
 """
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
 from pathlib import Path
 
-from harness.engine.engine import Engine, check_options
-from harness.errors import EngineError
+import numpy as np
+
+from harness.baselines.kind import ShownNumbers
+from harness.baselines.run import run_baselines
+from harness.engine.engine import Engine, EnginePlan, check_options, plan_engine
+from harness.engine.session import TokenizerSession
+from harness.errors import EngineError, UsageError
 from harness.machine.environment import describe_environment
-from harness.pipeline.asking import Observer, ask
+from harness.pipeline.asking import Observer, Update, ask, fail_open_cells
 from harness.pipeline.prompts import check_unchanged, save_prompts
 from harness.pipeline.replay import Source, check_replay, find_source
-from harness.pipeline.summarise import make_controls, summarise
-from harness.spec import RunSpec, parse_spec, replay_spec
+from harness.pipeline.summarise import summarise
+from harness.spec import RunSpec, entries_of, replay_spec
+from harness.store.runs import StoredRun
+from harness.store.schema import EntryRow
 from harness.store.store import Store
-from harness.summary import CaveatKind, Controls, Summary
+from harness.summary import Baseline, CaveatKind, Summary
 from harness.workload.prompt import ChatTemplate
 from harness.workload.tokens import Tokenizer
-from harness.workload.workload import Workload, draw, write
+from harness.workload.workload import Workload, draw, numbers, write
 
 
 def run(spec: RunSpec, results: Path, observe: Observer = lambda _: None) -> Summary:
-    """Asks every backend of the spec the same prompts. Raises `HarnessError`."""
-    began = time.perf_counter()
-    check_options(spec)
+    """Gives every entry of the spec the same prompts. Raises `HarnessError`."""
+    [summary] = run_group(None, [spec], results, observe)
+    return summary
+
+
+def run_group(
+    group: str | None, specs: Sequence[RunSpec], results: Path, observe: Observer = lambda _: None
+) -> list[Summary]:
+    """Runs of the same entries under one name, such as the points of a curve.
+
+    Each engine is loaded once, for the longest context of all, and is made cold before each run.
+    Raises `HarnessError`; a `UsageError` where the specs do not have the same entries.
+    """
+    _check_same_entries(specs)
     with Store(results) as store:
-        spec, source = settle(spec, store)
-        with _loading(spec, results) as engines:
-            workload = make_workload(spec, engines, source)
-            run_id = begin(store, spec, workload)
-            return _complete(store, run_id, spec, workload, engines, observe, began)
+        members, plans = [], plan(specs[0], results)
+        for given in specs:
+            began = time.perf_counter()
+            spec, source = settle(given, store)
+            workload = prepare(spec, plans, source)
+            run_id = begin(store, spec, workload, plans, group)
+            member = _Member(run_id, spec, workload)
+            member.wall_seconds += time.perf_counter() - began
+            members.append(member)
+        return _complete(store, members, plans, observe)
 
 
 def resume(run_id: str, results: Path, observe: Observer = lambda _: None) -> Summary:
-    """Completes a run that was ended: asks what has no reply yet. Raises `HarnessError`."""
+    """Completes a run that was ended: gives what has no reply yet once more.
+
+    Raises `HarnessError`.
+    """
     began = time.perf_counter()
     with Store(results) as store:
-        row = store.run(run_id)
-        spec = parse_spec(json.loads(row.spec), where=f"run {row.run_id}")
-        source = _source(store, spec)
-        with _loading(spec, results) as engines:
-            workload = make_workload(spec, engines, source)
-            if store.prompts(row.run_id):
-                check_unchanged(store, row.run_id, workload)
-            else:  # it was ended before they were kept
-                save_prompts(store, row.run_id, workload)
-            return _complete(store, row.run_id, spec, workload, engines, observe, began)
-
-
-@contextmanager
-def _loading(spec: RunSpec, results: Path) -> Iterator[list[Engine]]:
-    """The engines of a run, which load from now on, each in its own process."""
-    with ExitStack() as stack:
-        yield [
-            stack.enter_context(Engine(name, spec, log_of(name, results))) for name in spec.backend
-        ]
-
-
-def log_of(backend: str, results: Path) -> Path:
-    """Where what an engine prints goes."""
-    return results / "logs" / f"{backend}.log"
+        stored = StoredRun(store, store.run(run_id))
+        spec = stored.spec
+        plans = plan(spec, results)
+        workload = prepare(spec, plans, _source(store, spec))
+        if stored.prompts:
+            check_unchanged(stored, workload)
+        if stored.facts is None:  # ended before they were stored, or stored before facts were
+            save_prompts(store, stored.run_id, workload)
+        member = _Member(stored.run_id, spec, workload)
+        member.environment = _other_environment(stored)
+        member.wall_seconds = time.perf_counter() - began
+        [summary] = _complete(store, [member], plans, observe)
+        return summary
 
 
 def settle(spec: RunSpec, store: Store) -> tuple[RunSpec, Source | None]:
-    """The spec with what it takes from the run whose prompts it asks again, and that run."""
+    """The spec with what it takes from the run whose prompts it uses again, and that run."""
     source = _source(store, spec)
     return (replay_spec(spec, source.spec, source.run_id) if source else spec), source
 
 
 def _source(store: Store, spec: RunSpec) -> Source | None:
-    """The run whose prompts are asked again, if any."""
+    """The run whose prompts are used again, if any."""
     return None if spec.prompts_from is None else find_source(store, spec.prompts_from)
 
 
-def make_workload(spec: RunSpec, engines: Sequence[Engine], source: Source | None) -> Workload:
-    """The workload, packed with the tokenizers of all engines, or as it was in its source."""
-    draft = draw(spec)
-    infos = {engine.name: engine.session.info for engine in engines}
-    first = source.info if source else infos[engines[0].name]
-    chat = ChatTemplate.of_model(first.chat_template, first.bos_text, first.eos_text)
-    limit = min(spec.max_model_len, *(info.allocated_context for info in infos.values()))
-    tokenizers = {engine.name: _tokenizer(engine) for engine in engines}
-    workload = write(draft, spec, tokenizers, chat, limit, source.earlier if source else None)
+def plan(spec: RunSpec, results: Path) -> list[EnginePlan]:
+    """How each entry of the spec will be opened. Raises `HarnessError` where one cannot be."""
+    check_options(spec)
+    return [plan_engine(entry, spec, results / "logs") for entry in entries_of(spec)]
+
+
+def prepare(spec: RunSpec, plans: Sequence[EnginePlan], source: Source | None) -> Workload:
+    """The workload, packed with the tokenizers of all entries, or as it was in its source.
+
+    The tokenizers load while the data is read, each in a process of its own, and have ended when
+    this returns.
+    """
+    with ExitStack() as stack:
+        opened = {
+            plan.entry.name: stack.enter_context(closing(plan.open_tokenizer())) for plan in plans
+        }
+        draft = draw(spec)
+        infos = {name: session.info for name, session in opened.items()}
+        chats = {
+            name: ChatTemplate.of_model(info.chat_template, info.bos_text, info.eos_text)
+            for name, info in infos.items()
+        }
+        if source:  # its prompts are written as they were, whatever template a model has now
+            chat = ChatTemplate.of_model(
+                source.info.chat_template, source.info.bos_text, source.info.eos_text
+            )
+            chats = dict.fromkeys(chats, chat)
+        limit = min(spec.max_model_len, *(info.declared_context for info in infos.values()))
+        tokenizers = {name: _tokenizer(session) for name, session in opened.items()}
+        workload = write(draft, spec, tokenizers, chats, limit, source.earlier if source else None)
     if source:
-        vocabularies = {name: info.vocabulary_sha256 for name, info in infos.items()}
-        check_replay(source, workload.packed, vocabularies)
+        check_replay(source, workload)
     return workload
 
 
-def _tokenizer(engine: Engine) -> Tokenizer:
-    session = engine.session
+def _tokenizer(session: TokenizerSession) -> Tokenizer:
     return Tokenizer(
         vocabulary=session.info.vocabulary_sha256,
         bos_id=session.info.bos_id,
@@ -112,50 +149,164 @@ def _tokenizer(engine: Engine) -> Tokenizer:
     )
 
 
-def begin(store: Store, spec: RunSpec, workload: Workload) -> str:
-    """Keeps what is to be asked, and where; returns the id of the new run."""
-    environment = describe_environment()
-    run_id = store.create_run(spec.model_dump_json(), environment.model_dump_json())
+def begin(
+    store: Store,
+    spec: RunSpec,
+    workload: Workload,
+    plans: Sequence[EnginePlan],
+    group: str | None = None,
+) -> str:
+    """Stores what is to be prompted, and where; returns the id of the new run."""
+    run_id = store.create_run(
+        spec.model_dump_json(),
+        describe_environment().model_dump_json(),
+        [
+            EntryRow(
+                name=plan.entry.name,
+                backend=plan.entry.backend,
+                model=plan.entry.model,
+                vocabulary=workload.vocabularies[plan.entry.name],
+            )
+            for plan in plans
+        ],
+        workload.dataset.sha256,
+        group,
+    )
     save_prompts(store, run_id, workload)
     return run_id
 
 
+@dataclass(slots=True)
+class _Member:
+    """A run that is under way, with the time that it took so far.
+
+    `engine_seconds` of `wall_seconds` an engine was loading or generating. `environment` is that of
+    a resume, where it is not the run's.
+    """
+
+    run_id: str
+    spec: RunSpec
+    workload: Workload
+    environment: str | None = None
+    wall_seconds: float = 0.0
+    engine_seconds: float = 0.0
+
+
 def _complete(
-    store: Store,
-    run_id: str,
-    spec: RunSpec,
-    workload: Workload,
-    engines: Sequence[Engine],
-    observe: Observer,
-    began: float,
-) -> Summary:
-    """Asks what is left to ask, one engine after the other, and sums up."""
-    for engine in engines:
-        ask(engine, spec, workload.packed, store, run_id, observe)
-        engine.session.close()
-    # The engines of a run load side by side at its begin: the longest load is what that takes.
-    first_loads = [engine.first_load_seconds for engine in engines]
-    engine_seconds = sum(engine.busy_seconds for engine in engines)
-    engine_seconds -= sum(first_loads) - max(first_loads)
-    controls = make_controls(spec, workload)
-    return finish(store, run_id, spec, workload, controls, began, engine_seconds)
+    store: Store, members: Sequence[_Member], plans: Sequence[EnginePlan], observe: Observer
+) -> list[Summary]:
+    """Prompts one engine after the other, then fits the baselines, and sums up."""
+    for plan in plans:
+        _prompt_engine(store, members, plan, observe)
+    summaries = []
+    for member in members:
+        began = time.perf_counter() - member.wall_seconds
+        baselines = make_baselines(member.spec, member.workload)
+        summaries.append(finish(store, member.run_id, baselines, began, member.engine_seconds))
+    return summaries
+
+
+def _prompt_engine(
+    store: Store, members: Sequence[_Member], plan: EnginePlan, observe: Observer
+) -> None:
+    """Loads the engine of one entry, gives it the prompts of all members, and ends it.
+
+    One that cannot be loaded, or that is not what was packed for, costs its own cells only: they
+    are stored as failed, with the reason.
+    """
+    longest = max(member.workload.packed.limit for member in members)
+    engine: Engine | None = None
+    mark, busy = time.perf_counter(), 0.0
+    member = members[0]
+
+    def add_times() -> None:
+        nonlocal mark, busy
+        now, busy_now = time.perf_counter(), engine.busy_seconds if engine else 0.0
+        member.wall_seconds += now - mark
+        member.engine_seconds += busy_now - busy
+        mark, busy = now, busy_now
+
+    try:
+        with ExitStack() as stack:
+            for member in members:
+                observe(_loading(store, member, plan))
+                if engine is None:
+                    engine = stack.enter_context(Engine(plan, longest))
+                    _check_packed_for(engine, members)
+                else:
+                    engine.make_cold()
+                ask(
+                    *(engine, member.spec, member.workload, store, member.run_id, observe),
+                    environment=member.environment,
+                )
+                add_times()
+    except EngineError as error:
+        for each in members:
+            fail_open_cells(store, each.run_id, plan.entry.name, each.spec, error, observe)
+    add_times()  # what ending the engine took
+
+
+def _loading(store: Store, member: _Member, plan: EnginePlan) -> Update:
+    total = len(member.workload.packed.prompts) * member.spec.attempts
+    cells = store.cells(member.run_id, plan.entry.name)
+    done = sum(cell.status == "done" for cell in cells)
+    return Update(member.run_id, plan.entry.name, total, done, 0, 0, loading=True)
+
+
+def _check_packed_for(engine: Engine, members: Sequence[_Member]) -> None:
+    """Raises `EngineError` where the engine is not what the prompts were packed for."""
+    info = engine.session.info
+    for member in members:
+        packed_for = member.workload.vocabularies[engine.name]
+        if info.vocabulary_sha256 != packed_for:
+            raise EngineError(
+                f"{engine.name}: the engine's vocabulary {info.vocabulary_sha256[:12]} is not the "
+                f"{packed_for[:12]} of the tokenizer that its prompts were packed with",
+                remedy="Give the backend the model's own tokenizer, in files that belong together.",
+            )
+        limit = member.workload.packed.limit
+        if info.allocated_context < limit:
+            raise EngineError(
+                f"{engine.name}: the engine allocated {info.allocated_context} tokens of context, "
+                f"and its prompts were packed for {limit}",
+                remedy=f"Use --max-model-len {info.allocated_context}, or an option of the engine "
+                "that gives it more memory.",
+            )
+        if member.spec.decoding == "score" and info.capabilities.label_logprobs == "none":
+            raise EngineError(
+                f"{engine.name}: score decoding compares label log-probabilities, and the engine "
+                "reports none",
+                remedy="Use --decoding free or choice.",
+            )
+
+
+def make_baselines(spec: RunSpec, workload: Workload) -> list[Baseline]:
+    """What classifiers without a language model make of the same queries: the same for every
+    entry and round. None where the spec leaves them out."""
+    if not spec.baselines:
+        return []
+    shown = [
+        ShownNumbers(
+            examples=numbers(examples),
+            labels=np.array([example.label for example in examples], dtype=np.int64),
+            queries=numbers(voter.queries),
+        )
+        for voter, examples in zip(workload.voters, workload.packed.shown, strict=True)
+        if examples
+    ]
+    return run_baselines(workload.dataset, workload.query_rows, shown, spec.seed)
 
 
 def finish(
-    store: Store,
-    run_id: str,
-    spec: RunSpec,
-    workload: Workload,
-    controls: Controls,
-    began: float,
-    engine_seconds: float,
+    store: Store, run_id: str, baselines: Sequence[Baseline], began: float, engine_seconds: float
 ) -> Summary:
-    """Sums up what was kept, and keeps the summary.
+    """Sums up what is stored, and stores the summary with the baselines.
 
     The run began at `began` by `time.perf_counter`, and engines were at work for `engine_seconds`
     of the time since.
     """
-    summary = summarise(store, run_id, spec, workload, controls)
+    store.save_baselines(run_id, baselines)
+    summary = summarise(StoredRun(store, store.run(run_id)), baselines)
     wall_seconds = time.perf_counter() - began
     timed = summary.model_copy(
         update={"wall_seconds": wall_seconds, "harness_seconds": wall_seconds - engine_seconds}
@@ -165,16 +316,34 @@ def finish(
 
 
 def check_answered(summary: Summary) -> None:
-    """Raises `EngineError`, which says why, where not one cell of any backend is done."""
-    if any(run.cells.done for run in summary.runs):
+    """Raises `EngineError`, which says why, where an entry has not one reply."""
+    silent = [run for run in summary.runs if not run.cells.done]
+    if not silent:
         return
     failures = {
-        f"{run.backend}: {caveat.message}": caveat.advice
-        for run in summary.runs
+        f"{run.entry}: {caveat.message}": caveat.advice
+        for run in silent
         for caveat in run.caveats
         if caveat.kind is CaveatKind.CELLS_FAILED
     }
+    names = ", ".join(run.entry for run in silent)
+    what = f"{names} gave no reply" if len(silent) < len(summary.runs) else "every cell failed"
     raise EngineError(
-        f"every cell failed; {' '.join(failures)}",
-        remedy=" ".join(dict.fromkeys(failures.values())),
+        f"{what}; {' '.join(failures)}", remedy=" ".join(dict.fromkeys(failures.values()))
     )
+
+
+def _check_same_entries(specs: Sequence[RunSpec]) -> None:
+    first = entries_of(specs[0])
+    if any((entries_of(one), one.engine) != (first, specs[0].engine) for one in specs):
+        raise UsageError(
+            "the runs of a group do not have the same entries",
+            remedy="Give all of them the same backends, models and options.",
+        )
+
+
+def _other_environment(stored: StoredRun) -> str | None:
+    """The environment of now as JSON, `None` where it is that of the run's beginning."""
+    now, then = describe_environment(), stored.environment
+    same = now.model_copy(update={"created": then.created}) == then
+    return None if same else now.model_dump_json()

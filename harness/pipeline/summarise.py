@@ -1,178 +1,203 @@
-"""From what was kept of a run to its summary: one pure step, the same after a resume."""
+"""From what is stored of a run to its summary: one pure step, the same after a resume and years on.
+
+It needs no model, no tokenizer and no data: prompts, token ids and the facts of packing are stored.
+"""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from backends.api import Reply, SessionInfo
+from backends.api import Reply
 from backends.sharing.prefix_tree import floors
-from harness.baselines.classifiers import ShownNumbers, score_controls
-from harness.scoring.accuracy import score_accuracy
+from harness.comparison.against import against_baselines
+from harness.errors import StoreError
+from harness.scoring.accuracy import hold_vote, score_accuracy
 from harness.scoring.ballots import read_replies
-from harness.scoring.caveats import Facts, find_caveats
-from harness.spec import RunSpec
-from harness.store.schema import BatchRow, CellRow, SessionRow
-from harness.store.store import Store
+from harness.scoring.caveats import CaveatInputs, find_caveats
+from harness.stats.spans import busy_seconds
+from harness.store.runs import StoredEntry, StoredRun
+from harness.store.schema import SessionRow
 from harness.summary import (
+    Accuracy,
+    Baseline,
     Cells,
     ContextFit,
-    Controls,
+    Facts,
     Memory,
+    Parse,
     Percentiles,
     PromptHashes,
     RunSummary,
     Speed,
     Summary,
 )
-from harness.workload.workload import Workload, numbers
+from harness.workload.packing import text_sha256
+
+_NO_GENERATION = "score decoding generates nothing"
 
 
-def summarise(
-    store: Store, run_id: str, spec: RunSpec, workload: Workload, controls: Controls
-) -> Summary:
-    """The answer of a run, of all its backends."""
-    runs = []
-    for backend in spec.backend:
-        kept = _Kept(
-            backend,
-            store.sessions(run_id, backend),
-            store.batches(run_id, backend),
-            {prompt.id: index for index, prompt in enumerate(store.prompts(run_id))},
-            store.cells(run_id, backend),
+def summarise(run: StoredRun, baselines: Sequence[Baseline]) -> Summary:
+    """The answer of a run, of all its entries, held against these baselines.
+
+    Raises `StoreError` where the run was stored before the facts were that this needs.
+    """
+    if run.facts is None:
+        raise StoreError(
+            f"run {run.run_id} does not hold what its summary is made of",
+            remedy="Complete it with --resume, or begin a new run.",
         )
-        runs.append(_run_summary(spec, workload, kept, controls))
     return Summary(
-        run_id=run_id,
-        created=store.run(run_id).created,
+        run_id=run.run_id,
+        created=run.created,
+        group=run.group,
+        data_sha256=run.data_sha256,
         wall_seconds=None,
         harness_seconds=None,
-        runs=runs,
+        runs=[_run_summary(entry, run.facts, baselines) for entry in run.entries.values()],
+        baselines=list(baselines),
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Kept:
-    """What was kept of one backend; `places` gives a prompt's index in the workload by its id."""
+def recompute(run: StoredRun) -> Summary:
+    """The summary of a finished run, made again from what is stored.
 
-    backend: str
-    sessions: Sequence[SessionRow]
-    batches: Sequence[BatchRow]
-    places: dict[int, int]
-    cells: Sequence[CellRow]
-
-    @property
-    def info(self) -> SessionInfo:
-        return self.sessions[-1].info
-
-    @property
-    def replies(self) -> dict[int, Reply]:
-        """The replies by the index of their prompt in the workload."""
-        return {self.places[c.prompt_id]: c.reply for c in self.cells if c.reply is not None}
-
-    @property
-    def failure_reasons(self) -> Counter[str]:
-        return Counter(cell.reason for cell in self.cells if cell.reason is not None)
+    How long the run took cannot be computed again: that is taken from its stored summary.
+    """
+    stored = run.summary
+    again = summarise(run, run.baselines)
+    return again.model_copy(
+        update={"wall_seconds": stored.wall_seconds, "harness_seconds": stored.harness_seconds}
+    )
 
 
-def _run_summary(spec: RunSpec, workload: Workload, kept: _Kept, controls: Controls) -> RunSummary:
-    replies = kept.replies
-    words = workload.writer.words
-    parse, ballots = read_replies(workload.packed.prompts, replies, words, spec.decoding)
-    accuracy = score_accuracy(ballots, workload.dataset.classes, spec.seed)
-    failed = kept.failure_reasons
-    fit = _context_fit(workload, kept)
+def _run_summary(entry: StoredEntry, facts: Facts, baselines: Sequence[Baseline]) -> RunSummary:
+    run, spec = entry.run, entry.run.spec
+    info, replies, prompts = entry.info, entry.replies, entry.run.prompts
+    parse, ballots = read_replies(prompts, replies, facts.label_words, spec.decoding)
+    accuracy = score_accuracy(ballots, tuple(facts.classes), spec.seed)
+    verdicts = hold_vote(accuracy.headline, ballots, len(facts.classes))
+    fit, speed, memory = _context_fit(entry, facts), _speed(entry), _memory(entry.sessions)
+    statuses = Counter(cell.status for cell in entry.cells)
+    reasons = Counter(cell.reason for cell in entry.cells if cell.reason is not None)
     return RunSummary(
-        backend=kept.backend,
-        engine_version=kept.info.engine_version,
-        model=kept.info.model,
-        weights=kept.info.weights,
-        dataset=workload.dataset.name,
+        entry=entry.name,
+        backend=entry.backend,
+        engine_version=info.engine_version if info else None,
+        model=entry.model,
+        weights=info.weights if info else None,
+        dataset=facts.dataset,
         seed=spec.seed,
-        label_words=list(words),
+        label_words=facts.label_words,
         context_fit=fit,
-        speed=_speed(workload, kept, replies),
-        memory=_memory(kept.sessions),
+        speed=speed,
+        memory=memory,
         parse=parse,
         accuracy=accuracy,
-        controls=controls,
+        against_baselines=against_baselines(ballots.truth, verdicts, baselines),
         prompts=PromptHashes(
-            text_sha256=workload.packed.text_sha256(),
-            token_sha256=workload.packed.token_sha256(kept.backend),
+            text_sha256=text_sha256("\0".join(run.texts or ())),
+            token_sha256=text_sha256("\0".join(row.token_sha256 for row in entry.tokens)),
         ),
-        tokens=workload.tokens[kept.backend],
-        cells=Cells(done=len(replies), failed=failed.total()),
+        tokens=facts.tokens[entry.name],
+        cells=Cells(
+            done=statuses["done"], failed=statuses["failed"], not_needed=statuses["not_needed"]
+        ),
+        missing=_missing(entry, speed, memory, parse, accuracy),
         caveats=find_caveats(
-            Facts(
-                is_mock=kept.info.is_mock,
+            CaveatInputs(
+                is_mock=info is not None and info.is_mock,
                 accuracy=accuracy,
                 parse=parse,
                 label_mass=_label_mass(replies),
                 queries_asked=spec.queries,
                 calibration_asked=spec.calibration_queries,
-                calibration_per_voter=min(len(v.calibration) for v in workload.voters),
+                calibration_per_voter=min(facts.calibration),
                 shots=spec.shots,
                 fewest_shown=min(fit.examples_per_voter),
                 examples_shown=round(float(np.mean(fit.examples_per_voter))),
                 examples_available=fit.examples_available,
-                cells_failed=failed.total(),
-                cells_missing=len(workload.packed.prompts) - len(replies) - failed.total(),
-                failure_reasons=tuple(f"{n} x {reason}" for reason, n in failed.most_common()),
-                shared_vectors=workload.dataset.train_test_duplicates,
-                sessions=len(kept.sessions),
-                own_tokens=workload.tokens[kept.backend].own_difference,
+                cells_failed=statuses["failed"],
+                cells_missing=len(prompts) * spec.attempts - statuses.total(),
+                failure_reasons=tuple(f"{n} x {reason}" for reason, n in reasons.most_common()),
+                shared_vectors=facts.train_test_duplicates,
+                sessions=len(entry.sessions),
+                own_tokens=facts.tokens[entry.name].own_difference,
             )
         ),
     )
 
 
-def _context_fit(workload: Workload, kept: _Kept) -> ContextFit:
-    packed = workload.packed
-    longest = max(map(len, packed.token_ids[kept.backend]))
+def _context_fit(entry: StoredEntry, facts: Facts) -> ContextFit:
+    shown = {prompt.voter: prompt.examples for prompt in entry.run.prompts}
+    longest = max(row.n_tokens for row in entry.tokens)
     return ContextFit(
-        examples_per_voter=[len(shown) for shown in packed.shown],
-        tokens_per_example=packed.tokens_per_example,
-        fill_ratio=(longest + packed.reserve) / packed.limit,
-        declared_context=kept.info.declared_context,
-        allocated_context=kept.info.allocated_context,
-        examples_available=round(np.mean([len(voter.examples) for voter in workload.voters])),
+        examples_per_voter=[shown[voter] for voter in sorted(shown)],
+        tokens_per_example=facts.tokens_per_example,
+        fill_ratio=(longest + facts.reserve) / facts.limit,
+        declared_context=entry.info.declared_context if entry.info else None,
+        allocated_context=entry.info.allocated_context if entry.info else None,
+        examples_available=round(float(np.mean(facts.examples_available))),
     )
 
 
-def _speed(workload: Workload, kept: _Kept, replies: dict[int, Reply]) -> Speed:
-    batches, done = kept.batches, list(replies.values())
-    token_ids = workload.packed.token_ids[kept.backend]
-    prompts = [token_ids[index] for index in replies]
-    block = kept.info.shared_block_tokens
-    unique, least = floors(prompts, block)
+def _speed(entry: StoredEntry) -> Speed:
+    batches, done = entry.batches, list(entry.replies.values())
+    block = entry.info.shared_block_tokens if entry.info else 1
+    ids = entry.token_ids
+    unique = least = None
+    if done and ids is not None:
+        unique, least = floors([ids[index].tolist() for index, _ in entry.replies], block)
     first_tokens = [
         reply.time_to_first_token_ms for reply in done if reply.time_to_first_token_ms is not None
     ]
     return Speed(
         prefill_tokens_per_second=_rate(
-            sum(b.prefill_tokens for b in batches), sum(b.prefill_seconds for b in batches)
+            [(batch.prefill_tokens, batch.prefill_seconds) for batch in batches]
         ),
         decode_tokens_per_second=_rate(
-            sum(b.decode_tokens for b in batches), sum(b.decode_seconds for b in batches)
+            [(batch.decode_tokens, batch.decode_seconds) for batch in batches]
         ),
         time_to_first_token_ms=_percentiles(first_tokens),
-        computed_tokens=sum(r.prompt_tokens - r.cached_tokens for r in done) if done else None,
-        unique_tokens=unique if done else None,
-        least_tokens=least if done else None,
+        computed_tokens=_computed(done),
+        unique_tokens=unique,
+        least_tokens=least,
         shared_block_tokens=block,
         served_tokens=sum(r.prompt_tokens + len(r.token_ids) for r in done) if done else None,
-        engine_seconds=sum(b.engine_seconds for b in batches) if done else None,
-        wall_seconds=sum(session.use.wall_seconds or 0.0 for session in kept.sessions),
-        load_seconds=kept.sessions[0].load_seconds,
+        engine_seconds=sum(_busy(entry, session) for session in entry.sessions) if done else None,
+        wall_seconds=sum(session.use.wall_seconds or 0.0 for session in entry.sessions),
+        load_seconds=entry.sessions[0].load_seconds if entry.sessions else None,
     )
 
 
-def _rate(amount: int, seconds: float) -> float | None:
-    return amount / seconds if amount and seconds else None
+def _rate(pairs: Sequence[tuple[int | None, float | None]]) -> float | None:
+    """Tokens per second over the batches whose engine reports both."""
+    known = [(tokens, seconds) for tokens, seconds in pairs if tokens and seconds]
+    amount, took = sum(tokens for tokens, _ in known), sum(seconds for _, seconds in known)
+    return amount / took if known else None
+
+
+def _computed(replies: Sequence[Reply]) -> int | None:
+    """Prompt tokens that were evaluated; `None` where an engine does not say what it had cached."""
+    total = 0
+    for reply in replies:
+        if reply.cached_tokens is None:
+            return None
+        total += reply.prompt_tokens - reply.cached_tokens
+    return total if replies else None
+
+
+def _busy(entry: StoredEntry, session: SessionRow) -> float:
+    """Seconds in which a session worked on a batch, overlapping ones counted once."""
+    own = [batch for batch in entry.batches if batch.session_id == session.id]
+    began, ended = (
+        np.array([getattr(batch, end) for batch in own], dtype=np.float64)
+        for end in ("began", "ended")
+    )
+    return math.fsum(busy_seconds(began, ended))
 
 
 def _percentiles(values: Sequence[float]) -> Percentiles | None:
@@ -188,33 +213,73 @@ def _memory(sessions: Sequence[SessionRow]) -> Memory:
     return Memory(peak_rss_mib=max(rss, default=None), peak_gpu_mib=max(gpu, default=None))
 
 
-def _label_mass(replies: dict[int, Reply]) -> float | None:
-    masses = [
-        math.fsum(map(math.exp, reply.label_logprobs))
-        for reply in replies.values()
-        if reply.label_logprobs is not None
-    ]
+def _label_mass(replies: Mapping[tuple[int, int], Reply]) -> float | None:
+    """The median share of probability that the labels hold; `None` without all of their
+    log-probabilities."""
+    masses = []
+    for reply in replies.values():
+        known = [one for one in reply.label_logprobs or () if one is not None]
+        if known and len(known) == len(reply.label_logprobs or ()):
+            masses.append(math.fsum(map(math.exp, known)))
     return float(np.median(masses)) if masses else None
 
 
-def make_controls(spec: RunSpec, workload: Workload) -> Controls:
-    """What classical classifiers make of the same queries: the same for every backend and round."""
-    dataset, rows = workload.dataset, workload.query_rows
-    shown = [
-        ShownNumbers(
-            examples=numbers(examples),
-            labels=np.array([example.label for example in examples], dtype=np.int64),
-            queries=numbers(voter.queries),
+def _missing(
+    entry: StoredEntry, speed: Speed, memory: Memory, parse: Parse, accuracy: Accuracy
+) -> dict[str, str]:
+    """Of each figure that cannot be had the reason, by its name."""
+    scores = entry.run.spec.decoding == "score"
+    answered = bool(entry.replies)
+    no_scores = _no_label_logprobs(entry)
+    figures: dict[str, tuple[object, str]] = {
+        "prefill_tokens_per_second": (
+            speed.prefill_tokens_per_second,
+            "the engine does not report prefill times",
+        ),
+        "decode_tokens_per_second": (
+            speed.decode_tokens_per_second,
+            _NO_GENERATION if scores else _no_decode(entry),
+        ),
+        "time_to_first_token_ms": (
+            speed.time_to_first_token_ms,
+            _NO_GENERATION if scores else "the engine does not report the time to the first token",
+        ),
+        "computed_tokens": (speed.computed_tokens, "the engine does not report cached tokens"),
+        "parse_rate": (parse.lenient, "score decoding compares labels and parses no text"),
+        "accuracy": (getattr(accuracy, accuracy.headline), "no query got a verdict"),
+        "soft": (accuracy.soft, no_scores),
+        "calibrated": (
+            accuracy.calibrated,
+            no_scores if accuracy.soft is None else "no calibration query was given",
+        ),
+    }
+    reasons = {
+        name: reason if answered else "no prompt got a reply"
+        for name, (figure, reason) in figures.items()
+        if figure is None
+    }
+    if memory.peak_rss_mib is None:
+        remote = entry.info is not None and entry.info.capabilities.location == "remote"
+        reasons["peak_rss_mib"] = (
+            "the engine runs on another machine" if remote else "no memory was measured"
         )
-        for voter, examples in zip(workload.voters, workload.packed.shown, strict=True)
-        if examples
-    ]
-    return score_controls(
-        dataset.X_train,
-        dataset.y_train,
-        dataset.X_test[rows],
-        dataset.y_test[rows],
-        n_classes=len(dataset.classes),
-        shown=shown,
-        seed=spec.seed,
-    )
+    if speed.load_seconds is None:
+        reasons["load_seconds"] = (
+            "the engine was open already" if entry.sessions else "the engine was not loaded"
+        )
+    return reasons
+
+
+def _no_label_logprobs(entry: StoredEntry) -> str:
+    can = entry.info.capabilities.label_logprobs if entry.info else "none"
+    if can == "none":
+        return "the engine reports no label log-probabilities"
+    return "no reply has the log-probabilities of all labels"
+
+
+def _no_decode(entry: StoredEntry) -> str:
+    if entry.run.spec.decoding == "choice":
+        return "a label is chosen whole: its tokens are not decoded one by one"
+    if all(batch.decode_tokens is None for batch in entry.batches):
+        return "the engine does not report decode times"
+    return "no reply has a second token"

@@ -1,4 +1,4 @@
-"""Whether backends agree, as a table and as sentences."""
+"""Whether entries agree, as a table and as sentences."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MOST_SHOWN = 5
 
 
 def agreement_table(agreements: Sequence[Agreement]) -> Table:
-    """A row for each pair of backends."""
+    """A row for each pair of entries."""
     several = _of_several_runs(agreements)
     return simple_table(
         _TITLES,
@@ -110,4 +110,4 @@ def _pair(one: Agreement, several: bool) -> str:
 
 
 def _name(member: Member, several: bool) -> str:
-    return f"{member.backend} {member.run_id}" if several else member.backend
+    return f"{member.entry} {member.run_id}" if several else member.entry

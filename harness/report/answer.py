@@ -1,101 +1,133 @@
-"""What a kept run is told as: the table and what stands under it, its caveats among it."""
+"""What a run comes to: the table and what stands under it, its caveats among it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from harness.comparison.records import Agreement
 from harness.report.agreement import agreement_notes, agreement_table
-from harness.report.figures import controls_by_name
-from harness.report.table import Row, figures_table, simple_table
-from harness.report.text import NOTHING, lines, percent, share
-from harness.spec import RunSpec
-from harness.summary import Caveat, RunSummary, Summary
+from harness.report.figures import VOTES, Row, title_of
+from harness.report.table import figures_table, simple_table
+from harness.report.text import NOTHING, lines, p_column, percent, share, told
+from harness.spec import RunSpec, entries_of
+from harness.summary import BaselineTest, RunSummary, Summary
+
+_TITLES = ("vote or baseline", "accuracy", "model - baseline, pp\n(95 % interval)", "p")
 
 
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """A finished run as it was kept."""
+def answer(
+    spec: RunSpec, summary: Summary, width: int, agreements: Sequence[Agreement] = ()
+) -> Group:
+    """The table, what was prompted, the accuracy in words and by voters, baselines and caveats.
 
-    spec: RunSpec
-    summary: Summary
-
-
-def answer(kept: Kept, width: int, agreements: Sequence[Agreement] = ()) -> Group:
-    """The table, what was asked, the accuracy in words and by voters, controls and caveats.
-
-    `agreements` are those of a run over several backends.
+    `agreements` are those of a run of several entries.
     """
-    return Group(*_answer(kept, width, agreements))
+    return Group(*_answer(spec, summary, width, agreements))
 
 
-def what_was_asked(kept: Kept) -> Text:
-    """One line: data, model, size, decoding, run; another for a run whose prompts these are.
+def what_was_asked(spec: RunSpec, summary: Summary) -> Text:
+    """One line: data, model, size, decoding, run; others for its group, and for a run whose
+    prompts these are.
 
     Queries are those that there were to ask.
     """
-    spec = kept.spec
-    queries = kept.summary.runs[0].accuracy.queries
-    asked = (
-        f"Run {kept.summary.run_id}: {spec.data}; {spec.model}; {_count(spec.voters, 'voter')} x "
-        f"{_count(queries, 'query', 'queries')}; {spec.decoding} decoding; seed {spec.seed}"
-    )
-    again = [f"Its prompts are those of run {spec.prompts_from}."] if spec.prompts_from else []
-    return lines(asked, *again)
+    queries = summary.runs[0].accuracy.queries
+    digest = f" ({told(summary.data_sha256)})" if summary.data_sha256 else ""
+    models = ", ".join(dict.fromkeys(entry.model for entry in entries_of(spec)))
+    attempts = f" x {spec.attempts:,} attempts" if spec.attempts > 1 else ""
+    asked = [
+        f"Run {summary.run_id}: {spec.data}{digest}; {models}; {_count(spec.voters, 'voter')} x "
+        f"{_count(queries, 'query', 'queries')}{attempts}; {spec.decoding} decoding; "
+        f"seed {spec.seed}"
+    ]
+    if summary.group is not None:
+        asked.append(f"It belongs to the group {summary.group}.")
+    if spec.prompts_from:
+        asked.append(f"Its prompts are those of run {spec.prompts_from}.")
+    return lines(*asked)
 
 
-def notes(kept: Kept) -> Text:
-    """The caveats with their advice, the backends' common ones once."""
-    runs = kept.summary.runs
-    told: dict[Caveat, list[str]] = {}
-    for run in runs:
+def notes(summary: Summary) -> Text:
+    """The caveats with their advice, and why figures are missing, a note for each reason.
+
+    What is true of several entries is said once.
+    """
+    said: dict[str, list[str]] = {}
+    for run in summary.runs:
         for caveat in run.caveats:
-            told.setdefault(caveat, []).append(run.backend)
-    return lines(
-        *(
-            f"note: {_who(backends, runs)}{caveat.message} {caveat.advice}"
-            for caveat, backends in told.items()
-        )
-    )
+            said.setdefault(f"{caveat.message} {caveat.advice}", []).append(run.entry)
+    for run in summary.runs:
+        figures: dict[str, list[str]] = {}
+        for figure, reason in run.missing.items():
+            figures.setdefault(reason, []).append(title_of(figure))
+        for reason, names in figures.items():
+            said.setdefault(f"{', '.join(names)}: {reason}.", []).append(run.entry)
+    return lines(*(f"note: {_who(who, summary.runs)}{note}" for note, who in said.items()))
 
 
-def _answer(kept: Kept, width: int, agreements: Sequence[Agreement]) -> Iterator[RenderableType]:
-    runs = kept.summary.runs
-    yield figures_table([Row(run) for run in runs], width)
+def _answer(
+    spec: RunSpec, summary: Summary, width: int, agreements: Sequence[Agreement]
+) -> Iterator[RenderableType]:
+    runs = summary.runs
+    yield figures_table([Row(run, summary.baselines) for run in runs], width)
     yield Text()
-    yield what_was_asked(kept)
+    yield what_was_asked(spec, summary)
     for run in runs:
-        who = _who([run.backend], runs)
+        who = _who([run.entry], runs)
         yield lines(who + run.accuracy.sentence, f"{who}{_by_voters(run)}")
     if len(runs) > 1:
-        yield lines(f"How these rows differ, with intervals: harness compare {kept.summary.run_id}")
+        yield lines(f"How these rows differ, with intervals: harness compare {summary.run_id}")
     yield Text()
     if agreements:
         yield agreement_table(agreements)
         yield Text()
-    yield simple_table(("vote or control", "accuracy"), [*_votes(runs), *_controls(runs[0])])
+    if summary.baselines:
+        rows = [*_votes(runs, ("", "")), *_baselines(summary)]
+        yield simple_table(_TITLES, rows, numbers=_TITLES[-1:])
+    else:
+        yield simple_table(("vote", "accuracy"), _votes(runs))
     yield Text()
-    yield from _timing(kept.summary)
-    if any(run.caveats for run in runs):
-        yield notes(kept)
+    whole, own = summary.wall_seconds, summary.harness_seconds
+    if whole and own is not None:
+        yield Text(f"Took {whole:.1f} s, {percent(own / whole)} of it outside the engine.")
+    if said := notes(summary):
+        yield said
     if any(one.caveats for one in agreements):
         yield agreement_notes(agreements)
 
 
-def _votes(runs: list[RunSummary]) -> Iterator[tuple[str, str]]:
+def _votes(runs: Sequence[RunSummary], behind: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     for run in runs:
-        for vote in ("majority", "soft", "calibrated"):
-            yield _who([run.backend], runs) + f"{vote} vote", share(getattr(run.accuracy, vote))
+        for vote in VOTES:
+            name = f"{_who([run.entry], runs)}{vote} vote"
+            yield name, share(getattr(run.accuracy, vote)), *behind
 
 
-def _controls(run: RunSummary) -> Iterator[tuple[str, str]]:
-    """They see the data and the numbers that were shown: the same for all backends of a run."""
-    for name, estimate in controls_by_name(run.controls).items():
-        yield name, share(estimate)
+def _baselines(summary: Summary) -> Iterator[tuple[str, ...]]:
+    """A row each, with the test of the entry's vote; of several entries each in a row below."""
+    for one in summary.baselines:
+        tests = [
+            (run.entry, test)
+            for run in summary.runs
+            for test in run.against_baselines
+            if test.baseline == one.name
+        ]
+        if len(summary.runs) == 1 and tests:
+            yield one.name, share(one.estimate), *_test(tests[0][1])
+            continue
+        yield one.name, share(one.estimate), "", ""
+        for entry, test in tests:
+            yield f"  {entry}", "", *_test(test)
+
+
+def _test(test: BaselineTest) -> tuple[str, str]:
+    found = test.difference
+    span = found.interval
+    ends = f" ({100 * span.low:.1f} to {100 * span.high:.1f})" if span else ""
+    return f"{100 * found.change:+.1f}{ends}", p_column(found.p_adjusted)
 
 
 def _by_voters(run: RunSummary) -> str:
@@ -106,15 +138,9 @@ def _by_voters(run: RunSummary) -> str:
     return f"{headline.capitalize()} vote by number of voters: {'  '.join(figures)}"
 
 
-def _timing(summary: Summary) -> Iterator[Text]:
-    whole, own = summary.wall_seconds, summary.harness_seconds
-    if whole and own is not None:
-        yield Text(f"Took {whole:.1f} s, {percent(own / whole)} of it outside the engine.")
-
-
-def _who(backends: list[str], runs: list[RunSummary]) -> str:
-    """A prefix that names backends, unless it is all of them."""
-    return "" if len(backends) == len(runs) else f"{', '.join(backends)}: "
+def _who(entries: Sequence[str], runs: Sequence[RunSummary]) -> str:
+    """A prefix that names entries, unless it is all of them."""
+    return "" if len(entries) == len(runs) else f"{', '.join(entries)}: "
 
 
 def _count(count: int, one: str, many: str = "") -> str:

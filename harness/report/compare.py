@@ -11,11 +11,12 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from harness.comparison.metrics import METRICS
 from harness.comparison.records import Compared, Comparison, FieldDifference, Flip, Member, What
-from harness.metrics import METRICS, Difference, Verdict
+from harness.metrics import Difference, Verdict
 from harness.report.markdown import markdown_table
 from harness.report.table import simple_table
-from harness.report.text import NOTHING, lines, number, p_value, plain, told
+from harness.report.text import lines, number, p_column, p_value, plain, told
 
 _TITLES = ("", "first", "other", "change\n(95 % interval)", "p", "other is")
 _NUMBERS = ("first", "other", "p")
@@ -24,11 +25,7 @@ _WHAT_DIFFERS: dict[What, str] = {
     "tokens": "the same text, other tokens",
     "missing": "only one of them has this prompt",
 }
-_TITLES_OF = {
-    "prefill_tokens_per_second": "prefill tok/s",
-    "decode_tokens_per_second": "decode tok/s",
-    "time_to_first_token_ms": "ms to first, mean",
-}
+_COUNTED = "counted"  # the test of what has no samples
 _LOUD = "bold reverse"
 
 
@@ -62,7 +59,7 @@ def loud_warnings(comparisons: Sequence[Comparison]) -> Text:
 
 
 def warnings(one: Comparison) -> list[str]:
-    """Sentences; none where both were asked the same under the same conditions."""
+    """Sentences; none where both were given the same under the same conditions."""
     return list(_warnings(one))
 
 
@@ -72,10 +69,12 @@ def _warnings(one: Comparison) -> Iterator[str]:
         if one.conditions:
             yield f"WARNING: {who}: not measured alike: {_fields(one.conditions)}."
         return
+    if one.unpaired_because is not None:
+        yield f"WARNING: {who}: queries are not paired: {one.unpaired_because}."
     if not one.same_text:
-        yield f"WARNING: {who}: asked other prompts{_where(one)}. Differences may come from that."
+        yield f"WARNING: {who}: given other prompts{_where(one)}. Differences may come from that."
     elif not one.same_tokens:
-        yield f"WARNING: {who}: asked the same text as other tokens{_where(one)}."
+        yield f"WARNING: {who}: given the same text as other tokens{_where(one)}."
     if one.spec:
         yield f"WARNING: {who}: specs differ in {_fields(one.spec)}."
     if one.conditions:
@@ -85,7 +84,7 @@ def _warnings(one: Comparison) -> Iterator[str]:
 def about(compared: Compared) -> Text:
     """What was the same, how the figures come about, and whether all sides are equally right."""
     same = [one for one in compared.against_first if one.same_tokens]
-    said = [f"{_name(one.other)}: asked the same prompts as {_name(one.first)}." for one in same]
+    said = [f"{_name(one.other)}: given the same prompts as {_name(one.first)}." for one in same]
     if compared.same_accuracy_p is not None:
         said.append(
             f"That all are right equally often: Cochran's Q, {p_value(compared.same_accuracy_p)}."
@@ -100,15 +99,18 @@ def _how(compared: Compared) -> Iterator[str]:
         whose = "the same queries" if all(one.paired for one in shares) else "the queries of each"
         tests = "; ".join(dict.fromkeys(one.test for one in shares))
         yield f"Shares: other - first over {whose}; p by {tests}."
-    if len(found) > len(shares):
+    ratios = {one.test for one in found if one.kind == "ratio"}
+    if ratios - {_COUNTED}:
         yield _HOW_RATIOS
+    if _COUNTED in ratios:
+        yield "What was counted has neither interval nor p."
     if found:
         yield "p is adjusted by Holm where several are compared. A verdict takes both."
 
 
 _HOW_RATIOS = (
-    "Speeds and times: other / first of what took some seconds together; interval by bootstrap, "
-    "p by Mann-Whitney, both widened by how alike neighbours in time are."
+    "Speeds, times and memory: other / first, over samples of some seconds or of one session each; "
+    "interval by bootstrap, p by Mann-Whitney, both widened by how alike neighbours in time are."
 )
 
 
@@ -119,7 +121,7 @@ def flip_parts(comparisons: Sequence[Comparison]) -> Iterator[Text | Table]:
         lost = len(one.flips) - gained
         yield lines(f"{_name(one.other)}: {gained:,} queries became right, {lost:,} wrong.")
         if one.flips:
-            titles = ("query", "row", "truth", one.first.backend, f"{one.other.backend} (other)")
+            titles = ("query", "row", "truth", one.first.entry, f"{one.other.entry} (other)")
             yield simple_table(titles, map(_flip, one.flips), numbers=("query", "row"))
 
 
@@ -129,20 +131,19 @@ def _flip(flip: Flip) -> tuple[str, ...]:
 
 def _rows(compared: Compared) -> Iterator[tuple[str, ...]]:
     for one in compared.against_first:
-        yield f"{one.other.backend}\n{one.other.run_id}", "", "", "", "", ""
+        yield f"{one.other.entry}\n{one.other.run_id}", "", "", "", "", ""
         if not one.differences:
             yield "  no metric in common", "", "", "", "", ""
         yield from map(_row, one.differences)
 
 
 def _row(one: Difference) -> tuple[str, ...]:
-    verdict = "not told apart" if one.verdict is Verdict.NO_DIFFERENCE_SHOWN else one.verdict.value
+    verdict = one.verdict.value
+    if one.verdict is Verdict.NO_DIFFERENCE_SHOWN:
+        verdict = "the same" if one.test == _COUNTED else "no significant\ndifference"
     figures = _value(one, one.first), _value(one, one.other)
-    return f"  {_title(one.metric)}", *figures, _change(one), _p(one.p_adjusted), verdict
-
-
-def _title(metric: str) -> str:
-    return _TITLES_OF.get(metric, metric.replace("_", " "))
+    p = p_column(one.p_adjusted)
+    return f"  {METRICS[one.metric].title}", *figures, _change(one), p, verdict
 
 
 def _value(one: Difference, value: float) -> str:
@@ -158,13 +159,6 @@ def _change(one: Difference) -> str:
     return f"x {one.change:.2f}" + (f"\n({span.low:.2f} to {span.high:.2f})" if span else "")
 
 
-def _p(value: float | None) -> str:
-    """For the column that says that it is p."""
-    if value is None:
-        return NOTHING
-    return "<0.001" if value < 0.001 else f"{value:.3f}"
-
-
 def _where(one: Comparison) -> str:
     where = one.first_difference
     if where is None:
@@ -178,13 +172,15 @@ def _fields(fields: Sequence[FieldDifference]) -> str:
 
 
 def _name(member: Member) -> str:
-    return f"{member.backend} {member.run_id}"
+    return f"{member.entry} {member.run_id}"
 
 
 _COLUMNS = (
     "first_run",
+    "first_entry",
     "first_backend",
     "other_run",
+    "other_entry",
     "other_backend",
     "metric",
     "kind",
@@ -207,8 +203,10 @@ def _figures(one: Comparison, found: Difference) -> dict[str, Any]:
     span = found.interval
     return {
         "first_run": one.first.run_id,
+        "first_entry": plain(one.first.entry),
         "first_backend": plain(one.first.backend),
         "other_run": one.other.run_id,
+        "other_entry": plain(one.other.entry),
         "other_backend": plain(one.other.backend),
         **found.model_dump(mode="json", exclude={"interval", "samples"}),
         "low": span.low if span else None,

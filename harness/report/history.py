@@ -11,9 +11,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from harness.comparison.metrics import METRICS
 from harness.comparison.records import FieldDifference
 from harness.comparison.series import Change, History, Point, Series
-from harness.metrics import METRICS
 from harness.report.chart import chart
 from harness.report.figures import MOCK_LABEL
 from harness.report.table import simple_table
@@ -59,9 +59,9 @@ def _describe(
 
 
 def _title(one: Series, every: Sequence[Series]) -> Text:
-    """Backend and model, and whatever tells the series from others of the same two."""
+    """Entry and model, and whatever tells the series from others of the same two."""
     mine = _told_by(one)
-    peers = [_told_by(peer) for peer in every if (peer.backend, peer.model) == _name(one)]
+    peers = [_told_by(peer) for peer in every if _name(peer) == _name(one)]
     words = (
         f"{name.replace('_', ' ')} {told(value)}"
         for name, value in mine.items()
@@ -73,12 +73,13 @@ def _title(one: Series, every: Sequence[Series]) -> Text:
     return title.append(" ").append(MOCK_LABEL, style=_LOUD) if one.is_mock else title
 
 
-def _name(one: Series) -> tuple[str, str]:
-    return one.backend, one.model
+def _name(one: Series) -> tuple[str, ...]:
+    backend = () if one.entry == one.backend else (one.backend,)
+    return one.entry, *backend, one.model
 
 
 def _told_by(one: Series) -> dict[str, Any]:
-    return one.asked | one.machine.model_dump()
+    return one.asked | {"data_sha256": one.data_sha256} | one.machine.model_dump()
 
 
 def _chart(history: History, one: Series, width: int, ascii_only: bool) -> Text:
@@ -102,7 +103,8 @@ def _cells(metric: str, place: int, point: Point) -> tuple[str, ...]:
     if span:
         value += f" ({_figure(metric, span.low)} to {_figure(metric, span.high)})"
     revision = _revision(point.git_revision)
-    return f"{place}", point.run_id, f"{begun:%Y-%m-%d}", value, revision, point.engine_version
+    engine = point.engine_version or NOTHING
+    return f"{place}", point.run_id, f"{begun:%Y-%m-%d}", value, revision, engine
 
 
 def _figure(metric: str, value: float) -> str:
@@ -142,7 +144,7 @@ def _change(history: History, series: Series, change: Change) -> Iterator[str]:
 
 
 def _named(point: Point) -> str:
-    return f"{point.run_id} ({_revision(point.git_revision)}, {point.engine_version})"
+    return f"{point.run_id} ({_revision(point.git_revision)}, {point.engine_version or NOTHING})"
 
 
 def _size(metric: str, change: float | None) -> str:
@@ -154,7 +156,7 @@ def _size(metric: str, change: float | None) -> str:
 def _explanation(differing: Iterable[FieldDifference]) -> str:
     fields = [f"{one.field} {told(one.first)} / {told(one.other)}" for one in differing]
     if not fields:
-        return "Nothing that is kept differs between them."
+        return "Nothing that is stored differs between them."
     return f"Between them differ: {', '.join(fields)}."
 
 
@@ -164,7 +166,7 @@ def _notes(history: History, short: int) -> Iterator[str]:
     if short:
         yield f"Left out: {short:,} series of fewer than two runs; --all shows them."
     if history.unreadable:
-        yield f"Left out: {_runs(history.unreadable)} kept by another version of the harness."
+        yield f"Left out: {_runs(len(history.unreadable))} that cannot be read."
 
 
 def _runs(count: int) -> str:

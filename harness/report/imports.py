@@ -12,7 +12,7 @@ from harness.report.figures import MOCK_LABEL
 from harness.report.table import simple_table
 from harness.report.text import NOTHING, lines
 
-_TITLES = ("import\nkept", "name: test\ntool, engine\nmodel", "figure")
+_TITLES = ("import\nstored", "name: test\ntool, engine\nmodel", "figure")
 _FIGURE_TITLES = ("metric", "value", "unit", "± stderr", "samples")
 _NUMBERS = frozenset({"value", "± stderr", "samples"})
 
@@ -32,12 +32,12 @@ def import_details(row: ImportRow) -> Group:
 
 def _cells(row: ImportRow) -> list[str]:
     """Times are local ones."""
-    kept = datetime.fromisoformat(row.created).astimezone()
+    stored = datetime.fromisoformat(row.created).astimezone()
     told = row.imported
     first, *more = told.figures
     counted = f", and {len(more)} more" if more else ""
     return [
-        f"{row.import_id}\n{kept:%Y-%m-%d %H:%M}",
+        f"{row.import_id}\n{stored:%Y-%m-%d %H:%M}",
         f"{row.name}: {told.test}\n{told.tool}, {_engine(row)}\n{told.model or NOTHING}",
         f"{first.metric}\n{digits(first.value)}{counted}",
     ]

@@ -1,9 +1,8 @@
-"""The table: a row a backend where that fits the terminal, else a column a backend."""
+"""The table: a row an entry where that fits the terminal, else a column an entry."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 from rich import box
@@ -11,27 +10,19 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness.report.figures import MOCK_LABEL, figures_of
+from harness.report.figures import MOCK_LABEL, Row, figures_of
 from harness.report.text import lines
-from harness.summary import RunSummary, is_mock
+from harness.summary import is_mock
 
 _LOUD = "bold reverse"
 _TITLE = 14
 _ENDLESS = 10_000
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A run on a backend. `note` stands below the backend's name; it may be empty."""
-
-    run: RunSummary
-    note: str = ""
-
-
 def simple_table(
     titles: Iterable[str], rows: Iterable[Sequence[str]], numbers: Collection[str] = ()
 ) -> Table:
-    """A table of untrusted text; a line feed in a cell is kept, and no text is left out.
+    """A table of untrusted text; a line feed in a cell stays, and no text is left out.
 
     Columns whose titles are among `numbers` are set to the right.
     """
@@ -51,32 +42,32 @@ def figures_table(rows: Sequence[Row], width: int) -> Table:
 
 
 def _wide(rows: Sequence[Row]) -> Table:
-    figures = figures_of([row.run for row in rows])
+    figures = figures_of(rows)
     table = _empty_table()
-    table.add_column("backend")
+    table.add_column("entry")
     for figure in figures:
         table.add_column("\n".join(figure.title), max_width=figure.columns)
     for row in rows:
-        table.add_row(_name(row), *(lines(*figure.cell(row.run)) for figure in figures))
+        table.add_row(_name(row), *(lines(*figure.cell(row)) for figure in figures))
     return table
 
 
 def _narrow(rows: Sequence[Row]) -> Table:
-    figures = figures_of([row.run for row in rows])
+    figures = figures_of(rows)
     table = _empty_table()
     table.add_column("", max_width=None if len(rows) == 1 else _TITLE)
     for row in rows:
         table.add_column(_name(row), overflow="fold")
     for figure in figures:
-        cells = [figure.cell(row.run) for row in rows]
+        cells = [figure.cell(row) for row in rows]
         texts = [lines(" ".join(cell)) if len(rows) == 1 else lines(*cell) for cell in cells]
         table.add_row(" ".join(figure.title), *texts)
     return table
 
 
 def _name(row: Row) -> Text:
-    """The backend, what tells it from others, and loudly if it is a mock or cells failed."""
-    name = lines(row.run.backend, *filter(None, [row.note]))
+    """The entry, what tells it from others, and loudly if it is a mock or cells failed."""
+    name = lines(row.run.entry, *filter(None, [row.note]))
     if is_mock(row.run):
         name.append("\n").append(MOCK_LABEL, style=_LOUD)
     if failed := row.run.cells.failed:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
-from harness.summary import Estimate
+from harness.record import Estimate
 
 NOTHING = "\N{EN DASH}"
 _LONGEST = 200
@@ -61,8 +61,15 @@ def p_value(value: float) -> str:
     return "p < 0.001" if value < 0.001 else f"p = {value:.2g}"
 
 
+def p_column(value: float | None) -> str:
+    """For a column whose head says that it is p."""
+    if value is None:
+        return NOTHING
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
 def told(value: object) -> str:
-    """Anything kept, as text: hashes by how they begin, and nothing endless."""
+    """Anything stored, as text: hashes by how they begin, and nothing endless."""
     if isinstance(value, list):
         value = ", ".join(map(str, value))
     text = "none" if value in (None, "") else str(value)

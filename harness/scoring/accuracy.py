@@ -13,6 +13,7 @@ from math import comb
 
 import numpy as np
 
+from harness.record import Estimate
 from harness.scoring.voting import (
     Scores,
     Votes,
@@ -26,7 +27,7 @@ from harness.scoring.voting import (
     without_leaning,
 )
 from harness.stats.intervals import clustered_bootstrap, wilson
-from harness.summary import Accuracy, ByVoters, Estimate
+from harness.summary import Accuracy, ByVoters
 
 _MOST_SUBSETS = 64
 
@@ -69,9 +70,9 @@ class _Figures:
 def score_accuracy(ballots: Ballots, classes: tuple[str, ...], seed: int) -> Accuracy:
     """The accuracy of single voters and of each vote. `seed` is for resampling and subsets.
 
-    `balanced` (mean recall of the classes asked), `f1` (macro) and `auc` (macro, one class against
-    the rest) are the headline's, over the queries that it answered; null where these are of fewer
-    than two classes. None of them needs a class to be called the positive one.
+    `balanced` (mean recall of the classes that were the truth), `f1` (macro) and `auc` (macro, one
+    class against the rest) are the headline's, over the queries that it answered; `None` where
+    these are of fewer than two classes. None of them needs a class to be called the positive one.
     """
     truth, evidence = ballots.truth, _evidence(ballots)
     voters = np.arange(len(ballots.votes))
@@ -208,12 +209,12 @@ def _figures(truth: Votes, verdict: Votes, probabilities: Scores) -> _Figures:
         return _Figures(balanced=None, f1=None, auc=None, confusion=None)
     truth, verdict, probabilities = truth[answered], verdict[answered], probabilities[answered]
     confusion = confusion_matrix(truth, verdict, labels=range(probabilities.shape[-1])).tolist()
-    asked = np.unique(truth)
-    if len(asked) == 1:
+    present = np.unique(truth)
+    if len(present) == 1:
         return _Figures(balanced=None, f1=None, auc=None, confusion=confusion)
     return _Figures(
         # balanced_accuracy_score is this too, but warns of a verdict that was never the truth
-        balanced=float(recall_score(truth, verdict, labels=asked, average="macro")),
+        balanced=float(recall_score(truth, verdict, labels=present, average="macro")),
         f1=float(f1_score(truth, verdict, average="macro")),
         auc=_auc(truth, probabilities),
         confusion=confusion,
@@ -221,7 +222,7 @@ def _figures(truth: Votes, verdict: Votes, probabilities: Scores) -> _Figures:
 
 
 def _auc(truth: Votes, probabilities: Scores) -> float:
-    """Mean over the classes asked of the area under the curve of each against the rest."""
+    """Mean over the classes of the truth of the area under the curve of each against the rest."""
     from sklearn.metrics import roc_auc_score
 
     areas = [roc_auc_score(truth == c, probabilities[:, c]) for c in np.unique(truth)]

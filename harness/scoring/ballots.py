@@ -1,4 +1,8 @@
-"""From single replies to ballots: each is read as a label, or not."""
+"""From single replies to ballots: each is read as a label, or not.
+
+A prompt may have several replies, one for each attempt. All are read and counted; together they are
+one vote of the voter, the class that most of them name.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +19,11 @@ from harness.scoring.parsing import (
     parse_strict,
     summarise_parse,
 )
-from harness.scoring.voting import Scores, Votes, votes_of_logprobs
+from harness.scoring.voting import Scores, Votes, majority, votes_of_logprobs
 from harness.summary import Parse
 
 
-class Asked(Protocol):
+class Given(Protocol):
     """A prompt: `position` counts those of one voter and role."""
 
     @property
@@ -40,23 +44,32 @@ class Replied(Protocol):
     @property
     def text(self) -> str: ...
     @property
-    def label_logprobs(self) -> Sequence[float] | None: ...
+    def label_logprobs(self) -> Sequence[float | None] | None: ...
 
 
 def read_replies(
-    prompts: Sequence[Asked], replies: Mapping[int, Replied], words: Sequence[str], decoding: str
+    prompts: Sequence[Given],
+    replies: Mapping[tuple[int, int], Replied],
+    words: Sequence[str],
+    decoding: str,
 ) -> tuple[Parse, Ballots]:
     """Parses and counts the votes. Calibration replies teach offsets and are not parsed.
 
-    `prompts` are all of a run, `replies` those that there are, by the index of their prompt;
-    `words[c]` is the word for class c.
+    `prompts` are all of a run, `replies` those that there are, by the index of their prompt and
+    their attempt; `words[c]` is the word for class c. Of several attempts the majority is the
+    voter's vote; label log-probabilities, which do not depend on what was sampled, are those of
+    the first. They decide a tie, else the order of the classes does.
     """
     scores = _logprobs(prompts, replies, "query", len(words))
     offsets = _logprobs(prompts, replies, "calibration", len(words))
     if decoding == "score":
         parse, votes = NOT_PARSED, votes_of_logprobs(scores)
     else:
-        parse, votes = _parsed(prompts, replies, words)
+        parse, attempts = _parsed(prompts, replies, words)
+        # A vote among the attempts is one among voters, of whom the first alone has scores.
+        known = np.full((*attempts.shape, len(words)), np.nan)
+        known[:, 0] = scores
+        votes = majority(attempts, known, len(words))
     ballots = Ballots(
         truth=_truth(prompts),
         votes=votes,
@@ -66,32 +79,41 @@ def read_replies(
     return parse, ballots
 
 
-def _shape(prompts: Sequence[Asked], role: str) -> tuple[int, int]:
+def _shape(prompts: Sequence[Given], role: str) -> tuple[int, int]:
     """How many voters there are, and the most prompts of this role that one has."""
     voters = 1 + max(prompt.voter for prompt in prompts)
     return voters, 1 + max((p.position for p in prompts if p.role == role), default=-1)
 
 
 def _logprobs(
-    prompts: Sequence[Asked], replies: Mapping[int, Replied], role: str, n_classes: int
+    prompts: Sequence[Given],
+    replies: Mapping[tuple[int, int], Replied],
+    role: str,
+    n_classes: int,
 ) -> Scores:
-    """Label log-probabilities (voters, prompts of this role, classes); NaN where there are none."""
+    """Label log-probabilities (voters, prompts of this role, classes) of the first attempts.
+
+    A row is NaN where there are none, or not those of all labels.
+    """
     table = np.full((*_shape(prompts, role), n_classes), np.nan)
-    for index, reply in replies.items():
-        prompt = prompts[index]
-        if prompt.role == role and reply.label_logprobs is not None:
-            table[prompt.voter, prompt.position] = reply.label_logprobs
+    for (index, attempt), reply in replies.items():
+        prompt, logprobs = prompts[index], reply.label_logprobs
+        if prompt.role == role and attempt == 0 and logprobs and None not in logprobs:
+            table[prompt.voter, prompt.position] = logprobs
     return table
 
 
 def _parsed(
-    prompts: Sequence[Asked], replies: Mapping[int, Replied], words: Sequence[str]
+    prompts: Sequence[Given], replies: Mapping[tuple[int, int], Replied], words: Sequence[str]
 ) -> tuple[Parse, Votes]:
-    """What was written, read as labels; the votes are the lenient parser's."""
-    votes = np.full(_shape(prompts, "query"), -1, dtype=np.int64)
+    """What was written, read as labels; the votes (voters, attempts, queries) are the lenient
+    parser's."""
+    voters, queries = _shape(prompts, "query")
+    attempts = 1 + max((attempt for _, attempt in replies), default=0)
+    votes = np.full((voters, attempts, queries), -1, dtype=np.int64)
     strict: list[int | Unparsed] = []
     lenient: list[int | Unparsed] = []
-    for index, reply in replies.items():
+    for (index, attempt), reply in replies.items():
         prompt = prompts[index]
         if prompt.role == "query":
             cut_off = reply.finish == "length"
@@ -99,11 +121,11 @@ def _parsed(
             label = parse_lenient(reply.text, words, cut_off)
             lenient.append(label)
             if not isinstance(label, Unparsed):
-                votes[prompt.voter, prompt.position] = label
+                votes[prompt.voter, attempt, prompt.position] = label
     return (summarise_parse(strict, lenient) if strict else NOT_PARSED), votes
 
 
-def _truth(prompts: Sequence[Asked]) -> Votes:
+def _truth(prompts: Sequence[Given]) -> Votes:
     """The class of each query, which is the same for all voters."""
     labels = {prompt.position: prompt.label for prompt in prompts if prompt.role == "query"}
     return np.array([labels[position] for position in sorted(labels)], dtype=np.int64)

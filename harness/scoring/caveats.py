@@ -19,13 +19,14 @@ _Caveats: TypeAlias = Iterator[tuple[CaveatKind, str, str]]
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class CaveatInputs:
     """What caveats depend on.
 
-    `label_mass`: median share of probability that the labels hold. `*_asked` and `shots` are what
-    the user set; `calibration_per_voter` and `fewest_shown` are those of the voter with fewest,
-    `examples_*` are means. `own_tokens`: where the engine's own tokenization differs from what it
-    was asked.
+    `is_mock` is false where no session of the engine was opened. `label_mass`: median share of
+    probability that the labels hold, `None` without any. `*_asked` and `shots` are what the user
+    asked for; `calibration_per_voter` and `fewest_shown` are those of the voter with fewest,
+    `examples_*` are means. `own_tokens`: where the engine's own tokenization differs from the
+    tokens that it was given.
     """
 
     is_mock: bool
@@ -47,7 +48,7 @@ class Facts:
     own_tokens: TokenDifference | None
 
 
-def find_caveats(facts: Facts) -> list[Caveat]:
+def find_caveats(inputs: CaveatInputs) -> list[Caveat]:
     """The caveats that hold, the gravest first."""
     parts = (
         _of_the_run,
@@ -57,46 +58,46 @@ def find_caveats(facts: Facts) -> list[Caveat]:
         _of_the_examples,
         _of_the_sessions,
     )
-    found = chain.from_iterable(part(facts) for part in parts)
+    found = chain.from_iterable(part(inputs) for part in parts)
     return [Caveat(kind=kind, message=text, advice=advice) for kind, text, advice in found]
 
 
-def _of_the_run(facts: Facts) -> _Caveats:
-    if facts.is_mock:
+def _of_the_run(inputs: CaveatInputs) -> _Caveats:
+    if inputs.is_mock:
         yield (
             CaveatKind.MOCK,
             "This is the mock: its replies are made up and its speed means nothing.",
             "Use it to test the harness only.",
         )
-    if facts.cells_failed:
+    if inputs.cells_failed:
         yield (
             CaveatKind.CELLS_FAILED,
-            f"{facts.cells_failed} cells failed: {'; '.join(facts.failure_reasons)}.",
+            f"{inputs.cells_failed} cells failed: {'; '.join(inputs.failure_reasons)}.",
             "See the engine's log in the results folder; --resume asks them again.",
         )
-    if facts.cells_missing:
+    if inputs.cells_missing:
         yield (
             CaveatKind.CELLS_MISSING,
-            f"{facts.cells_missing} cells were not asked yet.",
+            f"{inputs.cells_missing} cells were not prompted yet.",
             "Complete the run with --resume.",
         )
-    if facts.shared_vectors:
+    if inputs.shared_vectors:
         yield (
             CaveatKind.TRAIN_TEST_OVERLAP,
-            f"{facts.shared_vectors} test vectors are in the training data too.",
+            f"{inputs.shared_vectors} test vectors are in the training data too.",
             "Remove them: they make every accuracy too good.",
         )
 
 
-def _of_the_tokens(facts: Facts) -> _Caveats:
-    if where := facts.own_tokens:
+def _of_the_tokens(inputs: CaveatInputs) -> _Caveats:
+    if where := inputs.own_tokens:
         yield (
             CaveatKind.TOKENS_DIFFER,
-            "Its own tokenizer makes other tokens of the prompts than it was asked, first in voter "
+            "Its own tokenizer makes other tokens of the prompts than it was given, first in voter "
             f"{where.voter}, {where.role} {where.position}, at token {where.token}: "
             f"{_spelt(where.own)} and not {_spelt(where.asked)}.",
             "Its tokenizer does not keep to the model's vocabulary as the first engine does: "
-            "mend its files, or ask it in a run of its own.",
+            "fix its files, or prompt it in a run of its own.",
         )
 
 
@@ -105,18 +106,18 @@ def _spelt(tokens: Sequence[Token]) -> str:
     return " ".join(f"{token.text!r} ({token.id})" for token in tokens) or "the end"
 
 
-def _of_the_votes(facts: Facts) -> _Caveats:
-    accuracy = facts.accuracy
+def _of_the_votes(inputs: CaveatInputs) -> _Caveats:
+    accuracy = inputs.accuracy
     if covers_chance(accuracy):
         yield (
             CaveatKind.COVERS_CHANCE,
             f"The accuracy is not told apart from chance ({accuracy.chance:.2f}).",
-            "Ask more queries, or show more.",
+            "Use more queries, or show more.",
         )
-    if accuracy.queries < facts.queries_asked:
+    if accuracy.queries < inputs.queries_asked:
         yield (
             CaveatKind.FEW_QUERIES,
-            f"The test split holds only {accuracy.queries} queries; {facts.queries_asked} were "
+            f"The test split holds only {accuracy.queries} queries; {inputs.queries_asked} were "
             "asked for.",
             "Give more test rows before you call one engine better.",
         )
@@ -124,7 +125,7 @@ def _of_the_votes(facts: Facts) -> _Caveats:
         yield (
             CaveatKind.FEW_QUERIES,
             f"{accuracy.queries} queries leave wide intervals.",
-            f"Ask at least {ENOUGH_QUERIES} (--queries) before you call one engine better.",
+            f"Use at least {ENOUGH_QUERIES} (--queries) before you call one engine better.",
         )
     if accuracy.answered < accuracy.queries:
         yield (
@@ -133,12 +134,12 @@ def _of_the_votes(facts: Facts) -> _Caveats:
             f"{accuracy.headline} verdict; they are left out of the accuracy.",
             "Use --decoding choice or score, or another --prompt."
             if accuracy.headline == "majority"
-            else "Ask what has no reply again with --resume.",
+            else "Prompt what has no reply again with --resume.",
         )
 
 
-def _of_the_labels(facts: Facts) -> _Caveats:
-    readable, headline = facts.parse.lenient, facts.accuracy.headline
+def _of_the_labels(inputs: CaveatInputs) -> _Caveats:
+    readable, headline = inputs.parse.lenient, inputs.accuracy.headline
     if readable and readable.value < ENOUGH_READABLE and headline != "majority":
         yield (
             CaveatKind.LABELS_NOT_WRITTEN,
@@ -146,48 +147,49 @@ def _of_the_labels(facts: Facts) -> _Caveats:
             "is made from label log-probabilities, not from what was written.",
             "Raise --max-tokens, or try another --prompt or --decoding choice.",
         )
-    if facts.label_mass is not None and facts.label_mass < ENOUGH_LABEL_MASS:
+    if inputs.label_mass is not None and inputs.label_mass < ENOUGH_LABEL_MASS:
         yield (
             CaveatKind.LOW_LABEL_MASS,
-            f"In the median reply the labels hold {facts.label_mass:.3f} of the probability.",
+            f"In the median reply the labels hold {inputs.label_mass:.3f} of the probability.",
             "The model would rather say something else: try another --prompt.",
         )
-    if facts.calibration_per_voter < min(facts.calibration_asked, ENOUGH_CALIBRATION):
+    if inputs.calibration_per_voter < min(inputs.calibration_asked, ENOUGH_CALIBRATION):
         yield (
             CaveatKind.CALIBRATION_THIN,
-            f"A voter was calibrated on {facts.calibration_per_voter} examples, not on the "
-            f"{facts.calibration_asked} asked for: at most a quarter of those it has is held back.",
+            f"A voter was calibrated on {inputs.calibration_per_voter} examples, not on the "
+            f"{inputs.calibration_asked} asked for: at most a quarter of those it has is held "
+            "back.",
             "Give more training rows.",
         )
-    elif 0 < facts.calibration_per_voter < ENOUGH_CALIBRATION:
+    elif 0 < inputs.calibration_per_voter < ENOUGH_CALIBRATION:
         yield (
             CaveatKind.CALIBRATION_THIN,
-            f"Each voter was calibrated on {facts.calibration_per_voter} examples.",
+            f"Each voter was calibrated on {inputs.calibration_per_voter} examples.",
             f"Give it at least {ENOUGH_CALIBRATION} (--calibration-queries).",
         )
 
 
-def _of_the_examples(facts: Facts) -> _Caveats:
-    if facts.shots is not None and facts.fewest_shown < facts.shots:
+def _of_the_examples(inputs: CaveatInputs) -> _Caveats:
+    if inputs.shots is not None and inputs.fewest_shown < inputs.shots:
         yield (
             CaveatKind.FEW_EXAMPLES,
-            f"--shots {facts.shots} was asked for, and a voter has only {facts.fewest_shown} "
+            f"--shots {inputs.shots} was asked for, and a voter has only {inputs.fewest_shown} "
             "examples to show.",
             "Give more training rows, or lower --shots.",
         )
-    if facts.shots is None and facts.examples_shown < facts.examples_available:
+    if inputs.shots is None and inputs.examples_shown < inputs.examples_available:
         yield (
             CaveatKind.EXAMPLES_DROPPED,
-            f"The context holds {facts.examples_shown} of {facts.examples_available} examples "
+            f"The context holds {inputs.examples_shown} of {inputs.examples_available} examples "
             "(mean per voter); the others were left out.",
             "Raise --max-model-len, or write fewer numbers an example.",
         )
 
 
-def _of_the_sessions(facts: Facts) -> _Caveats:
-    if facts.sessions > 1:
+def _of_the_sessions(inputs: CaveatInputs) -> _Caveats:
+    if inputs.sessions > 1:
         yield (
             CaveatKind.SEVERAL_SESSIONS,
-            f"The replies come from {facts.sessions} sessions of the engine.",
+            f"The replies come from {inputs.sessions} sessions of the engine.",
             "Some prefixes were evaluated again: compare speeds of uninterrupted runs.",
         )

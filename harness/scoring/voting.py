@@ -94,7 +94,7 @@ def votes_of_logprobs(logprobs: Scores) -> Votes:
 
 
 def agreement(votes: Votes) -> float | None:
-    """Share of equal votes among all pairs of voters that both voted; null without such a pair.
+    """Share of equal votes among all pairs of voters that both voted; `None` without such a pair.
 
     `votes` is (V, Q); the pairs of all queries are counted together.
     """

@@ -9,7 +9,7 @@ What `tests/unit/stats/test_change_points.py` measures of that stands in `docs/R
 
 Each candidate is then tested between the two levels beside it by Mann and Whitney's (1947) U,
 two-sided, with Holm's (1979) correction over all candidates. While one of them fails, the weakest
-is dropped, the levels beside it become one, and those that are left are tested anew.
+is dropped, the levels beside it become one, and those that are left are tested again.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.summary import Estimate
+from harness.record import Estimate
 
 _RESAMPLES = 5000
 _RESAMPLES_AT_ONCE = 500  # bounds the memory: this many rows of Q numbers, not all 5000

@@ -1,8 +1,9 @@
-"""Is the other side better, worse, or not to be told from the first? Pure functions over arrays.
+"""Is the other side better or worse, or is no difference shown? Pure functions over arrays.
 
 Shares (accuracy, parse rate) are compared by difference, over queries; speeds, times and other
 positive figures by ratio, over samples in the order of time. Both an interval that leaves out "no
-change" and a small adjusted p-value are needed for a verdict.
+change" and a small adjusted p-value are needed for a verdict; what was counted, and not sampled,
+needs neither.
 
 Samples of speed that follow one another are alike: what slows a machine down lasts for seconds.
 Taken for independent, they called one pair of equal runs in five different. So their correlation is
@@ -12,13 +13,14 @@ estimated, and interval and p-value are widened by what it costs (`docs/METRICS.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.metrics import METRICS, Difference, Span, Verdict
+from harness.metrics import Difference, Metric, Verdict
+from harness.record import Span
 
 Values: TypeAlias = NDArray[np.float64]
 
@@ -48,31 +50,98 @@ class Work:
         return float(self.amounts.sum() / self.took.sum())
 
     @property
-    def rates(self) -> Values:
+    def levels(self) -> Values:
+        """The figure of each sample (n,)."""
         rates: Values = self.amounts / self.took
         return rates
 
+    def resampled(self, places: NDArray[np.int64]) -> Values:
+        """The figure (r,) of each row of sample numbers (r, n)."""
+        figures: Values = self.amounts[places].sum(axis=-1) / self.took[places].sum(axis=-1)
+        return figures
+
 
 @dataclass(frozen=True, slots=True)
-class _Found:
-    """A change, its interval and p-value, before it is judged."""
+class Times:
+    """Samples that are blocks of replies: of each block, in order, the time of each of its replies.
 
-    paired: bool
-    first: float
-    other: float
-    change: float
-    interval: Span | None
-    test: str
-    p_value: float | None
-    samples: tuple[int, int]
+    The figure is the median over all replies. No block is empty, and no time is 0.
+    """
+
+    blocks: tuple[Values, ...]
+
+    @property
+    def figure(self) -> float:
+        return float(np.median(np.concatenate(self.blocks)))
+
+    @property
+    def levels(self) -> Values:
+        """The median of each block (n,)."""
+        return np.array([np.median(block) for block in self.blocks], dtype=np.float64)
+
+    def resampled(self, places: NDArray[np.int64]) -> Values:
+        """The median (r,) over all replies of the blocks in each row of block numbers (r, n).
+
+        A block that was drawn several times weighs as much: a weighted median, found by halving
+        over all times in order of size, with the replies of each block counted up to each place.
+        """
+        count = len(self.blocks)
+        times = np.concatenate(self.blocks)
+        order = np.argsort(times, kind="stable")
+        owner = np.repeat(np.arange(count), [len(block) for block in self.blocks])[order]
+        up_to = np.cumsum(owner == np.arange(count)[:, None], axis=1)  # (blocks, replies)
+        weights = np.stack([(places == block).sum(axis=-1) for block in range(count)], axis=-1)
+        ordered, totals = times[order], weights @ up_to[:, -1]
+
+        def at_rank(rank: NDArray[np.int64]) -> Values:
+            """The time that so many others stand before."""
+            low, high = np.zeros_like(rank), np.full_like(rank, len(ordered) - 1)
+            while (low < high).any():
+                middle = (low + high) // 2
+                reached = (weights * up_to[:, middle].T).sum(axis=-1) > rank
+                low, high = np.where(reached, low, middle + 1), np.where(reached, middle, high)
+            found: Values = ordered[low]
+            return found
+
+        medians: Values = (at_rank((totals - 1) // 2) + at_rank(totals // 2)) / 2
+        return medians
 
 
-def share_difference(metric: str, first: Values, other: Values, paired: bool) -> Difference | None:
+Samples: TypeAlias = Values | Work | Times | float
+"""What one side gives of a metric: (Q,) shares by query, blocks of work or of times, (n,) figures
+of sessions, or the one figure of a count, as `Metric.kind` says."""
+
+
+def difference(
+    metric: Metric, first: Samples, other: Samples, paired: bool = False
+) -> Difference | None:
+    """How the other side differs from the first, by the kind of the metric.
+
+    `None` where a side has no samples. Only shares can be `paired`.
+    """
+    match first, other:
+        case Work(), Work():
+            return ratio(metric, first, other)
+        case Times(), Times():
+            return ratio(metric, first, other)
+        case np.ndarray(), np.ndarray() if metric.is_share:
+            return share_difference(metric, first, other, paired)
+        case np.ndarray(), np.ndarray():
+            return ratio(metric, *(Work(side, np.ones(len(side))) for side in (first, other)))
+        case float() | int(), float() | int():
+            return counted(metric, first, other)
+        case _:
+            raise TypeError(f"{metric.name}: {type(first)} and {type(other)} cannot be compared")
+
+
+def share_difference(
+    metric: Metric, first: Values, other: Values, paired: bool
+) -> Difference | None:
     """`other - first` of the means of what each query came to: a share between 0 and 1 (1 for a
     right verdict; or the share of its replies that could be read), NaN where it came to nothing.
 
     Paired sides (Q,) have the same queries in the same order, and those count that both answered.
-    Null where there are none.
+    `None` where there are none.
     """
     known = [np.isfinite(side) for side in (first, other)]
     if paired:
@@ -81,38 +150,96 @@ def share_difference(metric: str, first: Values, other: Values, paired: bool) ->
     a, b = first[known[0]], other[known[1]]
     if not (len(a) and len(b)):
         return None
-    return _judged(metric, _paired(a, b) if paired else _unpaired(a, b))
+    interval: Span | None
+    p_value: float | None
+    if _binary(a) and _binary(b):
+        if paired:
+            gained, lost = int((b > a).sum()), int((b < a).sum())
+            test = "McNemar, exact"
+            interval = _bonett_price(gained, lost, len(a))
+            p_value = _mcnemar(gained, lost, len(a))
+        else:
+            test = "Fisher, exact"
+            interval, p_value = _newcombe(a, b), _fisher(a, b)
+    elif paired:
+        test = "sign flips by query"
+        interval, p_value = _resampled((b - a,), _mean, "samples")
+    else:
+        test = "permutation of queries"
+        interval, p_value = _resampled((a, b), _mean_difference, "independent")
+    means = float(a.mean()), float(b.mean())
+    raw = Difference(
+        metric=metric.name,
+        kind="difference",
+        paired=paired,
+        first=means[0],
+        other=means[1],
+        change=means[1] - means[0],
+        interval=interval,
+        test=test,
+        p_value=p_value,
+        p_adjusted=p_value,
+        samples=(len(a), len(b)),
+        verdict=Verdict.TOO_FEW,
+    )
+    return _judged(metric, raw, p_value)
 
 
-def ratio(metric: str, first: Work, other: Work) -> Difference | None:
-    """`other / first` of two figures. Null where a side has no samples.
+def ratio(metric: Metric, first: Work | Times, other: Work | Times) -> Difference | None:
+    """`other / first` of two figures. `None` where a side has no samples.
 
-    The interval is the percentile bootstrap of the ratio of the sums, expanded for few samples
-    (Hesterberg 2015, Am. Stat. 69, 371-386) and for serial correlation; the p-value is Mann and
-    Whitney's (1947) of the samples' rates, with z divided by the same square root of the variance
-    inflation.
+    The interval is the percentile bootstrap of the ratio of the figures over whole samples,
+    expanded for few samples (Hesterberg 2015, Am. Stat. 69, 371-386) and for serial correlation;
+    the p-value is Mann and Whitney's (1947) of the samples' levels, with z divided by the same
+    square root of the variance inflation.
     """
-    if not (len(first.took) and len(other.took)):
+    counts = _count(first), _count(other)
+    if not all(counts):
         return None
-    samples = len(first.took), len(other.took)
-    found = _Found(
+    interval, p_value = None, None
+    if min(counts) >= LEAST_SAMPLES:
+        inflation = variance_inflation(first.levels, other.levels)
+        interval = _ratio_interval(first, other, inflation)
+        p_value = _mann_whitney(first.levels, other.levels, inflation)
+    raw = Difference(
+        metric=metric.name,
+        kind="ratio",
         paired=False,
         first=first.figure,
         other=other.figure,
         change=other.figure / first.figure,
-        interval=None,
+        interval=interval,
         test="Mann-Whitney U",
-        p_value=None,
-        samples=samples,
+        p_value=p_value,
+        p_adjusted=p_value,
+        samples=counts,
+        verdict=Verdict.TOO_FEW,
     )
-    if min(samples) >= LEAST_SAMPLES:
-        inflation = variance_inflation(first.rates, other.rates)
-        found = replace(
-            found,
-            interval=_ratio_interval(first, other, inflation),
-            p_value=_mann_whitney(first.rates, other.rates, inflation),
-        )
-    return _judged(metric, found)
+    return _judged(metric, raw, p_value)
+
+
+def counted(metric: Metric, first: float, other: float) -> Difference | None:
+    """`other / first` of what was counted: no chance is involved, so any difference is one.
+
+    `None` where the first is 0 and the other is not: that has no ratio.
+    """
+    if first == 0 and other != 0:
+        return None
+    change = 1.0 if first == other else other / first
+    return Difference(
+        metric=metric.name,
+        kind="ratio",
+        paired=False,
+        first=first,
+        other=other,
+        change=change,
+        interval=None,
+        test="counted",
+        p_value=None,
+        p_adjusted=None,
+        samples=(1, 1),
+        verdict=Verdict.NO_DIFFERENCE_SHOWN if first == other else _direction(metric, change > 1),
+    )
 
 
 def variance_inflation(*sides: Values) -> float:
@@ -134,7 +261,7 @@ def variance_inflation(*sides: Values) -> float:
     return (1 + r) / (1 - r)
 
 
-def adjusted(differences: Sequence[Difference]) -> list[Difference]:
+def adjusted(metric: Metric, differences: Sequence[Difference]) -> list[Difference]:
     """The same differences of one metric from one first side, with Holm's (1979) p-values."""
     from statsmodels.stats.multitest import multipletests
 
@@ -144,14 +271,15 @@ def adjusted(differences: Sequence[Difference]) -> list[Difference]:
     _, corrected, *_ = multipletests([one.p_value for one in tested], method="holm")
     p_values = iter(corrected.tolist())
     return [
-        _rejudged(one, next(p_values)) if one.p_value is not None else one for one in differences
+        _judged(metric, one, next(p_values)) if one.p_value is not None else one
+        for one in differences
     ]
 
 
 def cochran_q(shares: Sequence[Values]) -> float | None:
     """The p-value of Cochran's (1950) Q: that all sides are right equally often.
 
-    `shares` are 0 or 1 for the same queries, NaN where there is none. Null where no query tells
+    `shares` are 0 or 1 for the same queries, NaN where there is none. `None` where no query tells
     the sides apart.
     """
     from statsmodels.stats.contingency_tables import cochrans_q
@@ -164,44 +292,21 @@ def cochran_q(shares: Sequence[Values]) -> float | None:
 
 
 def in_blocks(seconds: Values) -> NDArray[np.int64]:
-    """For each of a run's batches, in order, the sample it belongs to: runs of about equal time."""
+    """For each of a run's batches, in order, the sample it belongs to: batches that follow one
+    another, of about equal time. `seconds` (n,) is what each kept the engine busy."""
     fewest, most = SAMPLES
     if not seconds.sum():  # where every prompt was refused
         return np.zeros(len(seconds), dtype=np.int64)
-    target = seconds.sum() / np.clip(seconds.sum() / SAMPLE_SECONDS, fewest, most)
-    # the middle of each batch decides
-    middles = np.cumsum(seconds) - seconds / 2
+    whole = seconds.sum()
+    target = whole / np.clip(whole / SAMPLE_SECONDS, fewest, most)
+    # the middle of each batch decides; one that took no time at the very end begins no block
+    middles = np.minimum(np.cumsum(seconds) - seconds / 2, np.nextafter(whole, 0))
     _, blocks = np.unique(middles // target, return_inverse=True)
     return blocks.astype(np.int64)
 
 
-def _paired(a: Values, b: Values) -> _Found:
-    n = len(a)
-    interval: Span | None
-    p_value: float | None
-    if _binary(a) and _binary(b):
-        gained, lost = int((b > a).sum()), int((b < a).sum())
-        test = "McNemar, exact"
-        interval, p_value = _bonett_price(gained, lost, n), _mcnemar(gained, lost, n)
-    else:
-        test = "sign flips by query"
-        interval, p_value = _resampled((b - a,), _mean, "samples")
-    means = float(a.mean()), float(b.mean())
-    return _Found(True, *means, means[1] - means[0], interval, test, p_value, (n, n))
-
-
-def _unpaired(a: Values, b: Values) -> _Found:
-    interval: Span | None
-    p_value: float | None
-    if _binary(a) and _binary(b):
-        test = "Fisher, exact"
-        interval, p_value = _newcombe(a, b), _fisher(a, b)
-    else:
-        test = "permutation of queries"
-        interval, p_value = _resampled((a, b), _mean_difference, "independent")
-    means = float(a.mean()), float(b.mean())
-    change = means[1] - means[0]
-    return _Found(False, *means, change, interval, test, p_value, (len(a), len(b)))
+def _count(side: Work | Times) -> int:
+    return len(side.took) if isinstance(side, Work) else len(side.blocks)
 
 
 def _binary(values: Values) -> bool:
@@ -253,19 +358,20 @@ def _mean_difference(a: Values, b: Values, axis: int = -1) -> Values:
 def _resampled(
     data: tuple[Values, ...], statistic: Any, kind: str
 ) -> tuple[Span | None, float | None]:
-    """An interval and a p-value; null where a side has one value only."""
+    """An interval and a p-value; `None` where a side has one value only."""
     if min(map(len, data)) < 2:
         return None, None
     return _bootstrap(data, statistic), _permutation(data, statistic, kind)
 
 
-def _ratio_interval(first: Work, other: Work, inflation: float) -> Span:
+def _ratio_interval(first: Work | Times, other: Work | Times, inflation: float) -> Span:
     def log_ratio(i: NDArray[np.int64], j: NDArray[np.int64], axis: int = -1) -> Values:
-        ratio: Values = np.log(_figures(other, j, axis) / _figures(first, i, axis))
+        assert axis == -1  # of places, of which the last axis is that of one resample
+        ratio: Values = np.log(other.resampled(j) / first.resampled(i))
         return ratio
 
-    # places are drawn, so that an amount stays with what it took
-    counts = len(first.took), len(other.took)
+    # places are drawn, so that what belongs to a sample stays together
+    counts = _count(first), _count(other)
     plain = _bootstrap((np.arange(counts[0]), np.arange(counts[1])), log_ratio)
     middle, expansion = np.log(other.figure / first.figure), _expansion(counts, inflation)
     low, high = (middle + expansion * (end - middle) for end in (plain.low, plain.high))
@@ -280,11 +386,6 @@ def _expansion(counts: tuple[int, int], inflation: float) -> float:
     deviates = t.ppf(1 - ALPHA / 2, sum(counts) - 2) / norm.ppf(1 - ALPHA / 2)
     fewest = min(counts)
     return float(deviates * np.sqrt(inflation * fewest / (fewest - 1)))
-
-
-def _figures(work: Work, places: NDArray[np.int64], axis: int) -> Values:
-    figures: Values = work.amounts[places].sum(axis=axis) / work.took[places].sum(axis=axis)
-    return figures
 
 
 def _bootstrap(data: tuple[NDArray[Any], ...], statistic: Any) -> Span:
@@ -332,34 +433,17 @@ def _mann_whitney(a: Values, b: Values, inflation: float) -> float:
     return float(2 * norm.sf(norm.isf(two_sided / 2) / np.sqrt(inflation)))
 
 
-def _judged(metric: str, found: _Found) -> Difference:
-    kind = METRICS[metric]
-    raw = Difference(
-        metric=metric,
-        kind="difference" if kind.is_share else "ratio",
-        paired=found.paired,
-        first=found.first,
-        other=found.other,
-        change=found.change,
-        interval=found.interval,
-        test=found.test,
-        p_value=found.p_value,
-        p_adjusted=found.p_value,
-        samples=found.samples,
-        verdict=Verdict.TOO_FEW,
-    )
-    return raw if found.p_value is None else _rejudged(raw, found.p_value)
-
-
-def _rejudged(one: Difference, p_adjusted: float) -> Difference:
-    return one.model_copy(update={"p_adjusted": p_adjusted, "verdict": _verdict(one, p_adjusted)})
-
-
-def _verdict(one: Difference, p_adjusted: float) -> Verdict:
+def _judged(metric: Metric, one: Difference, p_adjusted: float | None) -> Difference:
+    """The same with its verdict. Without a p-value, or an interval, there are too few samples."""
+    if p_adjusted is None or one.interval is None:
+        return one
     no_change = 0.0 if one.kind == "difference" else 1.0
-    if one.interval is None:
-        return Verdict.TOO_FEW
     if p_adjusted >= ALPHA or one.interval.low <= no_change <= one.interval.high:
-        return Verdict.NO_DIFFERENCE_SHOWN
-    more = one.change > no_change
-    return Verdict.BETTER if more == METRICS[one.metric].more_is_better else Verdict.WORSE
+        verdict = Verdict.NO_DIFFERENCE_SHOWN
+    else:
+        verdict = _direction(metric, one.change > no_change)
+    return one.model_copy(update={"p_adjusted": p_adjusted, "verdict": verdict})
+
+
+def _direction(metric: Metric, more: bool) -> Verdict:
+    return Verdict.BETTER if more == metric.more_is_better else Verdict.WORSE

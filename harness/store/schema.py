@@ -1,10 +1,11 @@
-"""What is kept, as tables, and the rows as the rest of the program sees them.
+"""What is stored, as tables, and the rows as the rest of the program sees them.
 
-One file holds any number of runs. A run asks its prompts of one or more backends; a cell is one
-prompt on one backend. A session is one worker: a crash or a resume opens another. Texts that come
-from a model are data: they go in as bound parameters and come out as they were, but for lone
-surrogates, which UTF-8 cannot hold and which are kept as `?`. Imports, the results of other tools,
-stand beside the runs and belong to none.
+One file holds any number of runs. A run has entries (a backend with its model and options, under a
+name), which are given the same prompts as texts; their token ids are stored once for each
+vocabulary. A cell is one attempt at one prompt of one entry. A session is one worker: a crash or a
+resume opens another. Texts that come from a model are data: they go in as bound parameters and come
+out as they were, but for lone surrogates, which UTF-8 cannot hold and which are stored as `?`.
+Imports, the results of other tools, stand beside the runs and belong to none.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from sqlalchemy import (
     Float,
     ForeignKey,
     Integer,
+    LargeBinary,
     MetaData,
     Table,
     Text,
@@ -30,28 +32,47 @@ from sqlalchemy import (
 
 from backends.api import Reply, SessionInfo
 
-SCHEMA_VERSION = 3
-"""Kept in `PRAGMA user_version`; to be raised with any change to the tables."""
+SCHEMA_VERSION = 4
+"""Of the tables, in `PRAGMA user_version`. Older files are upgraded when they are opened
+(`harness.store.upgrade`)."""
 
-COMPLETED_VERSIONS = frozenset({0, 2})
-"""Files of these versions lack whole tables and nothing else: 0 is empty, 2 has no imports."""
+RECORDS_VERSION = 2
+"""Of the JSON records of a run (spec, environment, facts, summary), stored with each run. Older
+ones are upgraded when they are read (`harness.store.upgrade`)."""
 
 Role: TypeAlias = Literal["query", "calibration"]
-Status: TypeAlias = Literal["done", "failed"]
+Status: TypeAlias = Literal["done", "failed", "not_needed"]
 
 
 @dataclass(frozen=True, slots=True)
 class RunRow:
-    """`created` is ISO-8601 in UTC; `spec`, `environment` and `summary` are JSON.
+    """`created` is ISO-8601 in UTC; `spec`, `environment`, `facts` and `summary` are JSON.
 
-    `summary` is null until the run is finished.
+    `records_version` is that of these four. `facts` is `None` until the prompts are stored,
+    `summary` until the run is finished. `group` is `None` for a run that stands alone.
+    `data_sha256` is the identity of the data, `None` in runs stored before it was.
     """
 
     run_id: str
     created: str
+    records_version: int
+    group: str | None
+    data_sha256: str | None
     spec: str
     environment: str
+    facts: str | None
     summary: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class EntryRow:
+    """One entry of a run. `vocabulary` is the hash of the tokens that it is given, `None` where a
+    run was ended before they were known."""
+
+    name: str
+    backend: str
+    model: str
+    vocabulary: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,19 +86,25 @@ class SessionUse:
 
 @dataclass(frozen=True, slots=True)
 class SessionRow:
+    """`load_seconds` is `None` where the engine was open already, over the runs of a group.
+
+    `environment` is JSON, `None` where it is the run's.
+    """
+
     id: int
     run_id: str
-    backend: str
+    entry: str
     started: str
     info: SessionInfo
     model_sha256: str | None
-    load_seconds: float
+    load_seconds: float | None
+    environment: str | None
     use: SessionUse
 
 
 @dataclass(frozen=True, slots=True)
 class PromptRow:
-    """One prompt of a run. `row` is the place of its embedding in the dataset.
+    """One prompt of a run. `row` is the place of its item in its split of the data.
 
     `position` counts the prompts of one voter and role. It shows so many `examples`. The store
     gives the `id`; it is 0 before.
@@ -95,7 +122,7 @@ class PromptRow:
 
 @dataclass(frozen=True, slots=True)
 class TokensRow:
-    """The token ids of one prompt, as one backend was asked them."""
+    """The token ids of one prompt in one vocabulary."""
 
     token_sha256: str
     n_tokens: int
@@ -103,26 +130,33 @@ class TokensRow:
 
 @dataclass(frozen=True, slots=True)
 class BatchRow:
-    """The engine's own clock for one batch, as in `backends.api.Batch`."""
+    """The clock of one batch, as in `backends.api.Batch`."""
 
     id: int
     session_id: int
-    engine_seconds: float
-    prefill_tokens: int
-    prefill_seconds: float
-    decode_tokens: int
-    decode_seconds: float
+    began: float
+    ended: float
+    prefill_tokens: int | None
+    prefill_seconds: float | None
+    decode_tokens: int | None
+    decode_seconds: float | None
+
+    @property
+    def engine_seconds(self) -> float:
+        return self.ended - self.began
 
 
 @dataclass(frozen=True, slots=True)
 class CellRow:
-    """One prompt on one backend: `reply` if it is done, `reason` if it failed.
+    """One attempt at one prompt of one entry: `reply` if it is done, `reason` if it failed.
 
-    `reply.prompt` is `prompt_id`. `batch_id` is null for a failed cell, `session_id` for one that
-    failed with no session open.
+    One that is not needed has neither, and is left alone by `--resume`. `reply.prompt` is
+    `prompt_id`. `batch_id` is `None` for a cell without a reply, `session_id` for one that failed
+    with no session open.
     """
 
     prompt_id: int
+    attempt: int
     status: Status
     session_id: int | None
     batch_id: int | None
@@ -131,7 +165,7 @@ class CellRow:
 
 
 class UnicodeText(TypeDecorator[str]):
-    """Text of any origin: each lone surrogate is kept as `?`."""
+    """Text of any origin: each lone surrogate is stored as `?`."""
 
     impl = Text
     cache_ok = True
@@ -151,9 +185,24 @@ RUNS = Table(
     METADATA,
     Column("run_id", Text, primary_key=True),
     _required("created", Text),
+    _required("records_version", Integer),
+    Column("group", UnicodeText),
+    Column("data_sha256", Text),
     _required("spec", UnicodeText),
     _required("environment", UnicodeText),
+    Column("facts", UnicodeText),
     Column("summary", UnicodeText),
+)
+
+ENTRIES = Table(
+    "entries",
+    METADATA,
+    Column("run_id", Text, ForeignKey("runs.run_id"), primary_key=True),
+    Column("name", Text, primary_key=True),
+    _required("position", Integer),
+    _required("backend", Text),
+    _required("model", UnicodeText),
+    Column("vocabulary", Text),
 )
 
 SESSIONS = Table(
@@ -161,11 +210,12 @@ SESSIONS = Table(
     METADATA,
     Column("id", Integer, primary_key=True),
     _required("run_id", Text, ForeignKey("runs.run_id")),
-    _required("backend", Text),
+    _required("entry", Text),
     _required("started", Text),
     _required("info", JSON),
     Column("model_sha256", Text),
-    _required("load_seconds", Float),
+    Column("load_seconds", Float),
+    Column("environment", UnicodeText),
     Column("wall_seconds", Float),
     Column("peak_rss_mib", Float),
     Column("peak_gpu_mib", Float),
@@ -190,9 +240,29 @@ PROMPT_TOKENS = Table(
     "prompt_tokens",
     METADATA,
     Column("prompt_id", Integer, ForeignKey("prompts.id"), primary_key=True),
-    Column("backend", Text, primary_key=True),
+    Column("vocabulary", Text, primary_key=True),
     _required("token_sha256", Text),
     _required("n_tokens", Integer),
+    sqlite_with_rowid=False,  # the key is most of a row, and is stored once so
+)
+
+# Of each voter the beginning that its prompts share, and of each prompt the rest, compressed
+# (`harness.store.prompts`).
+PROMPT_TEXTS = Table(
+    "prompt_texts",
+    METADATA,
+    Column("run_id", Text, ForeignKey("runs.run_id"), primary_key=True),
+    Column("voter", Integer, primary_key=True),
+    _required("content", LargeBinary),
+)
+
+PROMPT_IDS = Table(
+    "prompt_ids",
+    METADATA,
+    Column("run_id", Text, ForeignKey("runs.run_id"), primary_key=True),
+    Column("voter", Integer, primary_key=True),
+    Column("vocabulary", Text, primary_key=True),
+    _required("content", LargeBinary),
 )
 
 BATCHES = Table(
@@ -200,19 +270,23 @@ BATCHES = Table(
     METADATA,
     Column("id", Integer, primary_key=True),
     _required("session_id", Integer, ForeignKey("sessions.id")),
-    _required("engine_seconds", Float),
-    _required("prefill_tokens", Integer),
-    _required("prefill_seconds", Float),
-    _required("decode_tokens", Integer),
-    _required("decode_seconds", Float),
+    _required("began", Float),
+    _required("ended", Float),
+    Column("prefill_tokens", Integer),
+    Column("prefill_seconds", Float),
+    Column("decode_tokens", Integer),
+    Column("decode_seconds", Float),
 )
 
 CELLS = Table(
     "cells",
     METADATA,
     Column("prompt_id", Integer, ForeignKey("prompts.id"), primary_key=True),
-    Column("backend", Text, primary_key=True),
-    _required("status", Enum("done", "failed", name="status", create_constraint=True)),
+    Column("entry", Text, primary_key=True),
+    Column("attempt", Integer, primary_key=True),
+    _required(
+        "status", Enum("done", "failed", "not_needed", name="status", create_constraint=True)
+    ),
     Column("session_id", Integer, ForeignKey("sessions.id")),
     Column("batch_id", Integer, ForeignKey("batches.id")),
     Column("reason", UnicodeText),
@@ -224,6 +298,15 @@ CELLS = Table(
     Column("label_logprobs", JSON(none_as_null=True)),
     Column("time_to_first_token_ms", Float),
     Column("time_per_output_token_ms", Float),
+)
+
+BASELINES = Table(
+    "baselines",
+    METADATA,
+    Column("run_id", Text, ForeignKey("runs.run_id"), primary_key=True),
+    Column("name", Text, primary_key=True),
+    _required("position", Integer),
+    _required("record", UnicodeText),
 )
 
 IMPORTS = Table(

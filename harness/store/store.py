@@ -13,13 +13,14 @@ import difflib
 import secrets
 import sqlite3
 import time
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from sqlalchemy import (
     URL,
@@ -29,6 +30,7 @@ from sqlalchemy import (
     Select,
     Table,
     create_engine,
+    delete,
     event,
     insert,
     select,
@@ -36,30 +38,41 @@ from sqlalchemy import (
 from sqlalchemy import update as update_table
 from sqlalchemy.dialects.sqlite import Insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from backends.api import Batch, Reply, SessionInfo
+from backends.api import Batch, Capabilities, Reply, SessionInfo
 from harness.errors import StoreError
 from harness.imports.records import PREFIX, Imported, ImportFile, ImportRow
+from harness.store.prompts import pack_ids, pack_texts, tokens_sha256, unpack_ids, unpack_texts
 from harness.store.schema import (
+    BASELINES,
     BATCHES,
     CELLS,
-    COMPLETED_VERSIONS,
+    ENTRIES,
     IMPORTS,
-    METADATA,
+    PROMPT_IDS,
+    PROMPT_TEXTS,
     PROMPT_TOKENS,
     PROMPTS,
+    RECORDS_VERSION,
     RUNS,
     SCHEMA_VERSION,
     SESSIONS,
     BatchRow,
     CellRow,
+    EntryRow,
     PromptRow,
     RunRow,
     SessionRow,
     SessionUse,
     TokensRow,
 )
+from harness.store.upgrade import upgrade_tables
+from harness.summary import Baseline
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 FILE_NAME = "harness.sqlite"
 LATEST = "latest"
@@ -78,6 +91,7 @@ _REMEDIES = {
     sqlite3.SQLITE_IOERR: "Check the disk; the folder has to be on this machine, not on a network.",
     sqlite3.SQLITE_BUSY: "Another process holds the file; wait for it or end it.",
 }
+_ENTRY_COLUMNS = tuple(field.name for field in fields(EntryRow))
 _PROMPT_COLUMNS = tuple(field.name for field in fields(PromptRow) if field.name != "id")
 _CLOCK_COLUMNS = tuple(field.name for field in fields(Batch) if field.name != "replies")
 _REPLY_COLUMNS = tuple(field.name for field in fields(Reply) if field.name != "prompt")
@@ -86,8 +100,14 @@ _HASH_DIGITS = 10
 _USE_COLUMNS = tuple(field.name for field in fields(SessionUse))
 
 
+Part = TypeVar("Part")
+
+
 class Store:
-    """All runs of one results folder, which is made if it is not there. Raises `StoreError`."""
+    """All runs of one results folder, which is made if it is not there. Raises `StoreError`.
+
+    A file of an earlier version is upgraded when it is opened.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / FILE_NAME
@@ -99,6 +119,7 @@ class Store:
                 remedy=_UNWRITABLE,
             ) from error
         self._engine = _engine(self.path)
+        weakref.finalize(self, self._engine.dispose)
         try:
             self._prepare()
         except BaseException:
@@ -119,11 +140,21 @@ class Store:
     def close(self) -> None:
         self._engine.dispose()
 
-    def create_run(self, spec_json: str, environment_json: str) -> str:
+    def create_run(
+        self,
+        spec_json: str,
+        environment_json: str,
+        entries: Sequence[EntryRow],
+        data_sha256: str | None,
+        group: str | None = None,
+    ) -> str:
         """Begins a run and returns its id, such as `20261123-142003-7f3a` (UTC)."""
         now = datetime.now(UTC)
         values = {
             "created": now.isoformat(),
+            "records_version": RECORDS_VERSION,
+            "group": group,
+            "data_sha256": data_sha256,
             "spec": spec_json,
             "environment": environment_json,
         }
@@ -132,22 +163,37 @@ class Store:
                 run_id = f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
                 new = sqlite_insert(RUNS).values(run_id=run_id, **values).on_conflict_do_nothing()
                 if connection.execute(new).rowcount:
-                    return run_id
+                    break
+            named = [
+                {"run_id": run_id, "position": position, **asdict(entry)}
+                for position, entry in enumerate(entries)
+            ]
+            _insert_all(connection, insert(ENTRIES), named)
+        return run_id
 
     def finish_run(self, run_id: str, summary_json: str) -> None:
-        """Keeps the summary; a resumed run replaces it."""
+        """Stores the summary; a resumed run replaces it.
+
+        Its records are of this version from then on: the others of a run that an earlier version
+        began are read in the same way by both.
+        """
+        finished = {"summary": summary_json, "records_version": RECORDS_VERSION}
         with self._write() as connection:
-            connection.execute(
-                update_table(RUNS).where(RUNS.c.run_id == run_id).values(summary=summary_json)
-            )
+            connection.execute(update_table(RUNS).where(RUNS.c.run_id == run_id).values(**finished))
 
     def run(self, wanted: str) -> RunRow:
-        """The run of this id, of a prefix that only one run has, or of the word "latest"."""
+        """The run of this id, of a prefix that only one run has, or of the word "latest": the
+        newest run that is in no group."""
+        run_id = _match(self.path, wanted, self.groups())
         with self._read() as connection:
-            newest_first = select(RUNS.c.run_id).order_by(RUNS.c.created.desc())
-            run_id = _match(self.path, wanted, connection.scalars(newest_first).all())
             row = connection.execute(select(RUNS).where(RUNS.c.run_id == run_id)).one()
         return RunRow(**row._asdict())
+
+    def groups(self) -> dict[str, str | None]:
+        """The group of each run by its id, the newest first."""
+        newest_first = select(RUNS.c.run_id, RUNS.c.group).order_by(RUNS.c.created.desc())
+        with self._read() as connection:
+            return {row.run_id: row.group for row in connection.execute(newest_first)}
 
     def runs(self) -> list[RunRow]:
         """Every run, the newest first."""
@@ -155,26 +201,66 @@ class Store:
             rows = connection.execute(select(RUNS).order_by(RUNS.c.created.desc()))
             return [RunRow(**row._asdict()) for row in rows]
 
+    def entries(self, run_id: str) -> list[EntryRow]:
+        """The entries of a run, in its order."""
+        wanted = select(*(ENTRIES.c[name] for name in _ENTRY_COLUMNS))
+        wanted = wanted.where(ENTRIES.c.run_id == run_id).order_by(ENTRIES.c.position)
+        with self._read() as connection:
+            return [EntryRow(**row._asdict()) for row in connection.execute(wanted)]
+
     def save_prompts(
         self,
         run_id: str,
         prompts: Sequence[PromptRow],
-        tokens: Mapping[str, Sequence[TokensRow]],
+        texts: Sequence[str],
+        token_ids: Mapping[str, Sequence[Sequence[int]]],
+        vocabularies: Mapping[str, str],
+        facts_json: str,
     ) -> None:
-        """Keeps the prompts of a run, and their tokens for each backend in the same order.
+        """Stores all that was packed: a text for each prompt, and its ids in each vocabulary.
 
-        `prompts` and `prompt_tokens` give them back.
+        `token_ids` are by vocabulary, `vocabularies` by entry. A length that is not that of
+        `prompts` is a `ValueError`. A run that an earlier version began has its prompts already:
+        to these, which the caller has found to be the same, is added what is missing.
         """
         values = [{"run_id": run_id, **_values(prompt, _PROMPT_COLUMNS)} for prompt in prompts]
+        packed_texts = [
+            {"run_id": run_id, "voter": voter, "content": pack_texts(own)}
+            for voter, own in _by_voter(prompts, texts).items()
+        ]
+        packed_ids = [
+            {"run_id": run_id, "voter": voter, "vocabulary": name, "content": pack_ids(own)}
+            for name, every in token_ids.items()
+            for voter, own in _by_voter(prompts, every).items()
+        ]
         with self._write() as connection:
-            _insert_all(connection, insert(PROMPTS), values)
-            ids = connection.scalars(_prompt_ids(run_id)).all()
-            asked = [
-                {"prompt_id": prompt_id, "backend": backend, **asdict(row)}
-                for backend, rows in tokens.items()
-                for prompt_id, row in zip(ids, rows, strict=True)
+            of_run = select(PROMPTS.c.id).where(PROMPTS.c.run_id == run_id).order_by(PROMPTS.c.id)
+            if connection.execute(of_run).first() is None:
+                _insert_all(connection, insert(PROMPTS), values)
+            ids = connection.scalars(of_run).all()
+            tokens = [
+                {
+                    "prompt_id": prompt_id,
+                    "vocabulary": name,
+                    "token_sha256": tokens_sha256(own),
+                    "n_tokens": len(own),
+                }
+                for name, every in token_ids.items()
+                for prompt_id, own in zip(ids, every, strict=True)
             ]
-            _insert_all(connection, insert(PROMPT_TOKENS), asked)
+            missing = sqlite_insert(PROMPT_TOKENS).on_conflict_do_nothing()
+            _insert_all(connection, missing, tokens)
+            _insert_all(connection, insert(PROMPT_TEXTS), packed_texts)
+            _insert_all(connection, insert(PROMPT_IDS), packed_ids)
+            for entry, name in vocabularies.items():
+                connection.execute(
+                    update_table(ENTRIES)
+                    .where(ENTRIES.c.run_id == run_id, ENTRIES.c.name == entry)
+                    .values(vocabulary=name)
+                )
+            connection.execute(
+                update_table(RUNS).where(RUNS.c.run_id == run_id).values(facts=facts_json)
+            )
 
     def prompts(self, run_id: str) -> list[PromptRow]:
         """The prompts of a run, in the order in which they were saved."""
@@ -183,115 +269,178 @@ class Store:
         with self._read() as connection:
             return [PromptRow(**row._asdict()) for row in connection.execute(wanted)]
 
-    def prompt_tokens(self, run_id: str, backend: str) -> list[TokensRow]:
-        """The tokens of a run's prompts as a backend was asked them, in the same order."""
+    def prompt_texts(self, run_id: str) -> list[str] | None:
+        """The text of each prompt, as `prompts` orders them; `None` where none are stored."""
+        wanted = select(PROMPT_TEXTS.c.voter, PROMPT_TEXTS.c.content)
+        blocks = self._blocks(wanted.where(PROMPT_TEXTS.c.run_id == run_id))
+        if not blocks:
+            return None
+        return self._in_order(run_id, {one: unpack_texts(block) for one, block in blocks.items()})
+
+    def prompt_tokens(self, run_id: str, vocabulary: str) -> list[TokensRow]:
+        """The tokens of a run's prompts in a vocabulary, as `prompts` orders them."""
         wanted = (
             select(PROMPT_TOKENS.c.token_sha256, PROMPT_TOKENS.c.n_tokens)
             .join(PROMPTS)
-            .where(PROMPTS.c.run_id == run_id, PROMPT_TOKENS.c.backend == backend)
+            .where(PROMPTS.c.run_id == run_id, PROMPT_TOKENS.c.vocabulary == vocabulary)
             .order_by(PROMPTS.c.id)
         )
         with self._read() as connection:
             return [TokensRow(**row._asdict()) for row in connection.execute(wanted)]
 
+    def prompt_ids(self, run_id: str, vocabulary: str) -> list[NDArray[np.int32]] | None:
+        """The token ids of each prompt, as `prompts` orders them; `None` where none are stored."""
+        wanted = select(PROMPT_IDS.c.voter, PROMPT_IDS.c.content)
+        of_vocabulary = PROMPT_IDS.c.vocabulary == vocabulary
+        blocks = self._blocks(wanted.where(PROMPT_IDS.c.run_id == run_id, of_vocabulary))
+        if not blocks:
+            return None
+        return self._in_order(run_id, {one: unpack_ids(block) for one, block in blocks.items()})
+
     def open_session(
         self,
         run_id: str,
-        backend: str,
+        entry: str,
         info: SessionInfo,
-        load_seconds: float,
+        load_seconds: float | None,
         model_sha256: str | None = None,
+        environment: str | None = None,
     ) -> int:
-        """Keeps that a worker was opened, and returns the session's id."""
+        """Stores that a worker was opened, and returns the session's id.
+
+        `environment` is JSON, `None` where it is the run's.
+        """
         values = {
             "run_id": run_id,
-            "backend": backend,
+            "entry": entry,
             "started": datetime.now(UTC).isoformat(),
             "info": asdict(info),
             "load_seconds": load_seconds,
             "model_sha256": model_sha256,
+            "environment": environment,
         }
         with self._write() as connection:
             return _insert_one(connection, SESSIONS, values)
 
     def close_session(self, session_id: int, use: SessionUse) -> None:
-        """Keeps what the session used in all."""
+        """Stores what the session used in all."""
         with self._write() as connection:
             _update_use(connection, session_id, use)
 
-    def sessions(self, run_id: str, backend: str) -> list[SessionRow]:
-        """The sessions of a run on one backend, the oldest first."""
-        wanted = select(SESSIONS).where(SESSIONS.c.run_id == run_id, SESSIONS.c.backend == backend)
+    def sessions(self, run_id: str, entry: str) -> list[SessionRow]:
+        """The sessions of one entry of a run, the oldest first."""
+        wanted = select(SESSIONS).where(SESSIONS.c.run_id == run_id, SESSIONS.c.entry == entry)
         with self._read() as connection:
             return [_session(row) for row in connection.execute(wanted.order_by(SESSIONS.c.id))]
 
     def save_batch(
-        self, session_id: int, batch: Batch, prompt_ids: Mapping[int, int], use: SessionUse
+        self,
+        session_id: int,
+        batch: Batch,
+        cells: Mapping[int, tuple[int, int]],
+        use: SessionUse,
     ) -> None:
-        """Keeps a batch, its replies as cells that are done, and the session's use so far.
+        """Stores a batch, its replies as cells that are done, and the session's use so far.
 
-        `prompt_ids` maps `Reply.prompt` to `PromptRow.id`. A cell that failed is replaced, one
-        that is done already is not.
+        `cells` maps `Reply.prompt` to `PromptRow.id` and attempt. A cell that is done already
+        stays as it is; any other is replaced.
         """
         clock = {"session_id": session_id, **_values(batch, _CLOCK_COLUMNS)}
         with self._write() as connection:
             batch_id = _insert_one(connection, BATCHES, clock)
-            of_session = select(SESSIONS.c.backend).where(SESSIONS.c.id == session_id)
+            of_session = select(SESSIONS.c.entry).where(SESSIONS.c.id == session_id)
             done = {
-                "backend": connection.scalars(of_session).one(),
+                "entry": connection.scalars(of_session).one(),
                 "status": "done",
                 "session_id": session_id,
                 "batch_id": batch_id,
                 "reason": None,
             }
-            cells = [
-                {"prompt_id": prompt_ids[reply.prompt], **done, **_values(reply, _REPLY_COLUMNS)}
+            answered = [
+                {**_cell_key(cells[reply.prompt]), **done, **_values(reply, _REPLY_COLUMNS)}
                 for reply in batch.replies
             ]
-            _insert_all(connection, _upsert_cell(), cells)
+            _insert_all(connection, _upsert_cell(), answered)
             _update_use(connection, session_id, use)
 
     def save_failures(
-        self, backend: str, failures: Mapping[int, str], session_id: int | None = None
+        self,
+        entry: str,
+        failures: Mapping[tuple[int, int], str],
+        session_id: int | None = None,
     ) -> None:
-        """Keeps why cells failed; `failures` maps `PromptRow.id` to the reason.
+        """Stores why cells failed; `failures` maps `PromptRow.id` and attempt to the reason.
 
         Cells that are done stay as they are.
         """
-        failed = {"backend": backend, "status": "failed", "session_id": session_id}
+        failed = {"entry": entry, "status": "failed", "session_id": session_id}
         cells = [
-            {"prompt_id": prompt_id, **failed, "reason": reason}
-            for prompt_id, reason in failures.items()
+            {**_cell_key(cell), **failed, "reason": reason} for cell, reason in failures.items()
         ]
         with self._write() as connection:
             _insert_all(connection, _upsert_cell(), cells)
 
-    def cells(self, run_id: str, backend: str) -> list[CellRow]:
-        """The cells of a run on one backend, in the order of its prompts; open ones are missing."""
+    def save_not_needed(self, entry: str, cells: Sequence[tuple[int, int]]) -> None:
+        """Stores that no reply is needed to these, each a `PromptRow.id` and an attempt.
+
+        Cells that are done stay as they are.
+        """
+        left_out = {"entry": entry, "status": "not_needed"}
+        with self._write() as connection:
+            values = [{**_cell_key(cell), **left_out} for cell in cells]
+            _insert_all(connection, _upsert_cell(), values)
+
+    def cells(self, run_id: str, entry: str) -> list[CellRow]:
+        """The cells of one entry of a run, in the order of prompts, then of attempts.
+
+        Open ones are missing.
+        """
         wanted = (
             select(CELLS)
             .join(PROMPTS)
-            .where(PROMPTS.c.run_id == run_id, CELLS.c.backend == backend)
-            .order_by(PROMPTS.c.id)
+            .where(PROMPTS.c.run_id == run_id, CELLS.c.entry == entry)
+            .order_by(PROMPTS.c.id, CELLS.c.attempt)
         )
         with self._read() as connection:
             return [_cell(row) for row in connection.execute(wanted)]
 
-    def batches(self, run_id: str, backend: str) -> list[BatchRow]:
-        """The batches of a run on one backend, over all its sessions, in order."""
+    def batches(self, run_id: str, entry: str) -> list[BatchRow]:
+        """The batches of one entry of a run, over all its sessions, in order."""
         wanted = (
             select(BATCHES)
             .join(SESSIONS)
-            .where(SESSIONS.c.run_id == run_id, SESSIONS.c.backend == backend)
+            .where(SESSIONS.c.run_id == run_id, SESSIONS.c.entry == entry)
             .order_by(BATCHES.c.id)
         )
         with self._read() as connection:
             return [BatchRow(**row._asdict()) for row in connection.execute(wanted)]
 
-    def save_imports(self, files: Sequence[ImportFile], name: str = "") -> list[ImportFile]:
-        """Keeps the tests of all files, under the file's name where there is no other.
+    def save_baselines(self, run_id: str, baselines: Sequence[Baseline]) -> None:
+        """Stores the baselines of a run, in place of any that it has."""
+        rows = [
+            {
+                "run_id": run_id,
+                "name": one.name,
+                "position": position,
+                "record": one.model_dump_json(),
+            }
+            for position, one in enumerate(baselines)
+        ]
+        with self._write() as connection:
+            connection.execute(delete(BASELINES).where(BASELINES.c.run_id == run_id))
+            _insert_all(connection, insert(BASELINES), rows)
 
-        Returns the files that were kept already, by their hash: nothing is added for these.
+    def baselines(self, run_id: str) -> list[Baseline]:
+        """The baselines of a run, in the order in which they were saved."""
+        wanted = select(BASELINES.c.record).where(BASELINES.c.run_id == run_id)
+        with self._read() as connection:
+            records = connection.scalars(wanted.order_by(BASELINES.c.position)).all()
+        return [Baseline.model_validate_json(record) for record in records]
+
+    def save_imports(self, files: Sequence[ImportFile], name: str = "") -> list[ImportFile]:
+        """Stores the tests of all files, under the file's name where there is no other.
+
+        Returns the files that were stored already, by their hash: nothing is added for these.
         """
         now, known = datetime.now(UTC).isoformat(), []
         with self._write() as connection:
@@ -324,17 +473,36 @@ class Store:
         return _import(row)
 
     def _prepare(self) -> None:
+        """Makes the tables, or brings those of an earlier version up to date."""
         with self._read() as connection:
             version = _schema_version(connection)
-        if version in COMPLETED_VERSIONS:
-            with self._write() as connection:
-                METADATA.create_all(connection)
-                connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
-        elif version != SCHEMA_VERSION:
-            raise StoreError(
-                f"{self.path} has schema version {version}; this harness reads {SCHEMA_VERSION}.",
-                remedy="Use the harness that wrote it, or another results folder.",
-            )
+        if version < SCHEMA_VERSION:
+            try:
+                with self._write() as connection:
+                    # Another process may have done it while this one waited for the lock.
+                    version = _schema_version(connection)
+                    if version < SCHEMA_VERSION:
+                        upgrade_tables(connection, version)
+            except IntegrityError as error:
+                raise StoreError(
+                    f"{self.path} could not be upgraded and was left as it was: {error.orig}",
+                    remedy=_DAMAGED,
+                ) from error
+        if version > SCHEMA_VERSION:
+            raise written_by_newer(str(self.path))
+
+    def _blocks(self, wanted: Select[Any]) -> dict[int, bytes]:
+        """The stored form of prompts by voter."""
+        with self._read() as connection:
+            return {row.voter: row.content for row in connection.execute(wanted)}
+
+    def _in_order(self, run_id: str, by_voter: Mapping[int, Sequence[Part]]) -> list[Part]:
+        """What is stored voter by voter, in the order of the run's prompts."""
+        following = {voter: iter(own) for voter, own in by_voter.items()}
+        try:
+            return [next(following[prompt.voter]) for prompt in self.prompts(run_id)]
+        except (StopIteration, KeyError) as error:
+            raise ValueError("its prompts are damaged: some are missing") from error
 
     @contextmanager
     def _read(self) -> Iterator[Connection]:
@@ -382,7 +550,7 @@ def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
 
 @contextmanager
 def _explained(path: Path) -> Iterator[None]:
-    """Turns what a user can mend into a `StoreError`; anything else is a bug and passes."""
+    """Turns what a user can fix into a `StoreError`; anything else is a bug and passes."""
     try:
         yield
     except DBAPIError as error:
@@ -398,17 +566,33 @@ def _primary_code(error: BaseException | None) -> int:
     return code & 0xFF
 
 
+def written_by_newer(what: str) -> StoreError:
+    """The error of whatever a newer version has stored: a file, or a run in it."""
+    return StoreError(
+        f"{what} was written by a newer version of the harness",
+        remedy="Update the harness, or read it where it was written.",
+    )
+
+
 def _schema_version(connection: Connection) -> int:
     version: int = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
     return version
 
 
-def _match(path: Path, wanted: str, newest_first: Sequence[str]) -> str:
-    if not newest_first:
+def _match(path: Path, wanted: str, groups: Mapping[str, str | None]) -> str:
+    """`groups` has the group of each run, the newest first."""
+    if not groups:
         raise StoreError(f"{path} holds no runs.", remedy="Start one with `harness run`.")
-    if wanted == LATEST:
-        return newest_first[0]
-    return _begun_by(path, wanted, newest_first, "runs", f'; or "{LATEST}"')
+    if wanted != LATEST:
+        return _begun_by(path, wanted, list(groups), "runs", f'; or "{LATEST}"')
+    alone = next((run_id for run_id, group in groups.items() if group is None), None)
+    if alone is None:
+        names = ", ".join(dict.fromkeys(filter(None, groups.values())))
+        raise StoreError(
+            f"{path} holds no run outside of a group.",
+            remedy=f"Give a run by its id, or a group: {names}.",
+        )
+    return alone
 
 
 def _begun_by(path: Path, wanted: str, ids: Sequence[str], kind: str, more: str = "") -> str:
@@ -427,8 +611,16 @@ def _values(record: object, names: Sequence[str]) -> dict[str, Any]:
     return {name: getattr(record, name) for name in names}
 
 
-def _prompt_ids(run_id: str) -> Select[tuple[int]]:
-    return select(PROMPTS.c.id).where(PROMPTS.c.run_id == run_id).order_by(PROMPTS.c.id)
+def _by_voter(prompts: Sequence[PromptRow], parts: Sequence[Part]) -> dict[int, list[Part]]:
+    found: dict[int, list[Part]] = {}
+    for prompt, part in zip(prompts, parts, strict=True):
+        found.setdefault(prompt.voter, []).append(part)
+    return found
+
+
+def _cell_key(cell: tuple[int, int]) -> dict[str, int]:
+    prompt_id, attempt = cell
+    return {"prompt_id": prompt_id, "attempt": attempt}
 
 
 def _insert_one(connection: Connection, table: Table, values: Mapping[str, Any]) -> int:
@@ -444,7 +636,7 @@ def _insert_all(
 
 
 def _upsert_cell() -> Insert:
-    """One statement for both: only a failed cell is replaced."""
+    """One statement for all: a cell that is done is never replaced."""
     new = sqlite_insert(CELLS)
     replaced = {
         column.name: new.excluded[column.name] for column in CELLS.c if not column.primary_key
@@ -452,7 +644,7 @@ def _upsert_cell() -> Insert:
     return new.on_conflict_do_update(
         index_elements=list(CELLS.primary_key),
         set_=replaced,
-        where=CELLS.c.status == "failed",
+        where=CELLS.c.status != "done",
     )
 
 
@@ -465,12 +657,15 @@ def _update_use(connection: Connection, session_id: int, use: SessionUse) -> Non
 def _session(row: Row[Any]) -> SessionRow:
     values = row._asdict()
     use = SessionUse(**{name: values.pop(name) for name in _USE_COLUMNS})
-    return SessionRow(**{**values, "info": SessionInfo(**values["info"])}, use=use)
+    info = dict(values.pop("info"))
+    capabilities = Capabilities(**info.pop("capabilities", {}))  # as good as any, in older files
+    return SessionRow(**values, info=SessionInfo(**info, capabilities=capabilities), use=use)
 
 
 def _cell(row: Row[Any]) -> CellRow:
     return CellRow(
         prompt_id=row.prompt_id,
+        attempt=row.attempt,
         status=row.status,
         session_id=row.session_id,
         batch_id=row.batch_id,
@@ -488,7 +683,7 @@ def _reply(row: Row[Any]) -> Reply:
 
 
 def _import_values(file: ImportFile, name: str) -> Iterator[dict[str, Any]]:
-    """The columns of each test. Ids tell the file: they are the same wherever it is kept."""
+    """The columns of each test. Ids tell the file: they are the same wherever it is stored."""
     for number, test in enumerate(file.tests, start=1):
         place = f"-{number}" if len(file.tests) > 1 else ""
         yield {
@@ -496,12 +691,12 @@ def _import_values(file: ImportFile, name: str) -> Iterator[dict[str, Any]]:
             "name": name or file.name,
             "file_name": file.name,
             "file_sha256": file.sha256,
-            **test.model_dump(mode="json"),
+            **test.model_dump(),  # JSON is made by the driver, which keeps lone surrogates in keys
         }
 
 
 def _import(row: Row[Any]) -> ImportRow:
     values = row._asdict()
     own = {name: values[name] for name in _IMPORT_COLUMNS}
-    told = {name: values[name] for name in Imported.model_fields}
-    return ImportRow(**own, imported=Imported.model_validate(told))
+    reported = {name: values[name] for name in Imported.model_fields}
+    return ImportRow(**own, imported=Imported.model_validate(reported))

@@ -14,7 +14,7 @@ import pytest
 from pydantic import ValidationError
 
 from harness.report.text import plain
-from harness.testing.evidence import EXTRA_INFO, Evidence
+from harness.testing.evidence import EXTRA_INFO, Evidence, read_evidence
 from harness.testing.limits import Finding, Limit, judge, parse_limits
 from harness.testing.sentences import conditions, describe, machine_differences
 
@@ -65,7 +65,7 @@ class Gate:
 
     @property
     def _benchmarks(self) -> Any:
-        """pytest-benchmark's session; null where it is not installed."""
+        """pytest-benchmark's session; `None` where it is not installed."""
         return self._config.pluginmanager.get_plugin("pytest-benchmark")
 
     def pytest_sessionstart(self) -> None:
@@ -132,13 +132,13 @@ def _load(benchmarks: Any) -> list[Saved]:
 def _read(source: str, data: Mapping[str, Any]) -> Saved:
     try:
         by_test = {
-            one["fullname"]: Evidence.model_validate(one["extra_info"][EXTRA_INFO])
+            one["fullname"]: read_evidence(one["extra_info"][EXTRA_INFO])
             for one in data["benchmarks"]
             if EXTRA_INFO in one["extra_info"]
         }
-    except ValidationError as error:
+    except (ValidationError, LookupError, TypeError) as error:
         raise pytest.UsageError(
-            f"{source} was saved by another version of llm-harness. Save it anew with "
+            f"{source} was saved by another version of llm-harness. Save it again with "
             "--benchmark-autosave."
         ) from error
     return Saved(source, data["machine_info"], by_test)
@@ -146,7 +146,7 @@ def _read(source: str, data: Mapping[str, Any]) -> Saved:
 
 def _measured(benchmarks: Any) -> ByTest:
     return {
-        one.fullname: Evidence.model_validate(one.extra_info[EXTRA_INFO])
+        one.fullname: read_evidence(one.extra_info[EXTRA_INFO])
         for one in benchmarks.benchmarks
         if EXTRA_INFO in one.extra_info
     }

@@ -3,7 +3,8 @@
     limits, saved evidence, new evidence -> differences -> findings, and whether they pass
 
 A regression is a change for the worse that is larger than its limit and that the evidence shows:
-neither alone will do. Pure functions; the plugin asks and prints.
+neither alone will do. Of what is counted, such as the examples that fit, any change is shown. Pure
+functions; the plugin measures and prints.
 """
 
 from __future__ import annotations
@@ -14,19 +15,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from harness.comparison.metrics import METRICS
 from harness.errors import UsageError
-from harness.metrics import METRICS, Difference, Verdict
-from harness.stats.significance import Values, Work, ratio, share_difference
-from harness.testing.evidence import Evidence, Sample
-
-GATED = (
-    "accuracy",
-    "parse_rate",
-    "prefill_tokens_per_second",
-    "decode_tokens_per_second",
-    "time_to_first_token_ms",
-)
-"""The metrics of which every query or round is a sample; the others have one value a worker."""
+from harness.metrics import Difference, Metric, Verdict
+from harness.stats.significance import Samples, Times, Work, difference
+from harness.testing.evidence import Evidence
 
 _LIMIT = re.compile(r"(\w+):(\d+(?:\.\d+)?)(pp|%)")
 
@@ -45,7 +38,7 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one limit came to; `difference` is null where a side has no such figure."""
+    """What one limit came to; `difference` is `None` where a side has no such figure."""
 
     limit: Limit
     difference: Difference | None
@@ -72,17 +65,12 @@ def parse_limits(text: str) -> dict[str, Limit]:
 
 
 def _limit(text: str) -> Limit:
-    known = f"Metrics with a limit are: {', '.join(GATED)}."
+    known = f"Metrics with a limit are: {', '.join(METRICS)}."
     found = _LIMIT.fullmatch(text)
     if found is None:
         raise UsageError(f"{text!r} is no limit such as accuracy:3pp", remedy=known)
     metric, most, unit = found.groups()
-    if metric in METRICS and metric not in GATED:
-        raise UsageError(
-            f"{metric} is one figure of a worker, not samples: there is nothing to test",
-            remedy=f"Let the test itself assert on it. {known}",
-        )
-    if metric not in GATED:
+    if metric not in METRICS:
         raise UsageError(f"there is no metric {metric}", remedy=known)
     limit = Limit(metric, float(most))
     if unit != limit.unit:
@@ -108,35 +96,40 @@ def in_unit(one: Difference, change: float) -> float:
     return 100 * (change if one.kind == "difference" else change - 1)
 
 
-def _difference(metric: str, before: Evidence, now: Evidence) -> Difference | None:
-    if METRICS[metric].is_share:
-        paired = before.prompts.text_sha256 == now.prompts.text_sha256
-        first, other = _shares(metric, before), _shares(metric, now)
-        # a side that parses nothing has no shares at all: nothing to pair with
-        both = len(first) and len(other)
-        return share_difference(metric, first, other, paired) if both else None
-    return ratio(metric, _work(metric, before.samples), _work(metric, now.samples))
+def _difference(name: str, before: Evidence, now: Evidence) -> Difference | None:
+    metric = METRICS[name]
+    first, other = _samples(metric, before), _samples(metric, now)
+    if first is None or other is None:
+        return None
+    paired = metric.is_share and before.prompts.text_sha256 == now.prompts.text_sha256
+    return difference(metric, first, other, paired)
 
 
-def _shares(metric: str, one: Evidence) -> Values:
-    """What each query came to; NaN where it came to nothing."""
-    marks = {"1": 1.0, "0": 0.0}
-    shares = [marks.get(mark) for mark in one.right] if metric == "accuracy" else one.readable
-    return np.array(shares, dtype=np.float64)
+def _samples(metric: Metric, one: Evidence) -> Samples | None:
+    """What the rounds gave of a metric; `None` where they gave nothing.
 
-
-def _work(metric: str, samples: Sequence[Sample]) -> Work:
-    """A sample a round; rounds in which nothing of the kind was done have no part in it."""
-    pairs = [pair for pair in (_pair(metric, sample) for sample in samples) if min(pair) > 0]
-    amounts, took = np.array(pairs, dtype=np.float64).reshape(-1, 2).T
-    return Work(amounts, took)
-
-
-def _pair(metric: str, sample: Sample) -> tuple[float, float]:
-    match metric:
-        case "prefill_tokens_per_second":
-            return sample.prefill_tokens, sample.prefill_seconds
-        case "decode_tokens_per_second":
-            return sample.decode_tokens, sample.decode_seconds
+    Of a rate and of a time each round is a sample, if anything of the kind was done in it. Of what
+    a worker has one figure of, such as its memory, each worker is one, with its last round that has
+    the figure.
+    """
+    if metric.is_share:  # a side that parses nothing has no shares at all: nothing to pair with
+        shares = one.shares.get(metric.name)
+        return np.array(shares, dtype=np.float64) if shares else None
+    if metric.kind == "rate":
+        pairs = [sample.work.get(metric.name, (0, 0)) for sample in one.samples]
+        done = np.array([pair for pair in pairs if min(pair) > 0], dtype=np.float64)
+        return Work(*done.T) if len(done) else None
+    known = [
+        (sample.session, value)
+        for sample in one.samples
+        if (value := sample.values.get(metric.name)) is not None
+    ]
+    if not known:
+        return None
+    match metric.kind:
+        case "time":
+            return Times(tuple(np.array([value]) for _, value in known))
+        case "per_session":
+            return np.array(list(dict(known).values()), dtype=np.float64)
         case _:
-            return sample.time_to_first_token_ms or 0.0, 1.0
+            return known[-1][1]

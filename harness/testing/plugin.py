@@ -15,16 +15,15 @@ import json
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pytest
 
 if TYPE_CHECKING:
-    from harness.engine.engine import Engine
+    from harness.engine.engine import Engine, EnginePlan
     from harness.engine.session import EngineSession
-    from harness.spec import RunSpec
     from harness.summary import RunSummary
     from harness.testing.rounds import Benchmark
 
@@ -39,7 +38,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--harness-results",
         metavar="DIR",
-        help="Keep every round as a run in this folder, for `harness list --results DIR`. "
+        help="Store every round as a run in this folder, for `harness list --results DIR`. "
         "Default: a temporary folder.",
     )
     group.addoption(
@@ -69,8 +68,9 @@ def _checked_limits(text: str) -> str:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
-        f"harness(rounds={ROUNDS}, **spec): what harness_run takes where the call does not say it: "
-        "rounds, and the fields of a run's spec (backend, voters, timeout_seconds, ...).",
+        f"harness(rounds={ROUNDS}, fresh_engine=False, **spec): what harness_run takes where the "
+        "call does not say it: rounds, whether each opens an engine of its own, and the fields of "
+        "a run's spec (backend, voters, timeout_seconds, ...).",
     )
     limits = ",".join(config.getoption("harness_compare_fail"))
     if limits and not hasattr(config, "workerinput"):  # a worker of pytest-xdist has no say
@@ -105,36 +105,37 @@ def harness_session(_harness_engines: _Engines) -> OpenSession:
     def open_session(
         backend: str, model: str, *, max_model_len: int = 1024, **options: object
     ) -> EngineSession:
+        from harness.pipeline.run import plan
         from harness.spec import parse_spec
 
-        with _told_to_the_test():
+        with _failing_the_test():
             table = {
                 "backend": backend,
                 "model": model,
                 "max_model_len": max_model_len,
                 "backends": {backend: options},
             }
-            return _harness_engines.opened(parse_spec(table, where="harness_session")).session
+            [planned] = plan(parse_spec(table, where="harness_session"), _harness_engines.results)
+            return _harness_engines.opened(planned, max_model_len).session
 
     return open_session
 
 
 @pytest.fixture
-def harness_run(
-    request: pytest.FixtureRequest, _harness_engines: _Engines, _harness_results: Path
-) -> HarnessRun:
+def harness_run(request: pytest.FixtureRequest, _harness_engines: _Engines) -> HarnessRun:
     """Times a run: `harness_run(benchmark, rounds=10, backend="vllm", voters=3, queries=20)`.
 
-    Takes the fields of a run's spec, for one backend. The engine is the module's; each round asks
-    all prompts cold. Returns the last round's `RunSummary`.
+    Takes the fields of a run's spec, for one entry. The engine is the module's, and each round
+    gives it all prompts cold; with `fresh_engine=True` each round opens an engine of its own, so
+    that memory and load time have a sample a round. Returns the last round's `RunSummary`.
     """
     markers = list(request.node.iter_markers("harness"))
 
     def run(benchmark: Benchmark, **given: Any) -> RunSummary:
-        with _told_to_the_test():
-            fields = {"rounds": ROUNDS, **_marked(markers), **given}
-            rounds = fields.pop("rounds")
-            result = _run(benchmark, fields, rounds, _harness_engines, _harness_results)
+        with _failing_the_test():
+            fields = {"rounds": ROUNDS, "fresh_engine": False, **_marked(markers), **given}
+            rounds, fresh_engine = fields.pop("rounds"), fields.pop("fresh_engine")
+            result = _run(benchmark, fields, rounds, fresh_engine, _harness_engines)
         _warn_of_failed_cells(result)
         return result
 
@@ -158,26 +159,36 @@ def _marked(markers: Sequence[pytest.Mark]) -> dict[str, Any]:
 
 
 def _run(
-    benchmark: Benchmark, fields: dict[str, Any], rounds: int, engines: _Engines, results: Path
+    benchmark: Benchmark,
+    fields: dict[str, Any],
+    rounds: int,
+    fresh_engine: bool,
+    engines: _Engines,
 ) -> RunSummary:
-    from harness.engine.engine import check_options
+    """All that is ours is computed before the engine loads."""
     from harness.errors import UsageError
-    from harness.pipeline.run import settle
+    from harness.pipeline.run import make_baselines, plan, prepare, settle
     from harness.spec import parse_spec
     from harness.store.store import Store
-    from harness.testing.rounds import repeat
+    from harness.testing.rounds import Rounds, repeat
 
-    spec = parse_spec(fields, where="harness_run")
-    if len(spec.backend) > 1:
-        raise UsageError("harness_run takes one backend", remedy="Call it once for each, in tests.")
-    check_options(spec)
-    with Store(results) as store:
-        spec, source = settle(spec, store)
-        return repeat(benchmark, engines.opened(spec), spec, store, source, rounds)
+    given = parse_spec(fields, where="harness_run")
+    with Store(engines.results) as store:
+        spec, source = settle(given, store)
+        plans = plan(spec, engines.results)
+        if len(plans) > 1:
+            raise UsageError(
+                "harness_run takes one entry", remedy="Call it once for each, in tests."
+            )
+        workload = prepare(spec, plans, source)
+        baselines = make_baselines(spec, workload)
+        engine = engines.opened(plans[0], workload.packed.limit)
+        whole = Rounds(engine, spec, workload, baselines, store, fresh_engine)
+        return repeat(benchmark, whole, rounds)
 
 
 @contextmanager
-def _told_to_the_test() -> Iterator[None]:
+def _failing_the_test() -> Iterator[None]:
     """An expected failure fails the test with its remedy, and without a traceback of ours."""
     from harness.errors import HarnessError
 
@@ -204,19 +215,17 @@ class _Engines:
     stack: ExitStack
     by_request: dict[str, Engine] = field(default_factory=dict)
 
-    def opened(self, spec: RunSpec) -> Engine:
-        """The engine of a spec's one backend, loaded; one that was lost meanwhile is begun anew.
+    def opened(self, plan: EnginePlan, max_model_len: int) -> Engine:
+        """The engine that was planned so, loaded; one that failed meanwhile is loaded again.
 
         Raises `EngineError`.
         """
         from harness.engine.engine import Engine
-        from harness.pipeline.run import log_of
 
-        [name] = spec.backend
-        request = _request(spec)
+        request = _request(plan, max_model_len)
         if request not in self.by_request:
             with ExitStack() as opening:
-                engine = opening.enter_context(Engine(name, spec, log_of(name, self.results)))
+                engine = opening.enter_context(Engine(plan, max_model_len))
                 _ = engine.session.info  # waits until it is loaded
                 self.stack.enter_context(opening.pop_all())
             self.by_request[request] = engine
@@ -224,9 +233,8 @@ class _Engines:
         return self.by_request[request]
 
 
-def _request(spec: RunSpec) -> str:
+def _request(plan: EnginePlan, max_model_len: int) -> str:
     """What decides a worker."""
-    [name] = spec.backend
-    options = {**spec.engine, **spec.backends.get(name, {})}
-    decides = [name, spec.model, spec.models, spec.max_model_len, spec.timeout_seconds, options]
-    return json.dumps(decides, sort_keys=True)
+    options = {**plan.options, "max_model_len": max_model_len}
+    decides = [plan.entry.name, plan.target, asdict(plan.model), options]
+    return json.dumps([*decides, plan.python, plan.timeout_seconds], sort_keys=True)

@@ -1,4 +1,5 @@
-"""A run repeated: the same prompts, asked cold again and again of an engine that stays open.
+"""A run repeated: the same prompts, given cold again and again to an engine that stays open, or to
+one that is opened for each round.
 
 Every round goes the steps of `harness.pipeline.run` and is a run of its own in the store. What the
 rounds came to is small enough to stand in a saved benchmark, and enough to compare it with a later
@@ -10,19 +11,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from statistics import fmean
 from typing import Any, Protocol, TypeAlias
 
-from harness.comparison.sides import Side, read_side, readable_by_query, right_by_query
+from harness.comparison.metrics import METRICS
 from harness.engine.engine import Engine
-from harness.metrics import metrics_of
+from harness.engine.session import EngineSession
 from harness.pipeline import run
 from harness.pipeline.asking import ask
-from harness.pipeline.replay import Source
-from harness.pipeline.summarise import make_controls
 from harness.spec import RunSpec
+from harness.stats.significance import Work
+from harness.store.runs import StoredEntry, StoredRun
 from harness.store.store import Store
-from harness.summary import Controls, RunSummary, Summary
+from harness.summary import Baseline, RunSummary, Summary, headline, is_mock
 from harness.testing.evidence import EXTRA_INFO, Evidence, Sample
 from harness.workload.workload import Workload
 
@@ -44,105 +44,122 @@ class Benchmark(Protocol):
     ) -> str: ...
 
 
-def repeat(
-    benchmark: Benchmark,
-    engine: Engine,
-    spec: RunSpec,
-    store: Store,
-    source: Source | None,
-    rounds: int,
-) -> RunSummary:
-    """Times so many rounds, and leaves their evidence in the benchmark's `extra_info`.
-
-    The workload is drawn and packed once, outside the time, which is that of asking. Returns the
-    last round's summary. Raises `HarnessError`, also where a round got no reply at all.
-    """
-    _ = engine.model_sha256  # waits until the model's file is hashed: nothing else works meanwhile
-    workload = run.make_workload(spec, [engine], source)
-    repeated = _Rounds(engine, spec, workload, make_controls(spec, workload), store)
-    last = benchmark.pedantic(
-        repeated.ask, setup=repeated.begin, teardown=repeated.finish, rounds=rounds
-    )
-    if not repeated.summaries:
-        repeated.finish(last)
-    evidence = _evidence(store, spec, repeated.summaries)
-    benchmark.extra_info[EXTRA_INFO] = evidence.model_dump(mode="json")
-    [result] = repeated.summaries[-1].runs
-    return result
-
-
 @dataclass(slots=True)
-class _Rounds:
-    """The rounds of one test; the clocks are of the one that is under way."""
+class Rounds:
+    """The rounds of one test, over a workload that was drawn and packed before.
+
+    With `fresh_engine` each of them has a worker of its own, which loads outside the time.
+    """
 
     engine: Engine
     spec: RunSpec
     workload: Workload
-    controls: Controls
+    baselines: Sequence[Baseline]
     store: Store
+    fresh_engine: bool = False
     summaries: list[Summary] = field(default_factory=list)
-    began: float = 0.0
-    busy_before: float = 0.0
+    numbers: list[int] = field(default_factory=list)
+    """Which worker each round has ended with, counted from 1."""
+    _last: EngineSession | None = None
+    _began: float = 0.0
+    _busy_before: float = 0.0
 
     def begin(self) -> Arguments:
-        self.engine.make_cold()
-        self.began, self.busy_before = time.perf_counter(), self.engine.busy_seconds
-        return (run.begin(self.store, self.spec, self.workload),), {}
+        """Outside the time of the round."""
+        if self.fresh_engine:
+            self.engine.restart()
+            _ = self.engine.session.info  # waits until it is loaded
+        else:
+            self.engine.make_cold()
+        self._began, self._busy_before = time.perf_counter(), self.engine.busy_seconds
+        return (run.begin(self.store, self.spec, self.workload, [self.engine.plan]),), {}
 
     def ask(self, run_id: str) -> str:
-        ask(self.engine, self.spec, self.workload.packed, self.store, run_id, lambda _: None)
+        """What is timed."""
+        ask(self.engine, self.spec, self.workload, self.store, run_id, lambda _: None)
         return run_id
 
     def finish(self, run_id: str) -> None:
-        busy_seconds = self.engine.busy_seconds - self.busy_before
-        summary = run.finish(
-            self.store, run_id, self.spec, self.workload, self.controls, self.began, busy_seconds
-        )
+        """Sums up. Raises `EngineError` where the round has no reply at all."""
+        busy_seconds = self.engine.busy_seconds - self._busy_before
+        summary = run.finish(self.store, run_id, self.baselines, self._began, busy_seconds)
         run.check_answered(summary)
         self.summaries.append(summary)
+        is_same = self.engine.session is self._last
+        self.numbers.append(max(self.numbers, default=0) + (not is_same))
+        self._last = self.engine.session
 
 
-def _evidence(store: Store, spec: RunSpec, summaries: Sequence[Summary]) -> Evidence:
-    sides = [read_side(store, summary, summary.runs[0], spec) for summary in summaries]
-    last = sides[-1]
-    result, info = last.run, last.session.info
-    vote = result.accuracy.headline
-    rows = dict.fromkeys(prompt.row for prompt in last.prompts if prompt.role == "query")
-    right, readable = right_by_query(last), readable_by_query(last)
+def repeat(benchmark: Benchmark, rounds: Rounds, count: int) -> RunSummary:
+    """Times so many rounds, and leaves their evidence in the benchmark's `extra_info`.
+
+    The time is that of prompting. Returns the last round's summary. Raises `HarnessError`, also
+    where a round got no reply at all.
+    """
+    last = benchmark.pedantic(rounds.ask, setup=rounds.begin, teardown=rounds.finish, rounds=count)
+    if not rounds.summaries:
+        rounds.finish(last)
+    benchmark.extra_info[EXTRA_INFO] = _evidence(rounds).model_dump(mode="json")
+    [result] = rounds.summaries[-1].runs
+    return result
+
+
+def _evidence(rounds: Rounds) -> Evidence:
+    entries = [
+        StoredRun(rounds.store, rounds.store.run(summary.run_id)).entry(rounds.engine.name)
+        for summary in rounds.summaries
+    ]
+    last = entries[-1]
+    result, info = last.summary, last.info
     return Evidence(
         backend=result.backend,
         model=result.model,
         engine_version=result.engine_version,
         weights=result.weights,
-        model_sha256=last.session.model_sha256,
-        device=info.device,
-        threads=info.threads,
-        is_mock=info.is_mock,
+        model_sha256=last.sessions[-1].model_sha256 if last.sessions else None,
+        device=info.device if info else None,
+        threads=info.threads if info else None,
+        is_mock=is_mock(result),
         prompts=result.prompts,
-        metrics=metrics_of(result),
-        vote=vote,
-        accuracy=getattr(result.accuracy, vote),
+        vote=result.accuracy.headline,
+        accuracy=headline(result),
         parse=result.parse,
         context_fit=result.context_fit,
         memory=result.memory,
         cells=result.cells,
-        right="".join("-" if (one := right.get(row)) is None else f"{one:.0f}" for row in rows),
-        readable=[readable.get(row) for row in rows] if readable else [],
-        samples=[_sample(side) for side in sides],
+        shares=_shares(last),
+        samples=[
+            _sample(entry, number) for entry, number in zip(entries, rounds.numbers, strict=True)
+        ],
     )
 
 
-def _sample(side: Side) -> Sample:
-    times = [
-        cell.reply.time_to_first_token_ms
-        for cell in side.cells
-        if cell.reply is not None and cell.reply.time_to_first_token_ms is not None
-    ]
+def _shares(entry: StoredEntry) -> dict[str, list[float | None]]:
+    rows = dict.fromkeys(prompt.row for prompt in entry.run.prompts if prompt.role == "query")
+    by_metric = {
+        name: metric.samples(entry)
+        for name, metric in METRICS.items()
+        if metric.is_share and metric.samples
+    }
+    return {
+        name: [shares.get(row) for row in rows] if shares else []
+        for name, shares in by_metric.items()
+    }
+
+
+def _sample(entry: StoredEntry, number: int) -> Sample:
+    rates = {
+        name: metric.samples(entry)
+        for name, metric in METRICS.items()
+        if metric.kind == "rate" and metric.samples
+    }
     return Sample(
-        run_id=side.member.run_id,
-        prefill_tokens=sum(batch.prefill_tokens for batch in side.batches),
-        prefill_seconds=sum(batch.prefill_seconds for batch in side.batches),
-        decode_tokens=sum(batch.decode_tokens for batch in side.batches),
-        decode_seconds=sum(batch.decode_seconds for batch in side.batches),
-        time_to_first_token_ms=fmean(times) if times else None,
+        run_id=entry.run.run_id,
+        session=number,
+        values={name: metric.figure(entry.summary) for name, metric in METRICS.items()},
+        work={name: _totals(work) for name, work in rates.items()},
     )
+
+
+def _totals(work: Work) -> tuple[float, float]:
+    return float(work.amounts.sum()), float(work.took.sum())

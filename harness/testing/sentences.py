@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from textwrap import wrap
 from typing import Any
 
-from harness.metrics import METRICS, Difference, Verdict
+from harness.comparison.metrics import METRICS
+from harness.metrics import Difference, Verdict
 from harness.report.text import number
 from harness.stats.significance import LEAST_SAMPLES
 from harness.testing.evidence import Evidence
@@ -22,14 +23,14 @@ def describe(findings: Sequence[Finding]) -> Iterator[str]:
     """What is said of one test against one saved file, the worst first."""
     for finding in findings:
         if finding.is_regression and finding.difference:
-            yield from _told("REGRESSED", finding.limit, finding.difference)
+            yield from _stated("REGRESSED", finding.limit, finding.difference)
     for finding in findings:
         if finding.difference is None:
             yield f"not judged: {finding.limit.metric}, which one side does not have"
         elif finding.difference.verdict is Verdict.TOO_FEW:
-            yield _too_few(finding.difference)
+            yield from _too_few(finding.difference)
         elif finding.is_beyond and not finding.is_regression:
-            yield from _told("NOT SHOWN to be worse:", finding.limit, finding.difference)
+            yield from _stated("NOT SHOWN to be worse:", finding.limit, finding.difference)
             yield f"  it may be chance; more {_cases(finding.difference)} would tell"
     if within := [finding.limit.metric for finding in findings if _is_within(finding)]:
         yield from wrap(f"within limits: {', '.join(within)}", _WIDTH, subsequent_indent="  ")
@@ -40,7 +41,7 @@ def _is_within(finding: Finding) -> bool:
     return one is not None and one.verdict is not Verdict.TOO_FEW and not finding.is_beyond
 
 
-def _told(what: str, limit: Limit, one: Difference) -> Iterator[str]:
+def _stated(what: str, limit: Limit, one: Difference) -> Iterator[str]:
     """Both values, the change, the limit; the interval and the p-value."""
     change = f"{in_unit(one, one.change):+.1f}{limit.unit}"
     yield (
@@ -63,18 +64,21 @@ def _figure(one: Difference, value: float) -> str:
     return f"{value:.3f}" if METRICS[one.metric].is_share else number(value)
 
 
-def _too_few(one: Difference) -> str:
+def _too_few(one: Difference) -> Iterator[str]:
     before, now = one.samples
-    return (
-        f"TOO FEW ROUNDS to judge {one.metric}: {before} before, {now} now; "
-        f"{LEAST_SAMPLES} are needed"
+    per_session = METRICS[one.metric].kind == "per_session"
+    yield (
+        f"TOO FEW {'WORKERS' if per_session else 'ROUNDS'} to judge {one.metric}: "
+        f"{before} before, {now} now; {LEAST_SAMPLES} are needed"
     )
+    if per_session:
+        yield "  fresh_engine=True opens one for each round"
 
 
 def conditions(before: Evidence, now: Evidence) -> Iterator[str]:
     """What else differs, so that a change may come from it."""
     if before.prompts.text_sha256 != now.prompts.text_sha256:
-        yield "PROMPTS DIFFER: not asked the same, so shares are compared unpaired"
+        yield "PROMPTS DIFFER: not given the same, so shares are compared unpaired"
     for name in _CONDITIONS:
         one, other = getattr(before, name), getattr(now, name)
         if one != other:

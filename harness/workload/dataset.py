@@ -1,38 +1,18 @@
-"""Labelled embeddings: the built-in digits, a folder of .npy files, an .npz file or a table.
-
-Each reader gives two `_Part`s, train and test, and `_dataset` holds both to the same rules. Every
-refusal is a `DataError` that names the file, and the row, key or column in it. Pickles are never
-loaded: a data file from somewhere else must not be able to run code.
-"""
+"""The record of labelled embeddings, and the hash that says whether two runs had the same."""
 
 from __future__ import annotations
 
-import zipfile
-import zlib
-from collections.abc import Callable, Mapping, Sequence
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.errors import DataError
-
-if TYPE_CHECKING:
-    import pyarrow
-
 Vectors: TypeAlias = NDArray[np.float32]
-
-_FOLDER_REMEDY = "Lay it out as embeddings_train/CLASS/*.npy and embeddings_test/CLASS/*.npy."
-_VECTOR_REMEDY = "Write each vector with numpy.save, 1-D, all of one length; no pickles are loaded."
-_NPZ_REMEDY = (
-    "Write it with numpy.savez: X_train and X_test (rows of numbers), y_train and y_test "
-    "(text, whole numbers or booleans, not objects); no pickles are loaded."
-)
-_TABLE_REMEDY = "Give a table of a `label` column, a `split` column (train or test) and numbers."
-_NPZ_KEYS = ("X_train", "y_train", "X_test", "y_test")
-_CLASSES_REMEDY = "Give two classes or more, each of them in train and in test."
+Split: TypeAlias = tuple[Vectors, NDArray[np.int64]]
+"""X (n, d) and y (n,), the rows of one split in the order in which they were read."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,7 +20,8 @@ class Dataset:
     """Embeddings and their labels, in two splits.
 
     X_*: float32 (n, d), finite. y_*: int64 (n,), indices into `classes`, which are sorted.
-    `train_test_duplicates`: test vectors that also occur in train, equal in every byte.
+    `train_test_duplicates`: test vectors that also occur in train, equal in every byte. `sha256` is
+    `data_sha256` of it all: what makes two datasets the same, whatever they are called.
     """
 
     name: str
@@ -50,37 +31,21 @@ class Dataset:
     X_test: Vectors
     y_test: NDArray[np.int64]
     train_test_duplicates: int
+    sha256: str
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Part:
-    """One split as read: X (n, d), n labels, and where number (row, column) came from."""
-
-    X: Vectors
-    labels: Sequence[str]
-    origin: Callable[[int, int], str]
-
-
-def load_dataset(source: str, seed: int) -> Dataset:
-    """The dataset `digits`, or the one in a folder, an .npz, .parquet or .csv file.
-
-    `seed` decides the digits' fakes and split; files have their own split. Raises `DataError`.
-    """
-    if source == "digits":
-        from harness.workload.digits import load_digits_dataset
-
-        return load_digits_dataset(seed)
-    path = Path(source)
-    try:
-        train, test = _reader(path)(path)
-    except OSError as error:
-        raise DataError(f"{path}: {error}", remedy="Check its name and permissions.") from error
-    return _dataset(path, train, test)
-
-
-def same_rows(source: str, seed: int) -> str:
-    """A name for what `load_dataset` gives: where it is equal, so is each row."""
-    return f"{source}, seed {seed}" if source == "digits" else source
+def make_dataset(name: str, classes: tuple[str, ...], train: Split, test: Split) -> Dataset:
+    """The dataset of what was read, with what is counted and hashed of it."""
+    return Dataset(
+        name=name,
+        classes=classes,
+        X_train=train[0],
+        y_train=train[1],
+        X_test=test[0],
+        y_test=test[1],
+        train_test_duplicates=count_shared_vectors(train[0], test[0]),
+        sha256=data_sha256(classes, train, test),
+    )
 
 
 def count_shared_vectors(X_train: Vectors, X_test: Vectors) -> int:
@@ -89,271 +54,25 @@ def count_shared_vectors(X_train: Vectors, X_test: Vectors) -> int:
     return sum(row.tobytes() in seen for row in X_test)
 
 
-def _reader(path: Path) -> Callable[[Path], tuple[_Part, _Part]]:
-    if path.is_dir():
-        return _read_folder
-    if not path.exists():
-        raise DataError(
-            f"{path}: no such file or folder",
-            remedy="Name a folder, an .npz, .parquet or .csv file, or `digits`.",
-        )
-    readers = {".npz": _read_npz, ".parquet": _read_table, ".csv": _read_table}
-    reader = readers.get(path.suffix.lower())
-    if reader is None:
-        raise DataError(
-            f"{path}: unknown kind of file",
-            remedy="Give a folder, or a file that ends in .npz, .parquet or .csv.",
-        )
-    return reader
+def data_sha256(classes: Sequence[str], train: Split, test: Split) -> str:
+    """SHA-256 of the rows as they were read and of the class names; not of where they were read.
 
+    The kind of data ("vectors"), the number of classes and each name in UTF-8, then for train and
+    for test: the shape of X, X as float32 and y as int64. All numbers are little-endian, and each
+    of these parts has its length in bytes before it, so that no two contents are one text.
+    """
+    digest = hashlib.sha256()
 
-def _dataset(path: Path, train: _Part, test: _Part) -> Dataset:
-    for part, split in ((train, "train"), (test, "test")):
-        if not part.X.size:
-            raise DataError(f"{path}: no vectors in the {split} split", remedy=_CLASSES_REMEDY)
-        _check_finite(part)
-    if train.X.shape[1] != test.X.shape[1]:
-        raise DataError(
-            f"{path}: {train.X.shape[1]} numbers a vector in train, {test.X.shape[1]} in test",
-            remedy="Embed both splits with the same model.",
-        )
-    classes = _shared_classes(path, set(train.labels), set(test.labels))
-    return Dataset(
-        name=_name(path.resolve()),
-        classes=classes,
-        X_train=train.X,
-        y_train=_class_indices(train.labels, classes),
-        X_test=test.X,
-        y_test=_class_indices(test.labels, classes),
-        train_test_duplicates=count_shared_vectors(train.X, test.X),
-    )
+    def add(content: bytes | memoryview) -> None:
+        digest.update(len(content).to_bytes(8, "little"))
+        digest.update(content)
 
-
-def _name(path: Path) -> str:
-    """A file's name, or a folder's behind its parent's: many are called just "embeddings"."""
-    return "/".join(path.parts[-2:]) if path.is_dir() else path.name
-
-
-def _check_finite(part: _Part) -> None:
-    wrong = np.argwhere(~np.isfinite(part.X))
-    if wrong.size:
-        row, column = map(int, wrong[0])
-        raise DataError(
-            f"{part.origin(row, column)}: missing, NaN, infinite, or too large for float32",
-            remedy="Leave this vector out or embed it again.",
-        )
-
-
-def _shared_classes(path: Path, train: set[str], test: set[str]) -> tuple[str, ...]:
-    for split, lonely in (("train", train - test), ("test", test - train)):
-        if lonely:
-            names = ", ".join(sorted(lonely))
-            raise DataError(f"{path}: class only in {split}: {names}", remedy=_CLASSES_REMEDY)
-    if len(train) < 2:
-        raise DataError(f"{path}: only one class, {train.pop()}", remedy=_CLASSES_REMEDY)
-    if not all(name.strip() for name in train):
-        raise DataError(f"{path}: a label is blank", remedy="Give every row a label.")
-    return tuple(sorted(train))
-
-
-def _class_indices(labels: Sequence[str], classes: tuple[str, ...]) -> NDArray[np.int64]:
-    index = {name: number for number, name in enumerate(classes)}
-    return np.array([index[label] for label in labels], dtype=np.int64)
-
-
-def _as_float32(numbers: NDArray[Any]) -> Vectors:
-    with np.errstate(over="ignore"):  # becomes infinite, which _check_finite reports with its place
-        return numbers.astype(np.float32)
-
-
-# A folder of .npy files
-
-
-def _read_folder(folder: Path) -> tuple[_Part, _Part]:
-    train = _list_split(folder / "embeddings_train")
-    test = _list_split(folder / "embeddings_test")
-    X = _stack([_read_vector(file) for file in train + test], train + test)
-    return _folder_part(X[: len(train)], train), _folder_part(X[len(train) :], test)
-
-
-def _list_split(folder: Path) -> list[Path]:
-    """The .npy files of all classes, class by class, in sorted order."""
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder", remedy=_FOLDER_REMEDY)
-    files: list[Path] = []
-    for class_folder in _visible(folder):
-        if class_folder.is_dir():
-            vectors = [file for file in _visible(class_folder) if file.suffix == ".npy"]
-            if not vectors:
-                raise DataError(
-                    f"{class_folder}: a class without .npy files", remedy=_FOLDER_REMEDY
-                )
-            files += vectors
-    return files
-
-
-def _visible(folder: Path) -> list[Path]:
-    """Sorted entries, without hidden ones: macOS leaves `._NAME.npy` files that are no arrays."""
-    return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
-
-
-def _read_vector(file: Path) -> NDArray[Any]:
-    try:
-        with file.open("rb") as stream:
-            vector: NDArray[Any] = np.lib.format.read_array(stream, allow_pickle=False)
-    except (OSError, ValueError, EOFError, MemoryError) as error:
-        raise DataError(f"{file}: {error}", remedy=_VECTOR_REMEDY) from error
-    if vector.ndim != 1 or vector.dtype.kind not in "fiu":
-        raise DataError(
-            f"{file}: shape {vector.shape} of {vector.dtype}, not a 1-D vector of numbers",
-            remedy=_VECTOR_REMEDY,
-        )
-    return vector
-
-
-def _stack(vectors: Sequence[NDArray[Any]], files: Sequence[Path]) -> Vectors:
-    if not vectors:
-        return np.empty((0, 0), dtype=np.float32)
-    for vector, file in zip(vectors, files, strict=True):
-        if vector.size != vectors[0].size:
-            raise DataError(
-                f"{file}: {vector.size} numbers, but {files[0]} has {vectors[0].size}",
-                remedy=_VECTOR_REMEDY,
-            )
-    return _as_float32(np.stack(vectors))
-
-
-def _folder_part(X: Vectors, files: Sequence[Path]) -> _Part:
-    return _Part(
-        X,
-        [file.parent.name for file in files],
-        lambda row, column: f"{files[row]}: number {column}",
-    )
-
-
-# One .npz file
-
-
-def _read_npz(path: Path) -> tuple[_Part, _Part]:
-    arrays = _npz_arrays(path)
-    return _npz_part(path, arrays, "train"), _npz_part(path, arrays, "test")
-
-
-def _npz_arrays(path: Path) -> Mapping[str, NDArray[Any]]:
-    if not zipfile.is_zipfile(path):
-        raise DataError(f"{path}: not an .npz archive, or cut off", remedy=_NPZ_REMEDY)
-    with np.load(path, allow_pickle=False) as archive:
-        return {key: _npz_array(path, archive, key) for key in _NPZ_KEYS}
-
-
-def _npz_array(path: Path, archive: Mapping[str, NDArray[Any]], key: str) -> NDArray[Any]:
-    try:
-        return archive[key]
-    except KeyError:
-        raise DataError(f"{path}: no {key} in it", remedy=_NPZ_REMEDY) from None
-    except (ValueError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{path}: {key}: {error}", remedy=_NPZ_REMEDY) from error
-
-
-def _npz_part(path: Path, arrays: Mapping[str, NDArray[Any]], split: str) -> _Part:
-    X, y = arrays[f"X_{split}"], arrays[f"y_{split}"]
-    if X.ndim != 2 or X.dtype.kind not in "fiu":
-        raise DataError(
-            f"{path}: X_{split} is of shape {X.shape} and {X.dtype}, not rows of numbers",
-            remedy=_NPZ_REMEDY,
-        )
-    if y.shape != (len(X),) or y.dtype.kind not in "biuU":
-        raise DataError(
-            f"{path}: y_{split} is of shape {y.shape} and {y.dtype}, not {len(X)} labels",
-            remedy=_NPZ_REMEDY,
-        )
-    return _Part(
-        _as_float32(X),
-        [str(label) for label in y.tolist()],
-        lambda row, column: f"{path}: X_{split}[{row}, {column}]",
-    )
-
-
-# One table
-
-
-def _read_table(path: Path) -> tuple[_Part, _Part]:
-    table = _arrow_table(path)
-    labels, splits = _text_column(path, table, "label"), _text_column(path, table, "split")
-    names = [name for name in table.column_names if name not in ("label", "split")]
-    X = _table_numbers(path, table, names)
-    for row, split in enumerate(splits):
-        if split not in ("train", "test"):
-            raise DataError(f"{path}: data row {row + 1}: split is {split!r}", remedy=_TABLE_REMEDY)
-    train, test = (
-        _table_part(path, X, labels, names, [i for i, name in enumerate(splits) if name == split])
-        for split in ("train", "test")
-    )
-    return train, test
-
-
-def _arrow_table(path: Path) -> pyarrow.Table:
-    from pyarrow import ArrowException, csv, parquet, string
-
-    try:
-        if path.suffix.lower() == ".csv":  # typed, so that a class `001` does not become `1`
-            text = csv.ConvertOptions(column_types={"label": string(), "split": string()})
-            return csv.read_csv(path, convert_options=text)
-        with parquet.ParquetFile(path) as file:
-            return file.read()
-    except (OSError, ValueError, ArrowException) as error:
-        raise DataError(f"{path}: {error}", remedy=_TABLE_REMEDY) from error
-
-
-def _text_column(path: Path, table: pyarrow.Table, name: str) -> list[str]:
-    from pyarrow import string, types
-
-    count = table.column_names.count(name)
-    if count != 1:
-        raise DataError(f"{path}: {count or 'no'} column named {name}", remedy=_TABLE_REMEDY)
-    column = table.column(name)
-    if types.is_floating(column.type) or types.is_nested(column.type):
-        raise DataError(
-            f"{path}: column {name} is {column.type}, not text or whole numbers",
-            remedy=_TABLE_REMEDY,
-        )
-    texts: list[str | None] = column.cast(string()).to_pylist()
-    if None in texts:
-        raise DataError(
-            f"{path}: data row {texts.index(None) + 1}: no {name}", remedy=_TABLE_REMEDY
-        )
-    return [text for text in texts if text is not None]
-
-
-def _table_numbers(path: Path, table: pyarrow.Table, names: Sequence[str]) -> Vectors:
-    """All columns of `names` as (rows, columns); what is missing becomes NaN."""
-    for name in names:
-        _check_number_column(path, table, name)
-    if not names:
-        return np.empty((len(table), 0), dtype=np.float32)
-    return _as_float32(np.stack([table.column(name).to_numpy() for name in names], axis=1))
-
-
-def _check_number_column(path: Path, table: pyarrow.Table, name: str) -> None:
-    from pyarrow import types
-
-    if not name.strip() or name.startswith("__index_level_"):
-        raise DataError(
-            f"{path}: column {name!r} looks like a row index",
-            remedy="Write the table without its index: it is no part of an embedding.",
-        )
-    if table.column_names.count(name) != 1:
-        raise DataError(f"{path}: column {name} occurs twice", remedy="Name each column once.")
-    kind = table.column(name).type
-    if not (types.is_integer(kind) or types.is_floating(kind)):
-        raise DataError(f"{path}: column {name} is {kind}, not numbers", remedy=_TABLE_REMEDY)
-
-
-def _table_part(
-    path: Path, X: Vectors, labels: Sequence[str], names: Sequence[str], rows: Sequence[int]
-) -> _Part:
-    return _Part(
-        X[list(rows)],
-        [labels[row] for row in rows],
-        lambda row, column: f"{path}: data row {rows[row] + 1}, column {names[column]}",
-    )
+    # A folder's name may hold bytes that are no text: they get through as lone surrogates.
+    names = [name.encode("utf-8", errors="surrogatepass") for name in classes]
+    for text in (b"vectors", len(names).to_bytes(8, "little"), *names):
+        add(text)
+    for X, y in (train, test):
+        shape = np.array(X.shape, dtype="<i8")
+        for part in (shape, X.astype("<f4", copy=False), y.astype("<i8", copy=False)):
+            add(np.ascontiguousarray(part).reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.workload.dataset import Dataset, Vectors, count_shared_vectors
+from harness.workload.dataset import Dataset, Vectors, make_dataset
 
 _COMPONENTS = 10
 _DARKEST = 16  # scikit-learn's digits have grey values of 0..16
@@ -32,15 +32,7 @@ def load_digits_dataset(seed: int) -> Dataset:
     X_train, X_test, y_train, y_test = train_test_split(
         X, y, test_size=_TEST_SHARE, stratify=y, random_state=seed
     )
-    return Dataset(
-        name="digits",
-        classes=("FAKE", "REAL"),
-        X_train=X_train,
-        y_train=y_train,
-        X_test=X_test,
-        y_test=y_test,
-        train_test_duplicates=count_shared_vectors(X_train, X_test),
-    )
+    return make_dataset("digits", ("FAKE", "REAL"), (X_train, y_train), (X_test, y_test))
 
 
 def _draw_fakes(scans: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -35,11 +35,12 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """The prompts of a run, the same texts for every engine.
+    """The prompts of a run, the same texts for every entry.
 
-    `token_ids[name][i]`: prompt i by the tokenizer of backend `name`; `labels[name]`: how a reply
-    goes on with each label. `shown[v]`: the examples of voter v as they stand in its prompts.
-    `limit` is in tokens and includes `reserve`, the room for the reply.
+    `token_ids[vocabulary][i]`: prompt i in the tokens of that vocabulary, named by its hash;
+    `labels[vocabulary]`: how a reply goes on with each label. `shown[v]`: the examples of voter v
+    as they stand in its prompts. `limit` is in tokens and includes `reserve`, the room for the
+    reply. `tokens_per_example` is `None` where no example is shown.
     """
 
     prompts: tuple[Prompt, ...]
@@ -50,20 +51,6 @@ class Packed:
     limit: int
     reserve: int
     tokens_per_example: float | None
-
-    def shared(self, by: Mapping[str, str]) -> Packed:
-        """The same for other backends: each is asked the tokens of the one that `by` names."""
-        return replace(
-            self,
-            token_ids={name: self.token_ids[one] for name, one in by.items()},
-            labels={name: self.labels[one] for name, one in by.items()},
-        )
-
-    def text_sha256(self) -> str:
-        return text_sha256("\0".join(prompt.text for prompt in self.prompts))
-
-    def token_sha256(self, backend: str) -> str:
-        return text_sha256("\0".join(map(tokens_sha256, self.token_ids[backend])))
 
 
 def pack(
@@ -77,16 +64,16 @@ def pack(
     seed: int,
     examples: Sequence[int] | None = None,
 ) -> Packed:
-    """Packs every voter. Where tokenizers differ, the smallest fit holds for all.
+    """Packs every voter. With one tokenizer for each vocabulary, the smallest fit holds for all.
 
     `examples` fixes how many each voter shows, whether they fit or not. Raises `UsageError` where
     not one example fits, or not as many as `shots`; `TemplateError` where a label cannot follow
     its prompt as tokens of its own.
     """
-    # Most texts are asked for twice, to be counted and to be kept, and some are equal.
-    tokenizers = {name: _Remembered(tokenize) for name, tokenize in tokenizers.items()}
+    # Most texts are tokenized twice, to be counted and to be stored, and some are equal.
+    tokenizers = {which: _Remembered(tokenize) for which, tokenize in tokenizers.items()}
     labels = {
-        name: label_tokens(writer, tokenize, voters[0]) for name, tokenize in tokenizers.items()
+        which: label_tokens(writer, tokenize, voters[0]) for which, tokenize in tokenizers.items()
     }
     longest_label = max(len(ids) for several in labels.values() for ids in several)
     reserve = max(max_tokens, longest_label)
@@ -95,22 +82,32 @@ def pack(
         for voter in voters
     ]
     counts = _counts(packers, shots) if examples is None else examples
-    shown, prompts, sizes = [], [], []
+    shown: list[tuple[Item, ...]] = []
+    prompts: list[Prompt] = []
     for voter, packer, count in zip(voters, packers, counts, strict=True):
-        items = packer.examples(count)
-        shown.append(items)
-        prompts += _prompts(voter, writer, items)
-        sizes.append(packer.tokens_of(items))
+        shown.append(packer.examples(count))
+        body = writer.body(shown[-1])
+        roles: list[tuple[Role, Sequence[Item]]] = [
+            ("query", voter.queries),
+            ("calibration", voter.calibration),
+        ]
+        prompts += [
+            Prompt(voter.index, role, position, item.row, item.label, writer.prompt(body, item))
+            for role, items in roles
+            for position, item in enumerate(items)
+        ]
+    examples_shown = sum(map(len, shown))
+    example_tokens = sum(one.tokens_of(items) for one, items in zip(packers, shown, strict=True))
     texts = [prompt.text for prompt in prompts]
     return Packed(
         prompts=tuple(prompts),
         shown=tuple(shown),
-        token_ids={name: tokenize(texts) for name, tokenize in tokenizers.items()},
+        token_ids={which: tokenize(texts) for which, tokenize in tokenizers.items()},
         labels=labels,
         stop=writer.template.stop,
         limit=limit,
         reserve=reserve,
-        tokens_per_example=_mean_ratio(sizes, list(map(len, shown))),
+        tokens_per_example=example_tokens / examples_shown if examples_shown else None,
     )
 
 
@@ -166,7 +163,7 @@ class _Packer:
         self._room = room
         # A key an example gives any number of them one order, so growing by one moves none.
         self._keys = np.random.default_rng([seed, voter.index, 1]).random(len(voter.examples))
-        self._asked = (*voter.queries, *voter.calibration)
+        self._items = (*voter.queries, *voter.calibration)
 
     def examples(self, count: int) -> tuple[Item, ...]:
         """The first `count` examples, classes balanced, in shuffled order."""
@@ -175,8 +172,8 @@ class _Packer:
 
     def most(self) -> int:
         """The largest number of examples with which every prompt of the voter fits."""
-        lengths = self._lengths((), self._asked)
-        probe = self._asked[lengths.index(max(lengths))]
+        lengths = self._lengths((), self._items)
+        probe = self._items[lengths.index(max(lengths))]
         low, high = 0, len(self._voter.examples)
         while low < high:
             middle = (low + high + 1) // 2
@@ -187,77 +184,48 @@ class _Packer:
         while low > 0 and not self.holds(low):
             low -= 1
         if low == 0:
-            self._refuse(self._longest(self.examples(1), self._asked))
+            needed = self._longest(self.examples(1), self._items)
+            raise UsageError(
+                f"not one example fits: a prompt with one takes {needed} tokens, and {self._room} "
+                "are left beside the reply",
+                remedy="Raise --max-model-len, or show fewer or shorter numbers "
+                "(--reducer, --encoding).",
+            )
         return low
 
     def holds(self, count: int) -> bool:
         """Whether every prompt of the voter fits with so many examples."""
-        return self._longest(self.examples(count), self._asked) <= self._room
+        return self._longest(self.examples(count), self._items) <= self._room
 
     def tokens_of(self, examples: Sequence[Item]) -> int:
         """Tokens that the examples add to the voter's prompts."""
-        query = self._asked[:1]
+        query = self._items[:1]
         return self._longest(examples, query) - self._longest((), query)
 
-    def _longest(self, examples: Sequence[Item], asked: Sequence[Item]) -> int:
-        return max(self._lengths(examples, asked))
+    def _longest(self, examples: Sequence[Item], items: Sequence[Item]) -> int:
+        return max(self._lengths(examples, items))
 
-    def _lengths(self, examples: Sequence[Item], asked: Sequence[Item]) -> list[int]:
+    def _lengths(self, examples: Sequence[Item], items: Sequence[Item]) -> list[int]:
         """Tokens of each prompt, by the tokenizer that needs most."""
         body = self._writer.body(examples)
-        texts = [self._writer.prompt(body, item) for item in asked]
+        texts = [self._writer.prompt(body, item) for item in items]
         counts = (map(len, tokenize(texts)) for tokenize in self._tokenizers)
         return [max(several) for several in zip(*counts, strict=True)]
-
-    def _refuse(self, needed: int) -> None:
-        raise UsageError(
-            f"not one example fits: a prompt with one takes {needed} tokens, and {self._room} are "
-            "left beside the reply",
-            remedy="Raise --max-model-len, or show fewer or shorter numbers "
-            "(--reducer, --encoding).",
-        )
 
 
 def _counts(packers: Sequence[_Packer], shots: int | None) -> list[int]:
     """How many examples each voter shows: as many as fit, or `shots`."""
     if shots is None:
         return [packer.most() for packer in packers]
-    _check_shots(packers, shots)
+    if not all(packer.holds(shots) for packer in packers):
+        # The most is looked for only where it has to be named: it takes many countings.
+        most = min(packer.most() for packer in packers)
+        raise UsageError(
+            f"--shots {shots}: at most {most} whole examples fit",
+            remedy="Lower --shots, or raise --max-model-len.",
+        )
     return [shots] * len(packers)
-
-
-def _check_shots(packers: Sequence[_Packer], shots: int) -> None:
-    """The most is looked for only where it has to be named: it takes many countings."""
-    if all(packer.holds(shots) for packer in packers):
-        return
-    most = min(packer.most() for packer in packers)
-    raise UsageError(
-        f"--shots {shots}: at most {most} whole examples fit",
-        remedy="Lower --shots, or raise --max-model-len.",
-    )
-
-
-def _prompts(voter: Voter, writer: Writer, examples: Sequence[Item]) -> list[Prompt]:
-    body = writer.body(examples)
-    asked: list[tuple[Role, Sequence[Item]]] = [
-        ("query", voter.queries),
-        ("calibration", voter.calibration),
-    ]
-    return [
-        Prompt(voter.index, role, position, item.row, item.label, writer.prompt(body, item))
-        for role, items in asked
-        for position, item in enumerate(items)
-    ]
-
-
-def _mean_ratio(tokens: Sequence[int], examples: Sequence[int]) -> float | None:
-    return sum(tokens) / sum(examples) if sum(examples) else None
 
 
 def text_sha256(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", errors="replace")).hexdigest()
-
-
-def tokens_sha256(token_ids: Sequence[int]) -> str:
-    """Of the ids as little-endian 64-bit integers."""
-    return hashlib.sha256(np.asarray(token_ids, dtype="<i8").tobytes()).hexdigest()

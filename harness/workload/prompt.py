@@ -128,7 +128,7 @@ class ChatTemplate:
 
     @classmethod
     def of_model(cls, source: str | None, bos_text: str, eos_text: str) -> ChatTemplate | None:
-        """Null where the model has none."""
+        """`None` where the model has none."""
         return None if source is None else cls(source, bos_text, eos_text)
 
     def __post_init__(self) -> None:

@@ -1,8 +1,8 @@
-"""Whose tokens a backend is asked.
+"""Whose tokens an entry is given.
 
-Backends of one vocabulary are asked the very same token ids: those that the first of them makes of
-the texts. What the others would have made of the same texts is held against these. A backend with
-a vocabulary of its own is asked its own tokens.
+Entries of one vocabulary are given the very same token ids: those that the first of them makes of
+the texts. What the others would have made of the same texts is compared with these. An entry with
+a vocabulary of its own is given its own tokens.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from harness.workload.packing import Packed, Prompt, Tokenize
 
 Ids: TypeAlias = Sequence[Sequence[int]]
 
-TOLD_TOKENS = 3  # of each side, from the difference on
+SHOWN_TOKENS = 3  # of each side, from the difference on
 
 
 @dataclass(frozen=True, slots=True)
 class Tokenizer:
-    """How a backend makes tokens of texts.
+    """How an entry makes tokens of texts.
 
-    `encode` adds no token; `bos_id` is the one that its model wants first, null where it wants
+    `encode` adds no token; `bos_id` is the one that its model wants first, `None` where it wants
     none. `spell` gives tokens as the vocabulary with the hash `vocabulary` writes them.
     """
 
@@ -36,11 +36,13 @@ class Tokenizer:
     def __call__(self, texts: Sequence[str]) -> Ids:
         """With the token that the model wants first, once: a text may begin with it already."""
         every, bos = self.encode(texts), self.bos_id
-        return every if bos is None else [_with_first(bos, ids) for ids in every]
+        if bos is None:
+            return every
+        return [ids if list(ids[:1]) == [bos] else [bos, *ids] for ids in every]
 
 
 def leaders(tokenizers: Mapping[str, Tokenizer]) -> dict[str, str]:
-    """For each backend the first one with its vocabulary: the one whose tokens it is asked."""
+    """For each entry the first one with its vocabulary: the one whose tokens it is given."""
     first: dict[str, str] = {}
     return {name: first.setdefault(one.vocabulary, name) for name, one in tokenizers.items()}
 
@@ -48,11 +50,10 @@ def leaders(tokenizers: Mapping[str, Tokenizer]) -> dict[str, str]:
 def check_tokens(
     packed: Packed, tokenizers: Mapping[str, Tokenizer], first: str
 ) -> dict[str, PromptTokens]:
-    """What each backend is asked, beside what it would have made of the texts itself.
+    """What each entry is given, beside what it would have made of the texts itself.
 
-    `first` is the vocabulary of the backend that was asked these prompts first.
+    `first` is the vocabulary of the entry that was given these prompts first.
     """
-    texts = [prompt.text for prompt in packed.prompts]
     by = leaders(tokenizers)
     return {
         name: PromptTokens(
@@ -60,21 +61,18 @@ def check_tokens(
             tokenized_by=by[name],
             own_difference=None
             if by[name] == name
-            else _difference(packed.prompts, packed.token_ids[name], own(texts), own),
+            else _difference(packed.prompts, packed.token_ids[own.vocabulary], own),
         )
         for name, own in tokenizers.items()
     }
 
 
-def _with_first(bos: int, ids: Sequence[int]) -> Sequence[int]:
-    return ids if list(ids[:1]) == [bos] else [bos, *ids]
-
-
 def _difference(
-    prompts: Sequence[Prompt], asked: Ids, own: Ids, tokenizer: Tokenizer
+    prompts: Sequence[Prompt], given: Ids, tokenizer: Tokenizer
 ) -> TokenDifference | None:
-    """The first place in the first prompt in which the two differ, null where they never do."""
-    for prompt, one, other in zip(prompts, asked, own, strict=True):
+    """The first place in the first prompt in which the two differ, `None` where they never do."""
+    every = tokenizer([prompt.text for prompt in prompts])
+    for prompt, one, other in zip(prompts, given, every, strict=True):
         if list(one) != list(other):
             place = common_prefix_length(one, other)
             return TokenDifference(
@@ -89,6 +87,6 @@ def _difference(
 
 
 def _spelt(token_ids: Sequence[int], tokenizer: Tokenizer) -> list[Token]:
-    told = token_ids[:TOLD_TOKENS]
-    pairs = zip(told, tokenizer.spell(told), strict=True)
+    first = token_ids[:SHOWN_TOKENS]
+    pairs = zip(first, tokenizer.spell(first), strict=True)
     return [Token(id=token, text=text) for token, text in pairs]

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.errors import UsageError
 from harness.spec import RunSpec
 from harness.summary import PromptTokens
-from harness.workload.dataset import Dataset, load_dataset
+from harness.workload.dataset import Dataset
 from harness.workload.packing import Packed, pack
 from harness.workload.prompt import ChatTemplate, Writer, load_template, make_writer
+from harness.workload.sources import load_dataset
 from harness.workload.tokens import Tokenizer, check_tokens, leaders
 from harness.workload.voters import Item, Voter, draw_voters
 
@@ -27,9 +29,9 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class Earlier:
-    """What prompts that are asked again take from the run that first asked them.
+    """What prompts that are given again take from the run that first gave them.
 
-    `examples`: how many each voter showed. `vocabulary`: the hash of its first backend's.
+    `examples`: how many each voter showed. `vocabulary`: the hash of its first entry's.
     """
 
     examples: Sequence[int]
@@ -38,17 +40,22 @@ class Earlier:
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """What is asked of every engine; `tokens[name]`: whose tokens backend `name` is asked."""
+    """What every entry is given.
+
+    `vocabularies[entry]` is the hash under which `packed` has the entry's tokens, `tokens[entry]`
+    says whose these are.
+    """
 
     dataset: Dataset
     voters: Sequence[Voter]
     writer: Writer
     packed: Packed
+    vocabularies: Mapping[str, str]
     tokens: Mapping[str, PromptTokens]
 
     @property
     def query_rows(self) -> list[int]:
-        """The rows of the test split that are asked, in order."""
+        """The rows of the test split that are queries, in the order of their positions."""
         return [query.row for query in self.voters[0].queries]
 
 
@@ -62,29 +69,51 @@ def write(
     draft: Draft,
     spec: RunSpec,
     tokenizers: Mapping[str, Tokenizer],
-    chat: ChatTemplate | None,
+    chats: Mapping[str, ChatTemplate | None],
     limit: int,
     earlier: Earlier | None = None,
 ) -> Workload:
     """Writes and packs the prompts; `limit` is the longest prompt and reply, in tokens.
 
-    Those of an earlier run are written as they were, whether they fit or not.
+    `tokenizers` and `chats` have one for each entry. Prompts of an `earlier` run are written as
+    they were, whether they fit or not: `chats` then has that run's chat template for all. Raises
+    `UsageError` where nothing fits, or where a chat would be another text for another entry.
     """
-    by = leaders(tokenizers)
-    writer = make_writer(spec.prompt, load_template(spec.prompt), draft.dataset.classes, chat)
+    template = load_template(spec.prompt)
+    chat = _shared_chat(spec.prompt, chats) if template.kind == "chat" else None
+    writer = make_writer(spec.prompt, template, draft.dataset.classes, chat)
+    first_of_each = [tokenizers[name] for name in dict.fromkeys(leaders(tokenizers).values())]
     packed = pack(
         draft.voters,
         writer,
-        {name: tokenizers[name] for name in by.values()},
+        {tokenizer.vocabulary: tokenizer for tokenizer in first_of_each},
         limit=limit,
         max_tokens=spec.max_tokens,
         shots=spec.shots,
         seed=spec.seed,
         examples=earlier.examples if earlier else None,
-    ).shared(by)
-    first = earlier.vocabulary if earlier else next(iter(tokenizers.values())).vocabulary
-    tokens = check_tokens(packed, tokenizers, first)
-    return Workload(draft.dataset, draft.voters, writer, packed, tokens)
+    )
+    first = earlier.vocabulary if earlier else first_of_each[0].vocabulary
+    return Workload(
+        dataset=draft.dataset,
+        voters=draft.voters,
+        writer=writer,
+        packed=packed,
+        vocabularies={name: tokenizer.vocabulary for name, tokenizer in tokenizers.items()},
+        tokens=check_tokens(packed, tokenizers, first),
+    )
+
+
+def _shared_chat(prompt: str, chats: Mapping[str, ChatTemplate | None]) -> ChatTemplate | None:
+    """The chat template of all entries, `None` where no model has one."""
+    (first, chat), *others = chats.items()
+    if unlike := [name for name, other in others if other != chat]:
+        raise UsageError(
+            f"the prompt template {prompt} is a chat, and {first} has another chat template than "
+            f"{', '.join(unlike)}, so they would not be given the same texts",
+            remedy="Run them apart, or use a completion template, such as --prompt compact.",
+        )
+    return chat
 
 
 def numbers(items: Sequence[Item]) -> NDArray[np.float64]:

@@ -36,10 +36,11 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from backends.api import Batch, Decoding, OptionValue
+from backends.api import Batch, Decoding, OptionValue, Prompt
 from backends.hf.weights import folder_of
 from harness.engine.interpreters import find_interpreter
 from harness.engine.models import resolve_model
+from harness.engine.process import ProcessTransport
 from harness.engine.registry import find_backend
 from harness.engine.session import EngineSession
 from harness.spec import RunSpec
@@ -135,7 +136,8 @@ def _session(backend: str, options: dict[str, OptionValue], python: str) -> Iter
     registered = find_backend(backend)
     model = resolve_model(MODEL, registered.load().FORMATS, {})
     log = Path(tempfile.mkdtemp()) / "engine.log"
-    session = EngineSession(registered.target, model, options, TIMEOUT_SECONDS, log, python)
+    transport = ProcessTransport(registered.target, TIMEOUT_SECONDS, log, python)
+    session = EngineSession(transport, registered.target, model, options)
     try:
         _ = session.info  # waits until it is loaded
         yield session
@@ -195,15 +197,17 @@ def _round(session: EngineSession, seed: int, sample: int) -> Round:
     tokenizer = Tokenizer(
         info.vocabulary_sha256, info.bos_id, session.tokenize, session.token_texts
     )
-    workload = write(draw(spec), spec, {"": tokenizer}, None, spec.max_model_len)
+    workload = write(draw(spec), spec, {"": tokenizer}, {"": None}, spec.max_model_len)
     packed = workload.packed
     sampled = [i for i, prompt in enumerate(packed.prompts) if prompt.position < sample]
-    return Round(packed.token_ids[""], packed.labels[""], sampled)
+    [token_ids], [labels] = packed.token_ids.values(), packed.labels.values()
+    return Round(token_ids, labels, sampled)
 
 
 def _time(session: EngineSession, other: Other, asked: Round) -> Timed:
     began = time.perf_counter()
-    events = list(session.generate(asked.prompts, Decoding("score", asked.labels)))
+    prompts = [Prompt(ids) for ids in asked.prompts]
+    events = [one.event for one in session.generate(prompts, Decoding("score", asked.labels))]
     ours = time.perf_counter() - began
     replies = {r.prompt: r for e in events if isinstance(e, Batch) for r in e.replies}
     answer = other(
@@ -218,6 +222,7 @@ def _time(session: EngineSession, other: Other, asked: Round) -> Timed:
             abs(one - two)
             for index, theirs in pairs
             for one, two in zip(replies[index].label_logprobs or (), theirs, strict=True)
+            if one is not None
         ),
     )
 

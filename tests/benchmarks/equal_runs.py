@@ -4,7 +4,7 @@
 
 Each run is `harness run` as it is by default, on one engine: seven voters, 100 queries. The runs
 come one after the other, the first with the second, the third with the fourth: what changes in the
-machine meanwhile is among what has to be lived with. All of them are kept in the folder that is
+machine meanwhile is among what has to be lived with. All of them are stored in the folder that is
 named at the end, for `harness history` and `harness compare`. Ends with 1 where more than 5 % of
 the metrics are called different.
 """
@@ -23,11 +23,11 @@ from rich.progress import track
 from rich.table import Table
 
 from harness.comparison.compare import compare
-from harness.comparison.sides import read_side
-from harness.metrics import Difference, Verdict, metric_of
+from harness.comparison.metrics import METRICS
+from harness.metrics import Difference, Verdict
 from harness.pipeline.run import run
 from harness.spec import RunSpec
-from harness.store.store import Store
+from harness.store.runs import Results
 from harness.summary import Summary
 
 SPEEDS = ("prefill_tokens_per_second", "decode_tokens_per_second")
@@ -42,21 +42,21 @@ def main() -> int:
     spec = RunSpec(backend=(arguments.backend,))
     numbers = range(2 * arguments.pairs)
     runs = [run(spec, results) for _ in track(numbers, console=Console(stderr=True))]
-    found = _differences(spec, runs, results)
+    found = _differences(runs, results)
     _print(found)
     for metric in SPEEDS:
-        values = [metric_of(one.runs[0], metric) for one in runs]
+        values = [METRICS[metric].figure(one.runs[0]) for one in runs]
         logs = np.log(np.array(values, dtype=np.float64))
         print(f"{metric}: {len(runs)} runs vary by {100 * stdev(logs):.1f} %")  # noqa: T201 - what the script is run for
-    print(f"runs kept in {results}")  # noqa: T201 - what the script is run for
+    print(f"runs stored in {results}")  # noqa: T201 - what the script is run for
     return int(sum(map(_is_called_different, found)) > 0.05 * len(found))
 
 
-def _differences(spec: RunSpec, runs: list[Summary], results: Path) -> list[Difference]:
-    with Store(results) as store:
-        sides = [read_side(store, one, one.runs[0], spec) for one in runs]
-    pairs = zip(sides[::2], sides[1::2], strict=True)
-    return [one for pair in pairs for one in compare([], pair).against_first[0].differences]
+def _differences(runs: list[Summary], results: Path) -> list[Difference]:
+    with Results(results) as stored:
+        sides = [entry for one in runs for entry in stored.entries(one.run_id)]
+        pairs = zip(sides[::2], sides[1::2], strict=True)
+        return [one for pair in pairs for one in compare(pair).against_first[0].differences]
 
 
 def _is_called_different(one: Difference) -> bool:

@@ -12,10 +12,10 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from backends.api import Decoding
-from harness.engine.engine import Engine
+from backends.api import Decoding, Prompt
+from harness.engine.engine import Engine, plan_engine
 from harness.engine.session import EngineSession
-from harness.spec import RunSpec
+from harness.spec import RunSpec, entries_of
 from harness.summary import RunSummary
 
 MODEL = "smollm2-135m"
@@ -25,7 +25,7 @@ ENGINES = ("llama-cpp", "hf", "vllm")
 OPTIONS: dict[str, dict[str, Any]] = {"vllm": {"enforce_eager": True}}
 STARTS = 3
 
-Asked: TypeAlias = tuple[Sequence[Sequence[int]], Decoding]
+Asked: TypeAlias = tuple[Sequence[Prompt], Decoding]
 
 each_engine = pytest.mark.parametrize("backend", ENGINES)
 
@@ -35,8 +35,10 @@ def test_start(benchmark: Any, backend: str, tmp_path: Path) -> None:
     """From nothing to the first token that it could evaluate, and the end of its process."""
     spec = RunSpec(backend=(backend,), model=MODEL, backends={backend: OPTIONS.get(backend, {})})
 
+    [entry] = entries_of(spec)
+
     def start() -> None:
-        with Engine(backend, spec, tmp_path / "log") as engine:
+        with Engine(plan_engine(entry, spec, tmp_path), spec.max_model_len) as engine:
             assert engine.session.info.allocated_context >= spec.max_model_len
 
     benchmark.pedantic(start, rounds=STARTS)
@@ -91,9 +93,9 @@ def _time(benchmark: Any, session: EngineSession, length: int, decoding: Decodin
 
     def begin() -> tuple[Asked, dict[str, object]]:
         session.forget()
-        return ([drawn.choices(found, k=length)], decoding), {}
+        return ([Prompt(drawn.choices(found, k=length))], decoding), {}
 
-    def ask(prompts: Sequence[Sequence[int]], decoding: Decoding) -> None:
+    def ask(prompts: Sequence[Prompt], decoding: Decoding) -> None:
         for _ in session.generate(prompts, decoding):
             pass
 

@@ -12,25 +12,41 @@ from collections.abc import Sequence
 
 import pytest
 
+from backends.api import OptionValue
 from harness.engine.install import missing_wheel
-from harness.engine.interpreters import find_interpreter
 from harness.engine.registry import Registered, registered_backends
 from harness.engine.session import check_backend
 from harness.machine.nvml import has_gpu
 
-CHECK_SECONDS = 120.0
+pytest.register_assert_rewrite("harness.testing.conformance.test_contract")
+
+from harness.testing.conformance.options import (  # noqa: E402
+    CHECK_SECONDS,
+    Candidate,
+    candidate_of,
+)
+
+MODEL = "smollm2-135m"
+WANTED: dict[str, OptionValue] = {
+    "dtype": "float32",  # with 8 bits of mantissa, what is only near looks right
+    "enforce_eager": True,  # compiling takes minutes, for each session
+}
 _NOT_TESTED = pytest.StashKey[dict[str, str]]()
 
 
 @pytest.fixture(scope="module", params=registered_backends(), ids=lambda one: one.name)
-def backend(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Registered:
-    found: Registered = request.param
+def candidate(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Candidate:
+    registered: Registered = request.param
+    backend = registered.load()
+    options = {key: value for key, value in WANTED.items() if key in backend.OPTIONS}
+    found = candidate_of(registered.name, MODEL, options)
     log = tmp_path_factory.mktemp("check") / "check.log"
-    python = find_interpreter(found.name, None)
-    availability = check_backend(found.target, CHECK_SECONDS, log, python)
+    availability = check_backend(found.target, CHECK_SECONDS, log, found.python)
     if availability.available:
         return found
-    if no_wheel := _no_wheel(found.load().requirements(has_gpu()).packages):
+    if no_wheel := _no_wheel(backend.requirements(has_gpu()).packages):
         request.config.stash.setdefault(_NOT_TESTED, {})[found.name] = no_wheel
         pytest.skip(f"{found.name}: {no_wheel}")
     pytest.fail(f"{found.name}: {availability.reason}. {availability.remedy}", pytrace=False)
@@ -50,5 +66,5 @@ def _no_wheel(packages: Sequence[str]) -> str | None:
         return None
     pip = (sys.executable, "-m", "pip", "install", "--dry-run", "--no-deps")
     command = (*pip, "--only-binary=:all:", *packages)
-    asked = subprocess.run(command, check=False, capture_output=True, text=True)
-    return missing_wheel(asked.stderr) if asked.returncode else None
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    return missing_wheel(done.stderr) if done.returncode else None

@@ -7,15 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli.kept import open_store, read_kept
 from harness.comparison.agreement import LARGEST_TOLERANCE, MEDIAN_TOLERANCE
 from harness.comparison.compare import agreements
-from harness.comparison.sides import read_side
 from harness.engine.interpreters import find_interpreter
 from harness.engine.registry import find_backend
 from harness.engine.session import check_backend
 from harness.pipeline.run import run
 from harness.spec import RunSpec
+from harness.store.runs import Results
 
 SPEC = RunSpec(
     backend=("llama-cpp", "hf", "vllm"),
@@ -45,8 +44,8 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_engine_answers_the_same_tokens_and_evaluates_no_more_than_it_must(
     results: Path,
 ) -> None:
-    with open_store(results) as store:
-        runs = read_kept(store.run("latest"), results).summary.runs
+    with Results(results) as stored:
+        runs = stored.run("latest").summary.runs
     assert [one.backend for one in runs] == list(SPEC.backend)
     for one in runs:
         assert (one.cells.done, one.cells.failed) == (16, 0)
@@ -61,10 +60,8 @@ def test_every_engine_answers_the_same_tokens_and_evaluates_no_more_than_it_must
 
 
 def test_one_file_in_several_engines_gives_nearly_the_same_log_odds(results: Path) -> None:
-    with open_store(results) as store:
-        kept = read_kept(store.run("latest"), results)
-        runs = kept.summary.runs
-        every = agreements([read_side(store, kept.summary, one, kept.spec) for one in runs])
+    with Results(results) as stored:
+        every = agreements(stored.entries("latest"))
     assert len(every) == 3
     for found in every:
         assert found.same_weights

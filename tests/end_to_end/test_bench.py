@@ -73,12 +73,12 @@ def test_exit_codes_and_what_is_said(
     assert "Traceback" not in done.stderr
 
 
-def test_what_was_timed_before_an_engine_was_lost_is_printed(tmp_path: Path) -> None:
+def test_what_was_timed_before_an_engine_failed_is_printed(tmp_path: Path) -> None:
     crash = ("--engine-option", "crash_at=7", "-r", "2", "-o", "json")
     done = harness(tmp_path, "bench", "--backend", "mock", *crash)
     assert done.returncode == 1
     assert [row["test"] for row in json.loads(done.stdout)] == ["pp512", "pp512 cached"]
-    assert "mock was lost in tg128" in done.stderr
+    assert "mock failed in tg128" in done.stderr
 
 
 def test_llama_cpp_evaluates_what_is_asked_for_and_no_more(tmp_path: Path) -> None:

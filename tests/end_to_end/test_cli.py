@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -69,7 +70,7 @@ def environment(**more: str) -> dict[str, str]:
 
 
 def interrupt(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Starts a run, and presses Ctrl-C when the first replies have been kept."""
+    """Starts a run, and presses Ctrl-C when the first replies have been stored."""
     # a shell starts background jobs with Ctrl-C ignored, which this test would hand on
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
@@ -80,16 +81,16 @@ def interrupt(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]
         text=True,
     )
     signal.signal(signal.SIGINT, handler)
-    before = kept_cells(folder)
+    before = stored_cells(folder)
     give_up = time.monotonic() + PATIENCE_SECONDS
-    while kept_cells(folder) == before and process.poll() is None and time.monotonic() < give_up:
+    while stored_cells(folder) == before and process.poll() is None and time.monotonic() < give_up:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     out, said = process.communicate(timeout=PATIENCE_SECONDS)
     return subprocess.CompletedProcess(process.args, process.returncode, out, said)
 
 
-def kept_cells(folder: Path) -> int:
+def stored_cells(folder: Path) -> int:
     with closing(sqlite3.connect(folder / "results" / FILE_NAME)) as connection:
         count: int = connection.execute("SELECT count(*) FROM cells").fetchone()[0]
     return count
@@ -124,7 +125,7 @@ def test_json_is_one_object_of_the_schema(workplace: Workplace) -> None:
     assert done.stdout.count("\n") == 1
     summary = json.loads(done.stdout)
     jsonschema.validate(summary, json.loads(SCHEMA.read_text(encoding="utf-8")))
-    assert summary["runs"][0]["cells"] == {"done": PROMPTS, "failed": 0}
+    assert summary["runs"][0]["cells"] == {"done": PROMPTS, "failed": 0, "not_needed": 0}
 
 
 def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(workplace: Workplace) -> None:
@@ -182,7 +183,7 @@ def test_compare_prints_one_table_and_the_verdict(workplace: Workplace) -> None:
     done = workplace.harness("compare", first, second)
     assert (done.returncode, done.stderr) == (0, "")
     text = " ".join(done.stdout.split())
-    assert f"mock {second}: asked the same prompts as mock {first}." in text
+    assert f"mock {second}: given the same prompts as mock {first}." in text
     assert done.stdout.count("MOCK") == 2
 
 
@@ -201,10 +202,54 @@ def test_show_prints_what_run_printed(workplace: Workplace) -> None:
     assert (answer.returncode, answer.stdout) == (0, workplace.resumed.stdout)
 
 
+def test_a_summary_computed_again_is_the_stored_one(workplace: Workplace) -> None:
+    for run_id in workplace.run_ids:
+        stored = workplace.harness("show", run_id)
+        again = workplace.harness("show", run_id, "--recompute")
+        assert (again.returncode, again.stdout) == (0, stored.stdout), again.stderr
+
+
+def test_a_run_of_a_newer_version_is_one_error_everywhere(
+    workplace: Workplace, tmp_path: Path
+) -> None:
+    shutil.copytree(workplace.folder / "results", tmp_path / "results")
+    older, newer = workplace.run_ids
+    with closing(sqlite3.connect(tmp_path / "results" / FILE_NAME)) as connection:
+        connection.execute("UPDATE runs SET records_version = 99 WHERE run_id = ?", (newer,))
+        connection.commit()
+    said = f"error: run {newer} was written by a newer version of the harness\n"
+    for arguments in (["show", newer], ["compare", older, newer], ["run", "--resume", newer]):
+        done = harness(tmp_path, *arguments)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr.startswith(said)
+    for command in ("list", "history"):
+        done = harness(tmp_path, command, "--json")
+        assert done.returncode == 1
+        assert done.stderr.startswith(said)
+        assert older in done.stdout
+
+
+def test_an_entry_that_fails_whole_has_its_row_and_the_others_stand(tmp_path: Path) -> None:
+    (tmp_path / "bench.toml").write_text(
+        "voters = 1\nqueries = 4\ncalibration_queries = 0\nmax_model_len = 300\nquiet = true\n"
+        '[entries.good]\nbackend = "mock"\n'
+        '[entries.bad]\nbackend = "mock"\ncrash_at = 1\n'
+    )
+    done = harness(tmp_path, "run", "--config", "bench.toml")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: bad gave no reply; bad: 4 cells failed: ")
+    assert done.stdout.splitlines()[0].split() == ["bad"]
+    assert "note: bad: 4 cells failed" in done.stdout
+    assert "no prompt got a reply." in " ".join(done.stdout.split())
+    good = harness(tmp_path, "show", "latest", "--json")
+    cells = {run["entry"]: run["cells"]["done"] for run in json.loads(good.stdout)["runs"]}
+    assert cells == {"good": 4, "bad": 0}
+
+
 def test_show_fits_a_wide_terminal(workplace: Workplace) -> None:
     done = workplace.harness("show", "latest", COLUMNS="200")
     head = done.stdout.splitlines()[3]
-    assert head.split()[:2] == ["backend", "and"]
+    assert head.split()[:2] == ["entry", "and"]
 
 
 def test_list_is_newest_first(workplace: Workplace) -> None:

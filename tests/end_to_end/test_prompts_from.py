@@ -37,7 +37,7 @@ def test_prompts_of_an_earlier_run_are_asked_again(folder: Path) -> None:
     first, other = json.loads(harness(folder, "list", "--json").stdout)[::-1]
     done = harness(folder, "compare", first["run_id"], other["run_id"])
     compared = " ".join(done.stdout.split())
-    assert f"asked the same prompts as mock {first['run_id']}." in compared
+    assert f"given the same prompts as mock {first['run_id']}." in compared
     assert "specs differ in engine {} / {'batch': 2}." in compared
 
 

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from backends.api import Batch, Decoding, Reply
+from backends.api import Batch, Decoding, Prompt, Reply
 from backends.sharing.prefix_tree import unique_tokens
 from harness.engine.interpreters import find_interpreter
 from harness.engine.models import resolve_model
+from harness.engine.process import ProcessTransport
 from harness.engine.registry import find_backend
 from harness.engine.session import EngineSession, check_backend
 from harness.spec import RunSpec
@@ -25,7 +26,8 @@ TIMEOUT_SECONDS = 120.0
 def ask(
     session: EngineSession, prompts: Sequence[Sequence[int]], how: Decoding
 ) -> dict[int, Reply]:
-    batches = [event for event in session.generate(prompts, how) if isinstance(event, Batch)]
+    events = [one.event for one in session.generate([Prompt(ids) for ids in prompts], how)]
+    batches = [event for event in events if isinstance(event, Batch)]
     return {reply.prompt: reply for batch in batches for reply in batch.replies}
 
 
@@ -38,18 +40,19 @@ def test_replies_are_those_of_one_prompt_at_a_time(name: str, tmp_path: Path) ->
         pytest.skip(f"{name}: {availability.reason}. {availability.remedy}")
     model = resolve_model(SPEC.model, backend.load().FORMATS, {})
     options = {"max_model_len": SPEC.max_model_len}
-    session = EngineSession(backend.target, model, options, TIMEOUT_SECONDS, log, python)
+    transport = ProcessTransport(backend.target, TIMEOUT_SECONDS, log, python)
+    session = EngineSession(transport, backend.target, model, options)
     try:
         info = session.info
         tokenizer = Tokenizer(
             info.vocabulary_sha256, info.bos_id, session.tokenize, session.token_texts
         )
-        work = write(draw(SPEC), SPEC, {name: tokenizer}, None, SPEC.max_model_len)
-        prompts, labels = work.packed.token_ids[name], work.packed.labels[name]
+        work = write(draw(SPEC), SPEC, {name: tokenizer}, {name: None}, SPEC.max_model_len)
+        [prompts], [labels] = work.packed.token_ids.values(), work.packed.labels.values()
         how = Decoding("free", labels, SPEC.max_tokens, work.packed.stop)
 
         together = ask(session, prompts, how)
-        computed = sum(r.prompt_tokens - r.cached_tokens for r in together.values())
+        computed = sum(r.prompt_tokens - (r.cached_tokens or 0) for r in together.values())
         assert computed == unique_tokens(prompts) < sum(map(len, prompts)) / 10
 
         for index in range(0, len(prompts), 3):

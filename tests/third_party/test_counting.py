@@ -3,27 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
-
-import pytest
-
-ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """An environment in which the example package is installed beside the harness."""
-    target = tmp_path_factory.mktemp("third_party")
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    # Without an index: what the build needs is there, and a test downloads nothing.
-    offline = ["--no-index", "--no-deps", "--no-build-isolation"]
-    package = str(Path(__file__).parent / "counting")
-    subprocess.run([*pip, *offline, "--target", str(target), package], check=True)
-    return {**os.environ, "PYTHONPATH": str(target)}
 
 
 def _harness(environment: dict[str, str], *arguments: str) -> Any:
@@ -65,8 +48,8 @@ def test_it_is_compared_with_another_backend_of_its_run(
 ) -> None:
     results = ("--results", str(tmp_path))
     size = ("--voters", "2", "--queries", "6", "--calibration-queries", "3")
-    asked = ("run", "--backend", "counting", "--backend", "mock", "--max-model-len", "300")
-    table = _said(environment, *asked, *size, *results)
+    command = ("run", "--backend", "counting", "--backend", "mock", "--max-model-len", "300")
+    table = _said(environment, *command, *size, *results)
     assert "do they agree?" in table
     compared = _harness(environment, "compare", "latest", *results)
     (agreement,) = compared["agreements"]
@@ -83,14 +66,15 @@ def test_it_is_compared_with_another_backend_of_its_run(
     assert all(f"{one['position']} (row {one['row']})" in said for one in differing[:5])
 
 
-def test_it_conforms(environment: dict[str, str]) -> None:
+def test_it_conforms(environment: dict[str, str], tmp_path: Path) -> None:
+    suite = ("-p", "harness.testing.conformance.options", "--pyargs", "harness.testing.conformance")
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "tests/conformance", "-q", "-k", "counting"],
+        [sys.executable, "-m", "pytest", *suite, "--harness-backend", "counting", "-q"],
         capture_output=True,
         check=False,
-        cwd=ROOT,
+        cwd=tmp_path,
         env=environment,
         text=True,
     )
-    assert done.returncode == 0, done.stdout
+    assert done.returncode == 0, done.stdout + done.stderr
     assert " passed" in done.stdout

@@ -16,7 +16,10 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 NO_XDIST = ("-p", "no:xdist")
-LIMITS = "--harness-compare-fail=accuracy:3pp,parse_rate:1pp,prefill_tokens_per_second:50%"
+LIMITS = (
+    "--harness-compare-fail=accuracy:3pp,parse_rate:1pp,prefill_tokens_per_second:50%,"
+    "examples_per_voter:0%,peak_rss_mib:50%"
+)
 PLANTED = '--engine={"delay_ms": 4, "script": "maybe"}'
 
 Pytest: TypeAlias = Callable[..., subprocess.CompletedProcess[str]]
@@ -38,7 +41,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str
     """The project, with a benchmark that it has saved."""
     folder = tmp_path_factory.mktemp("project") / "watched"
     shutil.copytree(Path(__file__).parent / "watched", folder)
-    done = _run(folder, environment, *NO_XDIST, "--benchmark-autosave", "--harness-results=kept")
+    done = _run(folder, environment, *NO_XDIST, "--benchmark-autosave", "--harness-results=stored")
     assert done.returncode == 0, done.stdout
     assert "2 passed" in done.stdout
     return folder
@@ -66,18 +69,21 @@ def saved_file(project: Path) -> Path:
 def test_what_is_saved_is_small_and_has_every_round(project: Path) -> None:
     [saved] = json.loads(saved_file(project).read_text())["benchmarks"]
     info: dict[str, Any] = saved["extra_info"]["harness"]
-    assert len(json.dumps(info)) < 5000
+    assert len(json.dumps(info)) < 10_000
     assert saved["stats"]["rounds"] == len(info["samples"]) == 12
-    assert info["metrics"]["parse_rate"] == 1.0
-    assert len(info["right"]) == len(info["readable"]) == 20
-    assert info["cells"] == {"done": 50, "failed": 0}
+    assert [sample["values"]["parse_rate"] for sample in info["samples"]] == [1.0] * 12
+    assert {name: len(shares) for name, shares in info["shares"].items()} == {
+        "accuracy": 20,
+        "parse_rate": 20,
+    }
+    assert info["cells"] == {"done": 50, "failed": 0, "not_needed": 0}
 
 
-def test_every_round_is_kept_where_it_was_asked_for(
+def test_every_round_is_stored_where_it_was_wanted(
     project: Path, environment: dict[str, str]
 ) -> None:
     listed = subprocess.run(
-        [sys.executable, "-m", "harness", "list", "--results", str(project / "kept"), "--json"],
+        [sys.executable, "-m", "harness", "list", "--results", str(project / "stored"), "--json"],
         env=environment,
         capture_output=True,
         check=True,
@@ -102,10 +108,11 @@ def test_unchanged_it_passes(run: Pytest) -> None:
     done = run(*NO_XDIST, LIMITS)
     assert done.returncode == 0, done.stdout
     assert "= harness: no regressions =" in done.stdout
-    assert "within limits: accuracy, parse_rate, prefill_tokens_per_second" in done.stdout
+    assert "within limits: accuracy, parse_rate, prefill_tokens_per_second," in done.stdout
+    assert "TOO FEW WORKERS to judge peak_rss_mib: 1 before, 1 now; 6 are needed" in done.stdout
 
 
-def test_another_machine_is_told_and_ends_nothing(run: Pytest, project: Path) -> None:
+def test_another_machine_is_reported_and_ends_nothing(run: Pytest, project: Path) -> None:
     """Even of the same one, what pytest-benchmark notes of its clock changes by itself."""
     saved = json.loads(saved_file(project).read_text())
     saved["machine_info"]["cpu"]["hz_actual_friendly"] = "0.1 GHz"
@@ -129,8 +136,38 @@ def test_what_is_planted_fails_with_the_metric_both_values_and_the_interval(run:
     values = r"REGRESSED prefill_tokens_per_second: [\d,]+ -> [\d,]+, -\d\d\.\d% \(limit 50%\)"
     assert re.search(values, said)
     assert re.search(r"95 % interval -\d\d\.\d% to -\d\d\.\d%; p = .* \(Mann-Whitney U\)", said)
-    assert "within limits: accuracy\n" in said
+    assert "within limits: accuracy, examples_per_voter\n" in said
     assert max(map(len, said.splitlines()[1:])) <= 80
+
+
+def test_fewer_examples_in_the_context_are_a_regression(run: Pytest) -> None:
+    """They are counted: no chance is involved, and no more rounds would tell more."""
+    done = run(*NO_XDIST, LIMITS, "--context=250", "--benchmark-compare=0001")
+    assert done.returncode == 1, done.stdout
+    assert re.search(r"REGRESSED examples_per_voter: \d+\.\d -> \d+\.\d, -\d+", done.stdout)
+    assert "PROMPTS DIFFER" in done.stdout
+
+
+FRESH = """
+import pytest
+
+@pytest.mark.harness(backend="mock", voters=1, queries=2, calibration_queries=0, rounds=6)
+def test_memory(benchmark, harness_run, data):
+    harness_run(benchmark, fresh_engine=True, data=data, max_model_len=300)
+"""
+
+
+def test_with_a_fresh_engine_each_round_memory_and_loading_are_judged(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    (tmp_path / "test_fresh.py").write_text(FRESH, encoding="utf-8")
+    shutil.copy(Path(__file__).parent / "watched" / "tests" / "conftest.py", tmp_path)
+    limits = "--harness-compare-fail=peak_rss_mib:50%,load_seconds:1000%"
+    saved = _run(tmp_path, environment, *NO_XDIST, "--benchmark-autosave")
+    assert saved.returncode == 0, saved.stdout
+    done = _run(tmp_path, environment, *NO_XDIST, limits)
+    assert done.returncode == 0, done.stdout
+    assert "within limits: peak_rss_mib, load_seconds" in done.stdout
 
 
 def test_where_xdist_is_used_nothing_is_judged_and_that_is_said(run: Pytest) -> None:

@@ -12,7 +12,17 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from harness.errors import UsageError
-from harness.spec import RunSpec, load_spec, parse_spec, read_toml, replay_spec, what_is_asked
+from harness.spec import (
+    Entry,
+    RunSpec,
+    entries_of,
+    load_spec,
+    parse_spec,
+    read_toml,
+    replay_spec,
+    safe_name,
+    what_is_asked,
+)
 
 
 @pytest.fixture
@@ -103,11 +113,16 @@ OPTIONS = st.dictionaries(
 )
 
 
+NAMES = st.lists(st.text("abc-", min_size=1), min_size=1, max_size=3, unique_by=safe_name)
+
+
 @given(
     st.builds(
         RunSpec,
         seed=st.integers(0, 2**32 - 1),
-        backend=st.lists(st.text(), min_size=1, max_size=3, unique=True).map(tuple),
+        backend=st.lists(
+            st.text("abc-", min_size=1), min_size=1, max_size=3, unique_by=safe_name
+        ).map(tuple),
         shots=st.none() | st.integers(0, 100),
         temperature=st.floats(0, 10),
         engine=OPTIONS,
@@ -172,5 +187,61 @@ def test_what_is_asked_is_all_but_the_engines() -> None:
         "timeout_seconds",
         "engine",
         "backends",
+        "entries",
+        "baselines",
         "prompts_from",
     }
+
+
+def test_an_unnamed_entry_is_called_after_its_backend() -> None:
+    spec = RunSpec(backend=("mock", "hf"), backends={"hf": {"dtype": "float32"}})
+    assert entries_of(spec) == (
+        Entry("mock", "mock", spec.model, {}),
+        Entry("hf", "hf", spec.model, {"dtype": "float32"}),
+    )
+
+
+def test_named_entries_have_options_of_their_own_over_their_backends(tmp_path: Path) -> None:
+    path = tmp_path / "spec.toml"
+    path.write_text(
+        "[backends.mock]\nbatch = 2\ncontext = 50\n"
+        '[entries.small]\nbackend = "mock"\nmodel = "other"\nbatch = 1\n'
+        '[entries.large]\nbackend = "mock"\n',
+        encoding="utf-8",
+    )
+    spec = load_spec(path, {})
+    assert spec.backend == ()
+    assert entries_of(spec) == (
+        Entry("small", "mock", "other", {"batch": 1, "context": 50}),
+        Entry("large", "mock", spec.model, {"batch": 2, "context": 50}),
+    )
+    both = load_spec(path, {"backend": ["hf"]})
+    assert [entry.name for entry in entries_of(both)] == ["hf", "small", "large"]
+
+
+@pytest.mark.parametrize(
+    ("name", "safe"),
+    [
+        ("llama-cpp", "llama-cpp"),
+        ("server:http://127.0.0.1:8080", "server-http-127.0.0.1-8080"),
+        ("hf@a/b", "hf@a-b"),
+        ("../../etc/passwd", "etc-passwd"),
+        ("\N{BULLET}", "entry"),
+    ],
+)
+def test_names_are_safe_for_files(name: str, safe: str) -> None:
+    assert safe_name(name) == safe
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"entries": {"one": {}}}, "has to name its backend"),
+        ({"entries": {"one": {"backend": 3}}}, "has to name its backend"),
+        ({"entries": {"a b": {"backend": "mock"}, "a/b": {"backend": "mock"}}}, "called a-b"),
+        ({"backend": ["mock"], "entries": {"mock": {"backend": "hf"}}}, "two entries are called"),
+    ],
+)
+def test_entries_that_cannot_be_are_refused(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        parse_spec(wrong, where="here")

@@ -1,36 +1,55 @@
-"""What the mock can be told to do, so that what is made of its figures can be tested."""
+"""What the mock's options make it do, so that what is made of its figures can be tested."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from backends.api import NO_FILES, BackendError, Batch, Decoding, ModelRef, OptionValue, Reply
-from backends.mock import MockSession, open_session
+from backends.api import (
+    NO_FILES,
+    BackendError,
+    Batch,
+    Decoding,
+    ModelRef,
+    OptionValue,
+    Prompt,
+    Reply,
+    TokenizerInfo,
+)
+from backends.mock import MockSession, open_session, open_tokenizer
 
 LABELS = ((70,), (82,), (88,))  # F, R, X
+MODEL = ModelRef("m", NO_FILES, "")
+INFO = [field.name for field in fields(TokenizerInfo)]
 SCORE, FREE = Decoding("score", LABELS), Decoding("free", LABELS)
 
 
 def session(**options: OptionValue) -> MockSession:
-    return open_session(ModelRef("m", NO_FILES, ""), {"max_model_len": 1000, **options})
+    return open_session(MODEL, {"max_model_len": 1000, **options})
 
 
-def batches(one: MockSession, texts: Sequence[str], decoding: Decoding = SCORE) -> list[Batch]:
-    events = one.generate(one.tokenize(texts), decoding)
+def batches(
+    one: MockSession, texts: Sequence[str], decoding: Decoding = SCORE, attempt: int = 0
+) -> list[Batch]:
+    prompts = [Prompt(ids, attempt=attempt) for ids in one.tokenize(texts)]
+    events = one.generate(prompts, decoding)
     return [event for event in events if isinstance(event, Batch)]
 
 
-def replies(one: MockSession, texts: Sequence[str], decoding: Decoding = SCORE) -> list[Reply]:
-    found = [reply for batch in batches(one, texts, decoding) for reply in batch.replies]
+def replies(
+    one: MockSession, texts: Sequence[str], decoding: Decoding = SCORE, attempt: int = 0
+) -> list[Reply]:
+    found = [reply for batch in batches(one, texts, decoding, attempt) for reply in batch.replies]
     return sorted(found, key=lambda reply: reply.prompt)
 
 
 def labels(one: MockSession, texts: Sequence[str]) -> list[int]:
-    return [int(np.argmax(reply.label_logprobs or ())) for reply in replies(one, texts)]
+    every = [np.array(reply.label_logprobs, np.float64) for reply in replies(one, texts)]
+    return [int(logprobs.argmax()) for logprobs in every]
 
 
 PROMPTS = [f"prompt {number}: {number % 100}" for number in range(400)]
@@ -39,6 +58,36 @@ PROMPTS = [f"prompt {number}: {number % 100}" for number in range(400)]
 def test_an_option_that_there_is_not_is_refused() -> None:
     with pytest.raises(BackendError, match="no option speed"):
         session(speed=3)
+    with pytest.raises(BackendError, match="no option speed"):
+        open_tokenizer(MODEL, {"speed": 3})
+
+
+def test_the_tokenizer_is_the_sessions() -> None:
+    tokenizer, one = open_tokenizer(MODEL, {}), session()
+    assert all(getattr(one.info, name) == getattr(tokenizer.info, name) for name in INFO)
+    texts = ["<bos>word<eos>", "é \udc80"]
+    assert tokenizer.tokenize(texts) == one.tokenize(texts)
+    ids = tokenizer.tokenize(texts)[0]
+    assert tokenizer.token_texts(ids) == one.token_texts(ids)
+
+
+def test_it_has_a_declared_context_and_takes_no_more() -> None:
+    with pytest.raises(BackendError, match=r"more than the 1048576 that m was made for"):
+        session(max_model_len=2**20 + 1)
+
+
+def test_attempts_are_samples_and_the_first_is_a_single_one() -> None:
+    drawn = Decoding("free", LABELS, temperature=1.0, seed=5)
+
+    def said(decoding: Decoding, attempt: int) -> list[str]:
+        return [reply.text for reply in replies(session(), PROMPTS, decoding, attempt)]
+
+    assert said(drawn, 0) != said(drawn, 1) != said(drawn, 2)
+    assert said(FREE, 0) == said(FREE, 1)
+    [single] = session().tokenize([PROMPTS[0]])
+    events = session().generate([Prompt(single)], drawn)
+    [batch] = [event for event in events if isinstance(event, Batch)]
+    assert batch.replies[0].text == said(drawn, 0)[0]
 
 
 @pytest.mark.parametrize(
@@ -78,12 +127,20 @@ def test_labels_are_scored_as_they_are_said() -> None:
     assert said == [chr(LABELS[label][0]) for label in labels(session(**noisy), PROMPTS)]
 
 
-def test_a_told_speed_makes_the_times() -> None:
+def test_a_given_speed_makes_the_times() -> None:
     long = Decoding("free", LABELS, max_tokens=5, ignore_end=True)
-    for batch in batches(session(tokens_per_second=200), PROMPTS, long):
+    ended = 0.0
+    for batch in batches(session(tokens_per_second=200), ["", *PROMPTS], long):
+        assert batch.prefill_tokens is not None and batch.decode_tokens is not None
         assert batch.prefill_seconds == pytest.approx(batch.prefill_tokens / 200)
         assert batch.decode_seconds == pytest.approx(batch.decode_tokens / 200)
-        assert batch.engine_seconds == batch.prefill_seconds + batch.decode_seconds
+        assert batch.began == ended
+        ended += (batch.prefill_tokens + batch.decode_tokens) / 200
+        assert batch.ended == pytest.approx(ended)
+        ended = batch.ended
+        if batch.replies[0].finish == "empty":
+            continue
+        assert batch.prefill_seconds is not None
         assert {reply.time_to_first_token_ms for reply in batch.replies} == {
             1000 * batch.prefill_seconds
         }
@@ -97,6 +154,7 @@ def speeds(count: int, tokens: int, **options: OptionValue) -> NDArray[np.float6
     for text in texts:
         one.forget()
         [batch] = batches(one, [text])
+        assert batch.prefill_tokens and batch.prefill_seconds
         found.append(batch.prefill_tokens / batch.prefill_seconds)
     return np.array(found)
 

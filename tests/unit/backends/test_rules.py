@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backends.api import BackendError, Decoding, DecodingMode
+from backends.api import BackendError, Decoding, DecodingMode, Prompt
 from backends.rules import before_stop, first_line, refuse, reply_reserve, switch, vocabulary_sha256
 
 LABELS = ((1,), (2, 3, 4))
@@ -29,7 +29,7 @@ def test_each_prompt_is_refused_or_accepted(
     sizes: list[int], mode: DecodingMode, context: int
 ) -> None:
     decoding = Decoding(mode, LABELS)
-    refused, accepted = refuse([[0] * size for size in sizes], decoding, context)
+    refused, accepted = refuse([Prompt([0] * size) for size in sizes], decoding, context)
     assert sorted([*accepted, *(reply.prompt for reply in refused)]) == list(range(len(sizes)))
     assert all(0 < sizes[i] <= context - reply_reserve(decoding) for i in accepted)
     for reply in refused:
@@ -39,10 +39,10 @@ def test_each_prompt_is_refused_or_accepted(
 
 @given(st.text("ab.\n"), st.lists(st.text("ab.\n", min_size=1, max_size=3), max_size=3))
 def test_before_stop_is_the_longest_beginning_without_a_stop(text: str, stops: list[str]) -> None:
-    kept = before_stop(text, stops)
-    assert text.startswith(kept)
-    assert not any(stop in kept for stop in stops)
-    assert kept == text or any(text.startswith(stop, len(kept)) for stop in stops)
+    before = before_stop(text, stops)
+    assert text.startswith(before)
+    assert not any(stop in before for stop in stops)
+    assert before == text or any(text.startswith(stop, len(before)) for stop in stops)
 
 
 def test_a_vocabulary_is_hashed_in_the_order_of_its_ids() -> None:
@@ -75,6 +75,6 @@ def test_a_switch_is_on_or_off_and_no_text() -> None:
             switch({"on": text}, "on")
 
 
-def test_an_error_without_text_is_told_by_its_kind() -> None:
+def test_an_error_without_text_is_named_by_its_kind() -> None:
     assert first_line(ValueError("\n one\ntwo")) == "one"
     assert first_line(NotImplementedError()) == "NotImplementedError"

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import harness.bench.timing
-from backends.api import Batch, Decoding, Event, Reply, SessionInfo, TokenIds
+from backends.api import Batch, Decoding, Prompt, Reply, SessionInfo, TokenIds
 from backends.sharing.prefix_tree import common_prefix_length
 from harness.bench.rows import Row
 from harness.bench.timing import Plan, RandomPrompts, Update, bench
-from harness.engine.engine import Engine
+from harness.engine.engine import Engine, EnginePlan
+from harness.engine.session import WorkerEvent
 from harness.errors import EngineError, UsageError
 from harness.machine.memory import MemoryPeak
 from harness.spec import RunSpec
@@ -120,25 +123,25 @@ def test_the_context_is_as_long_as_the_longest_test(mock: Bench) -> None:
     assert {row.info.allocated_context for row in rows} == {8}
 
 
-def test_a_context_too_short_is_told_before_anything_is_timed(mock: Bench) -> None:
-    told: list[Update] = []
+def test_a_context_too_short_is_reported_before_anything_is_timed(mock: Bench) -> None:
+    seen: list[Update] = []
     with pytest.raises(UsageError, match=r"mock: .* takes 60 tokens .* no more than 50"):
-        mock(Plan((20,), (6,), depth=(0, 40)), told.append, context=50)
-    assert told == []
+        mock(Plan((20,), (6,), depth=(0, 40)), seen.append, context=50)
+    assert seen == []
 
 
-def test_nothing_to_time_is_told() -> None:
+def test_nothing_to_time_is_an_error() -> None:
     with pytest.raises(UsageError, match="nothing to time"):
         next(bench(Plan((0,), (0,)), RunSpec(backend=("mock",)), Path("logs")))
 
 
-def test_an_unknown_option_is_told(mock: Bench) -> None:
+def test_an_unknown_option_is_an_error(mock: Bench) -> None:
     with pytest.raises(UsageError, match="knows no option speed"):
         mock(SMALL, speed=9)
 
 
-def test_a_lost_engine_is_told_with_its_test(mock: Bench) -> None:
-    with pytest.raises(EngineError, match=r"mock was lost in pp20: .*signal 9"):
+def test_an_engine_that_fails_is_reported_with_its_test(mock: Bench) -> None:
+    with pytest.raises(EngineError, match=r"mock failed in pp20: .*signal 9"):
         mock(SMALL, crash_at=2)
 
 
@@ -151,24 +154,55 @@ def test_rows_come_as_they_are_finished(tmp_path: Path) -> None:
 
 
 def test_progress_counts_repetitions_and_the_warm_up(mock: Bench) -> None:
-    told: list[Update] = []
-    mock(SMALL, told.append)
-    assert [(one.test, one.repetition) for one in told] == [
+    seen: list[Update] = []
+    mock(SMALL, seen.append)
+    assert [(one.test, one.repetition) for one in seen] == [
         (test, number) for test in ("pp20", "tg6") for number in range(3)
     ]
-    assert [(one.done, one.total) for one in told] == [(done, 6) for done in range(6)]
+    assert [(one.done, one.total) for one in seen] == [(done, 6) for done in range(6)]
+
+
+def test_entries_are_timed_one_after_the_other_under_their_names(tmp_path: Path) -> None:
+    entries: dict[str, dict[str, Any]] = {
+        "one": {"backend": "mock"},
+        "two": {"backend": "mock", "model": "other"},
+    }
+    rows = bench(replace(SMALL, generate_tokens=()), RunSpec(entries=entries), tmp_path)
+    for name, model in (("one", "smollm2-135m"), ("two", "other")):
+        pair = [next(rows), next(rows)]
+        assert {(row.backend, row.info.model) for row in pair} == {(name, model)}
+        assert len(psutil.Process().children()) == 1
+        assert (tmp_path / f"{name}.log").exists()
+    assert list(rows) == []
+
+
+def test_an_entry_that_cannot_be_opened_is_reported_before_anything_is_timed(
+    tmp_path: Path,
+) -> None:
+    entries: dict[str, dict[str, Any]] = {
+        "one": {"backend": "mock"},
+        "two": {"backend": "mock", "python": "/none/python"},
+    }
+    with pytest.raises(EngineError, match="no interpreter /none/python"):
+        next(bench(SMALL, RunSpec(entries=entries), tmp_path))
+    assert not (tmp_path / "one.log").exists()
 
 
 class BlockEngine:
-    """Keeps all prompts, in blocks of 16 tokens; takes a second for every token it evaluates."""
+    """Stores all prompts, in blocks of 16 tokens; takes a second for every token it evaluates.
+
+    Its batches overlap: each begins when half of the one before is done.
+    """
 
     info = SessionInfo("blocks", "blocks 1", "m", "w", "cpu", 1, 999, 999, "0" * 64)
     peak = MemoryPeak(1.0, None)
     model_sha256 = None
+    reports = True
 
-    def __init__(self, name: str, *_: object) -> None:
-        self.name = name
+    def __init__(self, plan: EnginePlan, max_model_len: int) -> None:
+        self.name = plan.entry.name
         self.session = self
+        self._now = 0.0
         self._seen: list[TokenIds] = []
 
     def __enter__(self) -> BlockEngine:
@@ -179,31 +213,45 @@ class BlockEngine:
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         return [list(text.encode()) for text in texts]
 
-    def generate(self, prompts: Sequence[TokenIds], decoding: Decoding) -> Iterator[Event]:
-        for index, prompt in enumerate(prompts):
+    def generate(self, prompts: Sequence[Prompt], decoding: Decoding) -> Iterator[WorkerEvent]:
+        for index, prompt in enumerate(one.token_ids for one in prompts):
             shared = max((common_prefix_length(one, prompt) for one in self._seen), default=0)
             cached = min(shared, len(prompt) - 1) // 16 * 16
             self._seen.append(prompt)
             computed = len(prompt) - cached
             reply = Reply(index, "scored", len(prompt), cached)
-            yield Batch((reply,), computed + 1.0, computed, float(computed), 0, 0.0)
+            began, self._now = self._now - computed / 2, self._now + computed / 2 + 1.0
+            figures = (computed, float(computed), 0, 0.0) if self.reports else ()
+            yield WorkerEvent("blocks", Batch((reply,), began, self._now, *figures))
 
 
-def test_what_an_engine_had_to_evaluate_all_the_same_counts(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+@pytest.fixture
+def blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(harness.bench.timing, "Engine", cast("type[Engine]", BlockEngine))
+
+
+@pytest.mark.usefixtures("blocks")
+def test_what_an_engine_had_to_evaluate_all_the_same_counts(tmp_path: Path) -> None:
     plan = Plan((32,), (0,), depth=(40,), batch=(2,), repetitions=2)
     cold, cached = bench(plan, RunSpec(backend=("mock",)), tmp_path)
     # of 40 tokens 32 are whole blocks: 8 more for each of two prompts, a second for each
     assert [(s.tokens, s.evaluated, s.seconds) for s in cold.samples] == 2 * [(80, 80, 80.0)]
-    # of 72 tokens 64 are; asked again, it is the whole answer that is timed
-    assert [(s.tokens, s.evaluated, s.seconds) for s in cached.samples] == 2 * [(64, 16, 18.0)]
+    # of 72 tokens 64 are; asked again, it is the whole answer that is timed: two spans of 9 s, of
+    # which the second begins 4 s before the first one's end
+    assert [(s.tokens, s.evaluated, s.seconds) for s in cached.samples] == 2 * [(64, 16, 14.0)]
 
 
-def test_an_engine_that_tells_no_time_is_told(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(harness.bench.timing, "Engine", cast("type[Engine]", BlockEngine))
-    with pytest.raises(EngineError, match="told no time"):
+@pytest.mark.usefixtures("blocks")
+def test_an_engine_that_did_nothing_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match="did nothing, or reports no time"):
         list(bench(Plan((0,), (5,)), RunSpec(backend=("mock",)), tmp_path))
+
+
+@pytest.mark.usefixtures("blocks")
+@pytest.mark.parametrize("plan", [Plan((32,), (0,)), Plan((0,), (5,))])
+def test_an_engine_that_reports_no_times_is_an_error(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(BlockEngine, "reports", False)
+    with pytest.raises(EngineError, match="reports no time of its own"):
+        list(bench(plan, RunSpec(backend=("mock",)), tmp_path))

@@ -5,13 +5,12 @@ from pathlib import Path
 from typing import get_type_hints
 
 import pytest
+import typer
 
 from harness.cli.history import history
+from harness.comparison.metrics import METRICS
 from harness.errors import StoreError, UsageError
-from harness.metrics import METRICS
-from harness.spec import RunSpec
-from harness.store.store import Store
-from tests.unit.comparison.test_history import ENVIRONMENT
+from tests.unit.cli.conftest import Shelf
 from tests.unit.report.conftest import Sample
 
 
@@ -34,21 +33,24 @@ def test_a_folder_without_runs_is_an_error_and_stays_empty(tmp_path: Path) -> No
 
 
 def test_unreadable_and_unfinished_runs_do_not_hide_the_others(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    shelf: Shelf, sample: Sample, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    spec, environment = RunSpec().model_dump_json(), ENVIRONMENT.model_dump_json()
-    with Store(tmp_path) as store:
-        run_id = store.create_run(spec, environment)
-        summary = Sample().kept(run_id=run_id).summary
-        store.finish_run(run_id, summary.model_dump_json())
-        store.create_run(spec, environment)
-        for wrong in ((spec, "{}"), ('{"colour": "red"}', environment)):
-            store.finish_run(store.create_run(*wrong), summary.model_dump_json())
-    history(results=tmp_path, json=True)
-    whole = json.loads(capsys.readouterr().out)
-    assert whole["unreadable"] == 2
+    run_id, damaged, newer = (shelf.add(sample.run()) for _ in range(3))
+    shelf.add(sample.run(), finished=False)
+    shelf.add(sample.run(), group="curve")
+    shelf.damage(damaged)
+    shelf.make_newer(newer)
+    with pytest.raises(typer.Exit) as ended:
+        history(results=shelf.folder, json=True)
+    assert ended.value.exit_code == 1
+    out, said = capsys.readouterr()
+    whole = json.loads(out)
+    assert set(whole["unreadable"]) == {damaged, newer}
     assert [point["run_id"] for point in whole["series"][0]["points"]] == [run_id]
-    history(results=tmp_path)
+    assert f"error: run {damaged} cannot be read: " in said
+    assert f"error: run {newer} was written by a newer version of the harness" in said
+    with pytest.raises(typer.Exit):
+        history(results=shelf.folder)
     text = capsys.readouterr().out
-    assert "Left out: 2 runs kept by another version of the harness." in text
+    assert "Left out: 2 runs that cannot be read." in text
     assert "Left out: 1 series of fewer than two runs; --all shows them." in text

@@ -1,25 +1,39 @@
 from __future__ import annotations
 
-from dataclasses import replace
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
-from harness.cli.list import as_cells, as_json, list_runs, read_entries, read_entry
+from harness.cli.list import ListedRun, as_cells, as_json, list_runs, read_rows
 from harness.spec import RunSpec
-from harness.store.schema import RunRow
-from tests.unit.report.conftest import RUN
+from tests.unit.cli.conftest import Shelf
+from tests.unit.report.conftest import RUN, Sample
+from tests.unit.store.test_imports import ONE
 
 SPEC = RunSpec(backend=("mock", "llama-cpp"), voters=2, queries=8, decoding="score")
 CREATED = "2026-01-02T03:04:05+00:00"
 
 
-def test_unfinished_run_is_listed_with_what_it_asked() -> None:
-    entry = read_entry(RunRow("a", CREATED, SPEC.model_dump_json(), "{}", None))
-    assert as_json(entry) == {
+def listed(shelf: Shelf, capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    list_runs(shelf.folder, json=True)
+    found: list[dict[str, Any]] = json.loads(capsys.readouterr().out)
+    return found
+
+
+def test_unfinished_run_is_listed_with_what_it_asked(
+    shelf: Shelf, sample: Sample, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_id = shelf.add(
+        sample.mock(), sample.run(), finished=False, voters=2, queries=8, decoding="score"
+    )
+    [found] = listed(shelf, capsys)
+    assert found.pop("created").startswith("20")
+    assert found == {
         "kind": "run",
-        "run_id": "a",
-        "created": CREATED,
+        "run_id": run_id,
         "state": "unfinished",
         "backends": ["mock", "llama-cpp"],
         "model": "smollm2-135m",
@@ -29,24 +43,34 @@ def test_unfinished_run_is_listed_with_what_it_asked() -> None:
         "decoding": "score",
         "accuracy": {},
     }
-    run, model, size, votes = as_cells(entry)
-    assert run.startswith("a\n2026-01-0")
+    [row] = read_rows(shelf.folder)[0]
+    run, model, size, votes = as_cells(row)
+    assert run.startswith(f"{run_id}\n20")
     assert model == "smollm2-135m\ndigits, score"
     assert size == "2 x\n8"
     assert votes == "mock, llama-cpp: unfinished"
 
 
 def test_a_finished_run_has_as_many_queries_as_there_were() -> None:
-    asked = read_entry(RunRow("a", CREATED, SPEC.model_dump_json(), "{}", None))
-    done = replace(asked, state="done", spec=RunSpec(queries=100), runs=(RUN,))
+    done = ListedRun("a", CREATED, "done", RunSpec(queries=100), (RUN,))
     assert done.queries == RUN.accuracy.queries == as_json(done)["queries"]
     assert as_cells(done)[2] == "7 x\n8"
+
+
+def test_entries_go_by_their_names() -> None:
+    entries: dict[str, Any] = {name: {"backend": "mock", "model": name} for name in ("a", "b")}
+    runs = tuple(RUN.model_copy(update={"entry": name, "backend": "mock"}) for name in entries)
+    row = ListedRun("a", CREATED, "done", RunSpec(entries=entries), runs)
+    assert as_json(row)["backends"] == ["mock"]
+    assert list(as_json(row)["accuracy"]) == ["a", "b"]
+    assert as_cells(row)[1].startswith("a, b\n")
+    assert as_cells(row)[3] == "a 0.63 (0.53 to 0.73)\nb 0.63 (0.53 to 0.73)"
 
 
 def test_a_folder_without_runs_is_an_empty_list(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert read_entries(tmp_path / "nowhere") == []
+    assert read_rows(tmp_path / "nowhere") == ([], [])
     list_runs(tmp_path, json=True)
     assert capsys.readouterr() == ("[]\n", "")
     list_runs(tmp_path)
@@ -58,8 +82,52 @@ def words(text: str) -> str:
     return " ".join(text.split())
 
 
-def test_unreadable_run_does_not_hide_the_others() -> None:
-    entry = read_entry(RunRow("a", CREATED, '{"colour": "red"}', "{}", "{}"))
-    listed = as_json(entry)
-    assert (listed["state"], listed["backends"], listed["model"]) == ("unreadable", [], None)
-    assert as_cells(entry)[1:] == ["", "", "unreadable"]
+def test_a_group_is_one_row_where_its_newest_run_stands(
+    shelf: Shelf, sample: Sample, capsys: pytest.CaptureFixture[str]
+) -> None:
+    alone = shelf.add(sample.run())
+    points = [shelf.add(sample.mock(), group="curve", voters=n) for n in (1, 2)]
+    newest = shelf.add(sample.run())
+    points.append(shelf.add(sample.mock(), finished=False, group="curve", voters=3))
+    found = listed(shelf, capsys)
+    assert found[0] == {"kind": "group", "group": "curve", "run_ids": points[::-1]}
+    assert [one["run_id"] for one in found[1:]] == [newest, alone]
+    cells = as_cells(read_rows(shelf.folder)[0][0])
+    assert cells[0].startswith("curve\n3 runs, newest\n20")
+    assert cells[1:] == ["smollm2-135m\ndigits, free", "", "mock\nMOCK"]
+
+
+def test_imports_are_listed_behind_the_runs(
+    shelf: Shelf, sample: Sample, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shelf.add(sample.run())
+    shelf.store.save_imports([ONE])
+    assert [one["kind"] for one in listed(shelf, capsys)] == ["run", "import"]
+    list_runs(shelf.folder)
+    assert "Imported from other tools:" in capsys.readouterr().out
+
+
+def test_unreadable_runs_are_named_and_do_not_hide_the_others(
+    shelf: Shelf, sample: Sample, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good, newer, damaged, member = (
+        shelf.add(sample.run()),
+        shelf.add(sample.run()),
+        shelf.add(sample.run()),
+        shelf.add(sample.run(), group="curve"),
+    )
+    shelf.make_newer(newer)
+    shelf.make_newer(member)
+    shelf.damage(damaged)
+    with pytest.raises(typer.Exit) as ended:
+        list_runs(shelf.folder, json=True)
+    out, said = capsys.readouterr()
+    assert ended.value.exit_code == 1
+    states = {one["run_id"]: one["state"] for one in json.loads(out) if one["kind"] == "run"}
+    assert states == {good: "done", newer: "unreadable", damaged: "unreadable"}
+    for run_id in (newer, member):
+        assert f"error: run {run_id} was written by a newer version of the harness" in said
+    assert f"error: run {damaged} cannot be read: " in said
+    with pytest.raises(typer.Exit):
+        list_runs(shelf.folder)
+    assert capsys.readouterr().out.count("unreadable") == 2

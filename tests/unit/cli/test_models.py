@@ -32,9 +32,13 @@ def test_an_installed_model_has_a_file_and_what_was_made_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    made = cache_of(Path("models.py")) / "safetensors-0"
-    made.mkdir(parents=True)
+    made, tokenizer = (
+        cache_of(Path("models.py")) / name for name in ("safetensors-0", "tokenizer-0")
+    )
+    for folder in (made, tokenizer):
+        folder.mkdir(parents=True)
     found = as_json(known(Part("harness.cli", "models.py")))
     assert found["file"].endswith("models.py")
     assert found["size_bytes"] > 0
-    assert _cells(found)[-1] == f"{found['file']}\nconverted: {made}"
+    assert (found["converted"], found["tokenizers"]) == ([str(made)], [str(tokenizer)])
+    assert _cells(found)[-1] == f"{found['file']}\nconverted: {made}\ntokenizer: {tokenizer}"

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from harness.cli.order import Output, parse_options, parse_scalar, read_order
 from harness.errors import UsageError
-from harness.spec import EngineOption, RunSpec
+from harness.spec import EngineOption, RunSpec, entries_of
 
 
 @pytest.fixture
@@ -36,6 +36,23 @@ def test_file_gives_spec_and_output(config: Path) -> None:
         backends={"mock": {"batch": 4}},
     )
     assert order.output == Output(Path("kept"), quiet=True)
+
+
+def test_named_entries_of_the_file_are_entries_of_the_spec(tmp_path: Path) -> None:
+    path = tmp_path / "bench.toml"
+    path.write_text(
+        'voters = 2\n[entries.fast]\nbackend = "mock"\nbatch = 8\n'
+        '[entries.other]\nbackend = "mock"\nmodel = "tiny"\n'
+    )
+    order = read_order({"config": path})
+    assert isinstance(order.what, RunSpec)
+    assert [(one.name, one.model, dict(one.options)) for one in entries_of(order.what)] == [
+        ("fast", "smollm2-135m", {"batch": 8}),
+        ("other", "tiny", {}),
+    ]
+    beside = read_order({"config": path, "backend": ["llama-cpp"]}).what
+    assert isinstance(beside, RunSpec)
+    assert [one.name for one in entries_of(beside)] == ["llama-cpp", "fast", "other"]
 
 
 def test_flags_win_over_the_file(config: Path) -> None:

@@ -54,7 +54,7 @@ def test_without_a_terminal_a_line_now_and_then(
         clock.seconds = 21
         watch(replace(UPDATE, done=20, failed=2))
         clock.seconds = 22
-        watch(replace(UPDATE, backend="[x]", done=24))
+        watch(replace(UPDATE, entry="[x]", done=24))
     out, said = capsys.readouterr()
     assert (out, said.splitlines()) == ("", lines)
 
@@ -65,9 +65,33 @@ def test_no_terminal_no_bar(capsys: pytest.CaptureFixture[str], clock: Clock, sh
         assert watch.run_id is None
         watch(UPDATE)
         watch(replace(UPDATE, done=24))
-        watch(replace(UPDATE, backend="other"))
+        watch(replace(UPDATE, entry="other"))
     assert watch.run_id == UPDATE.run_id
     assert capsys.readouterr() == ("", "")
+
+
+def test_an_engine_that_loads_is_named(capsys: pytest.CaptureFixture[str], clock: Clock) -> None:
+    with Watch(shown=True) as watch:
+        clock.seconds = 11
+        watch(replace(UPDATE, done=0, prompt_tokens=0, loading=True))
+        assert watch.run_id == UPDATE.run_id
+        clock.seconds = 12
+        watch(UPDATE)
+        clock.seconds = 22
+        watch(replace(UPDATE, entry="other", loading=True))
+    assert capsys.readouterr().err.splitlines() == ["loading mock", "loading other"]
+
+
+def test_loading_is_not_counted_into_the_rate(
+    capsys: pytest.CaptureFixture[str], clock: Clock
+) -> None:
+    with Watch(shown=True) as watch:
+        watch(replace(UPDATE, done=0, prompt_tokens=0, loading=True))
+        clock.seconds = 8
+        watch(replace(UPDATE, done=0, prompt_tokens=0))
+        clock.seconds = 12
+        watch(UPDATE)
+    assert capsys.readouterr().err == "mock: 8/24 cells, 1,000 prompt tokens/s\n"
 
 
 def test_terminal_sees_progress_on_stderr_only(
@@ -77,7 +101,7 @@ def test_terminal_sees_progress_on_stderr_only(
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "120")
     with Watch(shown=True) as watch:
-        watch(replace(UPDATE, backend="[red]mock\x07", failed=2))
+        watch(replace(UPDATE, entry="[red]mock\x07", failed=2))
     out, said = capsys.readouterr()
     assert out == ""
     assert "[red]mock" in said

@@ -11,10 +11,11 @@ from harness.cli.run import _tell_interrupted, run
 from harness.errors import EngineError
 from harness.pipeline.run import check_answered
 from harness.spec import RunSpec
-from harness.summary import Caveat, CaveatKind, Cells, RunSummary, Summary
-from tests.unit.report.conftest import FEW_CAVEAT, RUN
+from harness.store.store import Store
+from harness.summary import Caveat, CaveatKind, Cells, RunSummary
+from tests.unit.report.conftest import FEW_CAVEAT, Sample
 
-TABLES = {"engine", "backends", "models"}
+TABLES = {"engine", "backends", "entries", "models"}
 OUTPUT = {"results", "json", "quiet"}
 BESIDE = {"config", "resume", "engine_option", "return"}
 
@@ -58,35 +59,51 @@ def test_help_tells_the_default_folder(options: dict[str, OptionInfo]) -> None:
 
 
 FAILED = Caveat(kind=CaveatKind.CELLS_FAILED, message="24 cells failed: 24 x x.", advice="Look.")
-LOST = RUN.model_copy(update={"cells": Cells(done=0, failed=24), "caveats": [FEW_CAVEAT, FAILED]})
 
 
-def summary(*runs: RunSummary) -> Summary:
-    return Summary(run_id="a", created="", wall_seconds=None, harness_seconds=None, runs=list(runs))
+def lost(sample: Sample, backend: str) -> RunSummary:
+    cells = Cells(done=0, failed=24)
+    return sample.run(backend=backend, cells=cells, caveats=[FEW_CAVEAT, FAILED])
 
 
-def test_a_run_with_any_reply_is_a_run() -> None:
-    check_answered(summary(LOST, RUN))
+def test_a_run_whose_entries_all_have_replies_is_whole() -> None:
+    sample = Sample()
+    check_answered(sample.summary(sample.run(), sample.mock()))
+
+
+def test_an_entry_without_any_reply_is_named_with_why() -> None:
+    sample = Sample()
+    with pytest.raises(EngineError) as caught:
+        check_answered(sample.summary(sample.run(), lost(sample, "mock")))
+    assert "mock" in str(caught.value)
+    assert "24 cells failed: 24 x x." in str(caught.value)
+    assert "llama-cpp" not in str(caught.value)
+    assert caught.value.remedy == "Look."
 
 
 def test_a_run_without_any_reply_says_why() -> None:
-    other = LOST.model_copy(update={"backend": "mock"})
+    sample = Sample()
     with pytest.raises(EngineError) as caught:
-        check_answered(summary(LOST, other))
+        check_answered(sample.summary(lost(sample, "llama-cpp"), lost(sample, "mock")))
     assert str(caught.value) == (
         "every cell failed; llama-cpp: 24 cells failed: 24 x x. mock: 24 cells failed: 24 x x."
     )
     assert caught.value.remedy == "Look."
 
 
-def test_interruption_tells_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
-    _tell_interrupted("20260102-030405-7f3a", Path("my results"))
+def test_interruption_tells_how_to_go_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "my results"
+    with Store(folder) as store:
+        run_id = store.create_run(RunSpec().model_dump_json(), "{}", [], None)
+    _tell_interrupted(run_id, folder)
     out, said = capsys.readouterr()
     assert out == ""
-    assert "is kept" in said
-    assert "harness run --resume 20260102-030405-7f3a --results 'my results'\n" in said
+    assert "is stored" in said
+    assert f"harness run --resume {run_id} --results '{folder}'\n" in said
 
 
 def test_interruption_before_the_first_prompt(capsys: pytest.CaptureFixture[str]) -> None:
     _tell_interrupted(None, Path("results"))
-    assert "before anything was asked" in capsys.readouterr().err
+    assert "before anything was prompted" in capsys.readouterr().err

@@ -1,10 +1,10 @@
-"""Agreement of backends: cells made by hand, and the laws that hold for any."""
+"""Agreement of entries: cells made by hand, and the laws that hold for any."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import cast
 
 import pytest
 from hypothesis import given
@@ -13,16 +13,13 @@ from hypothesis import strategies as st
 from harness.comparison.agreement import (
     LARGEST_TOLERANCE,
     MEDIAN_TOLERANCE,
-    Answer,
-    Place,
-    Reading,
-    Side,
     agreement,
     agreements,
     log_odds_difference,
-    make_side,
 )
+from harness.comparison.reading import Answer, Place, Read
 from harness.comparison.records import Agreement, Member
+from harness.store.schema import PromptRow, Role
 from harness.summary import CaveatKind
 
 VOTERS, QUERIES, CALIBRATION = 2, 3, 2
@@ -42,25 +39,13 @@ some_answers = st.dictionaries(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Prompt:
-    voter: int
-    role: str
-    position: int
-    row: int
-    label: int = 0
-    text_sha256: str = "text"
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    finish: str
-    text: str
-    label_logprobs: tuple[float, ...] | None
-
-
-def prompts() -> dict[Place, Prompt]:
-    return {place: Prompt(*place, row=100 + place[2]) for place in PLACES}
+def prompts() -> dict[Place, PromptRow]:
+    return {
+        (voter, role, position): PromptRow(
+            voter, cast(Role, role), position, 100 + position, label=0, examples=5, text_sha256="t"
+        )
+        for voter, role, position in PLACES
+    }
 
 
 def side(
@@ -68,15 +53,15 @@ def side(
     verdicts: Mapping[int, str] | None = None,
     name: str = "one",
     vote: str = "calibrated",
-    asked: Mapping[Place, Prompt] | None = None,
+    given_prompts: Mapping[Place, PromptRow] | None = None,
     model_sha256: str | None = None,
-) -> Side:
+) -> Read:
     """Every prompt answered with FAKE, but for what is given."""
     plain = {place: Answer("FAKE" if place[1] == "query" else None, LIKELY) for place in PLACES}
-    return Side(
-        member=Member(run_id="a", backend=name),
+    return Read(
+        member=Member(run_id="a", entry=name, backend=name),
         model_sha256=model_sha256,
-        prompts=prompts() if asked is None else asked,
+        prompts=prompts() if given_prompts is None else given_prompts,
         answers={**plain, **(answers or {})},
         vote=vote,
         verdicts=dict.fromkeys(range(QUERIES), "FAKE") | dict(verdicts or {}),
@@ -84,7 +69,7 @@ def side(
 
 
 def turned(found: Agreement) -> Agreement:
-    """The same, told from the other side."""
+    """The same, seen from the other side."""
     labels, verdicts = found.labels, found.verdicts
     return found.model_copy(
         update={
@@ -108,31 +93,31 @@ def turned(found: Agreement) -> Agreement:
 
 
 @st.composite
-def sides(draw: st.DrawFn, name: str = "one") -> Side:
-    asked = {
-        place: replace(prompt, text_sha256=draw(st.sampled_from(["text", "other"])))
+def sides(draw: st.DrawFn, name: str = "one") -> Read:
+    given_prompts = {
+        place: replace(prompt, text_sha256=draw(st.sampled_from(["t", "other"])))
         for place, prompt in prompts().items()
         if draw(st.booleans())
     }
     answers = draw(some_answers)
-    queries = {place[2] for place in asked if place[:2] == (0, "query")}
-    return Side(
-        member=Member(run_id="a", backend=name),
+    queries = {place[2] for place in given_prompts if place[:2] == (0, "query")}
+    return Read(
+        member=Member(run_id="a", entry=name, backend=name),
         model_sha256=draw(st.sampled_from([None, "x", "y"])),
-        prompts=asked,
-        answers={place: answer for place, answer in answers.items() if place in asked},
+        prompts=given_prompts,
+        answers={place: answer for place, answer in answers.items() if place in given_prompts},
         vote=draw(st.sampled_from(["majority", "calibrated"])),
         verdicts={position: draw(st.sampled_from(CLASSES)) for position in queries},
     )
 
 
 @given(sides("one"), sides("two"))
-def test_agreement_is_symmetric(one: Side, two: Side) -> None:
+def test_agreement_is_symmetric(one: Read, two: Read) -> None:
     assert agreement(two, one) == turned(agreement(one, two))
 
 
 @given(sides())
-def test_a_run_agrees_fully_with_itself(one: Side) -> None:
+def test_a_run_agrees_fully_with_itself(one: Read) -> None:
     found = agreement(one, one)
     assert found.prompts == len(one.prompts)
     assert found.labels.share in (None, 1.0)
@@ -194,7 +179,7 @@ def test_without_log_probabilities_there_is_no_difference_and_no_caveat() -> Non
     assert (found.log_odds, found.caveats, found.same_weights) == (None, [], True)
 
 
-def test_other_verdicts_are_all_told_with_position_and_row() -> None:
+def test_other_verdicts_are_all_reported_with_position_and_row() -> None:
     found = agreement(side(), side(verdicts={1: "REAL", 2: "REAL"}, vote="majority")).verdicts
     assert (found.first_vote, found.other_vote, found.queries) == ("calibrated", "majority", 3)
     assert [(one.position, one.row, one.first, one.other) for one in found.differing] == [
@@ -208,12 +193,12 @@ def test_a_query_without_a_verdict_on_either_side_is_left_out() -> None:
     assert agreement(side(), replace(side(), verdicts={0: "REAL"})).verdicts.queries == 1
 
 
-def test_only_what_was_asked_with_the_same_text_counts() -> None:
+def test_only_what_was_given_with_the_same_text_counts() -> None:
     """One voter's prompt to one query differs: its cell is out, and that query's verdict."""
     place = (1, "query", 2)
-    asked = prompts()
-    asked[place] = replace(asked[place], text_sha256="other")
-    far = side({place: Answer("REAL", (-9.0, -0.1))}, {2: "REAL"}, asked=asked)
+    given_prompts = prompts()
+    given_prompts[place] = replace(given_prompts[place], text_sha256="other")
+    far = side({place: Answer("REAL", (-9.0, -0.1))}, {2: "REAL"}, given_prompts=given_prompts)
     found = agreement(side(), far)
     assert found.prompts == len(PLACES) - 1
     assert (found.labels.read, found.labels.share) == (5, 1.0)
@@ -224,7 +209,7 @@ def test_only_what_was_asked_with_the_same_text_counts() -> None:
 
 def test_more_voters_make_other_verdicts_but_the_same_cells() -> None:
     fewer = {place: prompt for place, prompt in prompts().items() if place[0] == 0}
-    found = agreement(side(), side(asked=fewer))
+    found = agreement(side(), side(given_prompts=fewer))
     assert found.prompts == len(fewer)
     assert found.labels.read == QUERIES
     assert found.verdicts.queries == 0
@@ -232,7 +217,7 @@ def test_more_voters_make_other_verdicts_but_the_same_cells() -> None:
 
 def test_nothing_in_common() -> None:
     other = {place: replace(prompt, text_sha256="x") for place, prompt in prompts().items()}
-    found = agreement(side(), side(asked=other))
+    found = agreement(side(), side(given_prompts=other))
     assert (found.prompts, found.labels.share, found.log_odds) == (0, None, None)
     assert found.verdicts.queries == 0
 
@@ -267,25 +252,3 @@ def test_every_pair_once_in_order() -> None:
     names = [(one.first.backend, one.other.backend) for one in found]
     assert names == [("one", "two"), ("one", "three"), ("two", "three")]
     assert agreements([side()]) == []
-
-
-def test_a_side_reads_replies_as_the_run_did() -> None:
-    """One voter; the majority of one is what it wrote, though its log-probabilities say REAL."""
-    asked = [prompt for prompt in prompts().values() if prompt.voter == 0]
-    replies = {
-        0: Reply("stop", " No.\n", (-3.0, -0.1)),
-        1: Reply("length", "no", (-math.inf, -0.1)),
-        3: Reply("stop", "no", (-1.0, -2.0)),
-    }
-    reading = Reading(classes=CLASSES, words=("no", "yes"), decoding="free", vote="majority")
-    made = make_side(Member(run_id="a", backend="one"), "x", asked, replies, reading)
-    assert made.answers == {
-        (0, "query", 0): Answer("FAKE", (-3.0, -0.1)),
-        (0, "query", 1): Answer(None, None),
-        (0, "calibration", 0): Answer(None, (-1.0, -2.0)),
-    }
-    assert (made.vote, made.verdicts) == ("majority", {0: "FAKE"})
-    assert len(made.prompts) == QUERIES + CALIBRATION
-    scored = make_side(made.member, "x", asked, replies, replace(reading, decoding="score"))
-    assert scored.answers[0, "query", 0].label == "REAL"
-    assert scored.answers[0, "query", 1].label is None

@@ -9,27 +9,45 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.comparison.compare import agreements, compare, first_difference, spec_differences
+from harness.comparison.compare import (
+    agreements,
+    compare,
+    first_difference,
+    spec_differences,
+    unpaired_because,
+)
+from harness.comparison.metrics import METRICS
 from harness.comparison.records import Compared, Comparison, FieldDifference, PromptDifference, What
-from harness.comparison.sides import Side
 from harness.imports.records import Figure
 from harness.metrics import Difference, Verdict
 from harness.spec import RunSpec
+from harness.store.runs import Side, StoredEntry
 from harness.store.schema import TokensRow
-from tests.unit.comparison.test_history import ENVIRONMENT, INFO
-from tests.unit.comparison.test_sides import VOTERS, Made, fields_of, imported, side
+from tests.unit.comparison.made import (
+    ENVIRONMENT,
+    INFO,
+    SESSION,
+    VOTERS,
+    Made,
+    entry,
+    imported,
+    stored_run,
+    summary_of,
+)
 
-PLAIN = side()
-PLACES = st.integers(0, len(PLAIN.prompts) - 1)
+PLAIN = entry()
+STORE = Made().store
+PLACES = st.integers(0, len(STORE.prompts_of) - 1)
 SPEED = "prefill_tokens_per_second"
 
 
-def changed(one: Side, **changes: Any) -> Side:
-    return Side(**{**fields_of(one), **changes})
+def changed(**changes: Any) -> StoredEntry:
+    """The plain one, with something else in its store."""
+    return entry(Made(run_id="b"), store=replace(STORE, **changes))
 
 
 def compared(*sides: Side) -> Compared:
-    return compare([], sides)
+    return compare(sides)
 
 
 def against(first: Side, other: Side) -> Comparison:
@@ -42,31 +60,31 @@ def by_metric(one: Comparison) -> dict[str, Difference]:
 
 
 def expected(place: int, what: What) -> PromptDifference:
-    prompt = PLAIN.prompts[place]
+    prompt = STORE.prompts_of[place]
     return PromptDifference(
         voter=prompt.voter, role=prompt.role, position=prompt.position, what=what
     )
 
 
 def test_equal_prompts_do_not_differ() -> None:
-    assert first_difference(PLAIN, side(Made(run_id="b"))) is None
+    assert first_difference(PLAIN, entry(Made(run_id="b"))) is None
 
 
 @given(PLACES)
 def test_the_first_text_that_differs_is_found(place: int) -> None:
     prompts = [
         replace(prompt, text_sha256="x") if at >= place else prompt
-        for at, prompt in enumerate(PLAIN.prompts)
+        for at, prompt in enumerate(STORE.prompts_of)
     ]
-    other = changed(PLAIN, prompts=prompts)
+    other = changed(prompts_of=prompts)
     for pair in ((PLAIN, other), (other, PLAIN)):
         assert first_difference(*pair) == expected(place, "text")
 
 
 @given(PLACES)
 def test_the_first_tokens_that_differ_are_found(place: int) -> None:
-    tokens = [TokensRow("x", 5) if at >= place else row for at, row in enumerate(PLAIN.tokens)]
-    other = changed(PLAIN, tokens=tokens)
+    tokens = [TokensRow("x", 5) if at >= place else row for at, row in enumerate(STORE.tokens_of)]
+    other = changed(tokens_of=tokens)
     for pair in ((PLAIN, other), (other, PLAIN)):
         assert first_difference(*pair) == expected(place, "tokens")
 
@@ -74,16 +92,15 @@ def test_the_first_tokens_that_differ_are_found(place: int) -> None:
 @given(PLACES)
 def test_a_missing_prompt_is_found_from_both_sides(place: int) -> None:
     fewer = changed(
-        PLAIN,
-        prompts=[*PLAIN.prompts[:place], *PLAIN.prompts[place + 1 :]],
-        tokens=PLAIN.tokens[1:],
+        prompts_of=[*STORE.prompts_of[:place], *STORE.prompts_of[place + 1 :]],
+        tokens_of=STORE.tokens_of[1:],
     )
     for pair in ((PLAIN, fewer), (fewer, PLAIN)):
         assert first_difference(*pair) == expected(place, "missing")
 
 
 def test_text_goes_before_tokens() -> None:
-    assert first_difference(PLAIN, side(Made(text="x", token="x"))) == expected(0, "text")
+    assert first_difference(PLAIN, entry(Made(text="x", token="x"))) == expected(0, "text")
 
 
 def test_specs_differ_in_the_fields_that_differ_and_are_not_seen_elsewhere() -> None:
@@ -97,21 +114,19 @@ def test_specs_differ_in_the_fields_that_differ_and_are_not_seen_elsewhere() -> 
 
 
 def test_the_same_under_the_same_conditions_has_nothing_to_warn_of() -> None:
-    found = against(PLAIN, side(Made(run_id="b")))
+    found = against(PLAIN, entry(Made(run_id="b")))
     assert (found.same_text, found.same_tokens, found.elsewhere) == (True, True, False)
     assert (found.first_difference, found.spec, found.conditions, found.flips) == (None, [], [], [])
-    assert {one.verdict for one in found.differences} == {Verdict.NO_DIFFERENCE_SHOWN}
-    assert list(by_metric(found)) == [
-        "accuracy",
-        "parse_rate",
-        SPEED,
-        "decode_tokens_per_second",
-        "time_to_first_token_ms",
-    ]
+    verdicts = {one.metric: one.verdict for one in found.differences}
+    of_a_session = ("peak_rss_mib", "load_seconds")
+    assert verdicts == {
+        name: Verdict.TOO_FEW if name in of_a_session else Verdict.NO_DIFFERENCE_SHOWN
+        for name in METRICS
+    }
 
 
 def conditions(other: Made) -> list[str]:
-    return [one.field for one in against(PLAIN, side(other)).conditions]
+    return [one.field for one in against(PLAIN, entry(other)).conditions]
 
 
 def test_machine_and_packages_are_conditions_and_when_it_was_is_not() -> None:
@@ -123,7 +138,7 @@ def test_machine_and_packages_are_conditions_and_when_it_was_is_not() -> None:
             "packages": {"numpy": "2.1", "scipy": "1"},
         }
     )
-    found = against(PLAIN, side(Made(environment=moved))).conditions
+    found = against(PLAIN, entry(Made(environment=moved))).conditions
     assert [(one.field, one.first, one.other) for one in found] == [
         ("cpu", "EPYC", "Xeon"),
         ("memory_mib", 8000, 16000),
@@ -139,34 +154,82 @@ def test_versions_and_weights_are_conditions_of_the_same_engine_only() -> None:
 
 
 def test_another_model_file_is_a_condition() -> None:
-    other = changed(PLAIN, session=replace(PLAIN.session, model_sha256="n"))
-    [found] = against(PLAIN, other).conditions
+    [found] = against(PLAIN, entry(Made(model_sha256="n"))).conditions
     assert (found.field, found.first, found.other) == ("model_sha256", "m", "n")
 
 
-def test_rows_of_one_file_are_paired_whatever_else_was_asked() -> None:
-    other = side(Made("++++", first_row=102, text="x"), seed=9)
-    found = by_metric(against(PLAIN, other))["accuracy"]
+def test_conditions_are_those_of_every_session() -> None:
+    """A run that was resumed on another machine, with another version."""
+    moved = ENVIRONMENT.model_copy(update={"cpu": "Xeon"}).model_dump_json()
+    info = replace(INFO, threads=4)
+    later = [replace(SESSION, id=2, info=info, environment=moved), replace(SESSION, id=3)]
+    found = against(PLAIN, entry(Made(run_id="b", later_sessions=later))).conditions
+    assert [(one.field, one.first, one.other) for one in found] == [
+        ("cpu", "EPYC", ["EPYC", "Xeon"]),
+        ("threads", 2, [2, 4]),
+    ]
+
+
+def test_a_run_without_sessions_has_the_conditions_of_its_machine() -> None:
+    moved = ENVIRONMENT.model_copy(update={"cpu": "Xeon"})
+    other = entry(Made(environment=moved), store=replace(STORE, sessions_of=[]))
+    found = against(PLAIN, other).conditions
+    assert found[0] == FieldDifference(field="cpu", first="EPYC", other="Xeon")
+    assert [one.other for one in found if one.field in ("threads", "model_sha256")] == [None, None]
+
+
+def test_rows_of_equal_data_are_paired_whatever_else_was_given() -> None:
+    other = entry(Made("++++", run_id="b", first_row=102, text="x"), seed=9, data="./small.npz")
+    whole = against(PLAIN, other)
+    found = by_metric(whole)["accuracy"]
     assert (found.paired, found.samples, found.change) == (True, (2, 2), 1.0)
+    assert whole.unpaired_because is None
 
 
-@pytest.mark.parametrize("specs", [[{"data": "other.npz"}], [{"data": "digits", "seed": 1}]])
-def test_rows_of_other_data_are_not_paired(specs: list[dict[str, Any]]) -> None:
-    first = side(data="digits", seed=0)
-    found = against(first, side(Made("++++"), **specs[0]))
+def test_a_file_that_was_written_again_under_its_name_is_other_data() -> None:
+    """The same path, the same rows, and other classes in them."""
+    other = entry(Made("++++", run_id="b", data_sha256="other"))
+    found = against(PLAIN, other)
+    assert found.spec == []
+    assert found.unpaired_because == "their data are not the same"
     assert not by_metric(found)["accuracy"].paired
     assert by_metric(found)["accuracy"].samples == (4, 4)
     assert found.flips == []
 
 
+@pytest.mark.parametrize("hashes", [(None, "data"), ("data", None), (None, None)])
+def test_a_run_without_the_identity_of_its_data_is_paired_with_no_other(
+    hashes: tuple[str | None, str | None],
+) -> None:
+    first, other = (
+        entry(Made(run_id=name, data_sha256=known))
+        for name, known in zip("ab", hashes, strict=True)
+    )
+    whole = against(first, other)
+    assert not by_metric(whole)["accuracy"].paired
+    nameless = "b" if hashes[0] else "a"
+    assert whole.unpaired_because == (f"run {nameless} was stored without the identity of its data")
+
+
+def test_two_entries_of_one_run_are_always_paired() -> None:
+    runs = [summary_of(name, accuracy=PLAIN.summary.accuracy) for name in ("one", "two")]
+    run = stored_run(RunSpec(), runs, STORE, data_sha256=None)
+    one, two = run.entries.values()
+    assert unpaired_because(one, two) is None
+    assert by_metric(against(one, two))["accuracy"].paired
+    found = compared(one, two)
+    assert [summary.run_id for summary in found.runs] == ["a"]
+    assert [found.agreements[0].first.entry, found.agreements[0].other.entry] == ["one", "two"]
+
+
 def test_nothing_in_common_is_not_compared() -> None:
-    other = side(Made("++++", first_row=500))
+    other = entry(Made("++++", run_id="b", first_row=500))
     assert "accuracy" not in by_metric(against(PLAIN, other))
     assert SPEED in by_metric(against(PLAIN, other))
 
 
 def test_flips_are_queries_that_both_answered_in_the_order_of_the_first() -> None:
-    first, other = side(Made("+-+-.+")), side(Made("-++.++", first_row=100))
+    first, other = entry(Made("+-+-.+")), entry(Made("-++.++", first_row=100))
     found = against(first, other).flips
     assert [(flip.position, flip.row) for flip in found] == [(0, 100), (1, 101)]
     assert [(flip.truth, flip.first, flip.other) for flip in found] == [
@@ -176,15 +239,15 @@ def test_flips_are_queries_that_both_answered_in_the_order_of_the_first() -> Non
 
 
 def test_flips_find_the_same_query_at_another_position() -> None:
-    first, other = side(Made("++++")), side(Made("-+", first_row=102))
+    first, other = entry(Made("++++")), entry(Made("-+", first_row=102))
     [flip] = against(first, other).flips
     assert (flip.position, flip.row, flip.truth) == (2, 102, "FAKE")
     assert (flip.first, flip.other) == ("FAKE", "REAL")
 
 
-def faster(run_id: str, times: float) -> Side:
+def faster(run_id: str, times: float) -> StoredEntry:
     steady = [(10, 1 / times), (10, 1.1 / times)] * 20
-    return side(Made(run_id=run_id, batches=steady))
+    return entry(Made(run_id=run_id, batches=steady))
 
 
 def test_p_values_are_adjusted_for_all_that_are_compared_with_the_first() -> None:
@@ -199,18 +262,18 @@ def test_p_values_are_adjusted_for_all_that_are_compared_with_the_first() -> Non
 
 
 def test_cochrans_q_is_of_three_or_more_over_the_same_data() -> None:
-    sides = [side(Made(marks, run_id=marks)) for marks in ("++--", "+-+-", "++++")]
+    sides = [entry(Made(marks, run_id=marks)) for marks in ("++--", "+-+-", "++++")]
     assert compared(*sides[:2]).same_accuracy_p is None
     p_value = compared(*sides).same_accuracy_p
     assert p_value is not None
     assert 0 < p_value < 1
-    assert compared(*sides[:2], side(data="other.npz")).same_accuracy_p is None
-    assert compared(*sides[:2], side(Made(first_row=500))).same_accuracy_p is None
-    assert compared(*sides[:2], side(Made("...."))).same_accuracy_p is None
+    assert compared(*sides[:2], entry(Made(run_id="c", data_sha256="x"))).same_accuracy_p is None
+    assert compared(*sides[:2], entry(Made(run_id="d", first_row=500))).same_accuracy_p is None
+    assert compared(*sides[:2], entry(Made("....", run_id="e"))).same_accuracy_p is None
 
 
 def test_agreements_are_of_each_pair() -> None:
-    sides = [side(Made(run_id=name)) for name in "abc"]
+    sides = [entry(Made(run_id=name)) for name in "abc"]
     pairs = [(one.first.run_id, one.other.run_id) for one in compared(*sides).agreements]
     assert pairs == [("a", "b"), ("a", "c"), ("b", "c")]
     assert compared(*sides).agreements == agreements(sides)
@@ -223,7 +286,7 @@ FIGURE = Figure(metric=SPEED, unit="tokens/s", value=400.0, samples=(390.0, 400.
 def test_what_another_tool_has_measured_is_compared_by_what_it_has() -> None:
     row = imported(FIGURE)
     for pair in ((PLAIN, row), (row, PLAIN)):
-        found = compare([], pair)
+        found = compare(pair)
         [one] = found.against_first
         assert (one.elsewhere, one.same_text, one.same_tokens) == (True, False, False)
         assert (list(by_metric(one)), found.agreements, len(found.imports)) == ([SPEED], [], 1)
@@ -234,7 +297,7 @@ def test_what_another_tool_has_measured_is_compared_by_what_it_has() -> None:
 def test_of_two_imports_what_both_tell_counts_but_not_when() -> None:
     later = {"n_threads": "4", "test_time": "2027", "gpu_info": "some"}
     other = replace(imported(FIGURE, conditions=later), import_id="import-bb")
-    [one] = compare([], (imported(FIGURE), other)).against_first
+    [one] = compare((imported(FIGURE), other)).against_first
     assert [(field.field, field.first, field.other) for field in one.conditions] == [
         ("n_threads", "2", "4")
     ]
@@ -242,18 +305,21 @@ def test_of_two_imports_what_both_tell_counts_but_not_when() -> None:
 
 def test_imports_of_other_figures_have_nothing_in_common() -> None:
     unlike = imported(Figure(metric="acc_norm,none", unit="", value=0.5))
-    [one] = compare([], (PLAIN, unlike)).against_first
+    [one] = compare((PLAIN, unlike)).against_first
     assert one.differences == []
 
 
 def test_three_sides_with_an_import_have_no_common_queries() -> None:
     accuracy = imported(Figure(metric="accuracy", unit="share", value=0.5, count=8))
-    found = compare([], (PLAIN, side(Made(run_id="b")), accuracy))
+    found = compare((PLAIN, entry(Made(run_id="b")), accuracy))
     assert found.same_accuracy_p is None
     assert [by_metric(one)["accuracy"].paired for one in found.against_first] == [True, False]
+    assert found.against_first[1].unpaired_because == "another tool has measured one of them"
+    member = found.against_first[1].other
+    assert (member.run_id, member.entry, member.backend) == ("import-aa", "llama.cpp", "llama.cpp")
 
 
 def test_what_is_printed_as_json_reads_back() -> None:
-    sides = PLAIN, side(Made("+-+-", run_id="b", text="x"), seed=3), imported(FIGURE)
-    whole = compare([], sides)
+    sides = PLAIN, entry(Made("+-+-", run_id="b", text="x"), seed=3), imported(FIGURE)
+    whole = compare(sides)
     assert Compared.model_validate_json(whole.model_dump_json()) == whole

@@ -1,7 +1,10 @@
-"""An engine of a run: its options, its session, and the next session when that one is lost."""
+"""An engine of a run: its plan, its session, and the next session when that one fails."""
 
 from __future__ import annotations
 
+import os
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,57 +12,108 @@ import psutil
 import pytest
 
 from backends import mock
-from backends.api import Decoding, Requirements
-from harness.engine.engine import Engine, check_options
-from harness.engine.session import WorkerLostError
-from harness.errors import UsageError
-from harness.spec import RunSpec
+from backends.api import Availability, Capabilities, Decoding, Prompt, Requirements
+from harness.engine import engine as engine_module
+from harness.engine.engine import Engine, EnginePlan, check_options, plan_engine
+from harness.engine.models import file_sha256
+from harness.engine.transport import WorkerFailedError
+from harness.errors import EngineError, UsageError
+from harness.spec import RunSpec, entries_of
+
+SCORE = Decoding("score", ((1,),))
 
 
 def spec(**changes: Any) -> RunSpec:
     return RunSpec(**({"backend": "mock", "max_model_len": 100} | changes))
 
 
-def opened(log: Path, **changes: Any) -> Engine:
-    return Engine("mock", spec(**changes), log)
+def plans(logs: Path, **changes: Any) -> list[EnginePlan]:
+    given = spec(**changes)
+    return [plan_engine(entry, given, logs) for entry in entries_of(given)]
 
 
-@pytest.fixture
-def log(tmp_path: Path) -> Path:
-    return tmp_path / "mock.log"
+def opened(logs: Path, **changes: Any) -> Engine:
+    return Engine(plans(logs, **changes)[0], 100)
 
 
-def test_the_length_and_the_common_options_reach_the_engine(log: Path) -> None:
-    with opened(log, engine={"context": 50}) as engine:
-        assert engine.session.info.declared_context == 100
+def test_the_length_and_the_common_options_reach_the_engine(tmp_path: Path) -> None:
+    with opened(tmp_path, engine={"context": 50}) as engine:
         assert engine.session.info.allocated_context == 50
         assert engine.model_sha256 is None
 
 
-def test_a_backends_own_option_goes_over_the_common_one(log: Path) -> None:
+def test_an_engine_is_as_long_as_was_packed_and_a_tokenizer_as_was_wanted(tmp_path: Path) -> None:
+    [plan] = plans(tmp_path)
+    assert plan.options == {"max_model_len": 100}
+    with Engine(plan, 64) as engine:
+        assert engine.session.info.allocated_context == 64
+    tokenizer = plan.open_tokenizer()
+    assert tokenizer.tokenize(["a"]) == [[97]]
+    tokenizer.close()
+    assert not psutil.Process().children()
+
+
+def test_a_backends_own_option_goes_over_the_common_one(tmp_path: Path) -> None:
     own = {"mock": {"context": 60}, "llama-cpp": {"threads": 1}}
-    with opened(log, engine={"context": 50}, backends=own) as engine:
+    with opened(tmp_path, engine={"context": 50}, backends=own) as engine:
         assert engine.session.info.allocated_context == 60
 
 
-def test_a_common_option_that_only_another_backend_knows_is_left_out(log: Path) -> None:
-    with opened(log, backend=("mock", "llama-cpp"), engine={"threads": 1}) as engine:
-        assert engine.session.info.is_mock
+def test_a_common_option_that_only_another_backend_knows_is_left_out(tmp_path: Path) -> None:
+    given = spec(backend=("mock", "llama-cpp"), engine={"threads": 1})
+    plan = plan_engine(entries_of(given)[0], given, tmp_path)
+    assert "threads" not in plan.options
+
+
+def test_entries_of_one_backend_have_options_models_and_logs_of_their_own(tmp_path: Path) -> None:
+    entries: dict[str, dict[str, Any]] = {
+        "small": {"backend": "mock", "context": 40},
+        "large one": {"backend": "mock", "context": 80, "model": "other"},
+    }
+    small, large = plans(tmp_path, backend=(), entries=entries, engine={"batch": 2})
+    assert [plan.log.name for plan in (small, large)] == ["small.log", "large-one.log"]
+    assert small.options == {"batch": 2, "context": 40, "max_model_len": 100}
+    with Engine(small, 100) as one, Engine(large, 100) as two:
+        assert (one.name, two.name) == ("small", "large-one")
+        assert one.session.info.allocated_context == 40
+        assert (two.session.info.model, two.session.info.allocated_context) == ("other", 80)
+        [worker] = {event.worker for event in two.session.generate([Prompt([1])], SCORE)}
+    assert worker == "large-one"
 
 
 def test_packages_that_are_missing_do_no_harm_where_the_backend_can_run_without(
-    log: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wanted = Requirements(("one-of-another-name>=1",))
     monkeypatch.setattr(mock, "requirements", lambda has_gpu: wanted)
-    with opened(log) as engine:
+    with opened(tmp_path) as engine:
         assert engine.session.info.is_mock
 
 
-def test_an_option_of_its_own_that_it_does_not_know_is_an_error(log: Path) -> None:
+def test_a_backend_that_cannot_run_here_is_refused_before_anything_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = Requirements(("one-of-another-name>=1",))
+    monkeypatch.setattr(mock, "requirements", lambda has_gpu: wanted)
+    found = Availability(False, reason="no such package", remedy="Install it.")
+    monkeypatch.setattr(engine_module, "check_backend", lambda *_: found)
+    with pytest.raises(EngineError, match="backend mock: no such package") as caught:
+        plans(tmp_path)
+    assert caught.value.remedy == "Install it."
+
+
+def test_an_option_of_its_own_that_it_does_not_know_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="mock knows no option speed") as caught:
-        opened(log, backends={"mock": {"speed": 9}})
+        plans(tmp_path, backends={"mock": {"speed": 9}})
     assert "delay_ms" in caught.value.remedy
+    entries: dict[str, dict[str, Any]] = {"fast": {"backend": "mock", "speed": 9}}
+    with pytest.raises(UsageError, match=r"fast \(mock\) knows no option speed"):
+        check_options(spec(backend=("mock",), entries=entries))
+
+
+def test_an_option_that_is_no_number_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="mock: delay_ms is nan"):
+        plans(tmp_path, engine={"delay_ms": float("nan")})
 
 
 def test_a_common_option_that_no_backend_knows_is_an_error() -> None:
@@ -68,25 +122,108 @@ def test_a_common_option_that_no_backend_knows_is_an_error() -> None:
         check_options(spec(engine={"threads": 1, "batch": 2}))
 
 
-def test_a_lost_session_is_followed_by_another(log: Path) -> None:
-    with opened(log, engine={"crash_at": 1}) as engine:
-        lost = engine.session
-        with pytest.raises(WorkerLostError):
-            list(lost.generate([[1]], Decoding("score", ((1,),))))
+def test_options_of_a_backend_that_is_not_there_are_an_error() -> None:
+    with pytest.raises(UsageError, match="there is no backend 'mocking'"):
+        check_options(spec(backends={"mocking": {"batch": 2}}))
+
+
+def test_a_session_that_failed_is_followed_by_another(tmp_path: Path) -> None:
+    with opened(tmp_path, engine={"crash_at": 1}) as engine:
+        failed = engine.session
+        with pytest.raises(WorkerFailedError):
+            list(failed.generate([Prompt([1])], SCORE))
         busy = engine.busy_seconds
         engine.restart()
-        assert engine.session is not lost
+        assert engine.session is not failed
         assert engine.session.tokenize(["a"]) == [[97]]
         assert engine.busy_seconds > busy > 0
 
 
+def test_an_engine_that_can_forget_is_cold_without_being_loaded_again(tmp_path: Path) -> None:
+    with opened(tmp_path) as engine:
+        session = engine.session
+        list(session.generate([Prompt([1])], SCORE))
+        engine.make_cold()
+        assert engine.session is session
+        assert session.is_cold
+
+
+def test_an_engine_that_failed_is_cold_when_it_is_loaded_again(tmp_path: Path) -> None:
+    with opened(tmp_path, engine={"crash_at": 1}) as engine:
+        session = engine.session
+        with pytest.raises(WorkerFailedError):
+            list(session.generate([Prompt([1])], SCORE))
+        engine.make_cold()
+        assert engine.session is not session
+        assert engine.session.is_cold
+
+
+def test_an_engine_that_cannot_forget_is_loaded_again_where_it_was_prompted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with opened(tmp_path) as engine:
+        session = engine.session
+        info = replace(session.info, capabilities=Capabilities(can_forget=False))
+        monkeypatch.setitem(vars(session), "info", info)
+        monkeypatch.setattr(type(session), "forget", lambda _: pytest.fail("it cannot"))
+        engine.make_cold()
+        assert engine.session is session  # it was cold
+        list(session.generate([Prompt([1])], SCORE))
+        engine.make_cold()
+        assert engine.session is not session
+        assert session.is_lost
+
+
+@pytest.fixture
+def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A model's file, which the mock is made to have."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(mock, "FORMATS", ("gguf",))
+    path = tmp_path / "my.gguf"
+    path.write_bytes(b"weights")
+    hour_ago = time.time() - 3600
+    os.utime(path, (hour_ago, hour_ago))
+    return path
+
+
+def test_the_hash_is_that_of_the_file_and_is_there_before_anything_is_loaded(
+    tmp_path: Path, weights: Path
+) -> None:
+    [plan] = plans(tmp_path, model=str(weights))
+    assert plan.model_files == {str(weights): file_sha256(weights)}
+    assert not psutil.Process().children()
+    with Engine(plan, 100) as engine:
+        assert engine.model_sha256 == plan.model_sha256 == file_sha256(weights)
+        engine.restart()
+        assert engine.session.tokenize(["a"]) == [[97]]
+
+
+@pytest.mark.parametrize("change", ["other bytes", "is gone"])
+def test_a_model_file_that_has_changed_is_an_error_at_the_next_start(
+    tmp_path: Path, weights: Path, change: str
+) -> None:
+    [plan] = plans(tmp_path, model=str(weights))
+    with Engine(plan, 100) as engine:
+        _ = engine.session.info
+        if change == "is gone":
+            weights.unlink()
+        else:
+            weights.write_bytes(b"WEIGHTS")
+        busy = engine.busy_seconds
+        for start in (engine.restart, lambda: Engine(plan, 100)):
+            with pytest.raises(EngineError, match=rf"mock: the model's file {weights} has changed"):
+                start()
+        assert engine.busy_seconds == busy
+    assert not psutil.Process().children()
+
+
 @pytest.mark.parametrize("failing", [True, False])
-def test_no_process_outlives_the_with_statement(log: Path, failing: bool) -> None:
+def test_no_process_outlives_the_with_statement(tmp_path: Path, failing: bool) -> None:
     class StopError(Exception):
         pass
 
     try:
-        with opened(log) as engine:
+        with opened(tmp_path) as engine:
             assert engine.session.info.is_mock
             if failing:
                 raise StopError

@@ -12,11 +12,11 @@ import platformdirs
 import psutil
 import pytest
 
-from harness.engine.engine import Engine
+from harness.engine.engine import Engine, plan_engine
 from harness.engine.interpreters import find_interpreter, own_environment, worker_environment
 from harness.engine.session import check_backend
 from harness.errors import EngineError
-from harness.spec import RunSpec
+from harness.spec import RunSpec, entries_of
 
 
 @pytest.fixture
@@ -113,7 +113,8 @@ def test_another_python_sees_the_module_of_a_third_party(
 def test_a_run_uses_the_interpreter_of_the_config(other_python: str, tmp_path: Path) -> None:
     own = {"mock": {"python": other_python}}
     spec = RunSpec(backend="mock", max_model_len=100, backends=own)
-    with Engine("mock", spec, tmp_path / "log") as engine:
+    plan = plan_engine(entries_of(spec)[0], spec, tmp_path)
+    with Engine(plan, 100) as engine:
         assert engine.session.tokenize(["a"]) == [[97]]
         workers = [child.cmdline() for child in psutil.Process().children()]
     assert other_python in [command[0] for command in workers if "backends.worker" in command]

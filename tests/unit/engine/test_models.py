@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -17,8 +20,9 @@ from harness.engine.models import (
     file_sha256,
     join,
     made_of,
+    model_files,
+    model_sha256,
     resolve_model,
-    weights_sha256,
 )
 from harness.errors import EngineError, UsageError
 
@@ -155,10 +159,12 @@ def test_the_hash_is_of_the_files_bytes(gguf: Path) -> None:
 
 
 def test_a_folders_hash_is_of_weights_and_config(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path
 ) -> None:
+    del cache  # only that it is not the user's
+
     def found(name: str = "", format_: str = "hf") -> str | None:
-        return weights_sha256(ModelRef("mine", format_, str(tmp_path / name)))
+        return model_sha256(ModelRef("mine", format_, str(tmp_path / name)))
 
     assert found() is None
     (tmp_path / "config.json").write_text("{}")
@@ -171,4 +177,139 @@ def test_a_folders_hash_is_of_weights_and_config(
     assert found("a.safetensors", "gguf") == file_sha256(tmp_path / "a.safetensors")
     assert found("nothing") is None
     monkeypatch.chdir(tmp_path)
-    assert weights_sha256(ModelRef("none", NO_FILES, "")) is None
+    assert model_sha256(ModelRef("none", NO_FILES, "")) is None
+
+
+def test_a_folders_hash_is_that_of_a_list_as_sha256sum_writes_it(
+    tmp_path: Path, cache: Path
+) -> None:
+    del cache
+    for name in ("b.safetensors", "a.safetensors", "config.json"):
+        (tmp_path / name).write_text(name)
+    names = ("a.safetensors", "b.safetensors", "config.json")
+    lines = [f"{hashlib.sha256(name.encode()).hexdigest()}  {name}" for name in names]
+    expected = hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    assert model_sha256(ModelRef("mine", "hf", str(tmp_path))) == expected
+
+
+@pytest.fixture
+def old(gguf: Path, cache: Path) -> ModelRef:
+    """A file that was written long ago; the cache is one that is not the user's."""
+    del cache
+    settle(gguf)
+    return ModelRef("my", "gguf", str(gguf))
+
+
+def settle(path: Path, seconds_ago: float = 3600) -> None:
+    then = time.time() - seconds_ago
+    os.utime(path, (then, then))
+
+
+def stored(model: ModelRef) -> Path:
+    return cache_of(Path(model.location)) / "sha256.json"
+
+
+@pytest.fixture
+def hashed(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The files of which a hash was computed."""
+    paths: list[Path] = []
+
+    def counting(path: Path) -> str:
+        paths.append(path)
+        return file_sha256(path)
+
+    monkeypatch.setattr(models, "file_sha256", counting)
+    return paths
+
+
+def test_a_file_is_hashed_once(old: ModelRef, hashed: list[Path]) -> None:
+    first = model_sha256(old)
+    assert first == hashlib.sha256(b"GGUF").hexdigest()
+    assert model_sha256(old) == first
+    assert hashed == [Path(old.location)]
+    assert model_files(old) == {old.location: first}
+    assert list(stored(old).parent.iterdir()) == [stored(old)]
+
+
+@pytest.mark.parametrize("what", ["size", "inode", "time"])
+def test_a_file_is_hashed_again_where_it_has_changed(
+    old: ModelRef, hashed: list[Path], what: str
+) -> None:
+    model_sha256(old)
+    path = Path(old.location)
+    before = path.stat()
+    if what == "size":
+        path.write_bytes(b"GGUF2")
+    elif what == "inode":
+        other = path.with_name("other")
+        other.write_bytes(b"FUGG")
+        other.replace(path)
+    else:
+        path.write_bytes(b"FUGG")
+    if what == "time":
+        settle(path, 1800)
+    else:
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert model_sha256(old) == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert len(hashed) == 2
+
+
+def test_a_file_that_was_just_written_is_not_trusted_to_stay(
+    gguf: Path, cache: Path, hashed: list[Path]
+) -> None:
+    del cache
+    model = ModelRef("my", "gguf", str(gguf))
+    for content in (b"1111", b"2222"):  # perhaps within one tick of the file system's clock
+        gguf.write_bytes(content)
+        assert model_sha256(model) == hashlib.sha256(content).hexdigest()
+    assert len(hashed) == 2
+    assert not stored(model).exists()
+
+
+@pytest.mark.parametrize(
+    "damage", ["", "{", "[]", '{"PATH": 1}', '{"PATH": {"sha256": 1}}', "\N{SNOWMAN}", "[" * 99_999]
+)
+def test_a_damaged_store_of_hashes_is_ignored(
+    old: ModelRef, hashed: list[Path], damage: str
+) -> None:
+    first = model_sha256(old)
+    stored(old).write_text(damage.replace("PATH", old.location), encoding="utf-16")
+    assert model_sha256(old) == first
+    stored(old).write_text(damage.replace("PATH", old.location), encoding="utf-8")
+    assert model_sha256(old) == first
+    assert model_sha256(old) == first
+    assert len(hashed) == 3
+
+
+def test_a_store_of_hashes_that_cannot_be_written_costs_time_only(
+    old: ModelRef, hashed: list[Path]
+) -> None:
+    stored(old).parent.parent.mkdir(parents=True)
+    stored(old).parent.write_text("a file where the folder should be")
+    assert model_sha256(old) == model_sha256(old)
+    assert len(hashed) == 2
+
+
+def test_files_of_one_name_in_several_folders_are_not_confused(
+    old: ModelRef, tmp_path: Path, hashed: list[Path]
+) -> None:
+    other = tmp_path / "elsewhere" / Path(old.location).name
+    other.parent.mkdir()
+    other.write_bytes(b"other")
+    settle(other)
+    another = ModelRef("other", "gguf", str(other))
+    for _ in range(2):
+        assert model_sha256(old) != model_sha256(another)
+    assert len(hashed) == 2
+    assert set(json.loads(stored(old).read_text())) == {old.location, str(other)}
+
+
+def test_a_file_that_cannot_be_read_is_an_error(
+    old: ModelRef, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(path: Path) -> str:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(models, "file_sha256", broken)
+    with pytest.raises(EngineError, match=r"model my: .*my\.gguf cannot be read"):
+        model_sha256(old)

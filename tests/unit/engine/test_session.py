@@ -7,27 +7,46 @@ import signal
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterator
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import psutil
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from backends.api import Batch, Decoding, Event, ModelRef, Started
-from harness.engine.session import EngineSession, WorkerLostError, check_backend
+from backends import mock, records, wire
+from backends.api import (
+    Batch,
+    Capabilities,
+    Decoding,
+    Event,
+    ModelRef,
+    Prompt,
+    Reply,
+    SessionInfo,
+    Started,
+)
+from backends.wire import Message
+from harness.engine.process import ProcessTransport
+from harness.engine.session import EngineSession, TokenizerSession, check_backend
+from harness.engine.transport import WorkerFailedError
 from harness.errors import EngineError
+from harness.machine.memory import MemoryPeak
 
 MODEL = ModelRef("toy", "mock", "")
+OPTIONS = {"max_model_len": 100}
 SCORE = Decoding("score", ((1,), (2,)))
-PROMPTS = [[i] for i in range(1, 21)]
+PROMPTS = [Prompt([i]) for i in range(1, 21)]
 
 Start: TypeAlias = Callable[..., EngineSession]
 
 # A backend that does what its model's name says.
 ODD = """
-    import os, signal, subprocess, sys, time
-    from multiprocessing import parent_process
+    import math, os, signal, struct, subprocess, sys, time
     from backends import mock
     from backends.api import Availability, Batch, Reply, Started
 
@@ -64,13 +83,31 @@ ODD = """
         def generate(self, prompts, decoding):
             if self.name == "noisy":
                 print("still noisy", flush=True)
+            descriptor = int(sys.argv[1])
+            if self.name in ("torn", "half a frame"):
+                os.write(descriptor, struct.pack("<II", 1000, 0) + b'{"event"')
+            if self.name == "too large":
+                os.write(descriptor, struct.pack("<II", 2**31, 0))
+            if self.name == "no JSON":
+                os.write(descriptor, struct.pack("<II", 4, 0) + b"hey!")
             if self.name == "torn":
-                descriptor = int(sys.argv[1])
-                os.write(descriptor, (1000).to_bytes(4, "big") + b'{"event"')
                 os._exit(0)
+            if self.name in ("half a frame", "too large", "no JSON"):
+                time.sleep(600)
+            if self.name == "dies with a child":
+                if os.fork() == 0:
+                    time.sleep(600)  # and holds the socket open
+                os._exit(7)
+            if self.name == "illegal":
+                os.kill(os.getpid(), signal.SIGILL)
+            if self.name == "nonsense":
+                yield Started((0, 1))
+                yield Batch((Reply(0, "scored", 1),), 0.0, math.nan)
+            if self.name == "unsendable":
+                yield Batch((Reply(0, "scored", 1, token_ids=("a",)),), 0.0, 1.0)
             if self.name == "bug":
                 yield Started((0, 1))
-                yield Batch((Reply(0, "scored", 1),), 0.0, 0, 0.0, 0, 0.0)
+                yield Batch((Reply(0, "scored", 1),), 0.0, 0.0)
                 raise ZeroDivisionError("by zero")
             yield from super().generate(prompts, decoding)
 """
@@ -86,12 +123,12 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
     def begin(
         odd: str = "", target: str = "", timeout_seconds: float = 30.0, **options: Any
     ) -> EngineSession:
+        named = target or ("odd_backend" if odd else "backends.mock")
         session = EngineSession(
-            target or ("odd_backend" if odd else "backends.mock"),
+            ProcessTransport(named, timeout_seconds, tmp_path / "logs" / "engine.log"),
+            named,
             ModelRef(odd, "mock", "") if odd else MODEL,
-            {"max_model_len": 100, **options},
-            timeout_seconds,
-            tmp_path / "logs" / "engine.log",
+            {**OPTIONS, **options},
         )
         opened.append(session)
         return session
@@ -101,17 +138,24 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
         session.kill()
 
 
-def lose(session: EngineSession) -> tuple[WorkerLostError, list[Event]]:
-    """The loss that ends the answer, and the events before it."""
+def fail(session: EngineSession) -> tuple[WorkerFailedError, list[Event]]:
+    """The failure that ends the answer, and the events before it."""
     events: list[Event] = []
-    with pytest.raises(WorkerLostError) as caught:
-        events.extend(session.generate(PROMPTS, SCORE))
-        pytest.fail("the worker was not lost")
+    with pytest.raises(WorkerFailedError) as caught:
+        events.extend(one.event for one in session.generate(PROMPTS, SCORE))
+        pytest.fail("the worker did not fail")
     return caught.value, events
 
 
 def still_there(processes: list[psutil.Process]) -> list[psutil.Process]:
     return list(psutil.wait_procs(processes, timeout=5)[1])
+
+
+def in_group(process: psutil.Process, group: int) -> bool:
+    try:
+        return os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE
+    except (ProcessLookupError, psutil.Error):
+        return False
 
 
 def worker() -> psutil.Process:
@@ -124,28 +168,33 @@ def test_a_worker_loads_tokenizes_and_answers(start: Start) -> None:
     assert session.info.is_mock
     assert session.tokenize(["ab", "", "abc<eos>"]) == [[97, 98], [], [97, 98, 99, 257]]
     for _ in range(2):
-        batches = [e for e in session.generate(PROMPTS, SCORE) if isinstance(e, Batch)]
+        events = list(session.generate(PROMPTS, SCORE))
+        assert {one.worker for one in events} == {"engine"}  # as its log is called
+        batches = [one.event for one in events if isinstance(one.event, Batch)]
         replies = sorted(reply.prompt for batch in batches for reply in batch.replies)
         assert replies == list(range(20))
     assert session.engine_seconds >= session.load_seconds > 0
 
 
-def test_a_worker_forgets_what_it_is_told_to(start: Start) -> None:
+def test_a_worker_forgets_when_it_has_to(start: Start) -> None:
     session = start()
 
     def computed() -> int:
-        batches = [e for e in session.generate([[1, 2, 3]], SCORE) if isinstance(e, Batch)]
-        return sum(batch.prefill_tokens for batch in batches)
+        events = [one.event for one in session.generate([Prompt([1, 2, 3])], SCORE)]
+        return sum(event.prefill_tokens or 0 for event in events if isinstance(event, Batch))
 
+    assert session.is_cold
     assert (computed(), computed()) == (3, 0)
+    assert not session.is_cold
     session.forget()
+    assert session.is_cold
     assert computed() == 3
 
 
-def test_a_worker_that_is_lost_cannot_forget(start: Start) -> None:
+def test_a_worker_that_failed_cannot_forget(start: Start) -> None:
     session = start(crash_at=1)
-    lose(session)
-    with pytest.raises(EngineError, match="lost while it forgot earlier prompts"):
+    fail(session)
+    with pytest.raises(EngineError, match="failed while it forgot earlier prompts"):
         session.forget()
 
 
@@ -158,8 +207,8 @@ def test_whoever_leaves_an_answer_early_ends_the_worker(start: Start) -> None:
         break
     assert session.is_lost
     assert not still_there([process])
-    lost, events = lose(session)
-    assert (lost.reason, events) == ("it was ended before", [])
+    failure, events = fail(session)
+    assert (failure.reason, events) == ("it was ended before", [])
 
 
 def test_what_is_left_of_an_answer_is_never_taken_for_the_next(start: Start) -> None:
@@ -168,11 +217,11 @@ def test_what_is_left_of_an_answer_is_never_taken_for_the_next(start: Start) -> 
     left = session.generate(PROMPTS, SCORE)
     next(left)
     assert session.is_lost
-    with pytest.raises(EngineError, match="lost while it tokenized: it was ended before"):
+    with pytest.raises(EngineError, match="failed while it tokenized: it was ended before"):
         session.tokenize(["a"])
-    with pytest.raises(EngineError, match="lost while it forgot"):
+    with pytest.raises(EngineError, match="failed while it forgot"):
         session.forget()
-    with pytest.raises(WorkerLostError):
+    with pytest.raises(WorkerFailedError):
         next(left)
 
 
@@ -191,49 +240,127 @@ def test_a_worker_leads_a_process_group_of_its_own(start: Start) -> None:
 
 
 def test_a_crash_costs_what_was_begun(start: Start) -> None:
-    lost, events = lose(start(crash_at=12))
+    failure, events = fail(start(crash_at=12))
     batches = [event for event in events if isinstance(event, Batch)]
     assert sum(len(batch.replies) for batch in batches) == 8
-    assert len(lost.open_prompts) == 8
-    assert "signal 9" in lost.reason
+    assert len(failure.open_prompts) == 8
+    assert "signal 9" in failure.reason
 
 
 def test_a_hang_ends_at_the_deadline(start: Start) -> None:
     session = start(hang_at=12, timeout_seconds=1.0)
     process = worker()
-    lost, _ = lose(session)
-    assert "no sign of life for 1 s" in lost.reason
+    failure, _ = fail(session)
+    assert "no sign of life for 1 s" in failure.reason
     assert session.engine_seconds >= 1.0  # the wait is the engine's, not the harness's
-    assert len(lost.open_prompts) == 8
+    assert len(failure.open_prompts) == 8
     assert not still_there([process])
 
 
-def test_a_bug_of_the_engine_costs_what_was_begun_and_is_told(start: Start, tmp_path: Path) -> None:
-    lost, _ = lose(start("bug"))
-    assert lost.open_prompts == (1,)
-    assert lost.reason == "the engine failed: ZeroDivisionError: by zero"
+def test_a_bug_of_the_engine_costs_what_was_begun_and_is_reported(
+    start: Start, tmp_path: Path
+) -> None:
+    failure, _ = fail(start("bug"))
+    assert failure.open_prompts == (1,)
+    assert failure.reason == "the engine failed: ZeroDivisionError: by zero"
     assert "Traceback" in (tmp_path / "logs" / "engine.log").read_text()
 
 
-def test_an_end_within_a_record_is_a_loss(start: Start) -> None:
-    lost, _ = lose(start("torn"))
-    assert lost.open_prompts == ()
-    assert "exit code 0" in lost.reason
+def test_half_a_frame_ends_at_the_deadline(start: Start) -> None:
+    session = start("half a frame", timeout_seconds=1.0)
+    process = worker()
+    failure, _ = fail(session)
+    assert failure.reason == "no sign of life for 1 s"
+    assert not still_there([process])
 
 
-def test_a_worker_killed_between_two_calls_is_a_loss(start: Start) -> None:
+def test_a_worker_that_does_not_read_ends_at_the_deadline(start: Start) -> None:
+    session = start(timeout_seconds=1.0)
+    assert session.info.is_mock
+    process = worker()
+    process.send_signal(signal.SIGSTOP)
+    with pytest.raises(EngineError, match="while it tokenized: it took no request for 1 s"):
+        session.tokenize(["a" * 10_000_000])
+    assert not still_there([process])
+
+
+@pytest.mark.parametrize(
+    ("odd", "said"), [("too large", "is more than the"), ("no JSON", "is not JSON")]
+)
+def test_what_is_no_frame_ends_the_worker(start: Start, odd: str, said: str) -> None:
+    session = start(odd)
+    assert session.info.is_mock
+    process = worker()
+    failure, _ = fail(session)
+    assert failure.reason.startswith("the engine sent what makes no sense: ")
+    assert said in failure.reason
+    assert not still_there([process])
+
+
+def test_a_child_that_holds_the_socket_does_not_hide_the_end_of_its_worker(start: Start) -> None:
+    session = start("dies with a child", timeout_seconds=60.0)
+    assert session.info.is_mock
+    group = worker().pid
+    failure, _ = fail(session)
+    assert "exit code 7" in failure.reason
+    assert not still_there([p for p in psutil.process_iter() if in_group(p, group)])
+
+
+def test_an_illegal_instruction_says_what_it_may_be(start: Start) -> None:
+    failure, _ = fail(start("illegal"))
+    assert "compiled for another processor" in failure.reason
+    assert "reinstall it" in failure.reason
+
+
+def test_a_record_that_makes_no_sense_ends_the_worker(start: Start) -> None:
+    session = start("nonsense")
+    assert session.info.is_mock
+    process = worker()
+    failure, events = fail(session)
+    assert failure.reason == (
+        "the engine sent what makes no sense: batch.ended: 'nan' is not a finite number"
+    )
+    assert failure.open_prompts == (0, 1)
+    assert events == [Started((0, 1))]
+    assert not still_there([process])
+
+
+def test_what_cannot_be_sent_is_a_failure_that_says_why(start: Start) -> None:
+    failure, _ = fail(start("unsendable"))
+    assert "WireError: token ids" in failure.reason
+
+
+def test_what_is_too_large_to_be_sent_costs_nothing(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = start()
+    assert session.info.is_mock
+    monkeypatch.setattr(wire, "MOST_BYTES", 1000)
+    with pytest.raises(EngineError, match=r"a frame of .* is more than the 1000"):
+        list(session.generate([Prompt(range(300))], SCORE))
+    assert not session.is_lost
+    assert session.tokenize(["a"]) == [[97]]
+
+
+def test_an_end_within_a_message_is_a_failure(start: Start) -> None:
+    failure, _ = fail(start("torn"))
+    assert failure.open_prompts == ()
+    assert "exit code 0" in failure.reason
+
+
+def test_a_worker_killed_between_two_calls_has_failed(start: Start) -> None:
     session = start()
     assert session.info.is_mock
     worker().kill()
-    lost, events = lose(session)
+    failure, events = fail(session)
     assert events == []
-    assert lost.open_prompts == ()
+    assert failure.open_prompts == ()
 
 
 def test_what_an_engine_prints_goes_to_its_log(start: Start, tmp_path: Path) -> None:
     session = start("noisy")
     assert session.tokenize(["a"]) == [[97]]
-    assert any(isinstance(event, Started) for event in session.generate([[1]], SCORE))
+    assert any(isinstance(one.event, Started) for one in session.generate([Prompt([1])], SCORE))
     log = (tmp_path / "logs" / "engine.log").read_bytes()
     assert b"garbage" in log
     assert b"\xff\x00{}\nmore\n" in log
@@ -245,7 +372,7 @@ def test_what_an_engine_prints_goes_to_its_log(start: Start, tmp_path: Path) -> 
     [
         ("unloadable", "no weights", "Get some."),
         ("bug loading", "ZeroDivisionError: by zero", ""),
-        ("dies loading", "lost while it loaded: .* exit code 7", "engine.log"),
+        ("dies loading", "failed while it loaded: .* exit code 7", "engine.log"),
     ],
 )
 def test_what_cannot_be_opened_says_why(start: Start, odd: str, message: str, remedy: str) -> None:
@@ -257,7 +384,7 @@ def test_what_cannot_be_opened_says_why(start: Start, odd: str, message: str, re
 
 def test_a_crash_while_tokenizing_is_an_error(start: Start) -> None:
     session = start("dies tokenizing")
-    with pytest.raises(EngineError, match=r"lost while it tokenized: .*SIGSEGV") as caught:
+    with pytest.raises(EngineError, match=r"failed while it tokenized: .*SIGSEGV") as caught:
         session.tokenize(["a"])
     assert "engine.log" in caught.value.remedy
 
@@ -304,16 +431,17 @@ def test_a_worker_whose_harness_is_gone_ends(tmp_path: Path) -> None:
     """The harness is a process of its own here, and is killed while its worker answers."""
     code = f"""
         from pathlib import Path
-        from backends.api import Decoding, ModelRef
+        from backends.api import Decoding, ModelRef, Prompt
+        from harness.engine.process import ProcessTransport
         from harness.engine.session import EngineSession
         session = EngineSession(
+            ProcessTransport("backends.mock", 30.0, Path({str(tmp_path / "engine.log")!r})),
             "backends.mock",
             ModelRef("toy", "mock", ""),
             {{"max_model_len": 100, "delay_ms": 20}},
-            30.0,
-            Path({str(tmp_path / "engine.log")!r}),
         )
-        for event in session.generate([[i] for i in range(2000)], Decoding("score", ((1,),))):
+        prompts = [Prompt([i]) for i in range(2000)]
+        for event in session.generate(prompts, Decoding("score", ((1,),))):
             print(event, flush=True)
     """
     harness = psutil.Popen(
@@ -328,12 +456,12 @@ def test_a_worker_whose_harness_is_gone_ends(tmp_path: Path) -> None:
     assert not still_there([orphan])
 
 
-def test_check_tells_what_a_backend_says(tmp_path: Path) -> None:
+def test_check_reports_what_a_backend_says(tmp_path: Path) -> None:
     assert check_backend("backends.mock", 30.0, tmp_path / "log", sys.executable).available
     assert not psutil.Process().children()
 
 
-def test_check_tells_what_went_wrong(start: Start, tmp_path: Path) -> None:
+def test_check_reports_what_went_wrong(start: Start, tmp_path: Path) -> None:
     del start  # only its module is wanted
     found = check_backend("odd_backend", 30.0, tmp_path / "log", sys.executable)
     assert not found.available
@@ -341,3 +469,185 @@ def test_check_tells_what_went_wrong(start: Start, tmp_path: Path) -> None:
     missing = check_backend("backends.nowhere", 30.0, tmp_path / "log", sys.executable)
     assert not missing.available
     assert "nowhere" in missing.reason
+
+
+def open_tokenizer(folder: Path, name: str) -> TokenizerSession:
+    transport = ProcessTransport("backends.mock", 30.0, folder / f"{name}.log")
+    return TokenizerSession(transport, "backends.mock", ModelRef(name, "mock", ""), OPTIONS)
+
+
+def test_tokenizers_open_side_by_side(tmp_path: Path) -> None:
+    opened = [open_tokenizer(tmp_path, name) for name in ("a", "b", "c")]
+    try:
+        assert len(psutil.Process().children()) == 3
+        for session in opened:
+            assert session.info == mock.MockTokenizer.info
+            assert session.tokenize(["ab", "", "abc<eos>"]) == [[97, 98], [], [97, 98, 99, 257]]
+            assert session.token_texts([97, 257]) == ["a", "<eos>"]
+            assert session.token_texts(array("i")) == []
+    finally:
+        for session in opened:
+            session.close()
+    assert not psutil.Process().children()
+
+
+def test_a_tokenizer_that_cannot_be_opened_says_why(start: Start, tmp_path: Path) -> None:
+    del start  # only its module is wanted, which has none
+    transport = ProcessTransport("odd_backend", 30.0, tmp_path / "log")
+    session = TokenizerSession(transport, "odd_backend", MODEL, OPTIONS)
+    try:
+        with pytest.raises(EngineError, match="open_tokenizer"):
+            _ = session.info
+        with pytest.raises(EngineError, match="it owes no answer"):
+            session.tokenize(["a"])
+    finally:
+        session.close()
+
+
+INFO = SessionInfo(
+    "toy", "toy 1", "m", "w", "cpu", 1, declared_context=99, allocated_context=99,
+    vocabulary_sha256="0" * 64,
+)  # fmt: skip
+
+
+class Scripted:
+    """A transport whose worker gives these answers, whatever it is given."""
+
+    name = "scripted"
+    log = Path("scripted.log")
+    peak = MemoryPeak(None, None)
+
+    def __init__(self, *answers: Message | Event, info: SessionInfo = INFO) -> None:
+        opened: Message = {"result": asdict(info), "seconds": 2.0}
+        self.answers = [opened, *answers]
+        self.requests: list[Message] = []
+        self.is_lost = False
+
+    def request(self, message: Message) -> None:
+        self.requests.append(message)
+
+    def answer(self) -> Message:
+        if not self.answers:
+            raise WorkerFailedError("it has ended")
+        answer = self.answers.pop(0)
+        return answer if isinstance(answer, dict) else records.encode_event(answer)
+
+    def close(self) -> None:
+        self.kill()
+
+    def kill(self) -> None:
+        self.is_lost = True
+
+
+END: Message = {"result": None}
+
+
+def scripted(*answers: Message | Event, **info: Any) -> tuple[EngineSession, Scripted]:
+    transport = Scripted(*answers, info=replace(INFO, **info))
+    return EngineSession(transport, "toy", MODEL, OPTIONS), transport
+
+
+def batch(*prompts: int, began: float = 0.0, ended: float = 1.0) -> Batch:
+    return Batch(tuple(Reply(prompt, "scored", 1) for prompt in prompts), began, ended)
+
+
+def test_a_session_needs_no_more_than_a_transport() -> None:
+    session, transport = scripted(Started((0, 1)), batch(0, 1), END)
+    assert session.info == INFO
+    events = list(session.generate(PROMPTS, SCORE))
+    assert [one.event for one in events] == [Started((0, 1)), batch(0, 1)]
+    assert {one.worker for one in events} == {"scripted"}
+    assert [request["do"] for request in transport.requests] == ["open", "generate"]
+    assert session.engine_seconds == session.load_seconds + 1.0 == 3.0
+
+
+@pytest.mark.parametrize(
+    ("spans", "seconds"),
+    [
+        ([(0.0, 1.0), (1.0, 2.0)], 2.0),
+        ([(5.0, 6.0), (0.0, 1.0)], 2.0),
+        ([(0.0, 10.0), (5.0, 8.0)], 10.0),
+        ([(5.0, 8.0), (0.0, 10.0)], 10.0),
+        ([(5.0, 8.0), (6.0, 9.0), (0.0, 5.5)], 9.0),
+        ([(3.0, 3.0)], 0.0),
+    ],
+)
+def test_batches_that_overlap_are_counted_once(
+    spans: list[tuple[float, float]], seconds: float
+) -> None:
+    batches = [batch(index, began=began, ended=ended) for index, (began, ended) in enumerate(spans)]
+    session, _ = scripted(*batches, END)
+    seen = []
+    for _ in session.generate(PROMPTS, SCORE):
+        seen.append(session.engine_seconds)
+    assert session.engine_seconds == 2.0 + seconds
+    assert seen == sorted(seen)
+
+
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 9)), max_size=12))
+def test_busy_is_every_moment_in_which_a_batch_was_under_way(spans: list[tuple[int, int]]) -> None:
+    batches = [
+        batch(index, began=float(began), ended=float(began + length))
+        for index, (began, length) in enumerate(spans)
+    ]
+    session, _ = scripted(*batches, END)
+    list(session.generate(PROMPTS, SCORE))
+    moments = {second for began, length in spans for second in range(began, began + length)}
+    assert session.engine_seconds == 2.0 + len(moments)
+
+
+@pytest.mark.parametrize(
+    ("answers", "said"),
+    [
+        ([batch(0), batch(0)], "a prompt is answered twice"),
+        ([batch(1, 1)], "a prompt is answered twice"),
+        ([batch(len(PROMPTS))], "none of the 20 prompts"),
+        ([Started((20,))], "none of the 20 prompts"),
+        ([Batch((Reply(0, "scored", 1, label_logprobs=(0.0,)),), 0.0, 0.0)], "label_logprobs"),
+        ([batch(began=1.0, ended=0.0)], "batch.ended"),
+        ([{"event": "token"}], "event: 'token'"),
+    ],
+)
+def test_events_that_make_no_sense_are_a_failure(
+    answers: Sequence[Message | Event], said: str
+) -> None:
+    session, transport = scripted(Started((2, 3)), *answers, END)
+    failure, _ = fail(session)
+    assert "the engine sent what makes no sense: " in failure.reason
+    assert said in failure.reason
+    assert set(failure.open_prompts) >= {2, 3}
+    assert transport.is_lost
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"result": None},
+        {"result": None, **wire.front_code([[1]])},
+        {"result": None, **wire.front_code([[1], [2]]), "ids": [1, 2]},
+    ],
+)
+def test_token_ids_that_make_no_sense_are_an_error(answer: Message) -> None:
+    session, transport = scripted(answer)
+    with pytest.raises(EngineError, match=r"failed while it tokenized: .*(shared|ids)"):
+        session.tokenize(["a", "b"])
+    assert transport.is_lost
+
+
+@pytest.mark.parametrize("threads", [-1, "two", None])
+def test_an_info_that_makes_no_sense_is_an_error(threads: Any) -> None:
+    session, transport = scripted(threads=threads)
+    with pytest.raises(EngineError, match=r"failed while it loaded: SessionInfo\.threads"):
+        _ = session.info
+    assert transport.is_lost
+
+
+@pytest.mark.parametrize("takes", ["text", "token_ids"])
+def test_ids_and_attempts_always_travel_and_texts_where_they_are_taken(takes: Any) -> None:
+    session, transport = scripted(END, capabilities=Capabilities(prompts=takes))
+    prompts = [Prompt([1, 2], "ab", 0), Prompt(array("i", [1, 3]), "ac", 1)]
+    assert list(session.generate(prompts, SCORE)) == []
+    sent = transport.requests[-1]
+    assert wire.front_decode(sent) == [[1, 2], [1, 3]]
+    assert sent["attempts"].tolist() == [0, 1]
+    assert sent["texts"] == ([[0, "ab"], [1, "c"]] if takes == "text" else None)

@@ -77,7 +77,7 @@ def test_anything_else_is_one_clear_error(content: bytes, said: str) -> None:
     assert said in refusal(content)
 
 
-def test_of_many_errors_the_first_are_told() -> None:
+def test_of_many_errors_the_first_are_reported() -> None:
     said = refusal(written({**LLAMA_BENCH, "samples_ts": ["x"] * 1000}))
     assert "samples_ts.0: " in said
     assert said.endswith("and 997 more")
@@ -107,7 +107,7 @@ def test_any_bytes_are_refused_in_words(content: bytes) -> None:
     refusal(content)
 
 
-def test_a_file_is_told_by_its_name_and_hash(tmp_path: Path) -> None:
+def test_a_file_is_reported_by_its_name_and_hash(tmp_path: Path) -> None:
     content = written(SERVE)
     (tmp_path / "serve.json").write_bytes(content)
     read = read_file(tmp_path / "serve.json")
@@ -132,7 +132,7 @@ def test_a_file_that_is_too_large_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("told", "name"),
+    ("stated", "name"),
     [
         ("org/model", "org/model"),
         ("/home/someone/model/", "model"),
@@ -142,5 +142,5 @@ def test_a_file_that_is_too_large_is_refused(
         ("", ""),
     ],
 )
-def test_models_are_named_without_folders(told: str, name: str) -> None:
-    assert model_name(told) == name
+def test_models_are_named_without_folders(stated: str, name: str) -> None:
+    assert model_name(stated) == name

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from harness.comparison.metrics import METRICS
 from harness.imports.llama_bench import read_harness_bench, read_llama_bench
 from harness.imports.records import Figure
-from harness.metrics import METRICS
 from tests.unit.imports.conftest import HARNESS_BENCH, LLAMA_BENCH
 
 
@@ -28,7 +28,7 @@ def test_a_row_of_llama_bench() -> None:
     assert "gpu_info" not in row.conditions
 
 
-def test_folders_are_not_kept() -> None:
+def test_folders_are_not_stored() -> None:
     [row] = read_llama_bench(LLAMA_BENCH)
     assert row.model == "tiny.gguf, llama 256M Q4_1"
     assert "someone" not in row.model_dump_json()
@@ -93,8 +93,8 @@ def test_a_row_of_harness_bench() -> None:
 
 
 def test_cached_prompts_are_no_prefill_and_a_mock_is_marked() -> None:
-    told = {**HARNESS_BENCH, "cached": True, "batch": 4, "mock": True, "peak_rss_mib": None}
-    [row] = read_harness_bench(told)
+    stated = {**HARNESS_BENCH, "cached": True, "batch": 4, "mock": True, "peak_rss_mib": None}
+    [row] = read_harness_bench(stated)
     assert row.test == "pp64 @ d128 cached, batch 4"
     assert [figure.metric for figure in row.figures] == ["cached_tokens_per_second"]
     assert row.is_mock

@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
+from harness.comparison.metrics import METRICS
 from harness.imports.lm_eval import read_lm_eval
 from harness.imports.records import Figure
-from harness.metrics import METRICS
 from tests.unit.imports.conftest import LM_EVAL
 
 

@@ -123,7 +123,7 @@ def test_gpu_memory_of_the_tree_counts(one_gpu: list[SimpleNamespace]) -> None:
     assert probe.peak.gpu_mib == 300
 
 
-def test_gpu_memory_that_is_not_told_is_null(one_gpu: list[SimpleNamespace]) -> None:
+def test_gpu_memory_that_is_not_reported_is_none(one_gpu: list[SimpleNamespace]) -> None:
     with child(IDLE) as process:
         one_gpu.append(SimpleNamespace(pid=process.pid, usedGpuMemory=None))
         with MemoryProbe(process.pid) as probe:

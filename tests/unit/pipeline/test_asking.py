@@ -1,4 +1,4 @@
-"""Asking one engine: what is kept, what a loss costs, and that it comes to an end."""
+"""Prompting one engine: what is stored, what a failed worker costs, and that it comes to an end."""
 
 from __future__ import annotations
 
@@ -8,21 +8,26 @@ from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from backends.api import ENTRY_POINT_GROUP
+from backends import mock
+from backends.api import ENTRY_POINT_GROUP, NO_FILES, ModelRef
 from harness.engine import registry
-from harness.engine.engine import Engine
-from harness.pipeline.asking import Update, ask
-from harness.pipeline.prompts import prompt_rows, tokens_rows
-from harness.spec import RunSpec
-from harness.store.schema import CellRow
+from harness.engine.engine import Engine, plan_engine
+from harness.errors import EngineError
+from harness.pipeline.asking import Update, ask, fail_open_cells
+from harness.pipeline.prompts import prompt_rows
+from harness.spec import RunSpec, entries_of
+from harness.store.schema import CellRow, EntryRow
 from harness.store.store import Store
 from harness.workload.packing import Packed, Prompt
+from harness.workload.workload import Workload
 
 COUNT = 40
+VOCABULARY = mock.open_tokenizer(ModelRef("toy", NO_FILES, ""), {}).info.vocabulary_sha256
 
 # A mock that dies or falls silent where its name says.
 FICKLE = """
@@ -31,6 +36,7 @@ FICKLE = """
     from backends.api import Batch, Started
 
     FORMATS, OPTIONS, requirements = mock.FORMATS, mock.OPTIONS, mock.requirements
+    open_tokenizer = mock.open_tokenizer
 
     def open_session(model, options):
         return Session(model, options)
@@ -66,8 +72,8 @@ def packed(count: int = COUNT) -> Packed:
     return Packed(
         prompts=prompts,
         shown=((),),
-        token_ids={"mock": [[7] * 10 + [i] for i in range(count)]},
-        labels={"mock": ((1,), (2,))},
+        token_ids={VOCABULARY: [[7] * 10 + [i] for i in range(count)]},
+        labels={VOCABULARY: ((1,), (2,))},
         stop=(),
         limit=100,
         reserve=8,
@@ -81,16 +87,34 @@ def spec(model: str = "toy", **engine: Any) -> RunSpec:
     )
 
 
+def workload_of(what: Packed) -> Workload:
+    """As far as prompting looks at it."""
+    parts: Any = SimpleNamespace(packed=what, vocabularies={"mock": VOCABULARY})
+    workload: Workload = parts
+    return workload
+
+
+def begin(store: Store, what: Packed) -> str:
+    run_id = store.create_run("{}", "{}", [EntryRow("mock", "mock", "toy", VOCABULARY)], None)
+    texts = [prompt.text for prompt in what.prompts]
+    store.save_prompts(run_id, prompt_rows(what), texts, what.token_ids, {"mock": VOCABULARY}, "{}")
+    return run_id
+
+
+def opened(folder: Path, run: RunSpec) -> Engine:
+    [entry] = entries_of(run)
+    return Engine(plan_engine(entry, run, folder), run.max_model_len)
+
+
 @contextmanager
 def asked(
     folder: Path, run: RunSpec, what: Packed
 ) -> Iterator[tuple[Store, list[CellRow], list[Update]]]:
-    """The store, its cells and what was observed, after everything was asked."""
+    """The store, its cells and what was observed, after every prompt was given."""
     updates: list[Update] = []
-    with Store(folder) as store, Engine("mock", run, folder / "mock.log") as engine:
-        run_id = store.create_run("{}", "{}")
-        store.save_prompts(run_id, prompt_rows(what), tokens_rows(what))
-        ask(engine, run, what, store, run_id, updates.append)
+    with Store(folder) as store, opened(folder, run) as engine:
+        run_id = begin(store, what)
+        ask(engine, run, workload_of(what), store, run_id, updates.append)
         yield store, store.cells(run_id, "mock"), updates
 
 
@@ -102,12 +126,12 @@ def sessions(store: Store) -> int:
     return len(store.sessions(store.run("latest").run_id, "mock"))
 
 
-def test_every_reply_is_kept_with_its_own_prompt(tmp_path: Path) -> None:
+def test_every_reply_is_stored_with_its_own_prompt(tmp_path: Path) -> None:
     what = packed()
     with asked(tmp_path, spec(), what) as (store, cells, _):
         rows = store.prompts(store.run("latest").run_id)
         places = {row.id: row.position for row in rows}
-        tokens = store.prompt_tokens(store.run("latest").run_id, "mock")
+        tokens = store.prompt_tokens(store.run("latest").run_id, VOCABULARY)
         assert [row.n_tokens for row in tokens] == [11] * COUNT
         assert len({row.token_sha256 for row in tokens}) == COUNT
         assert sorted(places[cell.prompt_id] for cell in cells) == list(range(COUNT))
@@ -126,7 +150,9 @@ def test_what_is_observed_grows_to_the_whole(tmp_path: Path) -> None:
         assert updates[-1].prompt_tokens == 10 + COUNT
 
 
-def test_a_lost_engine_costs_what_it_had_begun_and_the_others_are_asked(tmp_path: Path) -> None:
+def test_a_failed_worker_costs_what_it_had_begun_and_no_more(
+    tmp_path: Path,
+) -> None:
     """In batches of 8, each session answers two batches and dies within its third."""
     with asked(tmp_path, spec(crash_at=20), packed()) as (store, cells, updates):
         assert (count(cells, "done"), count(cells, "failed")) == (32, 8)
@@ -166,7 +192,7 @@ def test_a_prompt_that_gets_no_reply_has_failed(tmp_path: Path, fickle: None) ->
 
 
 def test_prompts_that_do_not_fit_have_failed_with_the_reason(tmp_path: Path) -> None:
-    what = replace(packed(6), token_ids={"mock": [[7] * 93, [], [1], [2], [3], [7] * 92]})
+    what = replace(packed(6), token_ids={VOCABULARY: [[7] * 93, [], [1], [2], [3], [7] * 92]})
     with asked(tmp_path, spec(), what) as (_, cells, updates):
         assert [cell.reason for cell in cells[:2]] == [
             "overflow: the prompt and its reply do not fit in the context",
@@ -176,17 +202,66 @@ def test_prompts_that_do_not_fit_have_failed_with_the_reason(tmp_path: Path) -> 
         assert updates[-1].failed == 2
 
 
-def test_failed_cells_are_asked_again_and_done_ones_are_not(tmp_path: Path) -> None:
+def test_failed_cells_are_prompted_again_and_done_ones_are_not(tmp_path: Path) -> None:
     what = packed()
     with asked(tmp_path, spec(crash_at=20), what) as (store, _, _):
         run_id = store.run("latest").run_id
         done = {c.prompt_id: c for c in store.cells(run_id, "mock") if c.status == "done"}
         updates: list[Update] = []
-        with Engine("mock", spec(), tmp_path / "mock.log") as engine:
-            ask(engine, spec(), what, store, run_id, updates.append)
-            ask(engine, spec(), what, store, run_id, updates.append)
+        with opened(tmp_path, spec()) as engine:
+            ask(engine, spec(), workload_of(what), store, run_id, updates.append)
+            ask(engine, spec(), workload_of(what), store, run_id, updates.append)
         cells = store.cells(run_id, "mock")
         assert count(cells, "done") == COUNT
         assert updates[0].done == len(done) == 32
         assert done.items() <= {cell.prompt_id: cell for cell in cells}.items()
         assert sessions(store) == 3
+
+
+def test_attempts_are_cells_of_their_own_and_the_first_is_what_a_single_one_gives(
+    tmp_path: Path,
+) -> None:
+    sampled = spec().model_copy(update={"temperature": 1.0})
+    thrice = sampled.model_copy(update={"attempts": 3})
+    with asked(tmp_path / "one", sampled, packed()) as (_, single, _):
+        pass
+    with asked(tmp_path / "three", thrice, packed()) as (_, cells, updates):
+        assert (updates[0].total, updates[-1].done) == (3 * COUNT, 3 * COUNT)
+    texts = {(c.prompt_id, c.attempt): c.reply.text for c in cells if c.reply}
+    assert len(texts) == 3 * COUNT
+    assert {c.prompt_id: c.reply.text for c in single if c.reply} == {
+        prompt: text for (prompt, attempt), text in texts.items() if attempt == 0
+    }
+    assert any(texts[prompt, 1] != texts[prompt, 2] for prompt, _ in texts)
+
+
+def test_what_is_not_needed_is_left_alone(tmp_path: Path) -> None:
+    with Store(tmp_path) as store, opened(tmp_path, spec()) as engine:
+        run_id = begin(store, packed())
+        [first, second, *_] = [prompt.id for prompt in store.prompts(run_id)]
+        store.save_not_needed("mock", [(first, 0), (second, 0)])
+        ask(engine, spec(), workload_of(packed()), store, run_id, lambda _: None)
+        cells = store.cells(run_id, "mock")
+    assert (count(cells, "done"), count(cells, "not_needed")) == (COUNT - 2, 2)
+    assert {c.prompt_id for c in cells if c.status == "not_needed"} == {first, second}
+
+
+def test_an_engine_that_was_open_already_has_no_load_time_of_its_own(tmp_path: Path) -> None:
+    with Store(tmp_path) as store, opened(tmp_path, spec()) as engine:
+        runs = [begin(store, packed(4)), begin(store, packed(4))]
+        for run_id in runs:
+            ask(engine, spec(), workload_of(packed(4)), store, run_id, lambda _: None)
+        loads = [store.sessions(run_id, "mock")[0].load_seconds for run_id in runs]
+    assert loads[0] is not None
+    assert loads[1] is None
+
+
+def test_cells_without_a_reply_fail_with_the_reason_of_the_engine(tmp_path: Path) -> None:
+    updates: list[Update] = []
+    with Store(tmp_path) as store:
+        run_id = begin(store, packed(4))
+        error = EngineError("it will not start", remedy="Mend it.")
+        fail_open_cells(store, run_id, "mock", spec(), error, updates.append)
+        reasons = {cell.reason for cell in store.cells(run_id, "mock")}
+    assert reasons == {"it will not start Mend it."}
+    assert (updates[-1].total, updates[-1].failed) == (4, 4)

@@ -19,15 +19,26 @@ from harness.errors import StoreError, UsageError
 from harness.pipeline.asking import Update
 from harness.pipeline.run import resume, run
 from harness.spec import RunSpec
-from harness.store.schema import CellRow
+from harness.store.schema import CellRow, EntryRow
 from harness.store.store import Store
 from harness.summary import Summary
 
 # The mock as it is, without a first token, and with a dearer vocabulary (a digit is two tokens).
 KINDS = """
-    from dataclasses import replace
+    from dataclasses import fields, replace
     from types import SimpleNamespace
     from backends import mock
+    from backends.api import TokenizerInfo
+
+    LENGTH = {"max_model_len": 300}
+
+    class Tokens:
+        def __init__(self, session):
+            self._session, info = session, session.info
+            names = [field.name for field in fields(TokenizerInfo)]
+            self.info = TokenizerInfo(**{name: getattr(info, name) for name in names})
+            self.tokenize, self.token_texts = session.tokenize, session.token_texts
+            self.close = session.close
 
     class Session(mock.MockSession):
         def __init__(self, model, options, **info):
@@ -46,6 +57,7 @@ KINDS = """
             requirements=mock.requirements,
             check=mock.check,
             open_session=lambda model, options: make(model, options, **info),
+            open_tokenizer=lambda model, options: Tokens(make(model, LENGTH, **info)),
         )
 
     like = kind(Session)
@@ -118,14 +130,15 @@ def test_another_engine_is_asked_the_same_prompts(tmp_path: Path, spec: Spec) ->
     assert kept_spec(tmp_path, other.run_id) == spec(seed=3).model_copy(update=expected)
 
 
-def test_prompts_are_not_packed_anew_for_an_engine_with_less_context(
+def test_prompts_are_not_packed_again_for_an_engine_with_less_context(
     tmp_path: Path, spec: Spec
 ) -> None:
     first = run(spec(), tmp_path)
     other = again(tmp_path, backend="like", engine={"context": 280})
     assert other.runs[0].prompts == first.runs[0].prompts
-    reasons = {cell.reason for cell in cells(tmp_path, other.run_id, "like") if cell.reason}
-    assert reasons == {"overflow: the prompt and its reply do not fit in the context"}
+    [reason] = {cell.reason for cell in cells(tmp_path, other.run_id, "like")}
+    assert reason is not None
+    assert "allocated 280 tokens of context, and its prompts were packed for 300" in reason
 
 
 def test_another_vocabulary_gets_its_own_tokens_of_the_same_texts(
@@ -222,7 +235,9 @@ def test_a_run_that_was_ended_can_be_asked_again(tmp_path: Path, spec: Spec) -> 
 
 def test_a_run_that_asked_nothing_cannot(tmp_path: Path, spec: Spec) -> None:
     with Store(tmp_path) as store:
-        run_id = store.create_run(spec().model_dump_json(), "{}")
+        run_id = store.create_run(
+            spec().model_dump_json(), "{}", [EntryRow("mock", "mock", "m", None)], None
+        )
     with pytest.raises(StoreError, match=f"{run_id} was ended before") as caught:
         again(tmp_path, backend="like")
     assert "--resume" in caught.value.remedy

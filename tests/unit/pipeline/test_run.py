@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,16 @@ import psutil
 import pytest
 
 import prompts
-from harness.engine.engine import Engine
+from backends.api import Capabilities
+from harness.baselines.run import run_baselines
+from harness.engine.engine import Engine, EnginePlan
+from harness.engine.session import EngineSession
 from harness.errors import EngineError, HarnessError, StoreError, UsageError
+from harness.machine.environment import describe_environment
 from harness.pipeline.asking import Update
-from harness.pipeline.run import resume, run
+from harness.pipeline.run import check_answered, resume, run, run_group
 from harness.spec import RunSpec
+from harness.store.runs import Results
 from harness.store.store import Store
 from harness.summary import CaveatKind, Summary
 
@@ -64,26 +70,135 @@ def test_a_run_answers_every_cell_and_leaves_no_process(whole: Summary) -> None:
     assert not psutil.Process().children()
 
 
-def test_several_engines_are_asked_the_same_prompts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_data: str
+def entries(**options: dict[str, Any]) -> dict[str, Any]:
+    """The mock under several names."""
+    return {name: {"backend": "mock", **own} for name, own in options.items()}
+
+
+def named(data: str, **options: dict[str, Any]) -> RunSpec:
+    return spec(data, backend=(), entries=entries(**options))
+
+
+def test_several_entries_of_one_backend_are_given_the_same_prompts(
+    tmp_path: Path, small_data: str
 ) -> None:
-    """The mock stands for both; the second has less context, which then holds for both."""
-    monkeypatch.setattr("harness.engine.engine.find_backend", lambda _: _mock())
-    run_spec = spec(small_data, backend=("one", "two"), backends={"two": {"context": 200}})
-    one, two = run(run_spec, tmp_path).runs
+    one, two = run(named(small_data, one={}, two={"batch": 3}), tmp_path).runs
+    assert (one.entry, two.entry) == ("one", "two")
+    assert one.backend == two.backend == "mock"
     assert one.prompts == two.prompts
     assert two.tokens.model_dump() == {
         "same_as_first": True,
         "tokenized_by": "one",
         "own_difference": None,
     }
-    assert one.context_fit.examples_per_voter == two.context_fit.examples_per_voter
-    assert (one.context_fit.allocated_context, two.context_fit.allocated_context) == (300, 200)
     assert one.cells.done == two.cells.done == 12
-    assert two.cells.failed == 0
+    with Results(tmp_path) as results:
+        batches = {name: len(one.batches) for name, one in results.run("latest").entries.items()}
+    assert batches["two"] > batches["one"]
+    assert {path.name for path in (tmp_path / "logs").iterdir()} == {"one.log", "two.log"}
 
 
-def test_a_run_goes_on_when_its_engine_is_lost(tmp_path: Path, small_data: str) -> None:
+def test_an_entry_that_allocates_less_than_was_packed_fails_alone(
+    tmp_path: Path, small_data: str
+) -> None:
+    summary = run(named(small_data, small={"context": 200}, whole={}), tmp_path)
+    small, whole = summary.runs
+    assert (small.cells.done, small.cells.failed) == (0, 12)
+    assert (whole.cells.done, whole.cells.failed) == (12, 0)
+    [message] = [c.message for c in small.caveats if c.kind is CaveatKind.CELLS_FAILED]
+    assert "allocated 200 tokens of context, and its prompts were packed for 300" in message
+    with pytest.raises(EngineError, match=r"^small gave no reply"):
+        check_answered(summary)
+
+
+def test_an_entry_that_cannot_score_labels_fails_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_data: str
+) -> None:
+    info_of: Any = vars(EngineSession)["info"]
+
+    def blind(self: EngineSession) -> Any:
+        info = info_of.func(self)
+        return replace(info, capabilities=Capabilities(label_logprobs="none"))
+
+    monkeypatch.setattr(EngineSession, "info", property(blind))
+    [result] = run(spec(small_data, decoding="score"), tmp_path).runs
+    assert result.cells.failed == 12
+    [message] = [c.message for c in result.caveats if c.kind is CaveatKind.CELLS_FAILED]
+    assert "reports none" in message
+
+
+def test_never_are_two_engines_loaded_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_data: str
+) -> None:
+    """Nor is anything of ours computed while one is: baselines come last."""
+    alive: list[str] = []
+    seen: list[tuple[str, tuple[str, ...]]] = []
+    open_engine, close_engine = Engine.__enter__, Engine.__exit__
+
+    def enter(self: Engine) -> Engine:
+        alive.append(self.name)
+        seen.append(("loads", tuple(alive)))
+        return open_engine(self)
+
+    def leave(self: Engine, *how: Any) -> None:
+        close_engine(self, *how)
+        alive.remove(self.name)
+
+    def fit(*given: Any) -> Any:
+        seen.append(("baselines", tuple(alive)))
+        return run_baselines(*given)
+
+    monkeypatch.setattr(Engine, "__enter__", enter)
+    monkeypatch.setattr(Engine, "__exit__", leave)
+    monkeypatch.setattr("harness.pipeline.run.run_baselines", fit)
+    run(named(small_data, one={}, two={}), tmp_path)
+    assert seen == [("loads", ("one",)), ("loads", ("two",)), ("baselines", ())]
+
+
+def test_a_group_opens_its_engine_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_data: str
+) -> None:
+    opened: list[int] = []
+    original = Engine.__init__
+
+    def counted(self: Engine, plan: Any, max_model_len: int) -> None:
+        opened.append(max_model_len)
+        original(self, plan, max_model_len)
+
+    monkeypatch.setattr(Engine, "__init__", counted)
+    specs = [spec(small_data, max_model_len=size) for size in (200, 300, 250)]
+    summaries = run_group("lengths", specs, tmp_path)
+    assert opened == [300]
+    assert [one.group for one in summaries] == ["lengths"] * 3
+    assert [one.runs[0].cells.done for one in summaries] == [12, 12, 12]
+    # cold before each run: nothing of an earlier one is computed less
+    assert all(r.speed.computed_tokens == r.speed.unique_tokens for s in summaries for r in s.runs)
+    loads = [one.runs[0].speed.load_seconds for one in summaries]
+    assert loads[0] is not None
+    assert loads[1:] == [None, None]
+    assert summaries[1].runs[0].missing["load_seconds"] == "the engine was open already"
+    alone = run(spec(small_data, max_model_len=200), tmp_path)
+    assert alone.runs[0].prompts == summaries[0].runs[0].prompts
+    assert alone.runs[0].accuracy == summaries[0].runs[0].accuracy
+    with Results(tmp_path) as results:
+        assert results.run("latest").run_id == alone.run_id
+        members = results.group("lengths")
+        assert [one.run_id for one in members] == [one.run_id for one in summaries]
+
+
+def test_the_runs_of_a_group_have_the_same_entries(tmp_path: Path, small_data: str) -> None:
+    specs = [spec(small_data), spec(small_data, engine={"batch": 2})]
+    with pytest.raises(UsageError, match="same entries"):
+        run_group("mixed", specs, tmp_path)
+
+
+def test_a_run_without_baselines_has_none(tmp_path: Path, small_data: str) -> None:
+    summary = run(spec(small_data, baselines=False), tmp_path)
+    assert summary.baselines == []
+    assert summary.runs[0].against_baselines == []
+
+
+def test_a_run_goes_on_when_its_worker_was_killed(tmp_path: Path, small_data: str) -> None:
     summary = run(spec(small_data, engine={"crash_at": 5, "batch": 2}), tmp_path)
     [result] = summary.runs
     assert (result.cells.done, result.cells.failed) == (8, 4)
@@ -122,7 +237,7 @@ def test_an_interrupted_run_is_completed_to_the_same_answer(
     [result] = resume("latest", tmp_path, updates.append).runs
     assert (updates[0].done, updates[-1].done) == (8, 12)
     [expected] = whole.runs
-    same = ("accuracy", "parse", "cells", "context_fit", "controls", "prompts")
+    same = ("accuracy", "parse", "cells", "context_fit", "against_baselines", "prompts")
     assert {n: getattr(result, n) for n in same} == {n: getattr(expected, n) for n in same}
 
 
@@ -153,7 +268,7 @@ def test_a_run_whose_prompts_have_changed_is_not_resumed(
     with pytest.raises(InterruptionError):
         run(spec(small_data, prompt=str(template)), tmp_path, interrupt)
     template.write_text(text.replace("Classify", "Sort"))
-    with pytest.raises(StoreError, match="asked other prompts") as caught:
+    with pytest.raises(StoreError, match="begun with other prompts") as caught:
         resume("latest", tmp_path)
     assert caught.value.remedy
     assert not psutil.Process().children()
@@ -181,18 +296,12 @@ def test_what_cannot_be_run_is_told_and_leaves_no_run(
         assert store.runs() == []
 
 
-def _mock() -> object:
-    from harness.engine.registry import find_backend
-
-    return find_backend("mock")
-
-
 def test_a_run_is_not_completed_by_another_engine(
     small_data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(InterruptionError):
         run(spec(small_data), tmp_path, interrupt)
-    monkeypatch.setattr(Engine, "model_sha256", "another file's")
+    monkeypatch.setattr(EnginePlan, "model_sha256", "another file's")
     with pytest.raises(StoreError, match="begun with another model file") as caught:
         resume("latest", tmp_path)
     assert "new run" in caught.value.remedy
@@ -205,14 +314,25 @@ def test_options_of_a_backend_that_there_is_not_are_an_error(
         run(spec(small_data, backends={"mok": {"batch": 2}}), tmp_path)
 
 
-def test_engines_that_load_side_by_side_count_once(
+def test_loading_is_no_time_of_the_harness(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_data: str
 ) -> None:
-    """The mock's loading made out to be long: it is no time of the harness's, and only once."""
-    monkeypatch.setattr("harness.engine.engine.find_backend", lambda _: _mock())
-    monkeypatch.setattr(Engine, "first_load_seconds", 100.0)
+    """The mock's work made out to be long."""
     monkeypatch.setattr(Engine, "busy_seconds", 100.0)
-    summary = run(spec(small_data, backend=("one", "two")), tmp_path)
+    summary = run(named(small_data, one={}, two={}), tmp_path)
     assert summary.wall_seconds is not None
     assert summary.harness_seconds is not None
-    assert summary.harness_seconds == pytest.approx(summary.wall_seconds - 100)
+    assert summary.harness_seconds == pytest.approx(summary.wall_seconds - 200)
+
+
+def test_a_resume_elsewhere_stores_where_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_data: str
+) -> None:
+    with pytest.raises(InterruptionError):
+        run(spec(small_data), tmp_path, interrupt)
+    there = describe_environment().model_copy(update={"cpu": "Another CPU"})
+    monkeypatch.setattr("harness.pipeline.run.describe_environment", lambda: there)
+    resume("latest", tmp_path)
+    with Results(tmp_path) as results:
+        sessions = results.run("latest").entries["mock"].sessions
+    assert [one.environment for one in sessions] == [None, there.model_dump_json()]

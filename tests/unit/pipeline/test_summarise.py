@@ -10,12 +10,15 @@ from typing import TypeAlias
 import pytest
 
 from backends import mock
-from backends.api import Batch, ModelRef, Reply
+from backends.api import Batch, Capabilities, ModelRef, Reply, SessionInfo
 from backends.sharing.prefix_tree import unique_tokens
-from harness.pipeline.prompts import prompt_rows, tokens_rows
-from harness.pipeline.summarise import make_controls, summarise
+from harness.pipeline import run as pipeline
+from harness.pipeline.prompts import save_prompts
+from harness.pipeline.run import make_baselines
+from harness.pipeline.summarise import recompute, summarise
 from harness.spec import RunSpec
-from harness.store.schema import SessionUse
+from harness.store.runs import Results, StoredRun
+from harness.store.schema import EntryRow, SessionUse
 from harness.store.store import Store
 from harness.summary import RunSummary
 from harness.workload.packing import Prompt
@@ -23,7 +26,9 @@ from harness.workload.tokens import Tokenizer
 from harness.workload.workload import Workload, draw, write
 
 MOCK = mock.open_session(ModelRef("mock", "mock", ""), {"max_model_len": 300})
-TOKENIZER = Tokenizer(MOCK.info.vocabulary_sha256, None, MOCK.tokenize, MOCK.token_texts)
+VOCABULARY = MOCK.info.vocabulary_sha256
+TOKENIZER = Tokenizer(VOCABULARY, None, MOCK.tokenize, MOCK.token_texts)
+ENTRY = EntryRow("mock", "mock", "mock", VOCABULARY)
 
 Answer: TypeAlias = Callable[[Prompt], Reply | None]
 
@@ -37,7 +42,7 @@ def spec(small_data: str) -> RunSpec:
 
 @pytest.fixture(scope="module")
 def workload(spec: RunSpec) -> Workload:
-    return write(draw(spec), spec, {"mock": TOKENIZER}, None, limit=300)
+    return write(draw(spec), spec, {"mock": TOKENIZER}, {"mock": None}, limit=300)
 
 
 def plain(text: str = "", logprobs: tuple[float, float] | None = None) -> Reply:
@@ -47,24 +52,29 @@ def plain(text: str = "", logprobs: tuple[float, float] | None = None) -> Reply:
 
 
 def summed(
-    folder: Path, spec: RunSpec, workload: Workload, answer: Answer, batches: Sequence[Batch] = ()
+    folder: Path,
+    spec: RunSpec,
+    workload: Workload,
+    answer: Answer,
+    batches: Sequence[Batch] = (),
+    info: SessionInfo = MOCK.info,
 ) -> RunSummary:
-    """The summary of a run in which each prompt got this answer; none where it is null."""
+    """The summary of a run in which each prompt got this answer; none where it is `None`."""
     with Store(folder) as store:
-        run_id = store.create_run("{}", "{}")
-        store.save_prompts(run_id, prompt_rows(workload.packed), tokens_rows(workload.packed))
-        session = store.open_session(run_id, "mock", MOCK.info, 1.5)
-        ids = {index: row.id for index, row in enumerate(store.prompts(run_id))}
+        run_id = store.create_run(spec.model_dump_json(), "{}", [ENTRY], None)
+        save_prompts(store, run_id, workload)
+        session = store.open_session(run_id, "mock", info, 1.5)
+        ids = {index: (row.id, 0) for index, row in enumerate(store.prompts(run_id))}
         replies = tuple(
             replace(reply, prompt=index)
             for index, prompt in enumerate(workload.packed.prompts)
             if (reply := answer(prompt)) is not None
         )
         use = SessionUse(2.0, 50.0, None)
-        for batch in (Batch(replies, 0.0, 0, 0.0, 0, 0.0), *batches):
+        for batch in (Batch(replies, 0.0, 0.0), *batches):
             store.save_batch(session, batch, ids, use)
-        controls = make_controls(spec, workload)
-        [summary] = summarise(store, run_id, spec, workload, controls).runs
+        run = StoredRun(store, store.run(run_id))
+        [summary] = summarise(run, make_baselines(spec, workload)).runs
     return summary
 
 
@@ -116,7 +126,7 @@ def test_voters_may_differ_in_how_many_they_are_calibrated_on(
     tmp_path: Path, spec: RunSpec
 ) -> None:
     many = spec.model_copy(update={"voters": 6, "calibration_queries": 60})
-    work = write(draw(many), many, {"mock": TOKENIZER}, None, limit=300)
+    work = write(draw(many), many, {"mock": TOKENIZER}, {"mock": None}, limit=300)
     counts = [len(voter.calibration) for voter in work.voters]
     assert counts[0] < max(counts)
     result = summed(tmp_path, many, work, lambda _: plain(logprobs=(-1.0, -2.0)))
@@ -151,14 +161,18 @@ def test_what_was_not_answered_is_missing_and_not_wrong(
 def test_speed_is_of_the_engines_clock_over_all_batches(
     tmp_path: Path, spec: RunSpec, workload: Workload
 ) -> None:
-    batches = [Batch((), 3.0, 100, 1.0, 10, 0.5), Batch((), 4.0, 200, 2.0, 20, 1.0)]
+    batches = [
+        Batch((), 10.0, 13.0, 100, 1.0, 10, 0.5),
+        Batch((), 11.0, 12.0),  # within the first: it adds nothing
+        Batch((), 20.0, 24.0, 200, 2.0, 20, 1.0),
+    ]
     speed = summed(tmp_path, spec, workload, lambda _: plain("yes"), batches).speed
     assert speed.prefill_tokens_per_second == pytest.approx(100.0)
     assert speed.decode_tokens_per_second == pytest.approx(20.0)
     assert (speed.engine_seconds, speed.wall_seconds, speed.load_seconds) == (7.0, 2.0, 1.5)
     assert speed.computed_tokens == 28 * 60
     assert speed.served_tokens == 28 * 101
-    assert speed.unique_tokens == unique_tokens(workload.packed.token_ids["mock"])
+    assert speed.unique_tokens == unique_tokens(workload.packed.token_ids[VOCABULARY])
     assert (speed.least_tokens, speed.shared_block_tokens) == (speed.unique_tokens, 1)
     assert speed.time_to_first_token_ms is None
 
@@ -177,3 +191,53 @@ def test_figures_that_do_not_apply_are_null(
     assert result.accuracy.headline
     assert result.memory.peak_gpu_mib is None
     assert result.memory.peak_rss_mib == 50.0
+    assert result.missing["prefill_tokens_per_second"] == "no prompt got a reply"
+    assert "peak_rss_mib" not in result.missing
+
+
+def test_what_an_engine_cannot_report_is_none_and_says_why(
+    tmp_path: Path, spec: RunSpec, workload: Workload
+) -> None:
+    blind = replace(MOCK.info, capabilities=Capabilities(label_logprobs="none", location="remote"))
+    silent = replace(plain("yes"), cached_tokens=None)
+    result = summed(tmp_path, spec, workload, lambda _: silent, info=blind)
+    assert result.speed.computed_tokens is None
+    assert result.accuracy.soft is None
+    assert {name: result.missing[name] for name in ("computed_tokens", "soft")} == {
+        "computed_tokens": "the engine does not report cached tokens",
+        "soft": "the engine reports no label log-probabilities",
+    }
+    assert result.accuracy.headline == "majority"
+    assert result.accuracy.majority is not None
+
+
+def test_the_model_is_tested_against_each_baseline_over_the_same_queries(
+    tmp_path: Path, spec: RunSpec, workload: Workload
+) -> None:
+    def right(prompt: Prompt) -> Reply:
+        return plain(workload.writer.words[prompt.label])
+
+    result = summed(tmp_path, spec, workload, right)
+    baselines = {one.name: one for one in make_baselines(spec, workload)}
+    assert {test.baseline for test in result.against_baselines} == set(baselines)
+    for test in result.against_baselines:
+        baseline = baselines[test.baseline]
+        assert baseline.predictions is not None
+        assert len(baseline.predictions) == 10
+        assert test.difference.paired
+        assert test.difference.first == pytest.approx(baseline.estimate.value)
+        assert test.difference.other == 1.0
+
+
+def test_a_summary_can_be_made_again_from_what_is_stored(tmp_path: Path, small_data: str) -> None:
+    """Without model, tokenizer or data: they are taken away before."""
+    data = tmp_path / "data.npz"
+    data.write_bytes(Path(small_data).read_bytes())
+    spec = RunSpec(
+        backend="mock", data=str(data), voters=2, queries=10, max_model_len=300, attempts=2,
+        temperature=1.0,
+    )  # fmt: skip
+    stored = pipeline.run(spec, tmp_path)
+    data.unlink()
+    with Results(tmp_path) as results:
+        assert recompute(results.run(stored.run_id)) == stored == results.run("latest").summary

@@ -6,17 +6,17 @@ from typing import Any
 
 import pytest
 
-from harness.report.answer import Kept
-from harness.spec import RunSpec
+from harness.metrics import Difference, Verdict
+from harness.record import Estimate, Span
 from harness.summary import (
     Accuracy,
+    Baseline,
+    BaselineTest,
     ByVoters,
     Caveat,
     CaveatKind,
     Cells,
     ContextFit,
-    Controls,
-    Estimate,
     Memory,
     Parse,
     Percentiles,
@@ -57,7 +57,47 @@ ACCURACY = Accuracy(
     sentence="Soft vote: 0.63 (0.53 to 0.73) on 8 queries; chance is 0.50.",
 )
 
+
+def baseline(name: str, value: float) -> Baseline:
+    return Baseline(name=name, estimate=estimate(value), seconds=0.5, predictions=[0, 1] * 4)
+
+
+BASELINES = [
+    baseline("logistic regression, same numbers", 0.7),
+    baseline("random forest, all features", 0.8),
+    baseline("logistic regression, all features", 0.6),
+    baseline("the most frequent class", 0.5),
+]
+
+
+def against(name: str, value: float, p: float | None) -> BaselineTest:
+    """The soft vote of `RUN` against the baseline of this name and accuracy."""
+    return BaselineTest(
+        baseline=name,
+        difference=Difference(
+            metric="accuracy",
+            kind="difference",
+            paired=True,
+            first=value,
+            other=0.63,
+            change=0.63 - value,
+            interval=Span(low=0.63 - value - 0.151, high=0.63 - value + 0.02),
+            test="McNemar, exact",
+            p_value=p,
+            p_adjusted=p,
+            samples=(8, 8),
+            verdict=Verdict.NO_DIFFERENCE_SHOWN,
+        ),
+    )
+
+
+AGAINST = [
+    against(one.name, one.estimate.value, p)
+    for one, p in zip(BASELINES, (1.0, 0.0625, 1.0, 0.0004), strict=True)
+]
+
 RUN = RunSummary(
+    entry="llama-cpp",
     backend="llama-cpp",
     engine_version="llama-cpp-python 0.3.36",
     model="smollm2-135m",
@@ -94,23 +134,22 @@ RUN = RunSummary(
         reasons={"empty": 2},
     ),
     accuracy=ACCURACY,
-    controls=Controls(
-        majority_class=estimate(0.5),
-        same_numbers_logistic=estimate(0.7),
-        all_features_random_forest=estimate(0.8),
-        all_features_logistic=estimate(0.6),
-    ),
+    against_baselines=AGAINST,
     prompts=PromptHashes(text_sha256="aa", token_sha256="bb"),
     tokens=PromptTokens(same_as_first=True, tokenized_by="llama-cpp", own_difference=None),
     cells=Cells(done=24, failed=0),
+    missing={},
     caveats=[FEW_CAVEAT],
 )
 
 
 class Sample:
-    """Makes runs and what is kept of them; the keywords replace fields."""
+    """Makes runs and their summaries; the keywords replace fields."""
 
     def run(self, **changes: Any) -> RunSummary:
+        """An entry goes by its backend's name unless it is given one."""
+        if "backend" in changes:
+            changes = {"entry": changes["backend"], **changes}
         return RUN.model_copy(update=changes)
 
     def mock(self, **changes: Any) -> RunSummary:
@@ -119,15 +158,20 @@ class Sample:
     def accuracy(self, **changes: Any) -> Accuracy:
         return ACCURACY.model_copy(update=changes)
 
-    def kept(self, *runs: RunSummary, run_id: str = "20260102-030405-7f3a", **spec: Any) -> Kept:
-        summary = Summary(
+    def summary(
+        self, *runs: RunSummary, run_id: str = "20260102-030405-7f3a", **changes: Any
+    ) -> Summary:
+        whole = Summary(
             run_id=run_id,
             created="2026-01-02T03:04:05+00:00",
+            group=None,
+            data_sha256="abcdef0123456789" * 4,
             wall_seconds=10.0,
             harness_seconds=2.5,
             runs=list(runs or (RUN,)),
+            baselines=BASELINES,
         )
-        return Kept(RunSpec(**spec), summary)
+        return whole.model_copy(update=changes)
 
 
 @pytest.fixture(scope="session")

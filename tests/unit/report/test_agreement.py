@@ -31,8 +31,8 @@ def found(other_run: str = RUN, **changes: Any) -> Agreement:
         for position in range(7)
     ]
     plain = Agreement(
-        first=Member(run_id=RUN, backend="llama-cpp"),
-        other=Member(run_id=other_run, backend="hf"),
+        first=Member(run_id=RUN, entry="llama-cpp", backend="llama-cpp"),
+        other=Member(run_id=other_run, entry="hf", backend="hf"),
         prompts=80,
         same_weights=True,
         labels=LabelAgreement(answered=40, unread_first=1, unread_other=2, read=38, share=0.9),

@@ -1,92 +1,175 @@
 from __future__ import annotations
 
 import io
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from harness.report.answer import Kept, answer, notes, what_was_asked
+from harness.record import Span
+from harness.report.answer import answer, notes, what_was_asked
 from harness.report.text import NOTHING
+from harness.spec import RunSpec
+from harness.summary import Summary
+from tests.unit.report.conftest import AGAINST, BASELINES
 
 if TYPE_CHECKING:
     from tests.unit.report.conftest import Sample
 
 
-def printed(kept: Kept) -> str:
+SPEC = RunSpec()
+
+
+def printed(summary: Summary, spec: RunSpec = SPEC, width: int = 160) -> str:
     file = io.StringIO()
-    Console(file=file, width=160).print(answer(kept, 160))
+    Console(file=file, width=width).print(answer(spec, summary, width))
     return file.getvalue()
 
 
+def rows_below(text: str, title: str) -> list[list[str]]:
+    """The cells of the table that begins so, without its titles and empty cells."""
+    below = text[text.index(title) :].split("\n\n", maxsplit=1)[0].splitlines()
+    rule = next(place for place, line in enumerate(below) if line.startswith("─"))
+    return [[c.strip() for c in line.split("  ") if c.strip()] for line in below[rule + 1 :]]
+
+
 def test_answer_says_what_was_asked_and_how_it_went(sample: Sample) -> None:
-    text = printed(sample.kept(voters=2, queries=8, seed=4))
+    text = printed(sample.summary(), RunSpec(voters=2, queries=8, seed=4))
     assert (
-        "Run 20260102-030405-7f3a: digits; smollm2-135m; 2 voters x 8 queries; free decoding; "
-        "seed 4" in text
+        "Run 20260102-030405-7f3a: digits (abcdef0); smollm2-135m; 2 voters x 8 queries; "
+        "free decoding; seed 4" in text
     )
     assert "Soft vote: 0.63 (0.53 to 0.73) on 8 queries; chance is 0.50." in text
     assert "Soft vote by number of voters: 1: 0.61  2: 0.63" in text
     assert "Took 10.0 s, 25 % of it outside the engine." in text
 
 
-def test_all_controls_are_there_with_intervals(sample: Sample) -> None:
-    text = printed(sample.kept())
-    for line in (
-        "logistic regression, same numbers  0.70 (0.60 to 0.80)",
-        "random forest, all features        0.80 (0.70 to 0.90)",
-        "logistic regression, all features  0.60 (0.50 to 0.70)",
-        "the most frequent class            0.50 (0.40 to 0.60)",
-    ):
-        assert line in text
+def test_each_baseline_is_there_with_the_test_of_the_vote_against_it(sample: Sample) -> None:
+    assert rows_below(printed(sample.summary()), "vote or baseline") == [
+        ["majority vote", "0.62 (0.52 to 0.72)"],
+        ["soft vote", "0.63 (0.53 to 0.73)"],
+        ["calibrated vote", NOTHING],
+        [BASELINES[0].name, "0.70 (0.60 to 0.80)", "-7.0 (-22.1 to -5.0)", "1.000"],
+        [BASELINES[1].name, "0.80 (0.70 to 0.90)", "-17.0 (-32.1 to -15.0)", "0.062"],
+        [BASELINES[2].name, "0.60 (0.50 to 0.70)", "+3.0 (-12.1 to 5.0)", "1.000"],
+        [BASELINES[3].name, "0.50 (0.40 to 0.60)", "+13.0 (-2.1 to 15.0)", "<0.001"],
+    ]
+
+
+def test_several_entries_have_a_row_each_below_a_baseline(sample: Sample) -> None:
+    failed = sample.run(backend="hf", against_baselines=[])
+    text = printed(sample.summary(sample.run(), sample.mock(), failed))
+    rows = rows_below(text, "vote or baseline")
+    assert ["mock: soft vote", "0.63 (0.53 to 0.73)"] in rows
+    assert rows[9:12] == [
+        [BASELINES[0].name, "0.70 (0.60 to 0.80)"],
+        ["llama-cpp", "-7.0 (-22.1 to -5.0)", "1.000"],
+        ["mock", "-7.0 (-22.1 to -5.0)", "1.000"],
+    ]
+
+
+def test_a_test_without_an_interval_or_p_shows_the_difference(sample: Sample) -> None:
+    bare = AGAINST[0].difference.model_copy(update={"interval": None, "p_adjusted": None})
+    tests = [AGAINST[0].model_copy(update={"difference": bare})]
+    rows = rows_below(printed(sample.summary(sample.run(against_baselines=tests))), "vote or b")
+    assert rows[3] == [BASELINES[0].name, "0.70 (0.60 to 0.80)", "-7.0", NOTHING]
+    assert rows[4] == [BASELINES[1].name, "0.80 (0.70 to 0.90)"]
+
+
+def test_without_baselines_there_are_no_rows_of_them(sample: Sample) -> None:
+    run = sample.run(against_baselines=[])
+    text = printed(sample.summary(run, baselines=[]))
+    assert "baseline" not in text
+    assert rows_below(text, "vote   ")[-1] == ["calibrated vote", NOTHING]
+
+
+def test_the_answer_fits_a_narrow_terminal(sample: Sample) -> None:
+    wide = AGAINST[0].difference.model_copy(
+        update={"change": -0.125, "interval": Span(low=-0.151, high=-0.101)}
+    )
+    tests = [one.model_copy(update={"difference": wide}) for one in AGAINST]
+    run = sample.run(against_baselines=tests)
+    for runs in ([run], [run, sample.mock(against_baselines=tests)]):
+        text = printed(sample.summary(*runs), width=80)
+        assert max(map(len, text.splitlines())) <= 80
+        assert text.count("-12.5 (-15.1 to -10.1)") == 4 * len(runs)
 
 
 def test_one_is_not_called_several(sample: Sample) -> None:
-    run = sample.run(accuracy=sample.accuracy(queries=1))
-    asked = what_was_asked(sample.kept(run, voters=1)).plain
-    assert "1 voter x 1 query;" in asked
+    summary = sample.summary(sample.run(accuracy=sample.accuracy(queries=1)))
+    assert "1 voter x 1 query;" in what_was_asked(RunSpec(voters=1), summary).plain
 
 
 def test_queries_are_those_that_there_were(sample: Sample) -> None:
-    assert " x 8 queries;" in what_was_asked(sample.kept(queries=100)).plain
+    assert " x 8 queries;" in what_was_asked(RunSpec(queries=100), sample.summary()).plain
+
+
+def test_several_attempts_and_models_are_said(sample: Sample) -> None:
+    other = {"tiny": {"backend": "mock", "model": "tiny"}}
+    spec = RunSpec(backend=("mock",), entries=other, attempts=3)
+    said = what_was_asked(spec, sample.summary()).plain
+    assert "; smollm2-135m, tiny; " in said
+    assert " x 8 queries x 3 attempts; " in said
 
 
 def test_a_run_of_an_earlier_runs_prompts_says_which(sample: Sample) -> None:
-    again = what_was_asked(sample.kept(prompts_from="20260101-000000-abcd")).plain
-    assert again.splitlines()[-1] == "Its prompts are those of run 20260101-000000-abcd."
-    assert "prompts" not in what_was_asked(sample.kept()).plain
+    again = RunSpec(prompts_from="20260101-000000-abcd")
+    said = what_was_asked(again, sample.summary()).plain.splitlines()
+    assert said[-1] == "Its prompts are those of run 20260101-000000-abcd."
+    assert "prompts" not in what_was_asked(RunSpec(), sample.summary()).plain
+
+
+def test_a_run_of_a_group_and_one_without_a_hash_of_its_data(sample: Sample) -> None:
+    summary = sample.summary(group="curve", data_sha256=None)
+    first, second = what_was_asked(RunSpec(), summary).plain.splitlines()
+    assert ": digits; smollm2" in first
+    assert second == "It belongs to the group curve."
 
 
 def test_a_vote_without_a_verdict_is_a_dash(sample: Sample) -> None:
-    run = sample.run(accuracy=sample.accuracy(headline="majority"))
-    assert f"Majority vote by number of voters: 1: 0.61  2: {NOTHING}" in printed(sample.kept(run))
+    summary = sample.summary(sample.run(accuracy=sample.accuracy(headline="majority")))
+    assert f"Majority vote by number of voters: 1: 0.61  2: {NOTHING}" in printed(summary)
 
 
 def test_a_run_that_was_not_timed_says_nothing_of_time(sample: Sample) -> None:
-    kept = sample.kept()
-    untimed = replace(kept, summary=kept.summary.model_copy(update={"wall_seconds": None}))
-    assert "Took" not in printed(untimed)
+    assert "Took" not in printed(sample.summary(wall_seconds=None))
 
 
 def test_rows_are_named_and_warned_of_only_where_there_are_several(sample: Sample) -> None:
-    one, two = printed(sample.kept()), printed(sample.kept(sample.run(), sample.mock()))
+    one = printed(sample.summary())
+    two = printed(sample.summary(sample.run(), sample.mock(entry="fast")))
     differences = "How these rows differ, with intervals: harness compare 20260102-030405-7f3a"
     assert differences not in one
     assert differences in two
     assert "\nSoft vote: " in one
     assert "\nllama-cpp: Soft vote: " in two
-    assert "\nmock: Soft vote: " in two
+    assert "\nfast: Soft vote: " in two
 
 
-def test_notes_name_the_backends_unless_all_share_them(sample: Sample) -> None:
-    assert notes(sample.kept(sample.run(), sample.mock())).plain.splitlines() == [
+def test_notes_name_the_entries_unless_all_share_them(sample: Sample) -> None:
+    assert notes(sample.summary(sample.run(), sample.mock(entry="fast"))).plain.splitlines() == [
         "note: 8 queries. Ask more.",
-        "note: mock: A mock. Do not trust it.",
+        "note: fast: A mock. Do not trust it.",
     ]
 
 
+def test_missing_figures_have_one_note_a_reason(sample: Sample) -> None:
+    missing = {
+        "prefill_tokens_per_second": "the engine does not report it",
+        "soft": "it gives none",
+        "label_logprobs": "it gives none",
+        "time_to_first_token_ms": "the engine does not report it",
+    }
+    run, other = sample.run(missing=missing, caveats=[]), sample.mock(caveats=[])
+    assert notes(sample.summary(run)).plain.splitlines() == [
+        "note: prefill tok/s, ms to first token (p95): the engine does not report it.",
+        "note: soft vote, label logprobs: it gives none.",
+    ]
+    said = notes(sample.summary(run, other)).plain
+    assert said.startswith("note: llama-cpp: prefill tok/s, ")
+
+
 def test_caveats_are_the_end_of_the_answer(sample: Sample) -> None:
-    text = printed(sample.kept(sample.mock()))
+    text = printed(sample.summary(sample.mock()))
     assert text.splitlines()[-2:] == [
         "note: A mock. Do not trust it.",
         "note: 8 queries. Ask more.",
@@ -94,5 +177,5 @@ def test_caveats_are_the_end_of_the_answer(sample: Sample) -> None:
 
 
 def test_no_caveat_no_note(sample: Sample) -> None:
-    text = printed(sample.kept(sample.run(caveats=[])))
+    text = printed(sample.summary(sample.run(caveats=[])))
     assert text.splitlines()[-1].startswith("Took")

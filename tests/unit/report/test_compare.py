@@ -16,7 +16,8 @@ from harness.comparison.records import (
     Member,
     PromptDifference,
 )
-from harness.metrics import Difference, Span, Verdict
+from harness.metrics import Difference, Verdict
+from harness.record import Span
 from harness.report.compare import (
     about,
     as_csv,
@@ -70,9 +71,10 @@ def speed(**changes: Any) -> Difference:
 
 def found(**changes: Any) -> Comparison:
     plain = Comparison(
-        first=Member(run_id=RUN, backend="llama-cpp"),
-        other=Member(run_id=OTHER_RUN, backend="hf"),
+        first=Member(run_id=RUN, entry="llama-cpp", backend="llama-cpp"),
+        other=Member(run_id=OTHER_RUN, entry="hf", backend="hf"),
         elsewhere=False,
+        unpaired_because=None,
         same_text=True,
         same_tokens=True,
         first_difference=None,
@@ -113,8 +115,8 @@ def test_a_row_has_both_values_the_change_its_interval_p_and_the_verdict() -> No
         OTHER_RUN,
         "accuracy 0.800 0.700 -10.0 pp 0.025 worse",
         "(-15.1 to -4.0)",
-        "prefill tok/s 1,234 1,284 x 1.04 <0.001 not told apart",
-        "(0.99 to 1.10)",
+        "prefill tok/s 1,234 1,284 x 1.04 <0.001 no significant",
+        "(0.99 to 1.10) difference",
     ]
 
 
@@ -123,6 +125,15 @@ def test_what_has_no_interval_has_none_shown() -> None:
     assert rows(whole(found(differences=[few])))[2:] == [
         f"prefill tok/s 1,234 1,284 x 1.04 {NOTHING} too few samples"
     ]
+
+
+def test_what_was_only_counted_is_the_same_or_not() -> None:
+    same = speed(
+        metric="examples_per_voter", test="counted", change=1.0, interval=None, p_adjusted=None
+    )
+    other = same.model_copy(update={"verdict": Verdict.WORSE, "change": 0.5})
+    said = rows(whole(found(differences=[same, other])))[2:]
+    assert [line.split(NOTHING)[1] for line in said] == [" the same", " worse"]
 
 
 def test_sides_without_a_common_metric_say_so() -> None:
@@ -136,14 +147,8 @@ def test_the_table_fits_the_terminal(width: int) -> None:
     shares = share(change=-0.125, interval=Span(low=-0.15, high=-0.101), p_adjusted=1e-9)
     text = printed(difference_table(whole(found(differences=[shares, *many]))), width)
     assert max(map(len, text.splitlines())) <= width
-    for whole_words in (OTHER_RUN, "(-15.0 to -10.1)", "ms to first, mean", "too few samples"):
+    for whole_words in (OTHER_RUN, "(-15.0 to -10.1)", "ms to first token", "too few samples"):
         assert whole_words in text
-
-
-def test_the_mean_time_is_not_called_like_the_median_of_the_other_table() -> None:
-    assert "ms to first, mean" in printed(
-        difference_table(whole(found(differences=[speed(metric="time_to_first_token_ms")])))
-    )
 
 
 OTHER_TEXT = PromptDifference(voter=1, role="query", position=3, what="text")
@@ -158,14 +163,14 @@ THREADS = FieldDifference(field="threads", first=2, other=None)
         (
             {"same_text": False, "same_tokens": False, "first_difference": OTHER_TEXT},
             [
-                "asked other prompts (first at voter 1, query 3: another text). "
+                "given other prompts (first at voter 1, query 3: another text). "
                 "Differences may come from that."
             ],
         ),
         (
             {"same_tokens": False, "first_difference": OTHER_TOKENS},
             [
-                "asked the same text as other tokens (first at voter 1, query 3: the same text, "
+                "given the same text as other tokens (first at voter 1, query 3: the same text, "
                 "other tokens)."
             ],
         ),
@@ -179,6 +184,10 @@ THREADS = FieldDifference(field="threads", first=2, other=None)
             ["not measured alike: threads 2 / none."],
         ),
         ({"elsewhere": True, "same_text": False}, []),
+        (
+            {"unpaired_because": "their data are not the same"},
+            ["queries are not paired: their data are not the same."],
+        ),
     ],
 )
 def test_what_stands_in_the_way_is_said(changes: dict[str, Any], said: list[str]) -> None:
@@ -195,8 +204,8 @@ def test_warnings_are_loud_and_each_on_a_line_of_its_own() -> None:
 
 def test_about_says_who_was_asked_the_same_and_how_figures_come_about() -> None:
     text = about(whole(found(), found(same_tokens=False), same_accuracy_p=0.0004)).plain
-    assert text.count("asked the same prompts as") == 1
-    assert f"hf {OTHER_RUN}: asked the same prompts as llama-cpp {RUN}." in text
+    assert text.count("given the same prompts as") == 1
+    assert f"hf {OTHER_RUN}: given the same prompts as llama-cpp {RUN}." in text
     assert "Cochran's Q, p < 0.001." in text
     assert "other - first over the same queries; p by McNemar, exact." in text
     assert "p by Mann-Whitney" in text
@@ -209,6 +218,14 @@ def test_about_tells_of_the_tests_that_there_were() -> None:
     assert "Mann-Whitney" not in text
     assert "Cochran" not in text
     assert "p by" not in about(whole(found(differences=[]))).plain
+
+
+def test_about_says_what_was_only_counted() -> None:
+    counted = speed(metric="examples_per_voter", test="counted", p_value=None, p_adjusted=None)
+    text = about(whole(found(differences=[counted]))).plain
+    assert "What was counted has neither interval nor p." in text
+    assert "Mann-Whitney" not in text
+    assert "counted" not in about(whole(found())).plain
 
 
 def test_flips_are_counted_and_listed() -> None:
@@ -230,7 +247,8 @@ def test_csv_reads_back() -> None:
     assert [line["metric"] for line in lines] == ["accuracy", *["prefill_tokens_per_second"] * 2]
     first = lines[0]
     assert (first["first_run"], first["other_run"]) == (RUN, OTHER_RUN)
-    assert (first["first_backend"], first["other_backend"]) == ("llama-cpp", "hf")
+    for kind in ("entry", "backend"):
+        assert (first[f"first_{kind}"], first[f"other_{kind}"]) == ("llama-cpp", "hf")
     assert [float(first[name]) for name in ("first", "other", "change", "low", "high")] == [
         0.8,
         0.7,
@@ -254,7 +272,7 @@ def test_markdown_is_one_table_and_the_warnings() -> None:
 
 
 UNTRUSTED = found(
-    other=Member(run_id="import-aa", backend=HOSTILE),
+    other=Member(run_id="import-aa", entry=HOSTILE, backend=HOSTILE),
     elsewhere=True,
     conditions=[FieldDifference(field="model", first="m", other=HOSTILE)],
 )

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.report.figures import FIGURES, controls_by_name, figures_of
+from harness.comparison.metrics import METRICS
+from harness.metrics import Metric
+from harness.record import Estimate
+from harness.report.figures import Row, figures_of, title_of
 from harness.report.text import NOTHING
 from harness.summary import (
     Memory,
@@ -16,13 +19,20 @@ from harness.summary import (
     headline,
     is_mock,
 )
+from tests.unit.report.conftest import AGAINST, BASELINES, estimate
 
 if TYPE_CHECKING:
     from tests.unit.report.conftest import Sample
 
 
+OTHER = PromptTokens(same_as_first=True, tokenized_by="another", own_difference=None)
+
+
 def told(run: RunSummary) -> dict[str, str]:
-    return {" ".join(figure.title): " ".join(figure.cell(run)) for figure in FIGURES}
+    """All figures, also those that are left out where they say nothing."""
+    row = Row(run, BASELINES)
+    figures = figures_of([row, Row(run.model_copy(update={"tokens": OTHER}), BASELINES)])
+    return {" ".join(figure.title): " ".join(figure.cell(row)) for figure in figures}
 
 
 def test_each_figure_says_its_value(sample: Sample) -> None:
@@ -38,7 +48,7 @@ def test_each_figure_says_its_value(sample: Sample) -> None:
         "parsed (strict)": "87.5 % (75 %)",
         "accuracy one voter": "0.61 (0.51 to 0.71)",
         "accuracy voted": "0.63 (0.53 to 0.73) soft",
-        "best control (no LLM)": "0.80 random forest, all features",
+        "best baseline (no LLM)": "0.80 random forest, all features (p = 0.062)",
     }
 
 
@@ -107,13 +117,80 @@ def test_tokens_are_told_by_whose_they_are(
     assert told(sample.run(backend="hf", tokens=asked))["prompt tokens"] == expected
 
 
+def titles(*rows: Row) -> list[str]:
+    return [" ".join(figure.title) for figure in figures_of(rows)]
+
+
 def test_tokens_are_told_only_where_there_is_something_to_tell(sample: Sample) -> None:
-    first, like = sample.run(), sample.run(backend="hf")
-    alone = figures_of([first, first])
-    assert ("prompt", "tokens") not in [figure.title for figure in alone]
-    assert [*alone, FIGURES[1]] == sorted(
-        figures_of([first, like]), key=lambda figure: figure.title == ("prompt", "tokens")
-    )
+    first, like = Row(sample.run(), BASELINES), Row(sample.run(backend="hf"), BASELINES)
+    alone = titles(first, first)
+    assert "prompt tokens" not in alone
+    assert [title for title in titles(first, like) if title != "prompt tokens"] == alone
+    assert "prompt tokens" in titles(first, like)
+
+
+def test_the_backend_stands_with_the_engine_where_the_entry_has_another_name(
+    sample: Sample,
+) -> None:
+    run = sample.run(entry="fast", tokens=tokens("fast"))
+    assert told(run)["engine and weights"].startswith("llama-cpp llama-cpp-python 0.3.36 ")
+
+
+def test_an_engine_that_was_never_opened_is_a_dash(sample: Sample) -> None:
+    run = sample.run(engine_version=None, weights=None)
+    assert told(run)["engine and weights"] == NOTHING
+    named = sample.run(entry="fast", engine_version=None, weights=None)
+    assert told(named)["engine and weights"] == f"llama-cpp {NOTHING}"
+
+
+def metric(**changes: Any) -> Metric:
+    plain: dict[str, Any] = {
+        "name": "load_minutes",
+        "title": "minutes to load",
+        "unit": "min",
+        "more_is_better": False,
+        "kind": "per_session",
+        "value": lambda run: run.speed.load_seconds / 60,
+    }
+    return Metric(**(plain | changes))
+
+
+def share_of(run: RunSummary) -> Estimate:
+    return estimate(0.5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, "0.01"),
+        ({"kind": "share", "value": share_of}, "0.50 (0.40 to 0.60)"),
+        ({"kind": "share", "value": lambda run: 0.5}, "0.50"),
+        ({"value": lambda run: None}, NOTHING),
+    ],
+)
+def test_a_metric_that_is_added_is_in_the_table(
+    sample: Sample, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], expected: str
+) -> None:
+    monkeypatch.setitem(METRICS, "load_minutes", metric(**changes))
+    assert told(sample.run())["minutes to load"] == expected
+    assert title_of("load_minutes") == "minutes to load"
+    assert titles(Row(sample.run(), BASELINES))[-2:] == [
+        "minutes to load",
+        "best baseline (no LLM)",
+    ]
+
+
+def test_a_metric_that_is_not_for_the_table_is_not_in_it(
+    sample: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(METRICS, "load_minutes", metric(in_table=False))
+    assert "minutes to load" not in told(sample.run())
+
+
+def test_figures_have_the_titles_of_the_table() -> None:
+    assert title_of("parse_rate") == "parsed (strict)"
+    assert title_of("decode_tokens_per_second") == "decode tok/s"
+    assert title_of("some_other_figure") == "some other figure"
 
 
 def test_memory_of_a_gpu_is_told(sample: Sample) -> None:
@@ -127,9 +204,14 @@ def test_headline_is_the_vote_of_that_name(sample: Sample, name: str) -> None:
     assert headline(run) == getattr(run.accuracy, name)
 
 
-def test_controls_that_were_not_made_are_left_out(sample: Sample) -> None:
-    controls = sample.run().controls.model_copy(update={"same_numbers_logistic": None})
-    assert len(controls_by_name(controls)) == 3
+def test_without_baselines_there_is_no_best_one(sample: Sample) -> None:
+    assert titles(Row(sample.run()))[-1] == "accuracy voted"
+    assert titles(Row(sample.run()), Row(sample.run(), BASELINES))[-1] == "best baseline (no LLM)"
+
+
+def test_a_best_baseline_that_was_not_tested_has_no_p(sample: Sample) -> None:
+    run = sample.run(against_baselines=AGAINST[:1])
+    assert told(run)["best baseline (no LLM)"] == "0.80 random forest, all features"
 
 
 def test_only_the_caveat_makes_a_mock(sample: Sample) -> None:

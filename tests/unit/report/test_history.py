@@ -8,8 +8,10 @@ from rich.console import Console
 
 from harness.comparison.records import FieldDifference
 from harness.comparison.series import Change, History, Machine, Point, Series
-from harness.metrics import Span, Verdict
+from harness.metrics import Verdict
+from harness.record import Span
 from harness.report.history import NEWEST, describe
+from harness.report.text import NOTHING
 
 MACHINE = Machine(cpu="EPYC", gpus=[], physical_cores=2, logical_cores=4, usable_cores=4)
 CHANGE = Change(
@@ -42,8 +44,10 @@ def point(run: int, value: float = 200.0, **changes: Any) -> Point:
 
 def series(*points: Point, **changes: Any) -> Series:
     plain = {
+        "entry": "llama-cpp",
         "backend": "llama-cpp",
         "model": "small",
+        "data_sha256": None,
         "is_mock": False,
         "asked": {"voters": 7, "max_model_len": 1024},
         "machine": MACHINE,
@@ -57,7 +61,7 @@ def series(*points: Point, **changes: Any) -> Series:
 def printed(
     *every: Series, metric: str = "prefill_tokens_per_second", everything: bool = False, **more: Any
 ) -> str:
-    plain = {"metric": metric, "unit": "tokens/s", "more_is_better": True, "unreadable": 0}
+    plain = {"metric": metric, "unit": "tokens/s", "more_is_better": True, "unreadable": []}
     history = History(**(plain | more), series=list(every))
     file = io.StringIO()
     Console(file=file, width=80).print(describe(history, 80, False, everything))
@@ -100,7 +104,7 @@ def test_a_change_names_both_runs_and_what_differs() -> None:
 def test_a_change_that_nothing_explains_says_so() -> None:
     change = CHANGE.model_copy(update={"differing": [], "change": None, "p_adjusted": 0.0001})
     text = printed(series(*map(point, range(10)), changes=[change]))
-    assert "Nothing that is kept differs between them." in text
+    assert "Nothing that is stored differs between them." in text
     assert "200 to 150 tokens/s, p < 0.001." in text
 
 
@@ -145,19 +149,30 @@ def test_series_are_told_apart_by_what_differs_and_no_more() -> None:
         series(*points),
         series(*points, asked={"voters": 7, "max_model_len": 2048}),
         series(*points, machine=elsewhere),
-        series(*points, backend="mock", is_mock=True),
+        series(*points, entry="mock", backend="mock", is_mock=True),
+        series(*points, entry="fast"),
+        series(*points, entry="slow", data_sha256="a" * 64),
+        series(*points, entry="slow", data_sha256="b" * 64),
     )
     assert "\nllama-cpp, small: max model len 1024, gpus none\n" in text
     assert "\nllama-cpp, small: max model len 2048, gpus none\n" in text
     assert "\nllama-cpp, small: max model len 1024, gpus H100, H100\n" in text
     assert "\nmock, small MOCK\n" in text
+    assert "\nfast, llama-cpp, small\n" in text
+    assert "\nslow, llama-cpp, small: data sha256 aaaaaaa\n" in text
+    assert "\nslow, llama-cpp, small: data sha256 bbbbbbb\n" in text
 
 
 def test_what_is_left_out_is_counted() -> None:
-    text = printed(series(point(1), point(2), left_out=1), unreadable=2)
+    text = printed(series(point(1), point(2), left_out=1), unreadable=["a", "b"])
     assert "Left out: 1 run that prefill_tokens_per_second does not apply to." in text
-    assert "Left out: 2 runs kept by another version of the harness." in text
+    assert "Left out: 2 runs that cannot be read." in text
     assert "There is no finished run yet." in printed()
+
+
+def test_an_engine_that_is_not_known_is_a_dash() -> None:
+    text = printed(series(point(1, engine_version=None), point(2)))
+    assert [line.split()[-1] for line in text.splitlines()[6:8]] == [NOTHING, "1.2"]
 
 
 def test_a_revision_with_other_changes_is_marked() -> None:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Literal
 import pytest
 from rich.console import Console, RenderableType
 
-from harness.report.figures import FIGURES, MOCK_LABEL
-from harness.report.table import Row, figures_table, simple_table
+from harness.report.figures import MOCK_LABEL, Row, figures_of
+from harness.report.table import figures_table, simple_table
 from harness.summary import Cells, RunSummary
+from tests.unit.report.conftest import BASELINES
 
 if TYPE_CHECKING:
     from tests.unit.report.conftest import Sample
@@ -25,24 +26,24 @@ def printed(what: RenderableType, width: int, terminal: bool = False) -> str:
 
 
 def table(runs: Sequence[RunSummary], width: int) -> str:
-    return printed(figures_table([Row(run) for run in runs], width), width)
+    return printed(figures_table([Row(run, BASELINES) for run in runs], width), width)
 
 
 def words(text: str) -> list[str]:
     return sorted(text.replace("─", " ").split())
 
 
-def test_wide_terminal_has_a_row_a_backend(sample: Sample) -> None:
+def test_wide_terminal_has_a_row_an_entry(sample: Sample) -> None:
     lines = table([sample.run(), sample.mock()], WIDE).splitlines()
     assert [line.split()[0] for line in lines if line[:1].isalpha()] == [
-        "backend",
+        "entry",
         "llama-cpp",
         "mock",
         MOCK_LABEL,
     ]
 
 
-def test_narrow_terminal_has_a_column_a_backend(sample: Sample) -> None:
+def test_narrow_terminal_has_a_column_an_entry(sample: Sample) -> None:
     lines = table([sample.run(), sample.mock()], NARROW).splitlines()
     assert [line.split() for line in lines[:2]] == [["mock"], ["llama-cpp", MOCK_LABEL]]
     assert sum(line.startswith("prefill tok/s") for line in lines) == 1
@@ -51,7 +52,7 @@ def test_narrow_terminal_has_a_column_a_backend(sample: Sample) -> None:
 def test_both_ways_tell_the_same(sample: Sample) -> None:
     runs = [sample.run()]
     wide, narrow = table(runs, WIDE), table(runs, NARROW)
-    assert [word for word in words(wide) if word != "backend"] == words(narrow)
+    assert [word for word in words(wide) if word != "entry"] == words(narrow)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
@@ -64,13 +65,14 @@ def test_every_figure_is_whole_and_within_the_terminal(
     assert max(map(len, text.splitlines())) <= width
     assert "…" not in text
     told = words(text)
-    for figure in FIGURES:
-        for part in figure.cell(runs[0]):
+    row = Row(runs[0], BASELINES)
+    for figure in figures_of([row]):
+        for part in figure.cell(row):
             assert all(told.count(word) >= count for word in part.split()), part
 
 
 def test_run_ids_stay_whole_in_three_columns(sample: Sample) -> None:
-    rows = [Row(sample.run(), f"20260102-030405-000{index}") for index in range(3)]
+    rows = [Row(sample.run(), note=f"20260102-030405-000{index}") for index in range(3)]
     text = printed(figures_table(rows, NARROW), NARROW)
     assert all(row.note in text for row in rows)
 

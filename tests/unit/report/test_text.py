@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.record import Estimate
 from harness.report.text import NOTHING, lines, number, percent, plain, share, span
-from harness.summary import Estimate
 
 
 @given(st.text(st.characters(codec=None)))

@@ -10,10 +10,11 @@ from hypothesis.extra import numpy as hnp
 from scipy.special import softmax
 from sklearn.metrics import balanced_accuracy_score, f1_score, roc_auc_score
 
+from harness.record import Estimate
 from harness.scoring.accuracy import Ballots, covers_chance, score_accuracy
 from harness.scoring.voting import Scores, normalised, pooled
 from harness.stats.intervals import wilson
-from harness.summary import Accuracy, Estimate
+from harness.summary import Accuracy
 
 CLASSES = ("REAL", "FAKE")
 
@@ -83,7 +84,7 @@ def test_the_headline_is_the_best_founded_vote() -> None:
     assert of_votes(truth, [[0] * 8]).headline == "majority"
 
 
-def test_calibration_mends_a_leaning_that_hides_the_answer() -> None:
+def test_calibration_undoes_a_leaning_that_hides_the_answer() -> None:
     truth = [0, 1] * 10
     log_odds = np.array([-0.5, 0.5] * 10)
     leaning = np.array([[4.0], [-3.0], [5.0]])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import pytest
 
 from harness.scoring.ballots import read_replies
 from harness.scoring.parsing import NOT_PARSED
@@ -24,7 +25,7 @@ class Prompt:
 class Reply:
     text: str = ""
     finish: str = "stop"
-    label_logprobs: tuple[float, ...] | None = None
+    label_logprobs: tuple[float | None, ...] | None = None
 
 
 # the second voter has one calibration query more
@@ -40,7 +41,12 @@ PROMPTS = [
 
 
 def test_what_was_written_is_the_vote_and_calibration_is_not_read() -> None:
-    replies = {0: Reply("yes"), 2: Reply("yes"), 3: Reply("Yes!"), 4: Reply("no", "length")}
+    replies = {
+        (0, 0): Reply("yes"),
+        (2, 0): Reply("yes"),
+        (3, 0): Reply("Yes!"),
+        (4, 0): Reply("no", "length"),
+    }
     parse, ballots = read_replies(PROMPTS, replies, WORDS, "free")
     assert ballots.votes.tolist() == [[1, -1], [1, -1]]
     assert ballots.truth.tolist() == [1, 0]
@@ -55,8 +61,8 @@ def test_what_was_written_is_the_vote_and_calibration_is_not_read() -> None:
 
 def test_log_probabilities_stand_at_their_place_and_are_missing_elsewhere() -> None:
     replies = {
-        1: Reply("yes", label_logprobs=(-1.0, -2.0)),
-        6: Reply(label_logprobs=(-3.0, -4.0)),
+        (1, 0): Reply("yes", label_logprobs=(-1.0, -2.0)),
+        (6, 0): Reply(label_logprobs=(-3.0, -4.0)),
     }
     _, ballots = read_replies(PROMPTS, replies, WORDS, "choice")
     nothing = [np.nan, np.nan]
@@ -69,7 +75,7 @@ def test_log_probabilities_stand_at_their_place_and_are_missing_elsewhere() -> N
 
 def test_in_score_decoding_the_likelier_label_is_the_vote() -> None:
     parse, ballots = read_replies(
-        PROMPTS, {3: Reply("no", label_logprobs=(-2.0, -1.0))}, WORDS, "score"
+        PROMPTS, {(3, 0): Reply("no", label_logprobs=(-2.0, -1.0))}, WORDS, "score"
     )
     assert parse == NOT_PARSED
     assert ballots.votes.tolist() == [[-1, -1], [1, -1]]
@@ -81,3 +87,63 @@ def test_without_replies_there_are_no_votes() -> None:
         assert parse == NOT_PARSED
         assert (ballots.votes == -1).all()
         assert ballots.logprobs is None
+
+
+ONE = PROMPTS[:1]
+
+
+@pytest.mark.parametrize(
+    ("texts", "logprobs", "vote"),
+    [
+        (["yes", "no", "yes"], None, 1),
+        (["no", "no", "yes"], (-5.0, -1.0), 0),
+        (["yes", "no"], None, 0),
+        (["yes", "no"], (-2.0, -1.0), 1),
+        (["yes", "no"], (-1.0, -2.0), 0),
+        (["yes", "no"], (-2.0, None), 0),
+        (["perhaps", "no", "yes", "yes"], (-1.0, -2.0), 1),
+        (["perhaps", "no"], (-2.0, -1.0), 0),
+        (["perhaps", "perhaps"], (-2.0, -1.0), -1),
+    ],
+)
+def test_the_attempts_of_a_voter_are_one_vote_and_all_are_counted(
+    texts: list[str], logprobs: tuple[float | None, ...] | None, vote: int
+) -> None:
+    replies = {
+        (0, attempt): Reply(text, label_logprobs=logprobs) for attempt, text in enumerate(texts)
+    }
+    parse, ballots = read_replies(ONE, replies, WORDS, "free")
+    assert ballots.votes.tolist() == [[vote]]
+    assert parse.replies == len(texts)
+    assert parse.reasons is not None
+    assert parse.reasons["no_label"] == texts.count("perhaps")
+
+
+def test_log_probabilities_are_those_of_the_first_attempt() -> None:
+    replies = {
+        (0, 2): Reply("yes", label_logprobs=(-9.0, -8.0)),
+        (0, 0): Reply("no", label_logprobs=(-1.0, -2.0)),
+        (3, 1): Reply("no", label_logprobs=(-3.0, -4.0)),
+    }
+    _, ballots = read_replies(PROMPTS, replies, WORDS, "choice")
+    assert ballots.logprobs is not None
+    assert ballots.logprobs[0, 0].tolist() == [-1.0, -2.0]
+    assert np.isnan(ballots.logprobs[1, 0]).all()
+    assert ballots.votes.tolist() == [[0, -1], [0, -1]]
+
+
+@pytest.mark.parametrize("decoding", ["free", "score"])
+def test_a_row_that_lacks_a_label_is_missing(decoding: str) -> None:
+    """An engine that reports the k likeliest tokens may know nothing of a label."""
+    replies = {
+        (0, 0): Reply("yes", label_logprobs=(None, -0.1)),
+        (2, 0): Reply(label_logprobs=(-0.1, None)),
+    }
+    _, ballots = read_replies(PROMPTS, replies, WORDS, decoding)
+    assert (ballots.logprobs, ballots.calibration_logprobs) == (None, None)
+    assert ballots.votes[0, 0] == (1 if decoding == "free" else -1)
+    replies[1, 0] = Reply("no", label_logprobs=(-0.5, -1.0))
+    _, ballots = read_replies(PROMPTS, replies, WORDS, decoding)
+    np.testing.assert_array_equal(
+        ballots.logprobs, [[[np.nan] * 2, [-0.5, -1.0]], [[np.nan] * 2, [np.nan] * 2]]
+    )

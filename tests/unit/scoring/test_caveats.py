@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from harness.scoring.accuracy import Ballots, score_accuracy
-from harness.scoring.caveats import Facts, find_caveats
+from harness.scoring.caveats import CaveatInputs, find_caveats
 from harness.scoring.parsing import NOT_PARSED
 from harness.stats.intervals import wilson
 from harness.summary import Accuracy, Caveat, CaveatKind, Parse, Token, TokenDifference
@@ -48,7 +48,7 @@ def found(**changes: Any) -> list[Caveat]:
         "sessions": 1,
         "own_tokens": None,
     }
-    return find_caveats(Facts(**(plain | changes)))
+    return find_caveats(CaveatInputs(**(plain | changes)))
 
 
 def only(kind: CaveatKind, **changes: Any) -> Caveat:
@@ -88,7 +88,7 @@ def test_the_gravest_comes_first() -> None:
     assert kinds == ["mock", "cells_failed", "low_label_mass", "several_sessions"]
 
 
-def test_more_queries_than_there_are_cannot_be_asked() -> None:
+def test_no_more_queries_are_prompted_than_there_are() -> None:
     few = only(CaveatKind.FEW_QUERIES, accuracy=voted(15, 15), queries_asked=15)
     assert "--queries" in few.advice
     held = only(CaveatKind.FEW_QUERIES, accuracy=voted(15, 15), queries_asked=100)
@@ -101,7 +101,7 @@ def test_more_queries_than_there_are_cannot_be_asked() -> None:
     ("asked", "given", "said"),
     [(20, 20, None), (20, 12, None), (0, 0, None), (4, 4, "on 4"), (20, 4, "20"), (20, 0, "20")],
 )
-def test_a_thin_calibration_is_told_with_its_cause(
+def test_a_thin_calibration_is_reported_with_its_cause(
     asked: int, given: int, said: str | None
 ) -> None:
     changes = {"calibration_asked": asked, "calibration_per_voter": given}
@@ -139,7 +139,7 @@ def test_shots_that_were_asked_for_leave_out_none() -> None:
     assert "only 50 examples" in caveat.message
 
 
-def test_tokens_of_its_own_are_told_with_both_sides() -> None:
+def test_tokens_of_its_own_are_shown_with_both_sides() -> None:
     asked = [Token(id=1, text="<bos>"), Token(id=12, text="Ġx")]
     where = TokenDifference(voter=2, role="query", position=3, token=17, asked=asked, own=[])
     caveat = only(CaveatKind.TOKENS_DIFFER, own_tokens=where)

@@ -14,23 +14,34 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from harness.metrics import METRICS, Difference, Verdict
+from harness.metrics import Difference, Kind, Metric, Verdict
 from harness.stats.significance import (
     ALPHA,
     LEAST_SAMPLES,
     SAMPLE_SECONDS,
     SAMPLES,
+    Times,
     Values,
     Work,
     adjusted,
     cochran_q,
+    counted,
+    difference,
     in_blocks,
     ratio,
     share_difference,
     variance_inflation,
 )
 
-SPEED, TIME = "prefill_tokens_per_second", "time_to_first_token_ms"
+
+def metric(name: str, kind: Kind, more_is_better: bool = True) -> Metric:
+    return Metric(name, name, "", more_is_better, kind, value=lambda _: None)
+
+
+ACCURACY, PARSE_RATE = metric("accuracy", "share"), metric("parse_rate", "share")
+SPEED, TIME = metric("speed", "rate"), metric("time", "time", more_is_better=False)
+MEMORY = metric("memory", "per_session", more_is_better=False)
+EXAMPLES = metric("examples", "count")
 TURNED = {Verdict.BETTER: Verdict.WORSE, Verdict.WORSE: Verdict.BETTER}
 
 quick = settings(max_examples=25)  # of what resamples some thousand times
@@ -59,13 +70,13 @@ def work(*took: float) -> Work:
 
 
 def shared(first: Values, other: Values, paired: bool = True) -> Difference:
-    found = share_difference("accuracy", first, other, paired)
+    found = share_difference(ACCURACY, first, other, paired)
     assert found is not None
     return found
 
 
-def compared(first: Work, other: Work, metric: str = SPEED) -> Difference:
-    found = ratio(metric, first, other)
+def compared(first: Work, other: Work, of: Metric = SPEED) -> Difference:
+    found = ratio(of, first, other)
     assert found is not None
     return found
 
@@ -79,7 +90,7 @@ def ends(one: Difference) -> tuple[float, float]:
 def test_shares_swapped_turn_the_sign_and_the_verdict(
     sides: tuple[Values, Values], paired: bool
 ) -> None:
-    there, back = (share_difference("accuracy", *two, paired) for two in (sides, sides[::-1]))
+    there, back = (share_difference(ACCURACY, *two, paired) for two in (sides, sides[::-1]))
     if there is None or back is None:
         assert there is back
         return
@@ -92,7 +103,7 @@ def test_shares_swapped_turn_the_sign_and_the_verdict(
 @given(pairs_of(verdicts))
 def test_paired_verdicts_are_mcnemars_exactly(sides: tuple[Values, Values]) -> None:
     gained, lost = int((sides[1] > sides[0]).sum()), int((sides[1] < sides[0]).sum())
-    found = share_difference("accuracy", *sides, paired=True)
+    found = share_difference(ACCURACY, *sides, paired=True)
     assume(found)
     assert found is not None
     expected = binomtest(gained, gained + lost).pvalue if gained + lost else 1.0
@@ -105,7 +116,7 @@ def test_paired_verdicts_are_mcnemars_exactly(sides: tuple[Values, Values]) -> N
 def test_an_interval_of_verdicts_holds_the_estimate_and_stays_a_difference(
     sides: tuple[Values, Values], paired: bool
 ) -> None:
-    found = share_difference("accuracy", *sides, paired)
+    found = share_difference(ACCURACY, *sides, paired)
     assume(found)
     assert found is not None
     low, high = ends(found)
@@ -119,7 +130,7 @@ def test_the_order_of_queries_does_not_matter(
 ) -> None:
     order = data.draw(st.permutations(range(len(sides[0]))))
     moved = [side[np.array(order, dtype=np.int64)] for side in sides]
-    one, other = (share_difference("parse_rate", a, b, True) for a, b in (sides, moved))
+    one, other = (share_difference(PARSE_RATE, a, b, True) for a, b in (sides, moved))
     if one is None or other is None:
         assert one is other
         return
@@ -131,8 +142,10 @@ def test_the_order_of_queries_does_not_matter(
 
 @quick
 @given(pairs_of(shares), st.booleans())
-def test_a_side_is_never_told_from_itself(sides: tuple[Values, Values], paired: bool) -> None:
-    found = share_difference("parse_rate", sides[0], sides[0], paired)
+def test_a_side_is_never_said_to_differ_from_itself(
+    sides: tuple[Values, Values], paired: bool
+) -> None:
+    found = share_difference(PARSE_RATE, sides[0], sides[0], paired)
     if found is not None:
         assert found.change == 0
         assert found.verdict in (Verdict.NO_DIFFERENCE_SHOWN, Verdict.TOO_FEW)
@@ -141,7 +154,7 @@ def test_a_side_is_never_told_from_itself(sides: tuple[Values, Values], paired: 
 @given(pairs_of(shares), st.booleans())
 @quick
 def test_a_verdict_takes_both(sides: tuple[Values, Values], paired: bool) -> None:
-    found = share_difference("parse_rate", *sides, paired)
+    found = share_difference(PARSE_RATE, *sides, paired)
     assume(found and found.interval)
     assert found is not None
     low, high = ends(found)
@@ -162,7 +175,7 @@ def test_unpaired_sides_keep_all_that_they_have() -> None:
 @pytest.mark.parametrize("paired", [True, False])
 @pytest.mark.parametrize("sides", [([], []), ([nan, nan], [1, 0]), ([nan, 1], [1, nan])])
 def test_no_query_in_common_is_no_difference(sides: Sequence[list[float]], paired: bool) -> None:
-    found = share_difference("accuracy", values(*sides[0]), values(*sides[1]), paired)
+    found = share_difference(ACCURACY, values(*sides[0]), values(*sides[1]), paired)
     both_have_some = all(np.isfinite(side).any() for side in sides)
     assert (found is None) == (paired or not both_have_some)
 
@@ -207,7 +220,7 @@ def test_ratios_swapped_are_inverted(first: Work, other: Work) -> None:
 
 @given(works)
 @quick
-def test_work_is_never_told_from_itself(one: Work) -> None:
+def test_work_never_differs_from_itself(one: Work) -> None:
     found = compared(one, one)
     assert (found.change, found.verdict) == (1.0, Verdict.NO_DIFFERENCE_SHOWN)
 
@@ -233,7 +246,6 @@ def test_six_samples_that_are_wholly_apart_are_told_apart() -> None:
 
 
 def test_less_time_is_better() -> None:
-    assert not METRICS[TIME].more_is_better
     faster = Work(values(*FAST), np.ones(6)), Work(values(*SLOW), np.ones(6))
     assert compared(*faster, TIME).verdict is Verdict.WORSE
 
@@ -305,10 +317,119 @@ def slower() -> Difference:
     return compared(work(*FAST), work(*SLOW))
 
 
+blocks = st.lists(
+    st.lists(st.floats(0.1, 1e5), min_size=1, max_size=8).map(np.array),
+    min_size=LEAST_SAMPLES,
+    max_size=12,
+).map(lambda given: Times(tuple(given)))
+
+
+@given(blocks, st.data())
+def test_a_resampled_median_is_that_of_all_replies_drawn(one: Times, data: st.DataObject) -> None:
+    count = len(one.blocks)
+    rows = st.lists(st.integers(0, count - 1), min_size=count, max_size=count)
+    places = np.array(data.draw(st.lists(rows, min_size=1, max_size=5)))
+    expected = [np.median(np.concatenate([one.blocks[i] for i in row])) for row in places]
+    assert one.resampled(places).tolist() == pytest.approx(expected)
+    assert one.resampled(np.arange(count)) == pytest.approx(one.figure)
+
+
+def times(*medians: float) -> Times:
+    """Blocks of five replies, of which one is far from the others."""
+    spread = (0.99, 1.0, 1.0, 1.01, 50.0)
+    return Times(tuple(np.array([median * one for one in spread]) for median in medians))
+
+
+def timed(first: Times, other: Times) -> Difference:
+    found = ratio(TIME, first, other)
+    assert found is not None
+    return found
+
+
+@given(blocks, blocks)
+@quick
+def test_times_swapped_are_inverted(first: Times, other: Times) -> None:
+    there, back = timed(first, other), timed(other, first)
+    assert there.change * back.change == pytest.approx(1)
+    assert there.p_value == pytest.approx(back.p_value)
+    if there.verdict is back.verdict:
+        assert there.verdict is Verdict.NO_DIFFERENCE_SHOWN
+
+
+@given(blocks)
+@quick
+def test_times_never_differ_from_themselves(one: Times) -> None:
+    found = timed(one, one)
+    assert (found.change, found.verdict) == (1.0, Verdict.NO_DIFFERENCE_SHOWN)
+
+
+def test_times_are_compared_by_their_medians() -> None:
+    """A reply in five that is far from the others moves no median."""
+    slower = timed(times(*FAST), times(*SLOW))
+    assert [slower.first, slower.other] == pytest.approx([1.1, 2.2], rel=0.1)
+    assert slower.verdict is Verdict.WORSE
+    assert timed(times(*SLOW), times(*FAST)).verdict is Verdict.BETTER
+    assert timed(times(*FAST), times(*FAST[::-1])).verdict is Verdict.NO_DIFFERENCE_SHOWN
+    low, high = ends(slower)
+    assert low <= slower.change <= high
+
+
+def test_few_blocks_of_times_give_a_ratio_and_no_more() -> None:
+    found = timed(times(*FAST[:5]), times(*SLOW))
+    assert (found.interval, found.p_value, found.verdict) == (None, None, Verdict.TOO_FEW)
+    assert ratio(TIME, Times(()), times(*SLOW)) is None
+
+
+def test_a_count_that_differs_is_another_whatever_else() -> None:
+    for other, verdict in (
+        (36.0, Verdict.WORSE),
+        (37.0, Verdict.NO_DIFFERENCE_SHOWN),
+        (38.0, Verdict.BETTER),
+    ):
+        found = counted(EXAMPLES, 37.0, other)
+        assert found is not None
+        assert (found.change, found.verdict) == (other / 37, verdict)
+        assert (found.test, found.interval, found.p_value) == ("counted", None, None)
+        assert adjusted(EXAMPLES, [found, found]) == [found, found]
+
+
+def test_a_count_of_nought_has_a_ratio_to_nought_only() -> None:
+    assert counted(EXAMPLES, 0, 5) is None
+    nothing, gone = counted(EXAMPLES, 0, 0), counted(EXAMPLES, 5, 0)
+    assert nothing is not None
+    assert gone is not None
+    assert (nothing.change, nothing.verdict) == (1.0, Verdict.NO_DIFFERENCE_SHOWN)
+    assert (gone.change, gone.verdict) == (0.0, Verdict.WORSE)
+
+
+def test_each_kind_is_compared_in_its_way() -> None:
+    for of, pair, test in (
+        (ACCURACY, (values(1, 0), values(1, 1)), "Fisher, exact"),
+        (SPEED, (work(*FAST), work(*SLOW)), "Mann-Whitney U"),
+        (TIME, (times(*FAST), times(*SLOW)), "Mann-Whitney U"),
+        (MEMORY, (values(*FAST), values(*SLOW)), "Mann-Whitney U"),
+        (EXAMPLES, (5.0, 4.0), "counted"),
+    ):
+        found = difference(of, *pair)
+        assert found is not None
+        assert (found.metric, found.test) == (of.name, test)
+    with pytest.raises(TypeError, match="cannot be compared"):
+        difference(SPEED, work(1), 5.0)
+
+
+def test_sessions_are_samples_and_one_of_each_is_too_few() -> None:
+    many = difference(MEMORY, values(*FAST), values(*SLOW))
+    one = difference(MEMORY, values(100), values(150))
+    assert many is not None
+    assert one is not None
+    assert (many.verdict, many.samples) == (Verdict.WORSE, (6, 6))
+    assert (one.change, one.verdict, one.samples) == (1.5, Verdict.TOO_FEW, (1, 1))
+
+
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=6))
 def test_adjusted_p_values_are_holms(p_values: list[float]) -> None:
     every = [slower().model_copy(update={"p_value": p, "p_adjusted": p}) for p in p_values]
-    found = adjusted(every)
+    found = adjusted(SPEED, every)
     assert [one.p_value for one in found] == p_values
     for one in found:
         assert one.p_value is not None
@@ -322,14 +443,14 @@ def test_adjusted_p_values_are_holms(p_values: list[float]) -> None:
 
 def test_a_single_comparison_is_not_adjusted() -> None:
     for one in (slower(), shared(values(1, 0, 1), values(0, 0, 1))):
-        assert adjusted([one]) == [one]
+        assert adjusted(SPEED, [one]) == [one]
 
 
 def test_what_was_not_tested_does_not_count() -> None:
     tested, untested = slower(), compared(work(1), work(2))
-    assert adjusted([untested, tested]) == [untested, tested]
-    assert adjusted([untested]) == [untested]
-    assert adjusted([]) == []
+    assert adjusted(SPEED, [untested, tested]) == [untested, tested]
+    assert adjusted(SPEED, [untested]) == [untested]
+    assert adjusted(SPEED, []) == []
 
 
 @pytest.mark.parametrize(
@@ -358,7 +479,7 @@ seconds = st.lists(st.just(0.0) | st.floats(1e-3, 100), max_size=60).map(
 
 
 @given(seconds)
-def test_blocks_are_runs_of_batches_in_order_none_lost(took: Values) -> None:
+def test_blocks_are_runs_of_batches_in_order_none_missing(took: Values) -> None:
     blocks = in_blocks(took).tolist()
     assert len(blocks) == len(took)
     assert blocks[:1] in ([], [0])

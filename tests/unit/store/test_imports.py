@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +11,7 @@ from sqlalchemy.exc import IntegrityError
 
 from harness.errors import StoreError
 from harness.imports.records import Figure, Imported, ImportFile
-from harness.store.schema import SCHEMA_VERSION
-from harness.store.store import FILE_NAME, Store
+from harness.store.store import Store
 
 SPEED = Figure(
     metric="prefill_tokens_per_second", unit="tokens/s", value=400.5, samples=(400.0, 401.0)
@@ -55,12 +53,12 @@ def test_an_import_comes_back_as_it_was(store: Store) -> None:
     assert row.by_metric == {SPEED.metric: SPEED}
 
 
-def test_the_users_name_is_kept_beside_the_files(store: Store) -> None:
+def test_the_users_name_is_stored_beside_the_files(store: Store) -> None:
     store.save_imports([ONE], "the server")
     assert (store.imports()[0].name, store.imports()[0].file_name) == ("the server", "one.json")
 
 
-def test_the_same_content_is_kept_once_whatever_its_name(store: Store) -> None:
+def test_the_same_content_is_stored_once_whatever_its_name(store: Store) -> None:
     twin = replace(ONE, name="twin.json")
     assert store.save_imports([ONE, twin]) == [twin]
     assert store.save_imports([twin, MANY], "again") == [twin]
@@ -99,7 +97,7 @@ def test_a_store_without_imports_says_so(store: Store) -> None:
     assert "harness import" in caught.value.remedy
 
 
-def test_either_all_files_are_kept_or_none(store: Store) -> None:
+def test_either_all_files_are_stored_or_none(store: Store) -> None:
     # equal beginnings of two hashes: the second file cannot have its ids
     clash = replace(ONE, name="clash.json", sha256="a" * 63 + "b")
     with pytest.raises(IntegrityError, match="UNIQUE"):
@@ -110,7 +108,7 @@ def test_either_all_files_are_kept_or_none(store: Store) -> None:
 def test_runs_and_imports_do_not_see_each_other(store: Store) -> None:
     store.save_imports([ONE])
     assert store.runs() == []
-    run_id = store.create_run("{}", "{}")
+    run_id = store.create_run("{}", "{}", [], None)
     assert store.run("latest").run_id == run_id
     assert not run_id.startswith("import-")
 
@@ -132,35 +130,7 @@ FIGURES = st.builds(
 def test_any_figure_comes_back(
     tmp_path_factory: pytest.TempPathFactory, figures: list[Figure], conditions: dict[str, str]
 ) -> None:
-    told = TEST.model_copy(update={"figures": tuple(figures), "conditions": conditions})
+    imported = TEST.model_copy(update={"figures": tuple(figures), "conditions": conditions})
     with Store(tmp_path_factory.mktemp("any")) as store:
-        store.save_imports([replace(ONE, tests=(told,))])
-        assert store.imports()[0].imported == told
-
-
-def test_a_file_of_version_2_gets_what_it_lacks_and_loses_nothing(tmp_path: Path) -> None:
-    with Store(tmp_path) as store:
-        run_id = store.create_run('{"seed": 7}', "{}")
-    raw = sqlite3.connect(tmp_path / FILE_NAME)
-    raw.execute("DROP TABLE imports")
-    raw.execute("PRAGMA user_version = 2")
-    raw.close()
-    with Store(tmp_path) as store:
-        assert store.run("latest").run_id == run_id
-        assert store.run("latest").spec == '{"seed": 7}'
-        assert store.imports() == []
-        store.save_imports([ONE])
-    with Store(tmp_path) as store:
-        assert (len(store.runs()), len(store.imports())) == (1, 1)
-    raw = sqlite3.connect(tmp_path / FILE_NAME)
-    assert raw.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
-    raw.close()
-
-
-def test_a_file_of_version_1_is_refused_as_it_was(tmp_path: Path) -> None:
-    Store(tmp_path).close()
-    raw = sqlite3.connect(tmp_path / FILE_NAME)
-    raw.execute("PRAGMA user_version = 1")
-    raw.close()
-    with pytest.raises(StoreError, match="schema version 1"):
-        Store(tmp_path)
+        store.save_imports([replace(ONE, tests=(imported,))])
+        assert store.imports()[0].imported == imported

@@ -40,7 +40,7 @@ def test_without_one_it_passes_and_says_what_was_judged() -> None:
     )
 
 
-def test_a_test_that_was_not_saved_is_told() -> None:
+def test_a_test_that_was_not_saved_is_reported() -> None:
     measured = {"a": evidence(), "new": SLOW}
     report = compare([saved(a=evidence())], measured, MACHINE, [PREFILL])
     assert not report.is_failure
@@ -57,7 +57,7 @@ def test_to_measure_nothing_fails() -> None:
     assert (report.title, report.is_failure) == ("NOTHING WAS MEASURED", True)
 
 
-def test_a_test_that_was_not_measured_is_told() -> None:
+def test_a_test_that_was_not_measured_is_reported() -> None:
     report = compare([saved(a=evidence(), gone=evidence())], {"a": evidence()}, MACHINE, [PREFILL])
     assert not report.is_failure
     assert report.lines[-1] == "  NOT MEASURED NOW: gone"
@@ -110,7 +110,8 @@ def test_without_a_file_to_compare_with_it_is_an_error(storage: Storage) -> None
         _load(SimpleNamespace(compare=[], storage=storage))
 
 
-def test_a_file_of_another_version_is_an_error() -> None:
-    other = file_of({EXTRA_INFO: {"version": 2}})
+@pytest.mark.parametrize("version", [1, 3])  # nothing of version 1 but its number is there
+def test_a_file_of_another_version_is_an_error(version: int) -> None:
+    other = file_of({EXTRA_INFO: {"version": version}})
     with pytest.raises(pytest.UsageError, match="new was saved by another version"):
         _load(SimpleNamespace(compare=[], storage=Storage(new=other)))

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from backends.api import Decoding
+from backends.api import Decoding, Prompt
+from harness.engine.engine import EnginePlan
 from harness.errors import UsageError
+from harness.pipeline.run import plan
 from harness.spec import RunSpec
 from harness.testing.plugin import _Engines, _marked, _request
 
@@ -29,24 +31,29 @@ def test_pytest_finds_it() -> None:
     assert found.value == "harness.testing.plugin"
 
 
-def test_a_worker_is_shared_by_what_decides_it() -> None:
-    def request(**fields: object) -> str:
-        return _request(RunSpec.model_validate({"backend": "mock", **fields}))
+def planned(results: Path, **fields: object) -> EnginePlan:
+    [one] = plan(RunSpec.model_validate({"backend": "mock", **fields}), results)
+    return one
 
-    assert request(voters=3, seed=1, decoding="score") == request()
+
+def test_a_worker_is_shared_by_what_decides_it(tmp_path: Path) -> None:
+    def request(max_model_len: int = 200, **fields: object) -> str:
+        return _request(planned(tmp_path, **fields), max_model_len)
+
+    assert request(voters=3, seed=1, decoding="score", max_model_len=200) == request()
     assert request(engine={"batch": 2}) == request(backends={"mock": {"batch": 2}}) != request()
-    assert request(max_model_len=300) != request()
+    assert request(300) != request()
 
 
 def test_a_session_that_a_test_left_in_mid_answer_is_not_given_to_the_next(tmp_path: Path) -> None:
-    spec = RunSpec.model_validate({"backend": "mock", "max_model_len": 100})
+    wanted = planned(tmp_path)
     with ExitStack() as stack:
         engines = _Engines(tmp_path, stack)
-        first = engines.opened(spec).session
-        assert engines.opened(spec).session is first
-        left = first.generate([[1], [2]], Decoding("score", ((1,), (2,))))
+        first = engines.opened(wanted, 100).session
+        assert engines.opened(wanted, 100).session is first
+        left = first.generate([Prompt([1]), Prompt([2])], Decoding("score", ((1,), (2,))))
         next(left)
-        second = engines.opened(spec).session
+        second = engines.opened(wanted, 100).session
         assert second is not first
         assert second.tokenize(["ab"]) == [[97, 98]]
 

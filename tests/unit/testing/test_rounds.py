@@ -8,14 +8,16 @@ from typing import Any
 
 import pytest
 
+from harness.comparison.metrics import METRICS
 from harness.engine.engine import Engine
 from harness.engine.session import EngineSession
 from harness.errors import EngineError
+from harness.pipeline.run import make_baselines, plan, prepare
 from harness.spec import RunSpec
 from harness.store.store import Store
 from harness.summary import RunSummary
 from harness.testing.evidence import EXTRA_INFO, Evidence
-from harness.testing.rounds import Arguments, repeat
+from harness.testing.rounds import Arguments, Rounds, repeat
 
 
 class Enabled:
@@ -54,7 +56,12 @@ class Disabled(Enabled):
 
 
 def repeated(
-    benchmark: Enabled, data: str, results: Path, rounds: int = 3, **options: Any
+    benchmark: Enabled,
+    data: str,
+    results: Path,
+    rounds: int = 3,
+    fresh_engine: bool = False,
+    **options: Any,
 ) -> RunSummary:
     spec = RunSpec(
         backend=("mock",),
@@ -65,8 +72,12 @@ def repeated(
         max_model_len=300,
         engine=options,
     )
-    with Store(results) as store, Engine("mock", spec, results / "log") as engine:
-        return repeat(benchmark, engine, spec, store, None, rounds)
+    [planned] = plan(spec, results)
+    workload = prepare(spec, [planned], None)
+    baselines = make_baselines(spec, workload)
+    with Store(results) as store, Engine(planned, spec.max_model_len) as engine:
+        whole = Rounds(engine, spec, workload, baselines, store, fresh_engine)
+        return repeat(benchmark, whole, rounds)
 
 
 def test_every_round_is_cold_and_a_run_of_its_own(small_data: str, tmp_path: Path) -> None:
@@ -74,11 +85,13 @@ def test_every_round_is_cold_and_a_run_of_its_own(small_data: str, tmp_path: Pat
     result = repeated(benchmark, small_data, tmp_path)
     saved = Evidence.model_validate(benchmark.extra_info[EXTRA_INFO])
     with Store(tmp_path) as store:
-        kept = [row.run_id for row in store.runs() if row.summary]
-    assert sorted(sample.run_id for sample in saved.samples) == sorted(kept)
-    assert len(kept) == 3
-    assert {sample.prefill_tokens for sample in saved.samples} == {result.speed.unique_tokens}
-    assert all(sample.prefill_seconds > 0 for sample in saved.samples)
+        stored = [row.run_id for row in store.runs() if row.summary]
+    assert sorted(sample.run_id for sample in saved.samples) == sorted(stored)
+    assert len(stored) == 3
+    prefill = [sample.work["prefill_tokens_per_second"] for sample in saved.samples]
+    assert {tokens for tokens, _ in prefill} == {result.speed.unique_tokens}
+    assert all(seconds > 0 for _, seconds in prefill)
+    assert [sample.session for sample in saved.samples] == [1, 1, 1]
     assert saved.is_mock
 
 
@@ -86,14 +99,31 @@ def test_what_is_saved_agrees_with_the_summary(small_data: str, tmp_path: Path) 
     benchmark = Enabled()
     result = repeated(benchmark, small_data, tmp_path, rounds=1, script="0|1|maybe")
     saved = Evidence.model_validate(benchmark.extra_info[EXTRA_INFO])
-    assert len(saved.right) == len(saved.readable) == 5
+    right, readable = saved.shares["accuracy"], saved.shares["parse_rate"]
+    assert len(right) == len(readable) == 5
     assert saved.accuracy is not None
-    assert saved.metrics["accuracy"] == saved.accuracy.value
-    answered = len(saved.right) - saved.right.count("-")
-    assert saved.right.count("1") / answered == saved.accuracy.value
+    [sample] = saved.samples
+    assert sample.values == figures_of(result)
+    answered = [one for one in right if one is not None]
+    assert sum(answered) / len(answered) == saved.accuracy.value
     assert result.parse.lenient is not None
-    shares = [share for share in saved.readable if share is not None]
+    shares = [share for share in readable if share is not None]
     assert sum(shares) / len(shares) == pytest.approx(result.parse.lenient.value)
+
+
+def figures_of(result: RunSummary) -> dict[str, float | None]:
+    return {name: metric.figure(result) for name, metric in METRICS.items()}
+
+
+def test_with_a_fresh_engine_each_round_has_a_worker_of_its_own(
+    small_data: str, tmp_path: Path
+) -> None:
+    benchmark = Enabled()
+    repeated(benchmark, small_data, tmp_path, fresh_engine=True)
+    saved = Evidence.model_validate(benchmark.extra_info[EXTRA_INFO])
+    assert [sample.session for sample in saved.samples] == [1, 2, 3]
+    assert all(sample.values["load_seconds"] for sample in saved.samples)
+    assert all(sample.values["peak_rss_mib"] for sample in saved.samples)
 
 
 def test_a_disabled_benchmark_is_one_round(small_data: str, tmp_path: Path) -> None:
@@ -102,7 +132,7 @@ def test_a_disabled_benchmark_is_one_round(small_data: str, tmp_path: Path) -> N
     assert len(benchmark.extra_info[EXTRA_INFO]["samples"]) == 1
 
 
-def test_an_engine_lost_at_the_end_of_a_round_is_begun_anew(
+def test_an_engine_that_failed_at_the_end_of_a_round_is_loaded_again(
     small_data: str, tmp_path: Path
 ) -> None:
     """The mock dies with its third batch of four, and nothing is left to ask then."""
@@ -115,7 +145,7 @@ def test_an_engine_lost_at_the_end_of_a_round_is_begun_anew(
 def test_an_engine_that_cannot_forget_says_so(
     small_data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is there, and would not do so in a session that is begun anew either."""
+    """It is there, and would not do so in a session that is opened again either."""
 
     def forget(self: EngineSession) -> None:
         raise EngineError("no memory to forget")

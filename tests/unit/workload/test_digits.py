@@ -40,6 +40,7 @@ def test_the_seed_decides(digits: Dataset) -> None:
     for field in FIELDS:
         assert getattr(digits, field).tobytes() == getattr(again, field).tobytes()
     assert digits.X_train.tobytes() != other.X_train.tobytes()
+    assert digits.sha256 == again.sha256 != other.sha256
 
 
 def test_a_linear_model_finds_most_but_not_all(digits: Dataset) -> None:

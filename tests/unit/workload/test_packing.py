@@ -165,8 +165,8 @@ def test_prompts_stand_voter_by_voter_queries_first(shown: tuple[Voter, ...], li
     expected = [
         (voter.index, role, position, item.row, item.label)
         for voter in shown
-        for role, asked in (("query", voter.queries), ("calibration", voter.calibration))
-        for position, item in enumerate(asked)
+        for role, several in (("query", voter.queries), ("calibration", voter.calibration))
+        for position, item in enumerate(several)
     ]
     assert expected == [(p.voter, p.role, p.position, p.row, p.label) for p in result.prompts]
     for prompt in result.prompts:
@@ -220,15 +220,6 @@ def test_the_smallest_fit_over_tokenizers_holds_for_all() -> None:
         for names in (["mock"], ["dear"], ["mock", "dear"])
     )
     assert both == dear < alone
-
-
-def test_hashes_tell_texts_and_tokens_apart() -> None:
-    rng = np.random.default_rng(0)
-    voter = Voter(0, (0,), items(rng, 4), (), items(rng, 2))
-    one, other = (packed([voter], 600, SEVERAL, shots=shots) for shots in (1, 2))
-    assert one.text_sha256() == packed([voter], 700, shots=1).text_sha256() != other.text_sha256()
-    assert len({one.token_sha256(name) for name in SEVERAL}) == len(SEVERAL)
-    assert one.token_sha256("mock") != other.token_sha256("mock")
 
 
 def labels(tokenize: Tokenize = TOKENIZE, **changes: Any) -> tuple[tuple[int, ...], ...]:

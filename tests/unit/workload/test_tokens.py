@@ -1,4 +1,4 @@
-"""Whose tokens a backend is asked: one vocabulary, one list of ids, whatever its own tokenizer."""
+"""Whose tokens an entry is given: one vocabulary, one list of ids, whatever its own tokenizer."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from harness.errors import UsageError
 from harness.spec import RunSpec
 from harness.summary import TokenDifference
 from harness.workload.prompt import ChatTemplate
-from harness.workload.tokens import TOLD_TOKENS, Tokenizer, leaders
+from harness.workload.tokens import SHOWN_TOKENS, Tokenizer, leaders
 from harness.workload.workload import Draft, Earlier, Workload, draw, write
 
 MOCK = mock.open_session(ModelRef("mock", "mock", ""), {"max_model_len": 1})
@@ -49,18 +49,22 @@ def draft() -> Draft:
 
 
 def written(draft: Draft, **by: Tokenizer) -> Workload:
-    return write(draft, SPEC, by, CHAT, limit=600)
+    return write(draft, SPEC, by, dict.fromkeys(by, CHAT), limit=600)
 
 
-def difference(workload: Workload, backend: str) -> TokenDifference:
-    found = workload.tokens[backend].own_difference
+def given_to(workload: Workload, entry: str) -> Sequence[Sequence[int]]:
+    return workload.packed.token_ids[workload.vocabularies[entry]]
+
+
+def difference(workload: Workload, entry: str) -> TokenDifference:
+    found = workload.tokens[entry].own_difference
     assert found is not None
     return found
 
 
 @settings(max_examples=30)
 @given(st.lists(st.sampled_from(sorted(KINDS)), min_size=1, max_size=4))
-def test_backends_of_one_vocabulary_are_asked_the_same_tokens(
+def test_entries_of_one_vocabulary_are_given_the_same_tokens(
     draft: Draft, kinds: list[str]
 ) -> None:
     by = {f"engine {place}": KINDS[kind] for place, kind in enumerate(kinds)}
@@ -68,16 +72,18 @@ def test_backends_of_one_vocabulary_are_asked_the_same_tokens(
     texts = [prompt.text for prompt in workload.packed.prompts]
     for name, tokenizer in by.items():
         first = next(n for n, other in by.items() if other.vocabulary == tokenizer.vocabulary)
-        asked, told = workload.packed.token_ids[name], workload.tokens[name]
-        assert list(map(list, asked)) == list(map(list, by[first](texts)))
-        assert workload.packed.labels[name] == workload.packed.labels[first]
-        assert told.tokenized_by == first
-        assert told.same_as_first == (tokenizer.vocabulary == by["engine 0"].vocabulary)
-        equal = list(map(list, tokenizer(texts))) == list(map(list, asked))
-        assert (told.own_difference is None) == equal
+        ids, tokens = given_to(workload, name), workload.tokens[name]
+        assert workload.vocabularies[name] == tokenizer.vocabulary
+        assert list(map(list, ids)) == list(map(list, by[first](texts)))
+        assert tokens.tokenized_by == first
+        assert tokens.same_as_first == (tokenizer.vocabulary == by["engine 0"].vocabulary)
+        equal = list(map(list, tokenizer(texts))) == list(map(list, ids))
+        assert (tokens.own_difference is None) == equal
+    vocabularies = {tokenizer.vocabulary for tokenizer in by.values()}
+    assert set(workload.packed.token_ids) == set(workload.packed.labels) == vocabularies
 
 
-def test_the_first_backend_with_a_vocabulary_leads() -> None:
+def test_the_first_entry_with_a_vocabulary_leads() -> None:
     by = {"a": PLAIN, "b": WORDS, "c": WITH_BOS, "d": WORDS}
     assert leaders(by) == {"a": "a", "b": "b", "c": "a", "d": "b"}
 
@@ -96,25 +102,25 @@ def test_a_chat_template_that_begins_with_it_is_left_as_it_is(
     draft: Draft, prompt: str, begins: str
 ) -> None:
     spec = SPEC.model_copy(update={"prompt": prompt})
-    packed = write(draft, spec, {"one": WITH_BOS}, CHAT, limit=600).packed
+    packed = write(draft, spec, {"one": WITH_BOS}, {"one": CHAT}, limit=600).packed
     assert packed.prompts[0].text.startswith(begins)
-    assert [ids.count(mock.BOS) for ids in map(list, packed.token_ids["one"])] == [1] * 10
+    assert [ids.count(mock.BOS) for ids in map(list, packed.token_ids["bytes"])] == [1] * 10
 
 
-def test_a_backend_that_adds_no_first_token_is_asked_it_and_the_difference_is_told(
+def test_an_entry_that_adds_no_first_token_is_given_it_and_the_difference_is_reported(
     draft: Draft,
 ) -> None:
     workload = written(draft, one=WITH_BOS, two=PLAIN)
-    assert workload.packed.token_ids["two"][0][0] == mock.BOS
+    assert given_to(workload, "two")[0][0] == mock.BOS
     found = difference(workload, "two")
     assert (found.voter, found.role, found.position, found.token) == (0, "query", 0, 0)
     assert [token.text for token in found.asked] == ["<bos>", "C", "l"]
     assert [(token.id, token.text) for token in found.own] == [(67, "C"), (108, "l"), (97, "a")]
 
 
-def test_a_backend_that_adds_one_is_asked_none_where_the_first_adds_none(draft: Draft) -> None:
+def test_an_entry_that_adds_one_is_given_none_where_the_first_adds_none(draft: Draft) -> None:
     workload = written(draft, one=PLAIN, two=WITH_BOS)
-    assert workload.packed.token_ids["two"][0][0] != mock.BOS
+    assert given_to(workload, "two")[0][0] != mock.BOS
     assert difference(workload, "two").own[0].text == "<bos>"
 
 
@@ -129,7 +135,7 @@ def test_the_first_difference_is_the_first_token_of_the_first_prompt_that_differ
     place = workload.packed.prompts[4]
     found = difference(workload, "two")
     assert (found.voter, found.role, found.position) == (place.voter, place.role, place.position)
-    assert found.token == len(workload.packed.token_ids["two"][4]) - 2
+    assert found.token == len(given_to(workload, "two")[4]) - 2
     assert [token.text for token in found.asked] == ["y", ":"]
     assert found.own == []
 
@@ -145,12 +151,12 @@ def test_each_text_is_tokenized_once_for_a_check_and_in_one_go(draft: Draft) -> 
     assert calls == [[prompt.text for prompt in workload.packed.prompts]]
 
 
-def test_few_tokens_are_told(draft: Draft) -> None:
+def test_few_tokens_are_shown(draft: Draft) -> None:
     found = difference(written(draft, one=PLAIN, two=APART), "two")
-    assert len(found.asked) == len(found.own) == TOLD_TOKENS
+    assert len(found.asked) == len(found.own) == SHOWN_TOKENS
 
 
-def test_another_vocabulary_is_asked_its_own_tokens_of_the_same_texts(draft: Draft) -> None:
+def test_another_vocabulary_is_given_its_own_tokens_of_the_same_texts(draft: Draft) -> None:
     """Words are fewer than bytes: the bytes' fit holds for both."""
     alone, both = written(draft, one=PLAIN), written(draft, one=PLAIN, two=WORDS)
     assert both.packed.prompts == alone.packed.prompts
@@ -162,7 +168,7 @@ def test_another_vocabulary_is_asked_its_own_tokens_of_the_same_texts(draft: Dra
 def test_examples_that_are_given_are_shown_whether_they_fit_or_not(draft: Draft) -> None:
     shown = [len(examples) for examples in written(draft, one=PLAIN).packed.shown]
     earlier = Earlier(shown, PLAIN.vocabulary)
-    fixed = write(draft, SPEC, {"one": PLAIN}, CHAT, 40, earlier)
+    fixed = write(draft, SPEC, {"one": PLAIN}, {"one": CHAT}, 40, earlier)
     assert fixed.packed.prompts == written(draft, one=PLAIN).packed.prompts
     with pytest.raises(UsageError, match="not one example fits"):
-        write(draft, SPEC, {"one": PLAIN}, CHAT, 40)
+        write(draft, SPEC, {"one": PLAIN}, {"one": CHAT}, 40)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from harness.errors import DataError, UsageError
 from harness.spec import RunSpec
-from harness.workload.dataset import Dataset
+from harness.workload.dataset import Dataset, make_dataset
 from harness.workload.voters import Item, Voter, draw_voters
 
 
@@ -24,15 +24,11 @@ def toy(train: Sequence[int], test: Sequence[int], width: int = 6) -> Dataset:
     y_train, y_test = (
         np.repeat(np.arange(len(counts), dtype=np.int64), counts) for counts in (train, test)
     )
-    return Dataset(
-        name="toy",
-        classes=tuple(f"class{number}" for number in range(len(train))),
-        X_train=rng.normal(size=(len(y_train), width)).astype(np.float32),
-        y_train=y_train,
-        X_test=rng.normal(size=(len(y_test), width)).astype(np.float32),
-        y_test=y_test,
-        train_test_duplicates=0,
+    X_train, X_test = (
+        rng.normal(size=(len(y), width)).astype(np.float32) for y in (y_train, y_test)
     )
+    classes = tuple(f"class{number}" for number in range(len(train)))
+    return make_dataset("toy", classes, (X_train, y_train), (X_test, y_test))
 
 
 def spec(**changes: Any) -> RunSpec:

@@ -7,13 +7,16 @@ import pytest
 
 from backends import mock
 from backends.api import ModelRef
-from harness.errors import TemplateError
+from harness.errors import TemplateError, UsageError
 from harness.spec import RunSpec
+from harness.workload.prompt import ChatTemplate
 from harness.workload.tokens import Tokenizer
 from harness.workload.voters import Item
 from harness.workload.workload import Draft, Workload, draw, numbers, write
 
 SPEC = RunSpec(backend="mock", voters=2, queries=4, calibration_queries=2)
+CHAT_SPEC = SPEC.model_copy(update={"prompt": "chat"})
+SOURCE = "{% for m in messages %}{{ m.content }}{% endfor %}"
 
 
 @pytest.fixture(scope="module")
@@ -21,10 +24,13 @@ def draft() -> Draft:
     return draw(SPEC)
 
 
-def written(draft: Draft, spec: RunSpec = SPEC) -> Workload:
+def written(
+    draft: Draft, spec: RunSpec = SPEC, chats: dict[str, ChatTemplate | None] | None = None
+) -> Workload:
     session = mock.open_session(ModelRef("mock", "mock", ""), {"max_model_len": 1})
     tokenizer = Tokenizer("bytes", None, session.tokenize, session.token_texts)
-    return write(draft, spec, {"mock": tokenizer}, None, limit=400)
+    chats = chats or {"mock": None}
+    return write(draft, spec, dict.fromkeys(chats, tokenizer), chats, limit=900)
 
 
 def test_a_spec_gives_its_prompts_and_the_same_ones_each_time(draft: Draft) -> None:
@@ -33,10 +39,10 @@ def test_a_spec_gives_its_prompts_and_the_same_ones_each_time(draft: Draft) -> N
     assert first.packed == again.packed
 
 
-def test_every_voter_is_asked_the_same_test_rows(draft: Draft) -> None:
+def test_every_voter_is_given_the_same_test_rows(draft: Draft) -> None:
     workload = written(draft)
-    asked = [prompt.row for prompt in workload.packed.prompts if prompt.role == "query"]
-    assert asked == workload.query_rows * 2
+    given = [prompt.row for prompt in workload.packed.prompts if prompt.role == "query"]
+    assert given == workload.query_rows * 2
     assert len(set(workload.query_rows)) == 4
     for prompt in workload.packed.prompts:
         split = workload.dataset.y_test if prompt.role == "query" else workload.dataset.y_train
@@ -45,7 +51,39 @@ def test_every_voter_is_asked_the_same_test_rows(draft: Draft) -> None:
 
 def test_a_chat_needs_a_model_that_has_one(draft: Draft) -> None:
     with pytest.raises(TemplateError, match="no chat template"):
-        written(draft, SPEC.model_copy(update={"prompt": "chat"}))
+        written(draft, CHAT_SPEC)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        None,
+        ChatTemplate(SOURCE + " ", "[B]", "[E]"),
+        ChatTemplate(SOURCE, "[b]", "[E]"),
+        ChatTemplate(SOURCE, "[B]", "[e]"),
+    ],
+    ids=["none", "source", "bos", "eos"],
+)
+def test_a_chat_is_refused_where_it_would_be_another_text_for_another_entry(
+    draft: Draft, other: ChatTemplate | None
+) -> None:
+    one = ChatTemplate(SOURCE, "[B]", "[E]")
+    for first, second in ((one, other), (other, one)):
+        chats = {"first": first, "like-it": first, "second": second}
+        with pytest.raises(UsageError, match=r"first has another .* than second, so") as caught:
+            written(draft, CHAT_SPEC, chats)
+        assert "Run them apart" in caught.value.remedy
+        assert "completion" in caught.value.remedy
+        assert written(draft, SPEC, chats).packed == written(draft).packed
+
+
+def test_entries_of_one_chat_template_share_a_chat(draft: Draft) -> None:
+    chats: dict[str, ChatTemplate | None] = {
+        name: ChatTemplate(SOURCE, "[B]", "[E]") for name in ("a", "b")
+    }
+    workload = written(draft, CHAT_SPEC, chats)
+    assert workload.writer.chat == chats["a"]
+    assert workload.vocabularies == {"a": "bytes", "b": "bytes"}
 
 
 def test_numbers_are_what_the_words_say() -> None:

@@ -10,6 +10,7 @@ import math
 import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from itertools import cycle, islice
 
 from backends.api import (
@@ -22,15 +23,18 @@ from backends.api import (
     Finish,
     ModelRef,
     Options,
+    Prompt,
     Reply,
     Requirements,
     SessionInfo,
     Started,
     TokenIds,
+    TokenizerInfo,
 )
-from backends.rules import before_stop, refuse, vocabulary_sha256
+from backends.rules import before_stop, beyond_model, refuse, vocabulary_sha256
 from backends.sharing.prefix_tree import Leaf, walk
 
+DECLARED_CONTEXT = 100_000
 FORMATS = (NO_FILES,)  # a real engine reads "gguf" or "hf"
 _FINISHES: Mapping[DecodingMode, Finish] = {"free": "stop", "choice": "label", "score": "scored"}
 OPTIONS: Mapping[str, str] = {"prior": "how often each label counts as seen beforehand (default 1)"}
@@ -45,28 +49,20 @@ def check() -> Availability:
     return Availability(True, version="0.1.0", is_mock=True)
 
 
+def open_tokenizer(model: ModelRef, options: Options) -> CountingTokenizer:
+    """Here the model's tokenizer would be read, and none of its weights."""
+    return CountingTokenizer()
+
+
 def open_session(model: ModelRef, options: Options) -> CountingSession:
     """Here an engine would be imported and would load the model."""
     return CountingSession(model, options)
 
 
-class CountingSession:
-    """Tokens are the bytes of UTF-8; byte 0 ends a reply."""
+class CountingTokenizer:
+    """Tokens are the bytes of UTF-8."""
 
-    def __init__(self, model: ModelRef, options: Options) -> None:
-        self._prior = float(options.get("prior", 1))
-        self.info = SessionInfo(
-            engine="counting",
-            engine_version="counting 0.1.0",
-            model=model.name,
-            weights="none (mock)",
-            device="cpu",
-            threads=1,
-            declared_context=int(options["max_model_len"]),
-            allocated_context=int(options["max_model_len"]),
-            vocabulary_sha256=vocabulary_sha256(map(chr, range(256))),
-            is_mock=True,
-        )
+    info = TokenizerInfo(DECLARED_CONTEXT, vocabulary_sha256(map(chr, range(256))))
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         return [list(text.encode("utf-8", errors="replace")) for text in texts]
@@ -74,21 +70,54 @@ class CountingSession:
     def token_texts(self, token_ids: TokenIds) -> list[str]:
         return [chr(token) for token in token_ids]
 
-    def generate(self, prompts: Sequence[TokenIds], decoding: Decoding) -> Iterator[Event]:
+    def close(self) -> None:
+        """Here a tokenizer would give back its memory."""
+
+
+class CountingSession:
+    """Byte 0 ends a reply."""
+
+    def __init__(self, model: ModelRef, options: Options) -> None:
+        longest = int(options["max_model_len"])
+        if longest > DECLARED_CONTEXT:
+            raise beyond_model(longest, DECLARED_CONTEXT, model.name)
+        self._prior = float(options.get("prior", 1))
+        self._tokenizer = CountingTokenizer()
+        self.info = SessionInfo(
+            engine="counting",
+            engine_version="counting 0.1.0",
+            model=model.name,
+            weights="none (mock)",
+            device="cpu",
+            threads=1,
+            allocated_context=longest,
+            is_mock=True,
+            **asdict(self._tokenizer.info),
+        )
+
+    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        return self._tokenizer.tokenize(texts)
+
+    def token_texts(self, token_ids: TokenIds) -> list[str]:
+        return self._tokenizer.token_texts(token_ids)
+
+    def generate(self, prompts: Sequence[Prompt], decoding: Decoding) -> Iterator[Event]:
         refused, accepted = refuse(prompts, decoding, self.info.allocated_context)
         if refused:
-            yield Batch(refused, 0.0, 0, 0.0, 0, 0.0)
+            now = time.perf_counter()
+            yield Batch(refused, now, now, 0, 0.0, 0, 0.0)
         if not accepted:
             return
         yield Started(tuple(accepted))
         began = time.perf_counter()
-        leaves = walk({index: prompts[index] for index in accepted})
+        leaves = walk({index: prompts[index].token_ids for index in accepted})
         replies = tuple(self._reply(leaf, prompts[leaf.prompt], decoding, began) for leaf in leaves)
-        seconds = time.perf_counter() - began
-        computed = sum(reply.prompt_tokens - reply.cached_tokens for reply in replies)
+        ended = time.perf_counter()
+        computed = sum(len(prompts[leaf.prompt].token_ids) - leaf.shared for leaf in leaves)
         later = sum(max(len(reply.token_ids) - 1, 0) for reply in replies)
         # Here an engine would look at its clock between the two; this one does both at once.
-        yield Batch(replies, seconds, computed, seconds / 2, later, seconds / 2 if later else 0.0)
+        half = (ended - began) / 2
+        yield Batch(replies, began, ended, computed, half, later, half if later else 0.0)
 
     def forget(self) -> None:
         """Here an engine would drop its cache. This one keeps nothing from call to call."""
@@ -96,11 +125,11 @@ class CountingSession:
     def close(self) -> None:
         """Here an engine would give back its memory."""
 
-    def _reply(self, leaf: Leaf, prompt: TokenIds, decoding: Decoding, began: float) -> Reply:
-        seen = bytes(prompt)
+    def _reply(self, leaf: Leaf, prompt: Prompt, decoding: Decoding, began: float) -> Reply:
+        seen = bytes(list(prompt.token_ids))
         counts = [seen.count(bytes(label)) + self._prior for label in decoding.labels]
         generates = counts and decoding.mode != "score"
-        tokens = _pick(counts, seen, decoding) if generates else ()
+        tokens = _pick(counts, seen, prompt.attempt, decoding) if generates else ()
         if decoding.mode == "free":
             tokens = (*tokens, 0)
         if decoding.mode == "free" and decoding.ignore_end:
@@ -110,7 +139,7 @@ class CountingSession:
         return Reply(
             prompt=leaf.prompt,
             finish="length" if len(within) < len(tokens) else _FINISHES[decoding.mode],
-            prompt_tokens=len(prompt),
+            prompt_tokens=len(seen),
             cached_tokens=leaf.shared,
             text=before_stop(text, decoding.stop),
             token_ids=within,
@@ -119,9 +148,12 @@ class CountingSession:
         )
 
 
-def _pick(counts: Sequence[float], seen: bytes, decoding: Decoding) -> tuple[int, ...]:
-    """The label counted most; or one drawn, reproducibly by seed and prompt."""
+def _pick(
+    counts: Sequence[float], seen: bytes, attempt: int, decoding: Decoding
+) -> tuple[int, ...]:
+    """The label counted most; or one drawn, reproducibly by seed, prompt and attempt."""
     if decoding.temperature == 0:
         return decoding.labels[counts.index(max(counts))]
     weights = [count ** (1 / decoding.temperature) for count in counts]
-    return random.Random(f"{decoding.seed}:{seen!r}").choices(decoding.labels, weights)[0]
+    drawn = random.Random(f"{decoding.seed}:{attempt}:{seen!r}")
+    return drawn.choices(decoding.labels, weights)[0]

@@ -10,12 +10,19 @@ import pytest
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--engine", default="{}", help="options of the mock, as JSON")
+    parser.addoption("--context", default=300, type=int, help="tokens of a prompt and its reply")
 
 
 @pytest.fixture(scope="session")
 def engine(pytestconfig: pytest.Config) -> dict[str, object]:
     given: dict[str, object] = json.loads(pytestconfig.getoption("--engine"))
     return {"delay_ms": 1, **given}
+
+
+@pytest.fixture(scope="session")
+def context(pytestconfig: pytest.Config) -> int:
+    tokens: int = pytestconfig.getoption("--context")
+    return tokens
 
 
 @pytest.fixture(scope="session")

@@ -12,14 +12,15 @@ from harness.summary import RunSummary
 pytestmark = pytest.mark.harness(backend="mock", voters=2, queries=20, calibration_queries=5)
 
 
-@pytest.mark.harness(rounds=12, max_model_len=300)
+@pytest.mark.harness(rounds=12)
 def test_votes(
     benchmark: Any,
     harness_run: Callable[..., RunSummary],
     data: str,
     engine: dict[str, object],
+    context: int,
 ) -> None:
-    result = harness_run(benchmark, data=data, engine=engine)
+    result = harness_run(benchmark, data=data, engine=engine, max_model_len=context)
     assert (result.cells.done, result.cells.failed) == (50, 0)
     assert result.speed.computed_tokens == result.speed.unique_tokens  # each round is cold
 

@@ -15,7 +15,7 @@ import pytest
 from backends.api import BackendError, ModelRef
 from backends.hf import conversion as hf_conversion
 from backends.hf import weights as hf_weights
-from backends.hf.weights import folder_of, is_whole
+from backends.hf.weights import folder_of, is_whole, tokenizer_folder_of
 
 Spoil: TypeAlias = Callable[[Path], object]
 
@@ -32,37 +32,61 @@ def source(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def made(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """Each conversion there was; it only copies the file."""
-    every: list[Path] = []
+def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Each conversion there was, of a tokenizer or of weights; it only copies the file."""
+    every: list[str] = []
 
-    def copy(source: Path, target: Path) -> None:
-        every.append(target)
+    def write_tokenizer(source: Path, target: Path) -> None:
+        every.append("tokenizer")
         target.mkdir()
+        (target / "tokenizer.json").write_bytes(source.read_bytes())
+
+    def write_weights(source: Path, target: Path) -> None:
+        every.append("weights")
         (target / "config.json").write_text("{}")
         (target / "model.safetensors").write_bytes(source.read_bytes())
 
-    monkeypatch.setattr(hf_weights, "convert", copy)
+    monkeypatch.setattr(hf_weights, "convert_tokenizer", write_tokenizer)
+    monkeypatch.setattr(hf_weights, "convert", write_weights)
     return every
 
 
+def reference(source: Path) -> ModelRef:
+    return ModelRef("small", "gguf", str(source), str(source.parent / "cache"))
+
+
 def converted(source: Path) -> Path:
-    return Path(folder_of(ModelRef("small", "gguf", str(source), str(source.parent / "cache"))))
+    return Path(folder_of(reference(source)))
 
 
-def test_a_file_is_converted_once(source: Path, made: list[Path]) -> None:
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_is_converted_once(source: Path, made: list[str]) -> None:
     folder = converted(source)
     assert (folder / "model.safetensors").read_bytes() == source.read_bytes()
     assert is_whole(folder)
     assert converted(source) == folder
-    assert len(made) == 1
+    assert made == ["tokenizer", "weights"]
 
 
-def test_another_file_of_that_name_has_another_folder(source: Path, made: list[Path]) -> None:
+def test_a_tokenizer_is_made_without_weights_and_only_once(source: Path, made: list[str]) -> None:
+    folder = Path(tokenizer_folder_of(reference(source)))
+    assert is_whole(folder)
+    assert names(folder) == ["manifest.json", "tokenizer.json"]
+    assert tokenizer_folder_of(reference(source)) == str(folder)
+    assert made == ["tokenizer"]
+    whole = converted(source)
+    assert names(whole) == ["config.json", "manifest.json", "model.safetensors", "tokenizer.json"]
+    assert made == ["tokenizer", "weights"]
+
+
+def test_another_file_of_that_name_has_other_folders(source: Path, made: list[str]) -> None:
     first = converted(source)
     source.write_bytes(b"GGUF and something else")
     assert converted(source) != first
-    assert len(made) == 2
+    assert made == ["tokenizer", "weights"] * 2
 
 
 @pytest.mark.parametrize(
@@ -74,34 +98,31 @@ def test_another_file_of_that_name_has_another_folder(source: Path, made: list[P
         lambda folder: (folder / "manifest.json").unlink(),
         lambda folder: (folder / "manifest.json").write_text("{"),
     ],
-    ids=["changed", "lost a file", "got a file", "no manifest", "half a manifest"],
+    ids=["changed", "without a file", "with a file more", "no manifest", "half a manifest"],
 )
-def test_a_folder_that_is_not_as_it_was_made_is_made_anew(
-    source: Path, made: list[Path], spoil: Spoil, capsys: pytest.CaptureFixture[str]
+def test_a_folder_that_is_not_as_it_was_made_is_made_again(
+    source: Path, made: list[str], spoil: Spoil, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = converted(source)
     spoil(folder)
     assert not is_whole(folder)
     assert converted(source) == folder
     assert is_whole(folder)
-    assert sorted(path.name for path in folder.iterdir()) == [
-        "config.json",
-        "manifest.json",
-        "model.safetensors",
-    ]
+    assert names(folder) == ["config.json", "manifest.json", "model.safetensors", "tokenizer.json"]
+    assert made == ["tokenizer", "weights", "weights"]
     assert "it is not as it was made" in capsys.readouterr().err
 
 
-def test_another_version_of_the_conversion_makes_it_anew(
-    source: Path, made: list[Path], monkeypatch: pytest.MonkeyPatch
+def test_another_version_of_the_conversion_makes_it_again(
+    source: Path, made: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     converted(source)
     monkeypatch.setattr(hf_weights, "VERSION", hf_conversion.VERSION + 1)
     assert is_whole(converted(source))
-    assert len(made) == 2
+    assert made == ["tokenizer", "weights"] * 2
 
 
-def test_what_a_killed_run_left_is_swept_away(source: Path, made: list[Path]) -> None:
+def test_what_a_killed_run_left_is_swept_away(source: Path, made: list[str]) -> None:
     folder = converted(source)
     left = folder.rename(folder.with_name(f".{folder.name}"))
     (left / "half").write_text("of something")
@@ -116,10 +137,11 @@ def test_a_conversion_that_fails_leaves_nothing(
         target.mkdir()
         raise ValueError("GGUF model with architecture odd is not supported yet.\nmore")
 
-    monkeypatch.setattr(hf_weights, "convert", fail)
-    with pytest.raises(BackendError, match=r"architecture odd is not supported yet\.$") as caught:
-        converted(source)
-    assert "[models.NAME]" in caught.value.remedy
+    monkeypatch.setattr(hf_weights, "convert_tokenizer", fail)
+    for convert in (folder_of, tokenizer_folder_of):
+        with pytest.raises(BackendError, match=r"odd is not supported yet\.$") as caught:
+            convert(reference(source))
+        assert "[models.NAME]" in caught.value.remedy
     assert [path for path in (source.parent / "cache").iterdir() if path.is_dir()] == []
 
 
@@ -130,14 +152,14 @@ from backends.hf import weights as hf_weights
 from backends.api import ModelRef
 
 def slowly(source, target):
-    target.mkdir()
+    target.mkdir(exist_ok=True)
     for name in ("one", "two"):
         (target / name).write_text(name)
         time.sleep(0.3)
     with Path(sys.argv[3]).open("a") as log:
         log.write("made\\n")
 
-hf_weights.convert = slowly
+hf_weights.convert = hf_weights.convert_tokenizer = slowly
 folder = hf_weights.folder_of(ModelRef("small", "gguf", sys.argv[1], sys.argv[2]))
 print(sorted(path.name for path in Path(folder).iterdir()))
 """
@@ -149,7 +171,7 @@ def test_two_that_start_together_make_it_once(source: Path, tmp_path: Path) -> N
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     seen = [process.communicate(timeout=60)[0].strip() for process in both]
     assert seen == ["['manifest.json', 'one', 'two']"] * 2
-    assert log.read_text() == "made\n"
+    assert log.read_text() == "made\n" * 2  # the tokenizer and the weights
 
 
 def folder_with(folder: Path, *names: str, **config: object) -> ModelRef:
@@ -181,18 +203,20 @@ def test_a_folder_without_safetensors_is_refused(
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BackendError, match=r"there is no config\.json"):
-        folder_of(ModelRef("mine", "hf", str(tmp_path)))
+    for find in (folder_of, tokenizer_folder_of):
+        with pytest.raises(BackendError, match=r"there is no config\.json"):
+            find(ModelRef("mine", "hf", str(tmp_path)))
 
 
 @needs_hf
 def test_code_of_a_model_is_run_only_where_it_is_trusted(tmp_path: Path) -> None:
     own_code = {"AutoConfig": "configuration_odd.OddConfig"}
     odd = folder_with(tmp_path, "model.safetensors", model_type="odd", auto_map=own_code)
-    with pytest.raises(BackendError, match="running code that came with it") as caught:
-        folder_of(odd)
-    assert "--engine-option trust_remote_code=true" in caught.value.remedy
-    assert folder_of(odd, trusted=True) == str(tmp_path)
+    for find in (folder_of, tokenizer_folder_of):
+        with pytest.raises(BackendError, match="running code that came with it") as caught:
+            find(odd)
+        assert "--engine-option trust_remote_code=true" in caught.value.remedy
+        assert find(odd, trusted=True) == str(tmp_path)
 
 
 @needs_hf

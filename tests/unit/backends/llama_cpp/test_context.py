@@ -1,4 +1,4 @@
-"""What llama.cpp's backend promises beyond the contract: what it keeps, and has room for."""
+"""What llama.cpp's backend promises beyond the contract: what it stores, and has room for."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backends.api import BackendError, Batch, Decoding, ModelRef, Reply
+from backends.api import BackendError, Batch, Decoding, ModelRef, Prompt, Reply
 from backends.llama_cpp import backend as llama_cpp
 from backends.sharing import session as shared_cache
 from backends.sharing.prefix_tree import common_prefix_length, unique_tokens
@@ -49,16 +49,16 @@ def ask(
 ) -> dict[int, Reply]:
     labels = tuple(map(tuple, session.tokenize([" yes", " no"])))
     how = Decoding(**({"mode": "score", "labels": labels} | options))
-    events = session.generate(prompts, how)
+    events = session.generate([Prompt(ids) for ids in prompts], how)
     batches = [event for event in events if isinstance(event, Batch)]
     return {reply.prompt: reply for batch in batches for reply in batch.replies}
 
 
 def computed(replies: dict[int, Reply]) -> int:
-    return sum(reply.prompt_tokens - reply.cached_tokens for reply in replies.values())
+    return sum(reply.prompt_tokens - (reply.cached_tokens or 0) for reply in replies.values())
 
 
-def test_a_prompt_asked_again_costs_nothing(session: SharedCacheSession) -> None:
+def test_a_prompt_given_again_costs_nothing(session: SharedCacheSession) -> None:
     prompts = session.tokenize([LONG])
     first, again = ask(session, prompts), ask(session, prompts)
     assert computed(first) == len(prompts[0])
@@ -72,7 +72,7 @@ def test_a_beginning_of_the_last_prompt_costs_its_last_token(session: SharedCach
     assert computed(ask(session, [prompt[:-3]])) == 1
 
 
-def test_a_later_call_goes_on_from_what_is_kept(session: SharedCacheSession) -> None:
+def test_a_later_call_goes_on_from_the_last_prompt(session: SharedCacheSession) -> None:
     prompts = session.tokenize([LONG + end for end in ("a", "b c", "d e f")])
     shared = common_prefix_length(prompts[0], prompts[1])
     assert computed(ask(session, prompts)) == unique_tokens(prompts)
@@ -91,7 +91,7 @@ def test_the_order_of_a_call_makes_no_difference(model: ModelRef, temperature: f
         assert (reply.token_ids, reply.label_logprobs) == (same.token_ids, same.label_logprobs)
 
 
-def test_the_kept_prompt_makes_room_for_the_next(
+def test_the_last_prompt_makes_room_for_the_next(
     model: ModelRef, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two prompts that fill the context one after the other, and a cache that holds one of them."""
@@ -150,7 +150,7 @@ def test_long_beginnings_take_the_fast_way_in_tiles_and_ends_the_short(
         ({"max_model_len": 10**6}, "more than the 8192"),
     ],
 )
-def test_an_option_that_cannot_be_is_told_with_what_can(
+def test_an_option_that_cannot_be_is_named_with_what_can(
     model: ModelRef, options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(BackendError, match=message) as caught:
@@ -158,11 +158,26 @@ def test_an_option_that_cannot_be_is_told_with_what_can(
     assert caught.value.remedy
 
 
-def test_a_file_that_is_no_model_is_told_by_name(tmp_path: Path) -> None:
+def test_a_file_that_is_no_model_is_named(tmp_path: Path) -> None:
     if not llama_cpp.check().available:
         pytest.skip(llama_cpp.check().remedy)
     path = tmp_path / "broken.gguf"
     path.write_bytes(b"GGUF" + bytes(100))
-    with pytest.raises(BackendError, match=r"could not load .*broken\.gguf") as caught:
-        opened(ModelRef("broken", "gguf", str(path)))
-    assert "GGUF" in caught.value.remedy
+    broken = ModelRef("broken", "gguf", str(path))
+    for open_it in (opened, lambda model: llama_cpp.open_tokenizer(model, {})):
+        with pytest.raises(BackendError, match=r"could not load .*broken\.gguf") as caught:
+            open_it(broken)
+        assert "GGUF" in caught.value.remedy
+
+
+def test_attempts_at_one_prompt_share_it(session: SharedCacheSession) -> None:
+    [ids] = session.tokenize([LONG])
+    how = Decoding("free", (), max_tokens=4, temperature=1.5)
+    count = 70  # more than one group
+    prompts = [Prompt(ids, attempt=attempt) for attempt in range(count)]
+    events = session.generate(prompts, how)
+    batches = [event for event in events if isinstance(event, Batch)]
+    replies = {reply.prompt: reply for batch in batches for reply in batch.replies}
+    assert len(batches) > 1
+    assert computed(replies) == len(ids)
+    assert len({reply.token_ids for reply in replies.values()}) > count // 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -16,8 +17,14 @@ from scipy.special import log_softmax as scipy_log_softmax
 from scipy.special import softmax
 from scipy.stats import chisquare
 
-from backends.api import Decoding, TokenIds
-from backends.sharing.generation import Draft, Picker, choose_label, log_softmax
+from backends.api import Decoding, Prompt, TokenIds
+from backends.sharing.generation import (
+    Draft,
+    Picker,
+    choose_label,
+    log_softmax,
+    prompt_entropy,
+)
 
 FINITE = arrays(
     np.float64, st.tuples(st.integers(1, 3), st.integers(1, 9)), elements=st.floats(-1e4, 1e4)
@@ -43,36 +50,47 @@ def test_log_softmax_takes_logits_that_rule_a_token_out() -> None:
 
 @given(FINITE)
 def test_greedy_picks_the_first_of_the_greatest(logits: NDArray[np.float64]) -> None:
-    picker = Picker(free(), [1, 2])
+    picker = Picker(free(), Prompt([1, 2]))
     assert picker.pick(logits[0]) == int(np.argmax(logits[0]))
 
 
-@given(st.integers(0, 2**32), st.lists(st.integers(0, 9), max_size=4))
-def test_draws_depend_on_seed_and_prompt_alone(seed: int, prompt: list[int]) -> None:
+@given(st.integers(0, 2**32), st.lists(st.integers(0, 9), max_size=4), st.integers(0, 3))
+def test_draws_depend_on_seed_prompt_and_attempt_alone(
+    seed: int, ids: list[int], attempt: int
+) -> None:
     logits = np.zeros(50)
 
     def draws(picker: Picker) -> list[int]:
         return [picker.pick(logits) for _ in range(5)]
 
-    first, other = (Picker(free(temperature=1.0, seed=seed), prompt) for _ in range(2))
-    between = Picker(free(temperature=1.0, seed=seed), [*prompt, 1])
+    how, prompt = free(temperature=1.0, seed=seed), Prompt(ids, attempt=attempt)
+    first, other = (Picker(how, prompt) for _ in range(2))
+    between = Picker(how, Prompt([*ids, 1], attempt=attempt))
     expected = draws(first)
     moved = draws(between)
     assert draws(other) == expected
     assert moved != expected
     assert draws(Picker(free(temperature=1.0, seed=seed + 1), prompt)) != expected
+    assert draws(Picker(how, Prompt(ids, attempt=attempt + 1))) != expected
 
 
 def test_tokens_that_join_to_the_same_digits_are_other_prompts() -> None:
     logits = np.zeros(10**6)
-    one, other = (Picker(free(temperature=1.0), prompt) for prompt in ([1, 2], [12]))
+    how = free(temperature=1.0)
+    one, other = (Picker(how, Prompt(ids)) for ids in ([1, 2], [12]))
     assert one.pick(logits) != other.pick(logits)
+
+
+def test_the_first_attempt_draws_what_was_drawn_before_there_were_attempts() -> None:
+    digest = hashlib.sha256(b"7:1,2").digest()
+    assert prompt_entropy(7, [1, 2], 0) == int.from_bytes(digest)
+    assert len({prompt_entropy(7, [1, 2], attempt) for attempt in range(5)}) == 5
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
 def test_frequencies_are_the_softmaxs(temperature: float) -> None:
     logits = np.array([1.0, 0.0, -1.0, 2.0])
-    picker = Picker(free(temperature=temperature, seed=7), [1])
+    picker = Picker(free(temperature=temperature, seed=7), Prompt([1]))
     draws = 4000
     seen = np.bincount([picker.pick(logits) for _ in range(draws)], minlength=4)
     assert chisquare(seen, draws * softmax(logits / temperature)).pvalue > 0.001
@@ -111,7 +129,7 @@ def test_a_label_is_chosen_token_by_token(
     values = data.draw(st.permutations(range(len(beginnings))))
     logprob = {beginning: -1.0 - value for beginning, value in zip(beginnings, values, strict=True)}
     table = [[logprob[label[:end]] for end in range(1, len(label) + 1)] for label in labels]
-    chosen = labels[choose_label(labels, table, Picker(free(), [1]))]
+    chosen = labels[choose_label(labels, table, Picker(free(), Prompt([1])))]
     assert chosen == best_by_steps(labels, logprob)
 
 
@@ -119,7 +137,8 @@ def test_a_drawn_label_is_drawn_by_its_share() -> None:
     labels, logprobs = [(1, 5), (2,)], [[np.log(0.3), -9.0], [np.log(0.1)]]
     count = 2000
     chosen = [
-        choose_label(labels, logprobs, Picker(free(temperature=1.0), [i])) for i in range(count)
+        choose_label(labels, logprobs, Picker(free(temperature=1.0), Prompt([i])))
+        for i in range(count)
     ]
     assert chisquare(np.bincount(chosen), [count * 0.75, count * 0.25]).pvalue > 0.001
 
@@ -144,7 +163,7 @@ def test_a_reply_ends_at_the_end_token() -> None:
     assert (draft.finish, draft.text, draft.token_ids) == ("stop", " yes", [0, 99])
 
 
-def test_a_reply_goes_on_behind_the_end_token_where_told() -> None:
+def test_a_reply_goes_on_behind_the_end_token_where_wanted() -> None:
     draft = Draft(free(max_tokens=3, ignore_end=True))
     for token, is_end in ((0, False), (1, True), (2, False)):
         assert draft.finish is None

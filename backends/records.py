@@ -1,0 +1,281 @@
+"""The records of the wire: how events are written, and what is checked of each where it arrives.
+
+What a worker sends is not trusted to be right: an engine, or a third party's backend, may report
+what makes no sense, and a figure made of that would look like any other. A record that is wrong
+raises `backends.wire.WireError`, which names the field. Standard library only.
+
+Times and counts are not negative, and no number is NaN or infinite, with one exception: the
+log-probability of a label that is impossible is minus infinity. JSON has no such number, so the
+text "-inf" stands for it; any other number that is not finite is sent as its text too, and refused.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from dataclasses import fields
+from typing import Any, NoReturn, get_args
+
+from backends.api import (
+    Availability,
+    Batch,
+    Capabilities,
+    Event,
+    Finish,
+    Progress,
+    Reply,
+    SessionInfo,
+    Started,
+    TokenizerInfo,
+)
+from backends.wire import Message, WireError, front_code, front_decode
+
+_IMPOSSIBLE = str(-math.inf)
+_BEYOND = 2**63  # JSON has whole numbers of any size, what stores them has not
+_FINISHES: tuple[str, ...] = get_args(Finish)
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "prompts": ("token_ids", "text"),
+    "label_logprobs": ("exact", "top_k", "none"),
+    "clock": ("engine", "client"),
+    "location": ("local", "remote"),
+}
+
+
+def encode_event(event: Event) -> Message:
+    """{"event": "started" | "progress" | "batch", ..}; a batch has its replies' ids in arrays."""
+    if isinstance(event, Started):
+        return {"event": "started", "prompts": list(event.prompts)}
+    if isinstance(event, Progress):
+        return {"event": "progress", "prompt_tokens": event.prompt_tokens}
+    return {
+        "event": "batch",
+        "replies": [_encode_reply(reply) for reply in event.replies],
+        "began": _number(event.began),
+        "ended": _number(event.ended),
+        "prefill_tokens": event.prefill_tokens,
+        "prefill_seconds": _number(event.prefill_seconds),
+        "decode_tokens": event.decode_tokens,
+        "decode_seconds": _number(event.decode_seconds),
+        **front_code([reply.token_ids for reply in event.replies]),
+    }
+
+
+def decode_event(message: Message, prompts: int, labels: int) -> Event:
+    """The event of a call with so many prompts and labels. Raises `WireError`."""
+    kind = message.get("event")
+    if kind == "started":
+        record = _Record("started", message, ("event", "prompts"))
+        return Started(
+            tuple(record.index("prompts", one, prompts) for one in record.list("prompts"))
+        )
+    if kind == "progress":
+        return Progress(
+            _Record("progress", message, ("event", "prompt_tokens")).count("prompt_tokens")
+        )
+    if kind != "batch":
+        raise WireError(f"event: {kind!r} is none that there is")
+    record = _Record("batch", message, _BATCH)
+    replies, token_ids = record.list("replies"), front_decode(message)
+    if len(replies) != len(token_ids):
+        raise WireError(f"batch.replies: {len(replies)} with the ids of {len(token_ids)}")
+    began, ended = record.number("began"), record.number("ended")
+    if ended < began:
+        record.refuse("ended", f"at or behind began ({began})")
+    return Batch(
+        replies=tuple(
+            _decode_reply(reply, tuple(ids), prompts, labels)
+            for reply, ids in zip(replies, token_ids, strict=True)
+        ),
+        began=began,
+        ended=ended,
+        prefill_tokens=record.count_or_none("prefill_tokens"),
+        prefill_seconds=record.amount_or_none("prefill_seconds"),
+        decode_tokens=record.count_or_none("decode_tokens"),
+        decode_seconds=record.amount_or_none("decode_seconds"),
+    )
+
+
+def decode_session_info(value: object) -> SessionInfo:
+    """Of what `dataclasses.asdict` made of it. Raises `WireError`, as all of these do."""
+    record = _Record.of(SessionInfo, value)
+    can = _Record.of(Capabilities, record.values["capabilities"])
+    return SessionInfo(
+        engine=record.text("engine"),
+        engine_version=record.text("engine_version"),
+        model=record.text("model"),
+        weights=record.text("weights"),
+        device=record.text("device"),
+        **_tokenizer_fields(record),
+        threads=record.count("threads"),
+        allocated_context=record.count("allocated_context"),
+        shared_block_tokens=record.count("shared_block_tokens"),
+        is_mock=record.flag("is_mock"),
+        capabilities=Capabilities(
+            **{name: can.one_of(name, choices) for name, choices in _CHOICES.items()},
+            can_forget=can.flag("can_forget"),
+        ),
+    )
+
+
+def decode_tokenizer_info(value: object) -> TokenizerInfo:
+    return TokenizerInfo(**_tokenizer_fields(_Record.of(TokenizerInfo, value)))
+
+
+def decode_availability(value: object) -> Availability:
+    record = _Record.of(Availability, value)
+    return Availability(
+        available=record.flag("available"),
+        version=record.text("version"),
+        reason=record.text("reason"),
+        remedy=record.text("remedy"),
+        is_mock=record.flag("is_mock"),
+    )
+
+
+def decode_seconds(message: Message) -> float:
+    """The time of loading that comes with a session's info."""
+    record = _Record("opened", message, ("result", "seconds"))
+    return record.amount("seconds")
+
+
+def decode_token_texts(value: object, count: int) -> list[str]:
+    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+        raise WireError("token texts: not a list of texts")
+    if len(value) != count:
+        raise WireError(f"token texts: {len(value)} for {count} tokens")
+    return value
+
+
+class _Record:
+    """The values of a record, each taken as what it has to be. All methods raise `WireError`."""
+
+    def __init__(self, name: str, value: object, names: Collection[str]) -> None:
+        if not isinstance(value, dict):
+            raise WireError(f"{name}: not a JSON object")
+        for field in sorted(value.keys() ^ set(names)):
+            said = "there is no such field" if field in value else "missing"
+            raise WireError(f"{name}.{field}: {said}")
+        self._name = name
+        self.values: dict[str, Any] = value
+
+    @classmethod
+    def of(cls, kind: type, value: object) -> _Record:
+        """With the fields of a dataclass."""
+        return cls(kind.__name__, value, [field.name for field in fields(kind)])
+
+    def refuse(self, field: str, wanted: str) -> NoReturn:
+        raise WireError(f"{self._name}.{field}: {self.values[field]!r:.80} is not {wanted}")
+
+    def text(self, field: str) -> str:
+        value = self.values[field]
+        return value if isinstance(value, str) else self.refuse(field, "a text")
+
+    def text_or_none(self, field: str) -> str | None:
+        return None if self.values[field] is None else self.text(field)
+
+    def flag(self, field: str) -> bool:
+        value = self.values[field]
+        return value if isinstance(value, bool) else self.refuse(field, "true or false")
+
+    def one_of(self, field: str, choices: Collection[str]) -> Any:
+        value = self.values[field]
+        return value if value in choices else self.refuse(field, f"one of {', '.join(choices)}")
+
+    def count(self, field: str) -> int:
+        value = self.values[field]
+        if type(value) is not int or not 0 <= value < _BEYOND:
+            self.refuse(field, "a whole number of 0 or more")
+        return value
+
+    def count_or_none(self, field: str) -> int | None:
+        return None if self.values[field] is None else self.count(field)
+
+    def number(self, field: str) -> float:
+        value = self.values[field]
+        return float(value) if _is_number(value) else self.refuse(field, "a finite number")
+
+    def amount(self, field: str) -> float:
+        value = self.number(field)
+        return value if value >= 0 else self.refuse(field, "0 or more")
+
+    def amount_or_none(self, field: str) -> float | None:
+        return None if self.values[field] is None else self.amount(field)
+
+    def list(self, field: str) -> list[Any]:
+        value = self.values[field]
+        return value if isinstance(value, list) else self.refuse(field, "a list")
+
+    def index(self, field: str, value: object, length: int) -> int:
+        """One of the prompts of a call, of which there are so many."""
+        if type(value) is not int or not 0 <= value < length:
+            raise WireError(f"{self._name}.{field}: {value!r:.80} is none of the {length} prompts")
+        return value
+
+
+_BATCH = (*(field.name for field in fields(Batch)), "event", "shared", "following", "ids")
+_REPLY = tuple(field.name for field in fields(Reply) if field.name != "token_ids")
+
+
+def _encode_reply(reply: Reply) -> Message:
+    logprobs = reply.label_logprobs
+    return {
+        "prompt": reply.prompt,
+        "finish": reply.finish,
+        "prompt_tokens": reply.prompt_tokens,
+        "cached_tokens": reply.cached_tokens,
+        "text": reply.text,
+        "label_logprobs": None if logprobs is None else [_number(one) for one in logprobs],
+        "time_to_first_token_ms": _number(reply.time_to_first_token_ms),
+        "time_per_output_token_ms": _number(reply.time_per_output_token_ms),
+    }
+
+
+def _decode_reply(value: object, token_ids: tuple[int, ...], prompts: int, labels: int) -> Reply:
+    record = _Record("reply", value, _REPLY)
+    prompt_tokens = record.count("prompt_tokens")
+    cached_tokens = record.count_or_none("cached_tokens")
+    if cached_tokens is not None and cached_tokens > prompt_tokens:
+        record.refuse("cached_tokens", f"within the {prompt_tokens} tokens of the prompt")
+    logprobs = record.values["label_logprobs"]
+    if logprobs is not None:
+        logprobs = tuple(
+            -math.inf if one == _IMPOSSIBLE else one for one in record.list("label_logprobs")
+        )
+        if len(logprobs) != labels:
+            record.refuse("label_logprobs", f"as many as the {labels} labels")
+        if not all(one is None or one == -math.inf or _is_number(one) for one in logprobs):
+            record.refuse("label_logprobs", f"a list of finite numbers, null and {_IMPOSSIBLE}")
+    return Reply(
+        prompt=record.index("prompt", record.values["prompt"], prompts),
+        finish=record.one_of("finish", _FINISHES),
+        prompt_tokens=prompt_tokens,
+        cached_tokens=cached_tokens,
+        text=record.text("text"),
+        token_ids=token_ids,
+        label_logprobs=logprobs,
+        time_to_first_token_ms=record.amount_or_none("time_to_first_token_ms"),
+        time_per_output_token_ms=record.amount_or_none("time_per_output_token_ms"),
+    )
+
+
+def _tokenizer_fields(record: _Record) -> dict[str, Any]:
+    """What `TokenizerInfo` and `SessionInfo` have in common."""
+    return {
+        "declared_context": record.count("declared_context"),
+        "vocabulary_sha256": record.text("vocabulary_sha256"),
+        "bos_id": record.count_or_none("bos_id"),
+        "bos_text": record.text("bos_text"),
+        "eos_text": record.text("eos_text"),
+        "chat_template": record.text_or_none("chat_template"),
+    }
+
+
+def _number(value: float | None) -> float | str | None:
+    """As JSON can have it."""
+    return value if value is None or math.isfinite(value) else str(value)
+
+
+def _is_number(value: object) -> bool:
+    if type(value) is int:
+        return abs(value) < _BEYOND
+    return type(value) is float and math.isfinite(value)

@@ -1,0 +1,120 @@
+"""Every metric, in one place: adding one means adding one entry to `METRICS`.
+
+The table and the JSON of a run, `harness compare`, `harness history` and the gate of the pytest
+plugin all go through it. Of what kind the samples are follows from `Metric.kind`:
+
+- "share": `ByQuery`, by the query's row in the test split;
+- "rate": `harness.stats.significance.Work`, a sample for each block of batches;
+- "time": `harness.stats.significance.Times`, the times of each block's replies;
+- "per_session" and "count": no reader, the value is the sample.
+"""
+
+from __future__ import annotations
+
+from harness.comparison.samples import (
+    decode_work,
+    first_token_times,
+    prefill_work,
+    readable_by_query,
+    right_by_query,
+)
+from harness.metrics import Metric
+from harness.summary import RunSummary, Summary, headline
+
+
+def _first_token(run: RunSummary) -> float | None:
+    times = run.speed.time_to_first_token_ms
+    return times.p50 if times else None
+
+
+def _examples(run: RunSummary) -> float | None:
+    shown = run.context_fit.examples_per_voter
+    return sum(shown) / len(shown) if shown else None
+
+
+METRICS: dict[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        Metric(
+            name="accuracy",
+            title="accuracy",
+            unit="share of queries",
+            more_is_better=True,
+            kind="share",
+            value=headline,
+            samples=right_by_query,
+        ),
+        Metric(
+            name="parse_rate",
+            title="parse rate",
+            unit="share of replies",
+            more_is_better=True,
+            kind="share",
+            value=lambda run: run.parse.lenient,
+            samples=readable_by_query,
+        ),
+        Metric(
+            name="prefill_tokens_per_second",
+            title="prefill tok/s",
+            unit="tokens/s",
+            more_is_better=True,
+            kind="rate",
+            value=lambda run: run.speed.prefill_tokens_per_second,
+            samples=prefill_work,
+        ),
+        Metric(
+            name="decode_tokens_per_second",
+            title="decode tok/s",
+            unit="tokens/s",
+            more_is_better=True,
+            kind="rate",
+            value=lambda run: run.speed.decode_tokens_per_second,
+            samples=decode_work,
+        ),
+        Metric(
+            name="time_to_first_token_ms",
+            title="ms to first token",
+            unit="ms",
+            more_is_better=False,
+            kind="time",
+            value=_first_token,
+            samples=first_token_times,
+        ),
+        Metric(
+            name="peak_rss_mib",
+            title="peak memory MiB",
+            unit="MiB",
+            more_is_better=False,
+            kind="per_session",
+            value=lambda run: run.memory.peak_rss_mib,
+        ),
+        Metric(
+            name="examples_per_voter",
+            title="shown examples",
+            unit="examples",
+            more_is_better=True,
+            kind="count",
+            value=_examples,
+        ),
+        Metric(
+            name="load_seconds",
+            title="load s",
+            unit="s",
+            more_is_better=False,
+            kind="per_session",
+            value=lambda run: run.speed.load_seconds,
+            in_table=False,
+        ),
+    )
+}
+
+
+def with_metrics(summary: Summary) -> Summary:
+    """The same summary, with the figure of every metric in each of its runs."""
+    runs = [
+        run.model_copy(
+            update={"metrics": {name: metric.figure(run) for name, metric in METRICS.items()}}
+        )
+        for run in summary.runs
+    ]
+    return summary.model_copy(update={"runs": runs})

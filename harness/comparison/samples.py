@@ -1,0 +1,128 @@
+"""What a side gives of a metric: the samples that two sides are compared by.
+
+A side is an entry of a run, or what another tool has measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
+import numpy as np
+
+from harness.comparison.reading import read_entry
+from harness.imports.records import Figure, ImportRow
+from harness.metrics import Metric
+from harness.scoring.parsing import Unparsed, parse_lenient
+from harness.stats.significance import SAMPLES, Samples, Times, Work, in_blocks
+from harness.stats.spans import busy_seconds
+from harness.store.runs import Side, StoredEntry
+
+_ENDS = ("began", "ended")
+
+ByQuery: TypeAlias = Mapping[int, float]
+"""By the query's row in the test split."""
+
+
+def samples_of(metric: Metric, side: Side) -> ByQuery | Samples | None:
+    """What the side has of the metric: of a share `ByQuery`. `None` where it has no figure."""
+    if isinstance(side, ImportRow):
+        figure = side.by_metric.get(metric.name)
+        return _of_figure(metric, figure) if figure else None
+    if metric.samples:
+        samples: ByQuery | Samples = metric.samples(side)
+        return samples
+    value = metric.figure(side.summary)
+    if value is None:
+        return None
+    return value if metric.kind == "count" else np.array([value])
+
+
+def _of_figure(metric: Metric, figure: Figure) -> ByQuery | Samples:
+    """Queries of another tool are nobody else's, and its repetitions are its samples."""
+    values = np.array(figure.samples or (figure.value,), dtype=np.float64)
+    match metric.kind:
+        case "share":  # so many right ones, and the others
+            count = figure.count or 0
+            right = round(figure.value * count)
+            return {query: float(query < right) for query in range(count)}
+        case "rate":  # repetitions of a test are of equally many tokens
+            return Work(np.ones(len(values)), 1 / values)
+        case "time":  # requests in order
+            return Times(tuple(np.array_split(values, min(len(values), SAMPLES[1]))))
+        case "per_session":
+            return values
+        case "count":
+            return figure.value
+
+
+def right_by_query(entry: StoredEntry) -> dict[int, float]:
+    """1 for a query whose verdict is right, 0 for one whose verdict is wrong."""
+    classes, verdicts = entry.summary.accuracy.classes, read_entry(entry).verdicts
+    return {
+        prompt.row: float(verdicts[prompt.position] == classes[prompt.label])
+        for prompt in entry.run.prompts
+        if prompt.role == "query" and prompt.position in verdicts
+    }
+
+
+def readable_by_query(entry: StoredEntry) -> dict[int, float]:
+    """The share of each query's replies that could be read; none where nothing was parsed."""
+    if entry.summary.parse.lenient is None:
+        return {}
+    words = entry.summary.label_words
+    read: dict[int, list[bool]] = {}
+    for (index, _), reply in entry.replies.items():
+        prompt = entry.run.prompts[index]
+        if prompt.role == "query":
+            label = parse_lenient(reply.text, words, cut_off=reply.finish == "length")
+            read.setdefault(prompt.row, []).append(not isinstance(label, Unparsed))
+    return {row: sum(labels) / len(labels) for row, labels in read.items()}
+
+
+def prefill_work(entry: StoredEntry) -> Work:
+    """Prompt tokens evaluated and what that took, in blocks of batches."""
+    return _work(entry, [(one.prefill_tokens, one.prefill_seconds) for one in entry.batches])
+
+
+def decode_work(entry: StoredEntry) -> Work:
+    """Tokens decoded and what that took, in blocks of batches."""
+    return _work(entry, [(one.decode_tokens, one.decode_seconds) for one in entry.batches])
+
+
+def first_token_times(entry: StoredEntry) -> Times:
+    """Milliseconds to the first token of each reply that has one, in blocks of batches."""
+    block_of = dict(zip((batch.id for batch in entry.batches), _blocks(entry), strict=True))
+    times: dict[int, list[float]] = {block: [] for block in sorted(block_of.values())}
+    for cell in entry.cells:
+        time = cell.reply.time_to_first_token_ms if cell.reply else None
+        if time and cell.batch_id is not None:  # a clock may be too coarse for some
+            times[block_of[cell.batch_id]].append(time)
+    return Times(tuple(np.array(block) for block in times.values() if block))
+
+
+def _work(entry: StoredEntry, pairs: Sequence[tuple[int | None, float | None]]) -> Work:
+    """One sample a block of batches; one in which nothing of this kind was done is none.
+
+    A batch of which the engine does not report it has no part in it.
+    """
+    known = [None not in pair for pair in pairs]
+    table = np.array([pair for pair in pairs if None not in pair], dtype=np.float64).reshape(-1, 2)
+    blocks = np.array(_blocks(entry), dtype=np.int64)[known]
+    amounts, took = (np.bincount(blocks, column).astype(np.float64) for column in table.T)
+    done = (amounts > 0) & (took > 0)
+    return Work(amounts[done], took[done])
+
+
+def _blocks(entry: StoredEntry) -> list[int]:
+    """The block of each batch: batches that followed one another, of about equal busy time."""
+    batches = entry.batches
+    in_order = sorted(range(len(batches)), key=lambda i: (batches[i].session_id, batches[i].began))
+    added = np.zeros(len(batches))
+    for session in {batch.session_id for batch in batches}:  # each has a clock of its own
+        own = [i for i, batch in enumerate(batches) if batch.session_id == session]
+        began, ended = (np.array([getattr(batches[i], end) for i in own]) for end in _ENDS)
+        added[own] = busy_seconds(began, ended)
+    blocks = np.zeros(len(batches), dtype=np.int64)
+    blocks[in_order] = in_blocks(added[in_order])
+    return [int(block) for block in blocks]

@@ -1,0 +1,178 @@
+"""A worker in a process of its own on this machine, and the socket to it.
+
+Every worker is the leader of its own process group, so that its children end with it. One that
+crashes, or keeps silent past its deadline, never takes the harness with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from backends import wire
+from harness.engine.interpreters import worker_environment
+from harness.engine.transport import WorkerFailedError
+from harness.errors import EngineError
+from harness.machine.memory import MemoryPeak, MemoryProbe
+
+_CLOSE_SECONDS = 10.0
+_LOOK_SECONDS = 0.2  # how often a wait for the socket looks whether the worker still runs
+_ILLEGAL_INSTRUCTION = (
+    "the engine crashed (SIGILL): it was compiled for another processor, or wrongly; "
+    "reinstall it so that it is compiled on this machine"
+)
+
+
+class ProcessTransport:
+    """Starts the process. `python` is the interpreter to run it in, `target` the backend.
+
+    One deadline of `timeout_seconds` holds over sending a whole request, and over each message of
+    the answer, from when it is waited for to its last byte. Raises `EngineError` where the process
+    cannot be started.
+    """
+
+    def __init__(
+        self, target: str, timeout_seconds: float, log: Path, python: str = sys.executable
+    ) -> None:
+        self.name = log.stem
+        self.log = log
+        self._timeout_seconds = timeout_seconds
+        self._owes_answer = False
+        self._end = "it was ended before"  # why there is no worker, once there is none
+        log.parent.mkdir(parents=True, exist_ok=True)
+        self._connection, theirs = socket.socketpair()
+        self._connection.setblocking(False)
+        with theirs, log.open("ab") as sink:
+            try:
+                self._process = subprocess.Popen(  # noqa: S603 - our own module, no shell
+                    [python, "-P", "-m", "backends.worker", str(theirs.fileno())],
+                    env=worker_environment(python, target),
+                    pass_fds=[theirs.fileno()],
+                    stdin=subprocess.DEVNULL,
+                    stdout=sink,
+                    stderr=sink,
+                    start_new_session=True,
+                )
+            except OSError as error:
+                self._connection.close()
+                raise EngineError(
+                    f"the interpreter {python} cannot be started: {error}",
+                    remedy="Fix `python` in the backend's table of the config.",
+                ) from error
+        self._watching = contextlib.ExitStack()
+        self._probe = self._watching.enter_context(MemoryProbe(self._process.pid))
+
+    @property
+    def is_lost(self) -> bool:
+        is_gone = self._connection.fileno() < 0 or self._process.poll() is not None
+        return is_gone or self._owes_answer
+
+    @property
+    def peak(self) -> MemoryPeak:
+        return self._probe.peak
+
+    def request(self, message: wire.Message) -> None:
+        """A worker that owes an answer is killed: it would be taken for the answer to this."""
+        if self._owes_answer:
+            self.kill()
+        if self._connection.fileno() < 0:
+            return
+        try:
+            self._owes_answer = True
+            wire.send(self._connection, message, self._wait_until(self._timeout_seconds))
+        except wire.WireError as error:  # nothing was sent
+            self._owes_answer = False
+            raise EngineError(
+                f"this cannot be given to the engine: {error}",
+                remedy="Give fewer or shorter prompts at once.",
+            ) from error
+        except TimeoutError:
+            self._fail(f"it took no request for {self._timeout_seconds:g} s")
+        except (EOFError, OSError):
+            self._fail(self._cause_of_death())
+
+    def answer(self) -> wire.Message:
+        if self._connection.fileno() < 0:
+            raise WorkerFailedError(self._end)
+        if not self._owes_answer:  # one would be waited for in vain
+            raise WorkerFailedError("it owes no answer")
+        try:
+            message = wire.receive(self._connection, self._wait_until(self._timeout_seconds))
+        except TimeoutError as error:
+            raise self._fail(f"no sign of life for {self._timeout_seconds:g} s") from error
+        except (EOFError, OSError) as error:
+            raise self._fail(self._cause_of_death()) from error
+        except wire.WireError as error:
+            raise self._fail(f"the engine sent what makes no sense: {error}") from error
+        self._owes_answer = "event" in message
+        if "error" not in message:
+            return message
+        if message.get("expected"):
+            raise EngineError(str(message["error"]), remedy=str(message.get("remedy", "")))
+        raise EngineError(f"the engine failed: {message['error']}", remedy=f"See {self.log}.")
+
+    def close(self) -> None:
+        self._watching.close()
+        if self._connection.fileno() < 0:
+            return
+        self.request({"do": "close"})
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_CLOSE_SECONDS)
+        self.kill()
+
+    def kill(self) -> None:
+        self._watching.close()
+        if self._connection.fileno() < 0:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        self._connection.close()
+
+    def _wait_until(self, seconds: float) -> wire.Wait:
+        """Waits for the socket until that long from now.
+
+        The process is watched beside it: a child that holds the socket open would hide that its
+        worker has ended. It is looked at first, so that what it sent before its end is read.
+        """
+        deadline = time.monotonic() + seconds
+        poller = select.poll()
+
+        def wait(event: int) -> None:
+            poller.register(self._connection, event)
+            while True:
+                has_ended = self._process.poll() is not None
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise TimeoutError
+                if poller.poll(0 if has_ended else 1000 * min(left, _LOOK_SECONDS)):
+                    return
+                if has_ended:
+                    raise EOFError
+
+        return wait
+
+    def _fail(self, reason: str) -> WorkerFailedError:
+        self._end = reason
+        self.kill()
+        return WorkerFailedError(reason)
+
+    def _cause_of_death(self) -> str:
+        try:
+            code = self._process.wait(_CLOSE_SECONDS)
+        except subprocess.TimeoutExpired:
+            return "the engine closed its connection and did not end"
+        if code == -signal.SIGKILL:
+            return "the engine was killed (signal 9), perhaps for want of memory"
+        if code == -signal.SIGILL:
+            return _ILLEGAL_INSTRUCTION
+        if code < 0:
+            return f"the engine crashed ({signal.Signals(-code).name})"
+        return f"the engine ended with exit code {code}; see {self.log}"

@@ -1,0 +1,63 @@
+"""The way to a worker: what a session needs of it, whatever the worker is and wherever it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from backends.wire import Message
+from harness.machine.memory import MemoryPeak
+
+
+class WorkerFailedError(Exception):
+    """The worker failed: it crashed, kept silent past its deadline, or sent what makes no sense.
+
+    `open_prompts`, by their index in the call, were begun and not answered: this is what it costs.
+    """
+
+    def __init__(self, reason: str, open_prompts: Sequence[int] = ()) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.open_prompts = tuple(open_prompts)
+
+
+class Transport(Protocol):
+    """One worker, which answers one request at a time (`backends.worker` has both).
+
+    `name` says which worker it is among those of a run. `log` holds what its engine printed.
+    """
+
+    name: str
+    log: Path
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether it cannot be given a request: it ended, or owes the rest of an answer."""
+        ...
+
+    @property
+    def peak(self) -> MemoryPeak:
+        """The most memory that it used so far."""
+        ...
+
+    def request(self, message: Message) -> None:
+        """Sends a request. That it cannot be sent is what `answer` raises, but for one that is too
+        large for a frame: `EngineError`."""
+        ...
+
+    def answer(self) -> Message:
+        """The next message of the answer.
+
+        Raises `EngineError` where the worker reported an error, and `WorkerFailedError` where it
+        failed; it is killed then.
+        """
+        ...
+
+    def close(self) -> None:
+        """Ends the worker and all its children; it is given time to do so by itself."""
+        ...
+
+    def kill(self) -> None:
+        """The same, without waiting for what the engine is doing. Both may be called again."""
+        ...

@@ -1,0 +1,59 @@
+"""A group of runs as one table: what tells them apart, and what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from rich.console import Group
+
+from harness.comparison.metrics import METRICS
+from harness.report.figures import MOCK_LABEL
+from harness.report.table import simple_table
+from harness.report.text import NOTHING, lines, number, share, told
+from harness.spec import RunSpec, entries_of
+from harness.summary import RunSummary, Summary, headline, is_mock
+
+_SPEED = METRICS["prefill_tokens_per_second"]
+_TITLES = ("run", "what differs", "entry", "accuracy", _SPEED.title.replace(" ", "\n"))
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A run of a group; `summary` is `None` where it is not finished."""
+
+    run_id: str
+    spec: RunSpec
+    summary: Summary | None
+
+
+def group_table(name: str, points: Sequence[Point]) -> Group:
+    """A row for each entry of each run, in the order given, and where to read on."""
+    every = [point.spec.model_dump() for point in points]
+    differing = [key for key in every[0] if any(spec[key] != every[0][key] for spec in every)]
+    rows = (row for point in points for row in _rows(point, differing))
+    count = f"{len(points):,} {'run' if len(points) == 1 else 'runs'}"
+    return Group(
+        lines(f"Group {name}: {count}"),
+        "",
+        simple_table(_TITLES, rows, numbers=_TITLES[-1:]),
+        "",
+        lines(f"All figures of one: harness show {points[-1].run_id}"),
+    )
+
+
+def _rows(point: Point, differing: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """The run and what differs stand in its first row."""
+    fields = "\n".join(f"{key} {told(getattr(point.spec, key))}" for key in differing)
+    begin = point.run_id, fields or NOTHING
+    if point.summary is None:
+        names = "\n".join(entry.name for entry in entries_of(point.spec))
+        yield *begin, names, "unfinished", NOTHING
+        return
+    for run in point.summary.runs:
+        yield *begin, _name(run), share(headline(run)), number(_SPEED.figure(run))
+        begin = "", ""
+
+
+def _name(run: RunSummary) -> str:
+    return f"{run.entry}\n{MOCK_LABEL}" if is_mock(run) else run.entry

@@ -1,0 +1,492 @@
+"""A stored run, as everyone else sees it: read from the store, each part when it is first used.
+
+    with Results("results") as results:
+        for run in results:                  # the newest first
+            print(run.run_id, run.spec.model, run.is_finished)
+        entry, = results.entries("latest:llama-cpp")
+        print(entry.summary.accuracy.majority, entry.tokens[0].n_tokens)
+
+A run that cannot be read raises `StoreError` from the property that does not fit, and never hides
+another run.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TypeAlias
+
+from pydantic import ValidationError
+
+from backends.api import Reply, SessionInfo
+from harness.errors import StoreError, UsageError
+from harness.imports.records import PREFIX, ImportRow
+from harness.machine.environment import Environment
+from harness.spec import RunSpec
+from harness.store.schema import (
+    RECORDS_VERSION,
+    BatchRow,
+    CellRow,
+    EntryRow,
+    PromptRow,
+    Role,
+    RunRow,
+    SessionRow,
+    Status,
+    TokensRow,
+)
+from harness.store.store import FILE_NAME, LATEST, NEAR_RUNS, Store, written_by_newer
+from harness.store.upgrade import upgrade_summary
+from harness.summary import Baseline, Facts, RunSummary, Summary
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from numpy.typing import NDArray
+
+RESULTS = Path("results")
+"""The folder that is meant where none is given."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyRecord:
+    """One cell: an attempt at a prompt of an entry, with what became of it.
+
+    `row` is the place of the item in its split: "test" for a query, "train" for a calibration
+    prompt. `truth` is its class. `reason` says why a cell failed. All that follows `reason`, up to
+    the hashes, is the reply, and `None` where there is none; `label_logprobs` are by class, `None`
+    for a class that the engine reported none of. `token_sha256` is `None` in runs without tokens.
+    """
+
+    run_id: str
+    entry: str
+    backend: str
+    voter: int
+    role: Role
+    position: int
+    row: int
+    truth: str
+    attempt: int
+    status: Status
+    reason: str | None
+    text: str | None
+    finish: str | None
+    prompt_tokens: int | None
+    cached_tokens: int | None
+    time_to_first_token_ms: float | None
+    time_per_output_token_ms: float | None
+    label_logprobs: Mapping[str, float | None] | None
+    text_sha256: str
+    token_sha256: str | None
+
+
+class StoredRun:
+    """One run. Properties raise `StoreError` where the run cannot be read."""
+
+    def __init__(self, store: Store, row: RunRow) -> None:
+        self._store = store
+        self._row = row
+
+    def __repr__(self) -> str:
+        return f"<StoredRun {self.run_id}>"
+
+    @property
+    def run_id(self) -> str:
+        return self._row.run_id
+
+    @property
+    def created(self) -> str:
+        """ISO-8601 in UTC."""
+        return self._row.created
+
+    @property
+    def group(self) -> str | None:
+        return self._row.group
+
+    @property
+    def data_sha256(self) -> str | None:
+        """The identity of the data, `None` in runs stored before it was."""
+        return self._row.data_sha256
+
+    @property
+    def is_finished(self) -> bool:
+        return self._row.summary is not None
+
+    @property
+    def resume_command(self) -> str:
+        """The command that completes the run."""
+        folder = self._store.path.parent
+        where = "" if folder == RESULTS else f" --results {shlex.quote(str(folder))}"
+        return f"harness run --resume {self.run_id}{where}"
+
+    @cached_property
+    def spec(self) -> RunSpec:
+        with _reading(self._row):
+            return RunSpec.model_validate_json(self._row.spec)
+
+    @cached_property
+    def environment(self) -> Environment:
+        with _reading(self._row):
+            return Environment.model_validate_json(self._row.environment)
+
+    @cached_property
+    def facts(self) -> Facts | None:
+        """What packing measured; `None` in runs stored before it was, and before prompts are."""
+        with _reading(self._row):
+            facts = self._row.facts
+            return None if facts is None else Facts.model_validate_json(facts)
+
+    @cached_property
+    def summary(self) -> Summary:
+        """The answer of the run. Raises `StoreError` where it is not finished, too."""
+        if self._row.summary is None:
+            raise StoreError(
+                f"run {self.run_id} is not finished; what it has done is stored",
+                remedy=f"Complete it with `{self.resume_command}`.",
+            )
+        with _reading(self._row):
+            record, spec = json.loads(self._row.summary), json.loads(self._row.spec)
+            upgraded = upgrade_summary(record, spec, self._row.records_version)
+            return Summary.model_validate(upgraded)
+
+    @cached_property
+    def prompts(self) -> list[PromptRow]:
+        return self._store.prompts(self.run_id)
+
+    @cached_property
+    def texts(self) -> list[str] | None:
+        """The text of each prompt; `None` in runs stored before texts were."""
+        with _reading(self._row):
+            return self._store.prompt_texts(self.run_id)
+
+    @cached_property
+    def classes(self) -> list[str]:
+        """The names of the classes; their numbers, in an unfinished run stored before `facts`."""
+        if self.facts is not None:
+            return self.facts.classes
+        if self.is_finished:
+            return self.summary.runs[0].accuracy.classes
+        return [str(label) for label in range(1 + max((p.label for p in self.prompts), default=0))]
+
+    @cached_property
+    def entries(self) -> dict[str, StoredEntry]:
+        """By name, in the order of the run."""
+        return {row.name: StoredEntry(self, row) for row in self._store.entries(self.run_id)}
+
+    def entry(self, name: str) -> StoredEntry:
+        """Raises `StoreError` where the run has none of this name."""
+        if name not in self.entries:
+            raise StoreError(
+                f"run {self.run_id} has no entry {name!r}",
+                remedy=f"It has: {', '.join(self.entries)}.",
+            )
+        return self.entries[name]
+
+    @cached_property
+    def baselines(self) -> list[Baseline]:
+        """Those stored with the run, or with its summary in older runs; none before they are."""
+        with _reading(self._row):
+            stored = self._store.baselines(self.run_id)
+        return stored or (self.summary.baselines if self.is_finished else [])
+
+    def replies(self) -> list[ReplyRecord]:
+        """One record for each cell, by entry, prompt and attempt. Open cells are left out."""
+        return [record for entry in self.entries.values() for record in _records(entry)]
+
+    def frame(self) -> pd.DataFrame:
+        """`replies` as a table of one row per cell, each class's log-probability in a column of
+        its own, `logprob_CLASS`. Whatever is `None` is missing there."""
+        import pandas as pd
+
+        logprobs = [f"logprob_{name}" for name in self.classes]
+        columns = [field.name for field in fields(ReplyRecord)]
+        place = columns.index("label_logprobs")
+        columns[place : place + 1] = logprobs
+        rows = []
+        for record in self.replies():
+            values = {field.name: getattr(record, field.name) for field in fields(ReplyRecord)}
+            by_class = values.pop("label_logprobs") or {}
+            rows.append(values | {f"logprob_{name}": value for name, value in by_class.items()})
+        # Columns have one type, whether or not a cell has failed.
+        counts = dict.fromkeys(("prompt_tokens", "cached_tokens"), "Int64")
+        times = ("time_to_first_token_ms", "time_per_output_token_ms")
+        measures = dict.fromkeys((*times, *logprobs), "float64")
+        return pd.DataFrame(rows, columns=columns).astype(counts | measures)
+
+
+class StoredEntry:
+    """One entry of a run: what its backend was given, and what it answered."""
+
+    def __init__(self, run: StoredRun, row: EntryRow) -> None:
+        self.run = run
+        self._row = row
+
+    def __repr__(self) -> str:
+        return f"<StoredEntry {self.run.run_id}:{self.name}>"
+
+    @property
+    def name(self) -> str:
+        return self._row.name
+
+    @property
+    def backend(self) -> str:
+        return self._row.backend
+
+    @property
+    def model(self) -> str:
+        return self._row.model
+
+    @property
+    def vocabulary(self) -> str | None:
+        """The hash of the tokens that it is given; `None` where the run ended before they were
+        known."""
+        return self._row.vocabulary
+
+    @cached_property
+    def tokens(self) -> list[TokensRow]:
+        """Of each prompt, in the order of `StoredRun.prompts`; empty where there are none."""
+        if self.vocabulary is None:
+            return []
+        return self.run._store.prompt_tokens(self.run.run_id, self.vocabulary)
+
+    @cached_property
+    def token_ids(self) -> list[NDArray[np.int32]] | None:
+        """Of each prompt; `None` in runs stored before ids were."""
+        if self.vocabulary is None:
+            return None
+        with _reading(self.run._row):
+            return self.run._store.prompt_ids(self.run.run_id, self.vocabulary)
+
+    @cached_property
+    def cells(self) -> list[CellRow]:
+        """In the order of prompts, then attempts; open ones are left out."""
+        with _reading(self.run._row):
+            return self.run._store.cells(self.run.run_id, self.name)
+
+    @cached_property
+    def batches(self) -> list[BatchRow]:
+        """Over all sessions, in the order in which they were stored."""
+        return self.run._store.batches(self.run.run_id, self.name)
+
+    @cached_property
+    def sessions(self) -> list[SessionRow]:
+        """The oldest first."""
+        with _reading(self.run._row):
+            return self.run._store.sessions(self.run.run_id, self.name)
+
+    @cached_property
+    def replies(self) -> dict[tuple[int, int], Reply]:
+        """By the index of the prompt in `StoredRun.prompts` and the attempt."""
+        places = {prompt.id: index for index, prompt in enumerate(self.run.prompts)}
+        return {
+            (places[cell.prompt_id], cell.attempt): cell.reply
+            for cell in self.cells
+            if cell.reply is not None
+        }
+
+    @property
+    def summary(self) -> RunSummary:
+        """Raises `StoreError` where the run is not finished."""
+        for one in self.run.summary.runs:
+            if one.entry == self.name:
+                return one
+        raise _unreadable(self.run._row, f"its summary lacks the entry {self.name}")
+
+    @property
+    def info(self) -> SessionInfo | None:
+        """Of the last session; `None` where none was opened."""
+        return self.sessions[-1].info if self.sessions else None
+
+
+Side: TypeAlias = StoredEntry | ImportRow
+"""What can be compared: an entry of a run, or what another tool has measured."""
+
+
+class Results:
+    """Everything in a results folder, to be read. Iterating gives every run, the newest first.
+
+    It need not be closed: that is done when it is no longer used. Raises `StoreError` where the
+    folder holds no results; reading makes none.
+    """
+
+    def __init__(self, folder: Path | str = RESULTS) -> None:
+        if not has_results(Path(folder)):
+            raise StoreError(
+                f"{folder} holds no runs",
+                remedy="Begin one with `harness run`, or give the folder with --results.",
+            )
+        self._store = Store(Path(folder))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._store.close()
+
+    def __iter__(self) -> Iterator[StoredRun]:
+        return (StoredRun(self._store, row) for row in self._store.runs())
+
+    def run(self, wanted: str) -> StoredRun:
+        """The run of this id, the only one whose id begins so, or of "latest" the newest that is in
+        no group."""
+        if self.is_group(wanted):
+            ids = [run.run_id for run in self.group(wanted)]
+            raise StoreError(
+                f"{wanted} is a group of {len(ids)} runs",
+                remedy=f"Give one of them: {', '.join(ids[-NEAR_RUNS:])}.",
+            )
+        return StoredRun(self._store, self._store.run(wanted))
+
+    def entries(self, wanted: str) -> list[StoredEntry]:
+        """The entries that `RUN` or `RUN:ENTRY` names.
+
+        RUN is as in `run`, but for `latest:ENTRY`: the newest finished run in no group that has it.
+        """
+        name, _, entry = wanted.partition(":")
+        if not entry:
+            return list(self.run(name).entries.values())
+        if name != LATEST:
+            return [self.run(name).entry(entry)]
+        for run in self:
+            if run.group is None and run.is_finished and entry in run.entries:
+                return [run.entries[entry]]
+        raise StoreError(
+            f"no finished run has the entry {entry!r}",
+            remedy="`harness list` shows which there are.",
+        )
+
+    def groups(self) -> dict[str, list[StoredRun]]:
+        """The runs of each group, the oldest first; the group with the newest run first."""
+        found: dict[str, list[StoredRun]] = {}
+        for run in self:
+            if run.group is not None:
+                found.setdefault(run.group, []).insert(0, run)
+        return found
+
+    def is_group(self, wanted: str) -> bool:
+        """Whether this names a group: exactly, and it is no run's id."""
+        groups = self._store.groups()
+        return wanted in groups.values() and wanted not in groups
+
+    def group(self, name: str) -> list[StoredRun]:
+        """The runs of a group, the oldest first. Raises `StoreError` where there is none."""
+        groups = self.groups()
+        if name in groups:
+            return groups[name]
+        raise StoreError(
+            f"{self._store.path} holds no group {name!r}.",
+            remedy=f"It holds: {', '.join(groups)}." if groups else "It holds no groups at all.",
+        )
+
+    def imports(self) -> list[ImportRow]:
+        """Every import, the newest first."""
+        return self._store.imports()
+
+    def imported(self, wanted: str) -> ImportRow:
+        """The import of this id, or the only one whose id begins so."""
+        return self._store.imported(wanted)
+
+
+def has_results(folder: Path) -> bool:
+    """Whether anything was ever stored there."""
+    return (folder / FILE_NAME).is_file()
+
+
+def sides(
+    wanted: Sequence[str | StoredRun | StoredEntry], results: Results | None = None
+) -> list[Side]:
+    """What is to be compared, each once and in order: the entries of runs, or imports.
+
+    Names are read from `results`. Raises `StoreError` where a name is not found and `UsageError`
+    where there is nothing to compare with.
+    """
+    found: dict[tuple[str, str], Side] = {}
+    for one in wanted:
+        entries: list[StoredEntry]
+        if isinstance(one, StoredEntry):
+            entries = [one]
+        elif isinstance(one, StoredRun):
+            entries = list(one.entries.values())
+        elif results is None:
+            raise UsageError(f"{one!r} is a name", remedy="Give the results that it is from.")
+        elif one.startswith(PREFIX):
+            row = results.imported(one)
+            found.setdefault((row.import_id, ""), row)
+            continue
+        else:
+            entries = results.entries(one)
+        for entry in entries:
+            found.setdefault((entry.run.run_id, entry.name), entry)
+    if len(found) < 2:
+        raise UsageError(
+            "a comparison takes two runs or more, or one with several entries",
+            remedy="`harness list` shows which there are.",
+        )
+    return list(found.values())
+
+
+def _records(entry: StoredEntry) -> Iterator[ReplyRecord]:
+    run, classes = entry.run, entry.run.classes
+    places = {prompt.id: index for index, prompt in enumerate(run.prompts)}
+    for cell in entry.cells:
+        place, reply = places[cell.prompt_id], cell.reply
+        prompt = run.prompts[place]
+        logprobs = reply.label_logprobs if reply else None
+        yield ReplyRecord(
+            run_id=run.run_id,
+            entry=entry.name,
+            backend=entry.backend,
+            voter=prompt.voter,
+            role=prompt.role,
+            position=prompt.position,
+            row=prompt.row,
+            truth=classes[prompt.label],
+            attempt=cell.attempt,
+            status=cell.status,
+            reason=cell.reason,
+            text=reply.text if reply else None,
+            finish=reply.finish if reply else None,
+            prompt_tokens=reply.prompt_tokens if reply else None,
+            cached_tokens=reply.cached_tokens if reply else None,
+            time_to_first_token_ms=reply.time_to_first_token_ms if reply else None,
+            time_per_output_token_ms=reply.time_per_output_token_ms if reply else None,
+            label_logprobs=None if logprobs is None else dict(zip(classes, logprobs, strict=True)),
+            text_sha256=prompt.text_sha256,
+            token_sha256=entry.tokens[place].token_sha256 if entry.tokens else None,
+        )
+
+
+@contextmanager
+def _reading(row: RunRow) -> Iterator[None]:
+    """Turns what a run of another version, or a damaged one, raises into a `StoreError`."""
+    if row.records_version > RECORDS_VERSION:
+        raise written_by_newer(f"run {row.run_id}")
+    try:
+        yield
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or error.title
+        raise _unreadable(row, f"{place}: {first['msg']}") from error
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        raise _unreadable(row, error) from error
+
+
+def _unreadable(row: RunRow, why: object) -> StoreError:
+    return StoreError(
+        f"run {row.run_id} cannot be read: {why}",
+        remedy="Restore a copy of the results, or read another run: `harness list` shows them.",
+    )

@@ -1,0 +1,39 @@
+"""llama.cpp's vocabulary alone, beside the one of a loaded model."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+import pytest
+
+from backends.api import ModelRef
+from backends.llama_cpp import backend as llama_cpp
+from harness.engine.models import resolve_model
+from harness.errors import EngineError
+
+
+@pytest.fixture(scope="module")
+def model() -> ModelRef:
+    availability = llama_cpp.check()
+    if not availability.available:
+        pytest.skip(f"{availability.reason}. {availability.remedy}")
+    try:
+        return resolve_model("smollm2-135m", llama_cpp.FORMATS, {})
+    except EngineError as error:
+        pytest.skip(f"{error}. {error.remedy}")
+
+
+def test_it_is_the_loaded_models(model: ModelRef) -> None:
+    from backends.llama_cpp.context import LlamaContext
+
+    text = "one two\n3 <|im_end|> é"
+    with (
+        closing(llama_cpp.open_tokenizer(model, {})) as alone,
+        closing(LlamaContext(model, {"threads": 1}, 16, 32, 1)) as context,
+    ):
+        assert alone.info == context.tokenizer.info
+        assert alone.info.declared_context == 8192
+        [ids] = alone.tokenize([text])
+        assert context.tokenize([text]) == [ids]
+        assert alone.token_texts(ids) == context.token_texts(ids)
+        assert alone.detokenize(ids) == "one two\n3  é"
