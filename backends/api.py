@@ -23,7 +23,7 @@ TokenIds: TypeAlias = Sequence[int]
 
 
 class BackendError(Exception):
-    """Something the user can mend; the message names the cause, `remedy` what to do about it."""
+    """Something the user can fix; the message names the cause, `remedy` what to do about it."""
 
     def __init__(self, message: str, remedy: str = "") -> None:
         super().__init__(message)
@@ -74,7 +74,8 @@ class Decoding:
     the first of the `stop` strings; with `ignore_end` the end token is a token like any other, so
     that without `stop` a reply has `max_tokens` tokens. "choice" generates exactly one of the
     `labels`. "score" generates nothing. All three return the log-probability of each label as the
-    reply's beginning.
+    reply's beginning. An engine whose label log-probabilities are not exact may refuse "choice" and
+    "score" with a `BackendError`.
 
     `labels` are token ids: none is empty, none begins another. `temperature` 0 is greedy, else
     the whole softmax is sampled, reproducibly by `seed` and the prompt's token ids.
@@ -177,10 +178,10 @@ class Reply:
     `label_logprobs` are natural logarithms in the order of `Decoding.labels`, over the whole
     vocabulary; `None` for a label that the engine reports none of. `cached_tokens` of the
     `prompt_tokens` were not evaluated for this prompt: an earlier prompt, or another of the same
-    batch, had them; `None` where the engine does not report it. `time_to_first_token_ms` counts from
-    when the engine took up the batch that holds the prompt (time in the queue is not in it);
-    `time_per_output_token_ms` leaves the first token out. Both null where nothing was generated
-    or there is no second token.
+    batch, had them; `None` where the engine does not report it. `time_to_first_token_ms` counts
+    from when the engine took up the batch that holds the prompt (time in the queue is not in it);
+    `time_per_output_token_ms` leaves the first token out. Both are `None` where nothing was
+    generated, where there is no second token, or where the engine does not report them.
     """
 
     prompt: int

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from pydantic import Field
+
 from harness.metrics import Difference
 from harness.record import Estimate, Record
 
@@ -231,7 +233,7 @@ class RunSummary(Record):
     cells: Cells
     missing: dict[str, str]
     caveats: list[Caveat]
-    metrics: dict[str, float | None] = {}
+    metrics: dict[str, float | None] = Field(default={})
 
 
 class Summary(Record):

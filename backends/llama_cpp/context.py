@@ -27,8 +27,8 @@ BATCH_TOKENS = 512  # tokens of one llama_decode call at most: llama.cpp's own d
 # On a CPU, llama.cpp's flash attention goes one way up to 63 tokens a call and another, faster one
 # from 64 on; on that one, sums depend on where in the cache a token lies, and the 8-bit activations
 # of quantized weights make much of little. So long runs of tokens that begin a prompt, which lie in
-# the cache as they would if it were alone, take the fast way up to the last multiple of 128, and the
-# rest takes the other. A lone token takes a third way, unless it gets company (`_never_alone`).
+# the cache as they would if it were alone, take the fast way up to the last multiple of 128, and
+# the rest takes the other. A lone token takes a third way, unless it gets company (`_never_alone`).
 TILE_TOKENS = 128
 LEAST_FAST_TOKENS = 64
 SHORT_CALL_TOKENS = 60

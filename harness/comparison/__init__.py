@@ -1,4 +1,2 @@
-"""What several runs say together: what differs, whether it is shown, and how a metric went.
-
-`compare.py` and `history.py` are the two questions; `records.py` holds the answers.
-"""
+"""What several runs say together: how they differ and whether that is shown, whether engines agree,
+and how a metric went. Every metric is listed in `metrics.py`."""

@@ -6,7 +6,6 @@ The session can fail and be started again; the engine stays.
 from __future__ import annotations
 
 import importlib.metadata
-import math
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -192,13 +191,7 @@ def _options(entry: Entry, backend: Backend, spec: RunSpec) -> Mapping[str, Opti
     who = entry.name if entry.name == entry.backend else f"{entry.name} ({entry.backend})"
     _refuse_unknown(set(own) - set(backend.OPTIONS), who, sorted(backend.OPTIONS))
     common = {key: value for key, value in spec.engine.items() if key in backend.OPTIONS}
-    options = {**common, **own, "max_model_len": spec.max_model_len}
-    for key, value in options.items():
-        if isinstance(value, float) and not math.isfinite(value):
-            raise UsageError(
-                f"{who}: {key} is {value}", remedy="Give the option a number that is finite."
-            )
-    return options
+    return {**common, **own, "max_model_len": spec.max_model_len}
 
 
 def _refuse_unknown(unknown: set[str], who: str, known: Sequence[str]) -> None:

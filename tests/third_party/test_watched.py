@@ -153,7 +153,8 @@ import pytest
 
 @pytest.mark.harness(backend="mock", voters=1, queries=2, calibration_queries=0, rounds=6)
 def test_memory(benchmark, harness_run, data):
-    harness_run(benchmark, fresh_engine=True, data=data, max_model_len=300)
+    engine = {"delay_ms": 200}  # memory is looked at ten times a second
+    harness_run(benchmark, fresh_engine=True, data=data, max_model_len=300, engine=engine)
 """
 
 

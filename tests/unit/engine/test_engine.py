@@ -111,11 +111,6 @@ def test_an_option_of_its_own_that_it_does_not_know_is_an_error(tmp_path: Path) 
         check_options(spec(backend=("mock",), entries=entries))
 
 
-def test_an_option_that_is_no_number_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="mock: delay_ms is nan"):
-        plans(tmp_path, engine={"delay_ms": float("nan")})
-
-
 def test_a_common_option_that_no_backend_knows_is_an_error() -> None:
     check_options(spec(backend=("mock", "llama-cpp"), engine={"threads": 1, "batch": 2}))
     with pytest.raises(UsageError, match="mock knows no option threads"):
