@@ -33,9 +33,10 @@ def benchmark(results: Path | str = "results", **spec: object) -> Summary:
     Raises `HarnessError`; a field that is wrong is a `UsageError`.
     """
     from harness.pipeline.run import run
+    from harness.report.words import presented
     from harness.spec import parse_spec
 
-    return run(parse_spec(spec, where="benchmark()"), Path(results))
+    return presented(run(parse_spec(spec, where="benchmark()"), Path(results)))
 
 
 def open_results(path: Path | str = "results") -> Results:
@@ -61,11 +62,13 @@ def compare(
     Raises `StoreError` where it is not there, or where a run is not finished.
     """
     from harness.comparison.compare import compare as compare_sides
+    from harness.report.words import presented_comparison
     from harness.store.runs import sides
 
     wanted = (first, other, *more)
     has_names = any(isinstance(one, str) for one in wanted)
-    return compare_sides(sides(wanted, open_results(results) if has_names else None))
+    read_from = open_results(results) if has_names else None
+    return presented_comparison(compare_sides(sides(wanted, read_from)))
 
 
 def __getattr__(name: str) -> str:

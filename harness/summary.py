@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from harness.metrics import Difference
 from harness.record import Estimate, Record
@@ -35,11 +35,35 @@ class CaveatKind(StrEnum):
 
 
 class Caveat(Record):
-    """One caveat: what was seen, with its figures, and what to do about it."""
+    """One caveat: what was seen, as figures by name.
+
+    `message` and `advice` say it in words where it is shown (`harness.report.words`); what is
+    stored has none, but in runs stored before words were made only there.
+    """
 
     kind: CaveatKind
-    message: str
-    advice: str
+    figures: dict[str, JsonValue] = Field(default={})
+    message: str = ""
+    advice: str = ""
+
+
+class Missing(StrEnum):
+    """Why a figure cannot be had."""
+
+    NO_REPLY = "no_reply"
+    NO_VERDICT = "no_verdict"
+    NOT_REPORTED = "not_reported_by_the_engine"
+    NOT_MEASURED = "not_measured"
+    REMOTE = "engine_on_another_machine"
+    NOT_LOADED = "engine_not_loaded"
+    ALREADY_OPEN = "engine_already_open"
+    SCORE_GENERATES_NOTHING = "score_generates_nothing"
+    SCORE_PARSES_NOTHING = "score_parses_nothing"
+    CHOICE_DECODES_NOTHING = "choice_decodes_nothing"
+    NO_SECOND_TOKEN = "no_second_token"  # noqa: S105 - of a reply
+    NO_LABEL_LOGPROBS = "no_label_logprobs"
+    LABEL_LOGPROBS_INCOMPLETE = "label_logprobs_incomplete"
+    NO_CALIBRATION = "no_calibration_query"
 
 
 class ContextFit(Record):
@@ -113,6 +137,7 @@ class Accuracy(Record):
     Wilson intervals. `chance` is the share of the most frequent class among the queries asked.
     `confusion[i][j]`: queries of class i given verdict j. `agreement`: share of equal votes among
     pairs of voters. `headline` names the vote that the other figures here and the table use.
+    `sentence` says the headline in words where it is shown; what is stored has none.
     """
 
     queries: int
@@ -130,7 +155,7 @@ class Accuracy(Record):
     agreement: float | None
     classes: list[str]
     confusion: list[list[int]] | None
-    sentence: str
+    sentence: str = ""
 
 
 class Baseline(Record):
@@ -231,7 +256,7 @@ class RunSummary(Record):
     prompts: PromptHashes
     tokens: PromptTokens
     cells: Cells
-    missing: dict[str, str]
+    missing: dict[str, Missing]
     caveats: list[Caveat]
     metrics: dict[str, float | None] = Field(default={})
 

@@ -63,7 +63,9 @@ def compare(
         compared = compare_sides(found)
         console = answers()
         if json:
-            typer.echo(compared.model_dump_json())
+            from harness.report.words import presented_comparison
+
+            typer.echo(presented_comparison(compared).model_dump_json())
         elif output is Format.MD:
             typer.echo(as_markdown(compared), nl=False)
         elif output is Format.CSV:

@@ -65,11 +65,11 @@ def show(
 def show_run(run: StoredRun, summary: Summary, as_json: bool) -> None:
     """The answer on stdout, its caveats included, and whether its entries agree."""
     from harness.comparison.compare import agreements
-    from harness.comparison.metrics import with_metrics
     from harness.report.answer import answer
+    from harness.report.words import presented
 
     if as_json:
-        typer.echo(with_metrics(summary).model_dump_json())
+        typer.echo(presented(summary).model_dump_json())
         return
     entries = list(run.entries.values())
     console = answers()
@@ -79,9 +79,9 @@ def show_run(run: StoredRun, summary: Summary, as_json: bool) -> None:
 
 def _show_group(name: str, runs: Sequence[StoredRun], as_json: bool) -> None:
     """As JSON, what `show --json` prints of each finished run, as one list."""
-    from harness.comparison.metrics import with_metrics
     from harness.report.group import Point, group_table
+    from harness.report.words import presented
 
-    finished = [with_metrics(run.summary) for run in runs if run.is_finished]
+    finished = [presented(run.summary) for run in runs if run.is_finished]
     points = [Point(run.run_id, run.spec, run.summary if run.is_finished else None) for run in runs]
     give([one.model_dump(mode="json") for one in finished], group_table(name, points), as_json)

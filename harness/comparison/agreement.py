@@ -144,9 +144,10 @@ def _caveats(log_odds: LogOddsAgreement) -> Iterator[Caveat]:
     if log_odds.median > MEDIAN_TOLERANCE or log_odds.largest > LARGEST_TOLERANCE:
         yield Caveat(
             kind=CaveatKind.ENGINES_DISAGREE,
-            message="They read the same weights, and their label log-odds are "
-            f"{log_odds.median:.2f} apart in the median and {log_odds.largest:.2f} at most; "
-            f"{MEDIAN_TOLERANCE} and {LARGEST_TOLERANCE} are tolerated.",
-            advice="That is more than rounding explains: look at their tokens, their precision and "
-            "their versions before you compare their accuracy.",
+            figures={
+                "median": log_odds.median,
+                "largest": log_odds.largest,
+                "median_tolerance": MEDIAN_TOLERANCE,
+                "largest_tolerance": LARGEST_TOLERANCE,
+            },
         )

@@ -13,7 +13,7 @@ import numpy as np
 
 from harness.comparison import agreement
 from harness.comparison.conditions import OF_ENGINE, conditions, differing
-from harness.comparison.metrics import METRICS, with_metrics
+from harness.comparison.metrics import METRICS
 from harness.comparison.reading import Place, read_entry
 from harness.comparison.records import (
     Agreement,
@@ -51,7 +51,7 @@ def compare(sides: Sequence[Side]) -> Compared:
             if one is not None:
                 differences.append(next(corrected))
     return Compared(
-        runs=[with_metrics(run.summary) for run in runs.values()],
+        runs=[run.summary for run in runs.values()],
         imports=[import_json(side) for side in sides if isinstance(side, ImportRow)],
         against_first=[
             _comparison(sides[0], other, differences)

@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -320,16 +321,18 @@ def check_answered(summary: Summary) -> None:
     silent = [run for run in summary.runs if not run.cells.done]
     if not silent:
         return
-    failures = {
-        f"{run.entry}: {caveat.message}": caveat.advice
+    reasons = [
+        f"{run.entry}: {reason}"
         for run in silent
         for caveat in run.caveats
         if caveat.kind is CaveatKind.CELLS_FAILED
-    }
+        for reason in cast("list[str]", caveat.figures["reasons"])
+    ]
     names = ", ".join(run.entry for run in silent)
     what = f"{names} gave no reply" if len(silent) < len(summary.runs) else "every cell failed"
     raise EngineError(
-        f"{what}; {' '.join(failures)}", remedy=" ".join(dict.fromkeys(failures.values()))
+        f"{what}; {'; '.join(reasons)}",
+        remedy="See the engine's log in the results folder; --resume prompts them again.",
     )
 
 

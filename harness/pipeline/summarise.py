@@ -28,6 +28,7 @@ from harness.summary import (
     ContextFit,
     Facts,
     Memory,
+    Missing,
     Parse,
     Percentiles,
     PromptHashes,
@@ -36,8 +37,6 @@ from harness.summary import (
     Summary,
 )
 from harness.workload.packing import text_sha256
-
-_NO_GENERATION = "score decoding generates nothing"
 
 
 def summarise(run: StoredRun, baselines: Sequence[Baseline]) -> Summary:
@@ -226,60 +225,44 @@ def _label_mass(replies: Mapping[tuple[int, int], Reply]) -> float | None:
 
 def _missing(
     entry: StoredEntry, speed: Speed, memory: Memory, parse: Parse, accuracy: Accuracy
-) -> dict[str, str]:
+) -> dict[str, Missing]:
     """Of each figure that cannot be had the reason, by its name."""
     scores = entry.run.spec.decoding == "score"
-    answered = bool(entry.replies)
-    no_scores = _no_label_logprobs(entry)
-    figures: dict[str, tuple[object, str]] = {
-        "prefill_tokens_per_second": (
-            speed.prefill_tokens_per_second,
-            "the engine does not report prefill times",
-        ),
-        "decode_tokens_per_second": (
-            speed.decode_tokens_per_second,
-            _NO_GENERATION if scores else _no_decode(entry),
-        ),
-        "time_to_first_token_ms": (
-            speed.time_to_first_token_ms,
-            _NO_GENERATION if scores else "the engine does not report the time to the first token",
-        ),
-        "computed_tokens": (speed.computed_tokens, "the engine does not report cached tokens"),
-        "parse_rate": (parse.lenient, "score decoding compares labels and parses no text"),
-        "accuracy": (getattr(accuracy, accuracy.headline), "no query got a verdict"),
-        "soft": (accuracy.soft, no_scores),
+    can_score = entry.info is not None and entry.info.capabilities.label_logprobs != "none"
+    no_logprobs = Missing.LABEL_LOGPROBS_INCOMPLETE if can_score else Missing.NO_LABEL_LOGPROBS
+    not_generated = Missing.SCORE_GENERATES_NOTHING if scores else Missing.NOT_REPORTED
+    figures: dict[str, tuple[object, Missing]] = {
+        "prefill_tokens_per_second": (speed.prefill_tokens_per_second, Missing.NOT_REPORTED),
+        "decode_tokens_per_second": (speed.decode_tokens_per_second, _no_decode(entry)),
+        "time_to_first_token_ms": (speed.time_to_first_token_ms, not_generated),
+        "computed_tokens": (speed.computed_tokens, Missing.NOT_REPORTED),
+        "parse_rate": (parse.lenient, Missing.SCORE_PARSES_NOTHING),
+        "accuracy": (getattr(accuracy, accuracy.headline), Missing.NO_VERDICT),
+        "soft": (accuracy.soft, no_logprobs),
         "calibrated": (
             accuracy.calibrated,
-            no_scores if accuracy.soft is None else "no calibration query was given",
+            no_logprobs if accuracy.soft is None else Missing.NO_CALIBRATION,
         ),
     }
     reasons = {
-        name: reason if answered else "no prompt got a reply"
+        name: reason if entry.replies else Missing.NO_REPLY
         for name, (figure, reason) in figures.items()
         if figure is None
     }
     if memory.peak_rss_mib is None:
         remote = entry.info is not None and entry.info.capabilities.location == "remote"
-        reasons["peak_rss_mib"] = (
-            "the engine runs on another machine" if remote else "no memory was measured"
-        )
+        reasons["peak_rss_mib"] = Missing.REMOTE if remote else Missing.NOT_MEASURED
     if speed.load_seconds is None:
-        reasons["load_seconds"] = (
-            "the engine was open already" if entry.sessions else "the engine was not loaded"
-        )
+        is_open = bool(entry.sessions)
+        reasons["load_seconds"] = Missing.ALREADY_OPEN if is_open else Missing.NOT_LOADED
     return reasons
 
 
-def _no_label_logprobs(entry: StoredEntry) -> str:
-    can = entry.info.capabilities.label_logprobs if entry.info else "none"
-    if can == "none":
-        return "the engine reports no label log-probabilities"
-    return "no reply has the log-probabilities of all labels"
-
-
-def _no_decode(entry: StoredEntry) -> str:
-    if entry.run.spec.decoding == "choice":
-        return "a label is chosen whole: its tokens are not decoded one by one"
-    if all(batch.decode_tokens is None for batch in entry.batches):
-        return "the engine does not report decode times"
-    return "no reply has a second token"
+def _no_decode(entry: StoredEntry) -> Missing:
+    match entry.run.spec.decoding:
+        case "score":
+            return Missing.SCORE_GENERATES_NOTHING
+        case "choice":
+            return Missing.CHOICE_DECODES_NOTHING
+    reported = any(batch.decode_tokens is not None for batch in entry.batches)
+    return Missing.NO_SECOND_TOKEN if reported else Missing.NOT_REPORTED

@@ -17,6 +17,7 @@ from harness.comparison.records import (
 )
 from harness.report.table import simple_table
 from harness.report.text import NOTHING, lines, number, percent
+from harness.report.words import worded
 
 _TITLES = ("do they agree?", "equal labels", "log-odds apart:\nmedian (largest)", "other verdicts")
 _MOST_SHOWN = 5
@@ -46,7 +47,7 @@ def agreement_notes(agreements: Sequence[Agreement]) -> Text:
         *(
             f"note: {_pair(one, several)}: {caveat.message} {caveat.advice}"
             for one in agreements
-            for caveat in one.caveats
+            for caveat in map(worded, one.caveats)
         )
     )
 

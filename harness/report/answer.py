@@ -12,6 +12,7 @@ from harness.report.agreement import agreement_notes, agreement_table
 from harness.report.figures import VOTES, Row, title_of
 from harness.report.table import figures_table, simple_table
 from harness.report.text import NOTHING, lines, p_column, percent, share, told
+from harness.report.words import MISSING, accuracy_sentence, worded
 from harness.spec import RunSpec, entries_of
 from harness.summary import BaselineTest, RunSummary, Summary
 
@@ -58,13 +59,14 @@ def notes(summary: Summary) -> Text:
     said: dict[str, list[str]] = {}
     for run in summary.runs:
         for caveat in run.caveats:
-            said.setdefault(f"{caveat.message} {caveat.advice}", []).append(run.entry)
+            words = worded(caveat)
+            said.setdefault(f"{words.message} {words.advice}", []).append(run.entry)
     for run in summary.runs:
         figures: dict[str, list[str]] = {}
         for figure, reason in run.missing.items():
-            figures.setdefault(reason, []).append(title_of(figure))
-        for reason, names in figures.items():
-            said.setdefault(f"{', '.join(names)}: {reason}.", []).append(run.entry)
+            figures.setdefault(MISSING[reason], []).append(title_of(figure))
+        for why, names in figures.items():
+            said.setdefault(f"{', '.join(names)}: {why}.", []).append(run.entry)
     return lines(*(f"note: {_who(who, summary.runs)}{note}" for note, who in said.items()))
 
 
@@ -77,7 +79,7 @@ def _answer(
     yield what_was_asked(spec, summary)
     for run in runs:
         who = _who([run.entry], runs)
-        yield lines(who + run.accuracy.sentence, f"{who}{_by_voters(run)}")
+        yield lines(who + accuracy_sentence(run.accuracy), f"{who}{_by_voters(run)}")
     if len(runs) > 1:
         yield lines(f"How these rows differ, with intervals: harness compare {summary.run_id}")
     yield Text()

@@ -1,4 +1,4 @@
-"""From votes to the accuracy part of the answer, with intervals and a plain sentence.
+"""From votes to the accuracy part of the answer, with intervals.
 
 A query without a verdict is not a wrong one: it is left out, and counted. Three votes are held
 where they apply: "majority" of the single votes, "soft" (mean log-probability) and "calibrated"
@@ -101,7 +101,6 @@ def score_accuracy(ballots: Ballots, classes: tuple[str, ...], seed: int) -> Acc
         agreement=agreement(ballots.votes),
         classes=list(classes),
         confusion=figures.confusion,
-        sentence=_sentence(headline, estimates[headline], answered, chance),
     )
 
 
@@ -227,19 +226,3 @@ def _auc(truth: Votes, probabilities: Scores) -> float:
 
     areas = [roc_auc_score(truth == c, probabilities[:, c]) for c in np.unique(truth)]
     return float(np.mean(areas))
-
-
-def _sentence(headline: str, estimate: Estimate | None, answered: int, chance: float) -> str:
-    if estimate is None:
-        return "No verdict: no reply could be read as a label."
-    queries = "query" if answered == 1 else "queries"
-    figures = (
-        f"{headline.capitalize()} vote: {estimate.value:.2f}"
-        f" ({estimate.low:.2f} to {estimate.high:.2f}) on {answered} {queries}"
-    )
-    if _covers(estimate, chance):
-        return (
-            f"{figures}; the interval covers chance ({chance:.2f}): not told apart from guessing."
-        )
-    verdict = ": worse than guessing" if estimate.high < chance else ""
-    return f"{figures}; chance is {chance:.2f}{verdict}."

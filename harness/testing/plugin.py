@@ -199,11 +199,13 @@ def _failing_the_test() -> Iterator[None]:
 
 
 def _warn_of_failed_cells(result: RunSummary) -> None:
+    from harness.report.words import worded
     from harness.summary import CaveatKind
 
     for caveat in result.caveats:
         if caveat.kind is CaveatKind.CELLS_FAILED:
-            said = f"{result.backend}: {caveat.message} {caveat.advice}"
+            words = worded(caveat)
+            said = f"{result.entry}: {words.message} {words.advice}"
             warnings.warn(pytest.PytestWarning(said), stacklevel=3)
 
 

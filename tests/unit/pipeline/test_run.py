@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import psutil
 import pytest
@@ -21,7 +21,7 @@ from harness.pipeline.run import check_answered, resume, run, run_group
 from harness.spec import RunSpec
 from harness.store.runs import Results
 from harness.store.store import Store
-from harness.summary import CaveatKind, Summary
+from harness.summary import CaveatKind, Missing, RunSummary, Summary
 
 
 def spec(data: str, **changes: Any) -> RunSpec:
@@ -48,6 +48,12 @@ def interrupt(update: Update) -> None:
 
 def kinds(summary: Summary) -> set[CaveatKind]:
     return {caveat.kind for caveat in summary.runs[0].caveats}
+
+
+def failures(result: RunSummary) -> list[str]:
+    """The reasons that the caveat of failed cells has."""
+    [caveat] = [one for one in result.caveats if one.kind is CaveatKind.CELLS_FAILED]
+    return cast("list[str]", caveat.figures["reasons"])
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +111,7 @@ def test_an_entry_that_allocates_less_than_was_packed_fails_alone(
     small, whole = summary.runs
     assert (small.cells.done, small.cells.failed) == (0, 12)
     assert (whole.cells.done, whole.cells.failed) == (12, 0)
-    [message] = [c.message for c in small.caveats if c.kind is CaveatKind.CELLS_FAILED]
+    [message] = failures(small)
     assert "allocated 200 tokens of context, and its prompts were packed for 300" in message
     with pytest.raises(EngineError, match=r"^small gave no reply"):
         check_answered(summary)
@@ -123,7 +129,7 @@ def test_an_entry_that_cannot_score_labels_fails_by_name(
     monkeypatch.setattr(EngineSession, "info", property(blind))
     [result] = run(spec(small_data, decoding="score"), tmp_path).runs
     assert result.cells.failed == 12
-    [message] = [c.message for c in result.caveats if c.kind is CaveatKind.CELLS_FAILED]
+    [message] = failures(result)
     assert "reports none" in message
 
 
@@ -176,7 +182,7 @@ def test_a_group_opens_its_engine_once(
     loads = [one.runs[0].speed.load_seconds for one in summaries]
     assert loads[0] is not None
     assert loads[1:] == [None, None]
-    assert summaries[1].runs[0].missing["load_seconds"] == "the engine was open already"
+    assert summaries[1].runs[0].missing["load_seconds"] is Missing.ALREADY_OPEN
     alone = run(spec(small_data, max_model_len=200), tmp_path)
     assert alone.runs[0].prompts == summaries[0].runs[0].prompts
     assert alone.runs[0].accuracy == summaries[0].runs[0].accuracy

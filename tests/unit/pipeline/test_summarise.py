@@ -20,7 +20,7 @@ from harness.spec import RunSpec
 from harness.store.runs import Results, StoredRun
 from harness.store.schema import EntryRow, SessionUse
 from harness.store.store import Store
-from harness.summary import RunSummary
+from harness.summary import Missing, RunSummary
 from harness.workload.packing import Prompt
 from harness.workload.tokens import Tokenizer
 from harness.workload.workload import Workload, draw, write
@@ -191,7 +191,7 @@ def test_figures_that_do_not_apply_are_null(
     assert result.accuracy.headline
     assert result.memory.peak_gpu_mib is None
     assert result.memory.peak_rss_mib == 50.0
-    assert result.missing["prefill_tokens_per_second"] == "no prompt got a reply"
+    assert result.missing["prefill_tokens_per_second"] is Missing.NO_REPLY
     assert "peak_rss_mib" not in result.missing
 
 
@@ -204,8 +204,8 @@ def test_what_an_engine_cannot_report_is_none_and_says_why(
     assert result.speed.computed_tokens is None
     assert result.accuracy.soft is None
     assert {name: result.missing[name] for name in ("computed_tokens", "soft")} == {
-        "computed_tokens": "the engine does not report cached tokens",
-        "soft": "the engine reports no label log-probabilities",
+        "computed_tokens": Missing.NOT_REPORTED,
+        "soft": Missing.NO_LABEL_LOGPROBS,
     }
     assert result.accuracy.headline == "majority"
     assert result.accuracy.majority is not None

@@ -9,7 +9,7 @@ from harness.record import Span
 from harness.report.answer import answer, notes, what_was_asked
 from harness.report.text import NOTHING
 from harness.spec import RunSpec
-from harness.summary import Summary
+from harness.summary import Missing, Summary
 from tests.unit.report.conftest import AGAINST, BASELINES
 
 if TYPE_CHECKING:
@@ -154,15 +154,15 @@ def test_notes_name_the_entries_unless_all_share_them(sample: Sample) -> None:
 
 def test_missing_figures_have_one_note_a_reason(sample: Sample) -> None:
     missing = {
-        "prefill_tokens_per_second": "the engine does not report it",
-        "soft": "it gives none",
-        "label_logprobs": "it gives none",
-        "time_to_first_token_ms": "the engine does not report it",
+        "prefill_tokens_per_second": Missing.NOT_REPORTED,
+        "soft": Missing.NO_LABEL_LOGPROBS,
+        "label_logprobs": Missing.NO_LABEL_LOGPROBS,
+        "time_to_first_token_ms": Missing.NOT_REPORTED,
     }
     run, other = sample.run(missing=missing, caveats=[]), sample.mock(caveats=[])
     assert notes(sample.summary(run)).plain.splitlines() == [
-        "note: prefill tok/s, ms to first token (p95): the engine does not report it.",
-        "note: soft vote, label logprobs: it gives none.",
+        "note: prefill tok/s, ms to first token (p95): not reported by the engine.",
+        "note: soft vote, label logprobs: the engine reports no label log-probabilities.",
     ]
     said = notes(sample.summary(run, other)).plain
     assert said.startswith("note: llama-cpp: prefill tok/s, ")

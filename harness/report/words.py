@@ -1,0 +1,199 @@
+"""Records in words: caveats with their advice, the accuracy in a sentence, why a figure is missing.
+
+Words are made here, where a run is shown, and are never stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+from harness.comparison.metrics import with_metrics
+from harness.comparison.records import Compared
+from harness.summary import Accuracy, Caveat, CaveatKind, Missing, RunSummary, Summary
+
+_Figures: TypeAlias = Mapping[str, Any]
+
+
+def presented(summary: Summary) -> Summary:
+    """The summary as JSON shows it: with every metric, and with words beside the records."""
+    runs = [_with_words(run) for run in with_metrics(summary).runs]
+    return summary.model_copy(update={"runs": runs})
+
+
+def presented_comparison(compared: Compared) -> Compared:
+    """The comparison as JSON shows it, likewise."""
+    agreements = [
+        one.model_copy(update={"caveats": list(map(worded, one.caveats))})
+        for one in compared.agreements
+    ]
+    runs = list(map(presented, compared.runs))
+    return compared.model_copy(update={"runs": runs, "agreements": agreements})
+
+
+def _with_words(run: RunSummary) -> RunSummary:
+    accuracy = run.accuracy.model_copy(update={"sentence": accuracy_sentence(run.accuracy)})
+    caveats = [worded(one) for one in run.caveats]
+    return run.model_copy(update={"accuracy": accuracy, "caveats": caveats})
+
+
+def worded(caveat: Caveat) -> Caveat:
+    """The caveat with its message and advice; what an older run stored is left as it is."""
+    if caveat.message:
+        return caveat
+    message, advice = _WORDS[caveat.kind](caveat.figures)
+    return caveat.model_copy(update={"message": message, "advice": advice})
+
+
+def accuracy_sentence(accuracy: Accuracy) -> str:
+    """The headline vote, and whether it is shown to be better than guessing."""
+    estimate = {
+        "majority": accuracy.majority,
+        "soft": accuracy.soft,
+        "calibrated": accuracy.calibrated,
+    }[accuracy.headline]
+    if estimate is None:
+        return "No verdict: no reply could be read as a label."
+    queries = "query" if accuracy.answered == 1 else "queries"
+    figures = (
+        f"{accuracy.headline.capitalize()} vote: {estimate.value:.2f}"
+        f" ({estimate.low:.2f} to {estimate.high:.2f}) on {accuracy.answered} {queries}"
+    )
+    chance = accuracy.chance
+    if estimate.low <= chance <= estimate.high:
+        return f"{figures}; the interval covers chance ({chance:.2f}): not shown to beat guessing."
+    verdict = ": worse than guessing" if estimate.high < chance else ""
+    return f"{figures}; chance is {chance:.2f}{verdict}."
+
+
+MISSING: Mapping[Missing, str] = {
+    Missing.NO_REPLY: "no prompt got a reply",
+    Missing.NO_VERDICT: "no query got a verdict",
+    Missing.NOT_REPORTED: "not reported by the engine",
+    Missing.NOT_MEASURED: "not measured",
+    Missing.REMOTE: "the engine runs on another machine",
+    Missing.NOT_LOADED: "the engine was not loaded",
+    Missing.ALREADY_OPEN: "the engine was open already",
+    Missing.SCORE_GENERATES_NOTHING: "score decoding generates nothing",
+    Missing.SCORE_PARSES_NOTHING: "score decoding compares labels and parses no text",
+    Missing.CHOICE_DECODES_NOTHING: "a label is chosen whole, not decoded token by token",
+    Missing.NO_SECOND_TOKEN: "no reply has a second token",
+    Missing.NO_LABEL_LOGPROBS: "the engine reports no label log-probabilities",
+    Missing.LABEL_LOGPROBS_INCOMPLETE: "no reply has the log-probabilities of all labels",
+    Missing.NO_CALIBRATION: "no calibration query was given",
+}
+
+
+def _failed(figures: _Figures) -> tuple[str, str]:
+    return (
+        f"{figures['cells']} cells failed: {'; '.join(figures['reasons'])}.",
+        "See the engine's log in the results folder; --resume prompts them again.",
+    )
+
+
+def _tokens_differ(figures: _Figures) -> tuple[str, str]:
+    own, given = (_spelt(figures[side]) for side in ("own", "asked"))
+    return (
+        "Its own tokenizer makes other tokens of the prompts than it was given, first in voter "
+        f"{figures['voter']}, {figures['role']} {figures['position']}, at token "
+        f"{figures['token']}: {own} and not {given}.",
+        "Its tokenizer does not keep to the model's vocabulary as the first engine does: fix its "
+        "files, or prompt it in a run of its own.",
+    )
+
+
+def _spelt(tokens: list[_Figures]) -> str:
+    """`'the' (12) ' cat' (7)`."""
+    return " ".join(f"{token['text']!r} ({token['id']})" for token in tokens) or "the end"
+
+
+def _few_queries(figures: _Figures) -> tuple[str, str]:
+    queries, wanted, enough = figures["queries"], figures["wanted"], figures["enough"]
+    if queries < wanted:
+        return (
+            f"The test split holds only {queries} queries; {wanted} were asked for.",
+            "Give more test rows before you call one engine better.",
+        )
+    return (
+        f"{queries} queries leave wide intervals.",
+        f"Use at least {enough} (--queries) before you call one engine better.",
+    )
+
+
+def _unanswered(figures: _Figures) -> tuple[str, str]:
+    return (
+        f"{figures['unanswered']} of {figures['queries']} queries got no {figures['vote']} "
+        "verdict; they are left out of the accuracy.",
+        "Use --decoding choice or score, or another --prompt."
+        if figures["vote"] == "majority"
+        else "Prompt what has no reply again with --resume.",
+    )
+
+
+def _calibration_thin(figures: _Figures) -> tuple[str, str]:
+    given, wanted, enough = figures["examples"], figures["wanted"], figures["enough"]
+    if given < min(wanted, enough):
+        return (
+            f"A voter was calibrated on {given} examples, not on the {wanted} asked for: at most "
+            "a quarter of those it has is held back.",
+            "Give more training rows.",
+        )
+    return (
+        f"Each voter was calibrated on {given} examples.",
+        f"Give it at least {enough} (--calibration-queries).",
+    )
+
+
+_WORDS: Mapping[CaveatKind, Callable[[_Figures], tuple[str, str]]] = {
+    CaveatKind.MOCK: lambda _: (
+        "This is the mock: its replies are made up and its speed means nothing.",
+        "Use it to test the harness only.",
+    ),
+    CaveatKind.CELLS_FAILED: _failed,
+    CaveatKind.CELLS_MISSING: lambda f: (
+        f"{f['cells']} cells were not prompted yet.",
+        "Complete the run with --resume.",
+    ),
+    CaveatKind.TRAIN_TEST_OVERLAP: lambda f: (
+        f"{f['vectors']} test vectors are in the training data too.",
+        "Remove them: they make every accuracy too good.",
+    ),
+    CaveatKind.TOKENS_DIFFER: _tokens_differ,
+    CaveatKind.COVERS_CHANCE: lambda f: (
+        f"The accuracy is not shown to differ from chance ({f['chance']:.2f}).",
+        "Use more queries, or show more.",
+    ),
+    CaveatKind.FEW_QUERIES: _few_queries,
+    CaveatKind.UNANSWERED: _unanswered,
+    CaveatKind.LABELS_NOT_WRITTEN: lambda f: (
+        f"Only {100 * f['readable']:.0f} % of the replies could be read; the {f['vote']} vote is "
+        "made from label log-probabilities, not from what was written.",
+        "Raise --max-tokens, or try another --prompt or --decoding choice.",
+    ),
+    CaveatKind.LOW_LABEL_MASS: lambda f: (
+        f"In the median reply the labels hold {f['label_mass']:.3f} of the probability.",
+        "The model would rather say something else: try another --prompt.",
+    ),
+    CaveatKind.CALIBRATION_THIN: _calibration_thin,
+    CaveatKind.FEW_EXAMPLES: lambda f: (
+        f"--shots {f['shots']} was asked for, and a voter has only {f['examples']} examples to "
+        "show.",
+        "Give more training rows, or lower --shots.",
+    ),
+    CaveatKind.EXAMPLES_DROPPED: lambda f: (
+        f"The context holds {f['shown']} of {f['available']} examples (mean per voter); the "
+        "others were left out.",
+        "Raise --max-model-len, or write fewer numbers an example.",
+    ),
+    CaveatKind.SEVERAL_SESSIONS: lambda f: (
+        f"The replies come from {f['sessions']} sessions of the engine.",
+        "Some prefixes were evaluated again: compare speeds of uninterrupted runs.",
+    ),
+    CaveatKind.ENGINES_DISAGREE: lambda f: (
+        "They read the same weights, and their label log-odds are "
+        f"{f['median']:.2f} apart in the median and {f['largest']:.2f} at most; "
+        f"{f['median_tolerance']} and {f['largest_tolerance']} are tolerated.",
+        "That is more than rounding explains: look at their tokens, their precision and their "
+        "versions before you compare their accuracy.",
+    ),
+}
