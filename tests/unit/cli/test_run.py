@@ -75,18 +75,15 @@ def test_an_entry_without_any_reply_is_named_with_why() -> None:
     sample = Sample()
     with pytest.raises(EngineError) as caught:
         check_answered(sample.summary(sample.run(), lost(sample, "mock")))
-    assert "mock" in str(caught.value)
     assert str(caught.value) == "mock gave no reply; mock: 24 x x"
-    assert "llama-cpp" not in str(caught.value)
-    assert caught.value.remedy == "Look."
+    assert "--resume" in caught.value.remedy
 
 
 def test_a_run_without_any_reply_says_why() -> None:
     sample = Sample()
     with pytest.raises(EngineError) as caught:
         check_answered(sample.summary(lost(sample, "llama-cpp"), lost(sample, "mock")))
-    assert str(caught.value) == ("every cell failed; llama-cpp: 24 x x; mock: 24 x x")
-    assert caught.value.remedy == "Look."
+    assert str(caught.value) == "every cell failed; llama-cpp: 24 x x; mock: 24 x x"
 
 
 def test_interruption_tells_how_to_go_on(
