@@ -96,17 +96,23 @@ def bench(
     plans = [plan_engine(entry, spec, logs) for entry in entries_of(spec)]
     for planned in plans:
         with Engine(planned, needed) as engine:
-            _check_context(engine, needed)
+            _check_engine(engine, needed)
             prompts = RandomPrompts.of(engine.session, max(plan.depth), spec.seed)
             yield from _Bench(engine, prompts, plan, observe).rows()
 
 
-def _check_context(engine: Engine, needed: int) -> None:
-    allocated = engine.session.info.allocated_context
-    if allocated < needed:
+def _check_engine(engine: Engine, needed: int) -> None:
+    """Raises `UsageError` where these tests cannot be put to the engine."""
+    info = engine.session.info
+    if info.capabilities.prompts == "text":
+        raise UsageError(
+            f"{engine.name} takes prompts as text only, and bench times random token ids",
+            remedy="Time it with `harness run`.",
+        )
+    if info.allocated_context < needed:
         raise UsageError(
             f"{engine.name}: the longest test takes {needed} tokens of context, and the engine has "
-            f"no more than {allocated}",
+            f"no more than {info.allocated_context}",
             remedy="Give smaller lengths or depths.",
         )
 

@@ -1,10 +1,14 @@
 """The real engines with the weights of one file: three full rows, which agree as far as their
-arithmetic goes."""
+arithmetic goes, from engines of which never two are in memory at once."""
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 from harness.comparison.agreement import LARGEST_TOLERANCE, MEDIAN_TOLERANCE
@@ -37,8 +41,34 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
         availability = check_backend(target, TIMEOUT_SECONDS, folder / "log", python)
         if not availability.available:
             pytest.skip(f"{name}: {availability.reason}. {availability.remedy}")
-    run(SPEC, folder)
+    with _workers_peak() as peak:
+        run(SPEC, folder)
+    (folder / "peak").write_text(str(peak[0]))
     return folder
+
+
+@contextmanager
+def _workers_peak() -> Iterator[list[float]]:
+    """The most MiB that the processes started meanwhile held together, sampled twenty times a
+    second."""
+    ours, ended, peak = psutil.Process(), threading.Event(), [0.0]
+    before = set(ours.children(recursive=True))
+
+    def watch() -> None:
+        while not ended.wait(0.05):
+            total = 0
+            for process in set(ours.children(recursive=True)) - before:
+                with suppress(psutil.Error):
+                    total += process.memory_info().rss
+            peak[0] = max(peak[0], total / 2**20)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield peak
+    finally:
+        ended.set()
+        watcher.join()
 
 
 def test_every_engine_answers_the_same_tokens_and_evaluates_no_more_than_it_must(
@@ -72,3 +102,12 @@ def test_one_file_in_several_engines_gives_nearly_the_same_log_odds(results: Pat
         assert 0 < found.log_odds.median <= MEDIAN_TOLERANCE
         assert found.log_odds.largest <= LARGEST_TOLERANCE
         assert found.caveats == []
+
+
+def test_the_largest_engine_is_the_most_memory_that_a_run_takes(results: Path) -> None:
+    with Results(results) as stored:
+        peaks = [one.memory.peak_rss_mib for one in stored.run("latest").summary.runs]
+    known = [peak for peak in peaks if peak is not None]
+    assert len(known) == 3
+    together = float((results / "peak").read_text())
+    assert max(known) * 0.9 < together < max(known) * 1.05 < sum(known)

@@ -14,12 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import harness.bench.timing
-from backends.api import Batch, Decoding, Prompt, Reply, SessionInfo, TokenIds
+from backends.api import Batch, Capabilities, Decoding, Prompt, Reply, SessionInfo, TokenIds
 from backends.sharing.prefix_tree import common_prefix_length
 from harness.bench.rows import Row
 from harness.bench.timing import Plan, RandomPrompts, Update, bench
 from harness.engine.engine import Engine, EnginePlan
-from harness.engine.session import WorkerEvent
+from harness.engine.session import EngineSession, WorkerEvent
 from harness.errors import EngineError, UsageError
 from harness.machine.memory import MemoryPeak
 from harness.spec import RunSpec
@@ -121,6 +121,19 @@ def test_the_context_is_as_long_as_the_longest_test(mock: Bench) -> None:
     assert {row.info.allocated_context for row in rows} == {60}
     rows = mock(Plan((4,), (6,), repetitions=1))
     assert {row.info.allocated_context for row in rows} == {8}
+
+
+def test_an_engine_that_takes_text_only_is_refused(
+    mock: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info_of: Any = vars(EngineSession)["info"]
+
+    def text_only(self: EngineSession) -> Any:
+        return replace(info_of.func(self), capabilities=Capabilities(prompts="text"))
+
+    monkeypatch.setattr(EngineSession, "info", property(text_only))
+    with pytest.raises(UsageError, match="mock takes prompts as text only"):
+        mock(Plan((4,), (0,), repetitions=1))
 
 
 def test_a_context_too_short_is_reported_before_anything_is_timed(mock: Bench) -> None:
