@@ -101,7 +101,7 @@ def fail_open_cells(
     prompts, cells = store.prompts(run_id), store.cells(run_id, entry)
     closed = {(cell.prompt_id, cell.attempt) for cell in cells if cell.status != "failed"}
     every = [(prompt.id, attempt) for prompt in prompts for attempt in range(spec.attempts)]
-    reason = f"{error} {error.remedy}".strip()
+    reason = ". ".join(filter(None, [str(error).rstrip("."), error.remedy.rstrip(".")]))
     failures = {key: reason for key in every if key not in closed}
     store.save_failures(entry, failures)
     done = sum(cell.status == "done" for cell in cells)

@@ -261,22 +261,21 @@ def _check_packed_for(engine: Engine, members: Sequence[_Member]) -> None:
         packed_for = member.workload.vocabularies[engine.name]
         if info.vocabulary_sha256 != packed_for:
             raise EngineError(
-                f"{engine.name}: the engine's vocabulary {info.vocabulary_sha256[:12]} is not the "
+                f"the engine's vocabulary {info.vocabulary_sha256[:12]} is not the "
                 f"{packed_for[:12]} of the tokenizer that its prompts were packed with",
                 remedy="Give the backend the model's own tokenizer, in files that belong together.",
             )
         limit = member.workload.packed.limit
         if info.allocated_context < limit:
             raise EngineError(
-                f"{engine.name}: the engine allocated {info.allocated_context} tokens of context, "
-                f"and its prompts were packed for {limit}",
+                f"the engine allocated {info.allocated_context} tokens of context, and its prompts "
+                f"were packed for {limit}",
                 remedy=f"Use --max-model-len {info.allocated_context}, or an option of the engine "
                 "that gives it more memory.",
             )
         if member.spec.decoding == "score" and info.capabilities.label_logprobs == "none":
             raise EngineError(
-                f"{engine.name}: score decoding compares label log-probabilities, and the engine "
-                "reports none",
+                "score decoding compares label log-probabilities, and the engine reports none",
                 remedy="Use --decoding free or choice.",
             )
 

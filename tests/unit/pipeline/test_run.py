@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -117,20 +118,30 @@ def test_an_entry_that_allocates_less_than_was_packed_fails_alone(
         check_answered(summary)
 
 
-def test_an_entry_that_cannot_score_labels_fails_by_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_data: str
+@pytest.mark.parametrize(
+    ("unlike", "message"),
+    [
+        ({"capabilities": Capabilities(label_logprobs="none")}, "the engine reports none"),
+        (
+            {"vocabulary_sha256": "another"},
+            r"vocabulary another is not the \w{12} of",
+        ),
+    ],
+)
+def test_an_engine_that_is_not_what_was_packed_for_fails_with_why(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    small_data: str,
+    unlike: dict[str, Any],
+    message: str,
 ) -> None:
     info_of: Any = vars(EngineSession)["info"]
-
-    def blind(self: EngineSession) -> Any:
-        info = info_of.func(self)
-        return replace(info, capabilities=Capabilities(label_logprobs="none"))
-
-    monkeypatch.setattr(EngineSession, "info", property(blind))
+    changed = property(lambda self: replace(info_of.func(self), **unlike))
+    monkeypatch.setattr(EngineSession, "info", changed)
     [result] = run(spec(small_data, decoding="score"), tmp_path).runs
     assert result.cells.failed == 12
-    [message] = failures(result)
-    assert "reports none" in message
+    [reason] = failures(result)
+    assert re.search(message, reason)
 
 
 def test_never_are_two_engines_loaded_at_once(
