@@ -276,7 +276,7 @@ class Session(Protocol):
         ...
 
     def forget(self) -> None:
-        """Drops whatever is kept of earlier prompts: the next call is as cold as the first.
+        """Drops whatever it holds of earlier prompts: the next call is as cold as the first.
 
         Only called where `Capabilities.can_forget` says so.
         """

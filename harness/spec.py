@@ -113,13 +113,15 @@ class Entry:
 def entries_of(spec: RunSpec) -> tuple[Entry, ...]:
     """The entries of a run, in order: its backends, then those that have a name in the config.
 
-    An unnamed entry is called after its backend, with `@MODEL` behind it where the name is taken.
-    Raises `ValueError` where there is none, where one names no backend, or where two names are one.
+    An unnamed entry is called after its backend, with `@MODEL` behind it where a named one is
+    called so. Raises `ValueError` where there is none, where one names no backend, or where two
+    names are one.
     """
     found: dict[str, Entry] = {}
+    given_names = set(map(safe_name, spec.entries))
     for backend in spec.backend:
         name = safe_name(backend)
-        if name in found:
+        if name in given_names:
             name = safe_name(f"{backend}@{spec.model}")
         _add(found, Entry(name, backend, spec.model, spec.backends.get(backend, {})))
     for given, table in spec.entries.items():
@@ -155,7 +157,7 @@ _OF_ENGINES = _INHERITED | {
     "baselines",
     "prompts_from",
 }
-"""The fields that leave prompts and replies as they are asked for."""
+"""The fields that leave prompts and replies as they are."""
 
 
 def what_is_asked(spec: RunSpec) -> dict[str, Any]:

@@ -22,6 +22,7 @@ class CaveatKind(StrEnum):
     COVERS_CHANCE = "covers_chance"
     LOW_LABEL_MASS = "low_label_mass"
     EXAMPLES_DROPPED = "examples_dropped"
+    CONTEXT_LIMITED = "context_limited"
     FEW_EXAMPLES = "few_examples"
     CELLS_FAILED = "cells_failed"
     CELLS_MISSING = "cells_missing"
@@ -64,6 +65,8 @@ class Missing(StrEnum):
     NO_LABEL_LOGPROBS = "no_label_logprobs"
     LABEL_LOGPROBS_INCOMPLETE = "label_logprobs_incomplete"
     NO_CALIBRATION = "no_calibration_query"
+    ONE_CLASS = "one_class"
+    ONE_VOTER = "one_voter"
 
 
 class ContextFit(Record):
@@ -284,7 +287,7 @@ class Facts(Record):
     needs beside them and the replies: no model, no tokenizer, no data.
 
     `examples_available` and `calibration` have a count for each voter. `limit` is the token limit
-    of prompt and reply, `reserve` the part of it that is kept for the reply. `labels` are the token
+    of prompt and reply, `reserve` the part of it that is left for the reply. `labels` are the token
     ids of each class's label by vocabulary hash; `tokens` says by entry whose tokens it is given.
     """
 

@@ -10,16 +10,16 @@ from harness.cli.console import answers, fail_if_unreadable, why_unreadable
 from harness.cli.options import RESULTS, JsonOption, ResultsOption
 from harness.errors import UsageError
 
+
 # stated, not looked up: a help text imports nothing heavy
-_METRICS = (
-    "What to follow: accuracy, parse_rate, prefill_tokens_per_second, decode_tokens_per_second, "
-    "time_to_first_token_ms, peak_rss_mib, examples_per_voter or load_seconds."
-)
-
-
 def history(
     metric: Annotated[
-        str, typer.Option("--metric", metavar="NAME", help=_METRICS)
+        str,
+        typer.Option(
+            "--metric",
+            metavar="NAME",
+            help="Metric to follow, as `harness run --json` names it under `metrics`.",
+        ),
     ] = "prefill_tokens_per_second",
     backend: Annotated[str | None, typer.Option(help="Runs on this engine only.")] = None,
     model: Annotated[

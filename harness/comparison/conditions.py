@@ -18,6 +18,7 @@ _OF_VERSION = (
     "vocabulary_sha256",
 )
 _OF_USE = ("device", "threads")
+_OF_ABILITY = ("label_logprobs", "clock", "location")
 
 OF_ENGINE = frozenset({*_OF_VERSION, "model_sha256"})
 """What two engines differ in by their nature."""
@@ -55,7 +56,9 @@ def _of_environment(environment: Environment) -> dict[str, Any]:
 
 def _of_session(session: SessionRow) -> dict[str, Any]:
     info = {name: getattr(session.info, name) for name in (*_OF_USE, *_OF_VERSION)}
-    return {**info, "model_sha256": session.model_sha256}
+    can = session.info.capabilities
+    abilities = {name: getattr(can, name) for name in _OF_ABILITY}
+    return {**info, **abilities, "model_sha256": session.model_sha256}
 
 
 def named(group: str, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -165,16 +165,16 @@ class Engine:
             try:
                 session.forget()
             except EngineError:
-                if not session.is_lost:
+                if not session.has_failed:
                     raise
             self.revive()
-        elif session.is_lost or not session.is_cold:
+        elif session.has_failed or not session.is_cold:
             self.restart()
             _ = self.session.info  # waits until it is loaded
 
     def revive(self) -> None:
         """A loaded session that failed is started again. Raises `EngineError`."""
-        if self.session.is_lost:
+        if self.session.has_failed:
             self.restart()
             _ = self.session.info  # waits until it is loaded
 

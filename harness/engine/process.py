@@ -70,7 +70,7 @@ class ProcessTransport:
         self._probe = self._watching.enter_context(MemoryProbe(self._process.pid))
 
     @property
-    def is_lost(self) -> bool:
+    def has_failed(self) -> bool:
         is_gone = self._connection.fileno() < 0 or self._process.poll() is not None
         return is_gone or self._owes_answer
 

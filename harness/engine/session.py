@@ -10,6 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
+
 from backends import records, wire
 from backends.api import (
     Availability,
@@ -28,6 +30,7 @@ from harness.engine.process import ProcessTransport
 from harness.engine.transport import Transport, WorkerFailedError
 from harness.errors import EngineError
 from harness.machine.memory import MemoryPeak
+from harness.stats.spans import busy_seconds
 
 _Read = TypeVar("_Read")
 
@@ -126,8 +129,8 @@ class EngineSession(_Opened):
     """One loaded model in a worker.
 
     Construction starts the loading; `info` waits. `load_seconds` is by the worker's clock;
-    `closing_seconds` is how long ending it took. `is_cold`: the engine has not been prompted since
-    it was opened or forgot.
+    `closing_seconds` is how long ending it took. `was_prompted`: since it was opened; `is_cold`:
+    not since then, or since it forgot.
     """
 
     def __init__(
@@ -143,6 +146,7 @@ class EngineSession(_Opened):
         self.load_seconds = 0.0
         self.closing_seconds = 0.0
         self.is_cold = True
+        self.was_prompted = False
 
     @cached_property
     def info(self) -> SessionInfo:
@@ -160,17 +164,17 @@ class EngineSession(_Opened):
         return self._transport.peak
 
     @property
-    def is_lost(self) -> bool:
+    def has_failed(self) -> bool:
         """Whether one that was loaded cannot be prompted again: it ended, or was left while it
         answered."""
-        return self._transport.is_lost
+        return self._transport.has_failed
 
     @property
     def engine_seconds(self) -> float:
         """How long it was loading and at work so far: by the clock of its batches, of which those
         that overlap count once, and by ours for the wait for an answer that failed."""
-        self._spans = _union(self._spans)
-        at_work = sum(ended - began for began, ended in self._spans)
+        began, ended = np.array(self._spans, dtype=np.float64).reshape(-1, 2).T
+        at_work = float(busy_seconds(began, ended).sum())
         return self.load_seconds + at_work + self._failing_seconds
 
     def generate(self, prompts: Sequence[Prompt], decoding: Decoding) -> Iterator[WorkerEvent]:
@@ -181,6 +185,7 @@ class EngineSession(_Opened):
         """
         takes_text = self.info.capabilities.prompts == "text"
         self.is_cold = False
+        self.was_prompted = True
         self._transport.request(
             {
                 "do": "generate",
@@ -194,7 +199,7 @@ class EngineSession(_Opened):
             for event in self._events(len(prompts), len(decoding.labels)):
                 yield WorkerEvent(self._transport.name, event)
         finally:
-            if self._transport.is_lost:
+            if self._transport.has_failed:
                 self.kill()
 
     def _events(self, prompts: int, labels: int) -> Iterator[Event]:
@@ -255,14 +260,3 @@ def _one_for_each(texts: Sequence[str], message: wire.Message) -> list[list[int]
     if len(token_ids) != len(texts):
         raise wire.WireError(f"shared: {len(token_ids)} lists of ids for {len(texts)} texts")
     return token_ids
-
-
-def _union(spans: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The same time in spans that do not overlap, in order."""
-    joined: list[tuple[float, float]] = []
-    for began, ended in sorted(spans):
-        if joined and began <= joined[-1][1]:
-            joined[-1] = (joined[-1][0], max(joined[-1][1], ended))
-        else:
-            joined.append((began, ended))
-    return joined

@@ -32,7 +32,7 @@ class Transport(Protocol):
     log: Path
 
     @property
-    def is_lost(self) -> bool:
+    def has_failed(self) -> bool:
         """Whether it cannot be given a request: it ended, or owes the rest of an answer."""
         ...
 

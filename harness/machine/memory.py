@@ -82,9 +82,11 @@ class MemoryProbe:
             root = psutil.Process(self._pid)
             tree = {root}
             next_listing = time.monotonic()
+            seconds = 0.0  # at once at first: a short run has a figure too
             ending = False
             while not ending:
-                ending = self._stop.wait(self._interval_seconds)
+                ending = self._stop.wait(seconds)
+                seconds = self._interval_seconds
                 if ending or time.monotonic() >= next_listing:
                     tree = _running_tree(root, tree)
                     next_listing = time.monotonic() + LISTING_SECONDS

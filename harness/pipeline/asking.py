@@ -16,7 +16,7 @@ from harness.engine.engine import Engine
 from harness.engine.transport import WorkerFailedError
 from harness.errors import EngineError, StoreError
 from harness.spec import RunSpec
-from harness.store.schema import SessionRow, SessionUse
+from harness.store.schema import SessionRow, SessionUse, Status
 from harness.store.store import Store
 from harness.workload.workload import Workload
 
@@ -25,6 +25,8 @@ _REFUSALS = {
     "overflow": "overflow: the prompt and its reply do not fit in the context",
     "empty": "empty: the prompt holds no token",
 }
+
+_OPEN = (None, "failed")  # the statuses of cells that still need a reply
 
 _Cell: TypeAlias = tuple[int, int]
 """A prompt's index in the workload, and an attempt at it."""
@@ -64,22 +66,25 @@ def ask(
     a fresh session cannot be opened, `StoreError` where the engine is not the one that the run was
     begun with.
     """
-    prompt_ids = [prompt.id for prompt in store.prompts(run_id)]
-    stored = {(cell.prompt_id, cell.attempt): cell for cell in store.cells(run_id, engine.name)}
-    closed = {key for key, cell in stored.items() if cell.status != "failed"}
-    every = [(index, n) for index in range(len(prompt_ids)) for n in range(spec.attempts)]
-    done = sum(cell.status == "done" for cell in stored.values())
+    prompts = store.prompts(run_id)
+    if engine.session.info.capabilities.label_logprobs == "none":  # nothing to calibrate with
+        calibration = [prompt.id for prompt in prompts if prompt.role == "calibration"]
+        cells = [(prompt_id, n) for prompt_id in calibration for n in range(spec.attempts)]
+        store.save_not_needed(engine.name, cells)
+    statuses = cell_statuses(store, run_id, engine.name, spec)
+    places = {prompt.id: index for index, prompt in enumerate(prompts)}
+    needed = [status for status in statuses.values() if status != "not_needed"]
     asking = _Asking(
         engine=engine,
         decoding=_decoding(spec, workload, engine.name),
         workload=workload,
-        prompt_ids=prompt_ids,
+        prompt_ids=[prompt.id for prompt in prompts],
         store=store,
         observe=observe,
-        update=Update(run_id, engine.name, len(every), done, 0, 0),
+        update=Update(run_id, engine.name, len(needed), needed.count("done"), 0, 0),
         environment=environment,
     )
-    left = [cell for cell in every if (prompt_ids[cell[0]], cell[1]) not in closed]
+    left = [(places[key], n) for (key, n), status in statuses.items() if status in _OPEN]
     observe(asking.update)
     failures = 0  # in a row, without a reply in between
     while left:
@@ -94,18 +99,31 @@ def ask(
             left = []
 
 
+def cell_statuses(
+    store: Store, run_id: str, entry: str, spec: RunSpec
+) -> dict[tuple[int, int], Status | None]:
+    """What became of each cell of an entry, by prompt id and attempt; `None` where nothing did."""
+    every = [(prompt.id, n) for prompt in store.prompts(run_id) for n in range(spec.attempts)]
+    stored = {(cell.prompt_id, cell.attempt): cell.status for cell in store.cells(run_id, entry)}
+    return {key: stored.get(key) for key in every}
+
+
+def has_open_cells(store: Store, run_id: str, entry: str, spec: RunSpec) -> bool:
+    """Whether a cell of the entry has no reply and needs one."""
+    return any(status in _OPEN for status in cell_statuses(store, run_id, entry, spec).values())
+
+
 def fail_open_cells(
     store: Store, run_id: str, entry: str, spec: RunSpec, error: EngineError, observe: Observer
 ) -> None:
-    """Stores why an entry that cannot go on has no more replies, for each cell without one."""
-    prompts, cells = store.prompts(run_id), store.cells(run_id, entry)
-    closed = {(cell.prompt_id, cell.attempt) for cell in cells if cell.status != "failed"}
-    every = [(prompt.id, attempt) for prompt in prompts for attempt in range(spec.attempts)]
+    """Stores why an entry that cannot go on has no more replies, for each cell without a reply or
+    a reason of its own."""
+    statuses = cell_statuses(store, run_id, entry, spec)
     reason = ". ".join(filter(None, [str(error).rstrip("."), error.remedy.rstrip(".")]))
-    failures = {key: reason for key in every if key not in closed}
+    failures = {key: reason for key, status in statuses.items() if status is None}
     store.save_failures(entry, failures)
-    done = sum(cell.status == "done" for cell in cells)
-    observe(Update(run_id, entry, len(every), done, len(failures), 0))
+    done = list(statuses.values()).count("done")
+    observe(Update(run_id, entry, len(statuses), done, len(failures), 0))
 
 
 def _check_same_engine(engine: Engine, earlier: Sequence[SessionRow]) -> None:
@@ -155,9 +173,8 @@ class _Asking:
         """Gives these cells to one session; returns those that a failed worker left over."""
         session = self.engine.session
         info = session.info
-        # One that has worked before, for an earlier run of a group, is not loaded for this one.
-        is_new = session.engine_seconds <= session.load_seconds
-        load_seconds = session.load_seconds if is_new else None
+        # One that was prompted before, for an earlier run of a group, is not loaded for this one.
+        load_seconds = None if session.was_prompted else session.load_seconds
         began = time.perf_counter() - (load_seconds or 0.0)
         session_id = self.store.open_session(
             self.update.run_id,
@@ -180,7 +197,7 @@ class _Asking:
                     cells = {reply.prompt: open_cells.pop(reply.prompt) for reply in event.replies}
                     self._save(session_id, event, cells, time.perf_counter() - began)
                 elif isinstance(event, Progress):
-                    self._tell(prompt_tokens=event.prompt_tokens)
+                    self._report(prompt_tokens=event.prompt_tokens)
             costs = tuple(open_cells)
         except WorkerFailedError as failure:
             # A worker that dies before it has begun anything would do so for ever.
@@ -196,7 +213,7 @@ class _Asking:
         """Stores why these cells have no reply."""
         failures = {self._key(cell): reason for cell in cells}
         self.store.save_failures(self.engine.name, failures, session_id)
-        self._tell(failed=len(cells))
+        self._report(failed=len(cells))
 
     def _save(
         self, session_id: int, batch: Batch, cells: dict[int, _Cell], wall_seconds: float
@@ -213,7 +230,7 @@ class _Asking:
                 {reply.prompt: self._key(cells[reply.prompt]) for reply in answers},
                 self._use(wall_seconds),
             )
-            self._tell(done=len(answers))
+            self._report(done=len(answers))
 
     def _key(self, cell: _Cell) -> tuple[int, int]:
         index, attempt = cell
@@ -223,7 +240,7 @@ class _Asking:
         peak = self.engine.session.peak
         return SessionUse(wall_seconds, peak.rss_mib, peak.gpu_mib)
 
-    def _tell(self, done: int = 0, failed: int = 0, prompt_tokens: int = 0) -> None:
+    def _report(self, done: int = 0, failed: int = 0, prompt_tokens: int = 0) -> None:
         self.update = replace(
             self.update,
             done=self.update.done + done,

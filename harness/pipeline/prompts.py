@@ -74,15 +74,19 @@ def save_prompts(store: Store, run_id: str, workload: Workload) -> None:
 
 
 def check_unchanged(run: StoredRun, workload: Workload) -> None:
-    """Raises `StoreError` where a run was begun with other prompts than its spec makes now."""
-    same_data = run.data_sha256 in (None, workload.dataset.sha256)
+    """Raises `StoreError` where a run was begun with other data or prompts than its spec makes now.
+
+    One that was ended before its prompts were stored has its data to be compared only.
+    """
     prompts = [replace(prompt, id=0) for prompt in run.prompts]
     made = tokens_rows(workload.packed)
     same_tokens = all(
-        entry.vocabulary is None or entry.tokens == made.get(entry.vocabulary)
+        not entry.tokens or entry.tokens == made.get(entry.vocabulary or "")
         for entry in run.entries.values()
     )
-    if not (same_data and prompts == prompt_rows(workload.packed) and same_tokens):
+    if run.data_sha256 not in (None, workload.dataset.sha256) or (
+        prompts and not (prompts == prompt_rows(workload.packed) and same_tokens)
+    ):
         raise StoreError(
             f"run {run.run_id} was begun with other prompts than its spec makes now: the data, the "
             "model or a template has changed since",

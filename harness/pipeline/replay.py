@@ -25,7 +25,7 @@ from harness.workload.workload import Earlier, Workload
 class Source:
     """A run whose prompts are used again, with the model of the run that named it.
 
-    `first` is its first entry, which has a session.
+    `first` is its first entry of which a session was opened.
     """
 
     run: StoredRun
@@ -56,8 +56,8 @@ def find_source(store: Store, wanted: str) -> Source:
         origin = find_source(store, run.spec.prompts_from)
         model = {"model": run.spec.model, "models": run.spec.models}
         return replace(origin, spec=origin.spec.model_copy(update=model))
-    first = next(iter(run.entries.values()))
-    if not (run.prompts and first.sessions):
+    first = next((entry for entry in run.entries.values() if entry.sessions), None)
+    if first is None or not run.prompts:
         raise StoreError(
             f"run {run.run_id} was ended before it was given any prompt",
             remedy="Complete it with --resume, or name another run.",

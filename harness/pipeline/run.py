@@ -19,7 +19,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
@@ -31,7 +31,14 @@ from harness.engine.engine import Engine, EnginePlan, check_options, plan_engine
 from harness.engine.session import TokenizerSession
 from harness.errors import EngineError, UsageError
 from harness.machine.environment import describe_environment
-from harness.pipeline.asking import Observer, Update, ask, fail_open_cells
+from harness.pipeline.asking import (
+    Observer,
+    Update,
+    ask,
+    cell_statuses,
+    fail_open_cells,
+    has_open_cells,
+)
 from harness.pipeline.prompts import check_unchanged, save_prompts
 from harness.pipeline.replay import Source, check_replay, find_source
 from harness.pipeline.summarise import summarise
@@ -59,17 +66,19 @@ def run_group(
     Each engine is loaded once, for the longest context of all, and is made cold before each run.
     Raises `HarnessError`; a `UsageError` where the specs do not have the same entries.
     """
-    _check_same_entries(specs)
+    if not specs:
+        return []
+    mark = time.perf_counter()
     with Store(results) as store:
-        members, plans = [], plan(specs[0], results)
-        for given in specs:
-            began = time.perf_counter()
-            spec, source = settle(given, store)
-            workload = prepare(spec, plans, source)
-            run_id = begin(store, spec, workload, plans, group)
-            member = _Member(run_id, spec, workload)
-            member.wall_seconds += time.perf_counter() - began
-            members.append(member)
+        settled = [settle(given, store) for given in specs]
+        _check_same_entries([spec for spec, _ in settled])
+        plans = plan(settled[0][0], results)
+        members = []
+        for spec, source in settled:
+            members.append(_Member(spec, prepare(spec, plans, source)))
+            members[-1].wall_seconds, mark = time.perf_counter() - mark, time.perf_counter()
+        for member in members:  # only now: what cannot be packed leaves no run
+            member.run_id = begin(store, member.spec, member.workload, plans, group)
         return _complete(store, members, plans, observe)
 
 
@@ -84,12 +93,10 @@ def resume(run_id: str, results: Path, observe: Observer = lambda _: None) -> Su
         spec = stored.spec
         plans = plan(spec, results)
         workload = prepare(spec, plans, _source(store, spec))
-        if stored.prompts:
-            check_unchanged(stored, workload)
+        check_unchanged(stored, workload)
         if stored.facts is None:  # ended before they were stored, or stored before facts were
             save_prompts(store, stored.run_id, workload)
-        member = _Member(stored.run_id, spec, workload)
-        member.environment = _other_environment(stored)
+        member = _Member(spec, workload, stored.run_id, _other_environment(stored))
         member.wall_seconds = time.perf_counter() - began
         [summary] = _complete(store, [member], plans, observe)
         return summary
@@ -120,7 +127,7 @@ def prepare(spec: RunSpec, plans: Sequence[EnginePlan], source: Source | None) -
     """
     with ExitStack() as stack:
         opened = {
-            plan.entry.name: stack.enter_context(closing(plan.open_tokenizer())) for plan in plans
+            one.entry.name: stack.enter_context(closing(one.open_tokenizer())) for one in plans
         }
         draft = draw(spec)
         infos = {name: session.info for name, session in opened.items()}
@@ -163,12 +170,12 @@ def begin(
         describe_environment().model_dump_json(),
         [
             EntryRow(
-                name=plan.entry.name,
-                backend=plan.entry.backend,
-                model=plan.entry.model,
-                vocabulary=workload.vocabularies[plan.entry.name],
+                name=one.entry.name,
+                backend=one.entry.backend,
+                model=one.entry.model,
+                vocabulary=workload.vocabularies[one.entry.name],
             )
-            for plan in plans
+            for one in plans
         ],
         workload.dataset.sha256,
         group,
@@ -185,20 +192,34 @@ class _Member:
     a resume, where it is not the run's.
     """
 
-    run_id: str
     spec: RunSpec
     workload: Workload
+    run_id: str = ""
     environment: str | None = None
     wall_seconds: float = 0.0
     engine_seconds: float = 0.0
+
+
+@dataclass(slots=True)
+class _Lap:
+    """Adds to a member what passed since the lap before, of which the engine was busy in part."""
+
+    mark: float = field(default_factory=time.perf_counter)
+    busy: float = 0.0
+
+    def add_to(self, member: _Member, engine: Engine | None) -> None:
+        now, busy = time.perf_counter(), engine.busy_seconds if engine else 0.0
+        member.wall_seconds += now - self.mark
+        member.engine_seconds += busy - self.busy
+        self.mark, self.busy = now, busy
 
 
 def _complete(
     store: Store, members: Sequence[_Member], plans: Sequence[EnginePlan], observe: Observer
 ) -> list[Summary]:
     """Prompts one engine after the other, then fits the baselines, and sums up."""
-    for plan in plans:
-        _prompt_engine(store, members, plan, observe)
+    for each in plans:
+        _prompt_engine(store, members, each, observe)
     summaries = []
     for member in members:
         began = time.perf_counter() - member.wall_seconds
@@ -212,72 +233,77 @@ def _prompt_engine(
 ) -> None:
     """Loads the engine of one entry, gives it the prompts of all members, and ends it.
 
-    One that cannot be loaded, or that is not what was packed for, costs its own cells only: they
-    are stored as failed, with the reason.
+    Members whose cells are all closed need no engine. One that cannot be loaded, or that is not
+    what was packed for, costs its own cells only: they are stored as failed, with the reason.
     """
-    longest = max(member.workload.packed.limit for member in members)
+    name = plan.entry.name
+    waiting = [one for one in members if has_open_cells(store, one.run_id, name, one.spec)]
+    if not waiting:
+        return
+
+    def fail(failed: Sequence[_Member], error: EngineError) -> None:
+        for one in failed:
+            fail_open_cells(store, one.run_id, name, one.spec, error, observe)
+
+    lap = _Lap()
+    observe(_loading(store, waiting[0], name))
     engine: Engine | None = None
-    mark, busy = time.perf_counter(), 0.0
-    member = members[0]
-
-    def add_times() -> None:
-        nonlocal mark, busy
-        now, busy_now = time.perf_counter(), engine.busy_seconds if engine else 0.0
-        member.wall_seconds += now - mark
-        member.engine_seconds += busy_now - busy
-        mark, busy = now, busy_now
-
     try:
         with ExitStack() as stack:
-            for member in members:
-                observe(_loading(store, member, plan))
-                if engine is None:
-                    engine = stack.enter_context(Engine(plan, longest))
-                    _check_packed_for(engine, members)
-                else:
-                    engine.make_cold()
-                ask(
-                    *(engine, member.spec, member.workload, store, member.run_id, observe),
-                    environment=member.environment,
-                )
-                add_times()
-    except EngineError as error:
-        for each in members:
-            fail_open_cells(store, each.run_id, plan.entry.name, each.spec, error, observe)
-    add_times()  # what ending the engine took
+            longest = max(member.workload.packed.limit for member in waiting)
+            engine = stack.enter_context(Engine(plan, longest))
+            _ = engine.session.info  # waits until it is loaded
+            for place, member in enumerate(waiting):
+                if unlike := _unlike_packed(engine, member):
+                    fail([member], unlike)
+                    continue
+                try:
+                    if engine.session.was_prompted:
+                        engine.make_cold()
+                    ask(
+                        *(engine, member.spec, member.workload, store, member.run_id, observe),
+                        environment=member.environment,
+                    )
+                except EngineError as error:
+                    fail(waiting[place:], error)
+                    break
+                finally:
+                    lap.add_to(member, engine)
+    except EngineError as error:  # it could not be loaded
+        fail(waiting, error)
+    lap.add_to(waiting[-1], engine)  # what ending the engine took
 
 
-def _loading(store: Store, member: _Member, plan: EnginePlan) -> Update:
-    total = len(member.workload.packed.prompts) * member.spec.attempts
-    cells = store.cells(member.run_id, plan.entry.name)
-    done = sum(cell.status == "done" for cell in cells)
-    return Update(member.run_id, plan.entry.name, total, done, 0, 0, loading=True)
+def _loading(store: Store, member: _Member, entry: str) -> Update:
+    statuses = list(cell_statuses(store, member.run_id, entry, member.spec).values())
+    return Update(member.run_id, entry, len(statuses), statuses.count("done"), 0, 0, loading=True)
 
 
-def _check_packed_for(engine: Engine, members: Sequence[_Member]) -> None:
-    """Raises `EngineError` where the engine is not what the prompts were packed for."""
-    info = engine.session.info
-    for member in members:
-        packed_for = member.workload.vocabularies[engine.name]
-        if info.vocabulary_sha256 != packed_for:
-            raise EngineError(
-                f"the engine's vocabulary {info.vocabulary_sha256[:12]} is not the "
-                f"{packed_for[:12]} of the tokenizer that its prompts were packed with",
-                remedy="Give the backend the model's own tokenizer, in files that belong together.",
-            )
-        limit = member.workload.packed.limit
-        if info.allocated_context < limit:
-            raise EngineError(
-                f"the engine allocated {info.allocated_context} tokens of context, and its prompts "
-                f"were packed for {limit}",
-                remedy=f"Use --max-model-len {info.allocated_context}, or an option of the engine "
-                "that gives it more memory.",
-            )
-        if member.spec.decoding == "score" and info.capabilities.label_logprobs == "none":
-            raise EngineError(
-                "score decoding compares label log-probabilities, and the engine reports none",
-                remedy="Use --decoding free or choice.",
-            )
+def _unlike_packed(engine: Engine, member: _Member) -> EngineError | None:
+    """Why the engine is not what the member's prompts were packed for; `None` where it is."""
+    info, packed = engine.session.info, member.workload.packed
+    vocabulary = member.workload.vocabularies[engine.name]
+    if info.vocabulary_sha256 != vocabulary:
+        return EngineError(
+            f"the engine's vocabulary {info.vocabulary_sha256[:12]} is not the {vocabulary[:12]} "
+            "of the tokenizer that its prompts were packed with",
+            remedy="Give the backend the model's own tokenizer, in files that belong together.",
+        )
+    needed = max(map(len, packed.token_ids[vocabulary])) + packed.reserve
+    # Prompts of an earlier run were not packed for this engine: those that do not fit overflow.
+    if info.allocated_context < needed and member.spec.prompts_from is None:
+        return EngineError(
+            f"the engine allocated {info.allocated_context} tokens of context, and its prompts "
+            f"were packed for {needed}",
+            remedy=f"Use --max-model-len {info.allocated_context}, or an option of the engine "
+            "that gives it more memory.",
+        )
+    if member.spec.decoding == "score" and info.capabilities.label_logprobs == "none":
+        return EngineError(
+            "score decoding compares label log-probabilities, and the engine reports none",
+            remedy="Use --decoding free or choice.",
+        )
+    return None
 
 
 def make_baselines(spec: RunSpec, workload: Workload) -> list[Baseline]:
@@ -336,8 +362,12 @@ def check_answered(summary: Summary) -> None:
 
 
 def _check_same_entries(specs: Sequence[RunSpec]) -> None:
-    first = entries_of(specs[0])
-    if any((entries_of(one), one.engine) != (first, specs[0].engine) for one in specs):
+    """Raises `UsageError` where one of the specs would open another engine than the first."""
+
+    def engines(spec: RunSpec) -> object:
+        return entries_of(spec), spec.engine, spec.models, spec.timeout_seconds
+
+    if any(engines(one) != engines(specs[0]) for one in specs):
         raise UsageError(
             "the runs of a group do not have the same entries",
             remedy="Give all of them the same backends, models and options.",

@@ -79,9 +79,10 @@ def _run_summary(entry: StoredEntry, facts: Facts, baselines: Sequence[Baseline]
     parse, ballots = read_replies(prompts, replies, facts.label_words, spec.decoding)
     accuracy = score_accuracy(ballots, tuple(facts.classes), spec.seed)
     verdicts = hold_vote(accuracy.headline, ballots, len(facts.classes))
-    fit, speed, memory = _context_fit(entry, facts), _speed(entry), _memory(entry.sessions)
+    fit, speed, memory = _context_fit(entry, facts), _speed(entry), _memory(entry)
     statuses = Counter(cell.status for cell in entry.cells)
     reasons = Counter(cell.reason for cell in entry.cells if cell.reason is not None)
+    is_scored = info is not None and info.capabilities.label_logprobs != "none"
     return RunSummary(
         entry=entry.name,
         backend=entry.backend,
@@ -113,8 +114,8 @@ def _run_summary(entry: StoredEntry, facts: Facts, baselines: Sequence[Baseline]
                 parse=parse,
                 label_mass=_label_mass(replies),
                 queries_asked=spec.queries,
-                calibration_asked=spec.calibration_queries,
-                calibration_per_voter=min(facts.calibration),
+                calibration_asked=spec.calibration_queries if is_scored else 0,
+                calibration_per_voter=min(facts.calibration) if is_scored else 0,
                 shots=spec.shots,
                 fewest_shown=min(fit.examples_per_voter),
                 examples_shown=round(float(np.mean(fit.examples_per_voter))),
@@ -123,6 +124,8 @@ def _run_summary(entry: StoredEntry, facts: Facts, baselines: Sequence[Baseline]
                 cells_missing=len(prompts) * spec.attempts - statuses.total(),
                 failure_reasons=tuple(f"{n} x {reason}" for reason, n in reasons.most_common()),
                 shared_vectors=facts.train_test_duplicates,
+                context_limit=facts.limit,
+                context_wanted=spec.max_model_len,
                 sessions=len(entry.sessions),
                 own_tokens=facts.tokens[entry.name].own_difference,
             )
@@ -165,7 +168,7 @@ def _speed(entry: StoredEntry) -> Speed:
         unique_tokens=unique,
         least_tokens=least,
         shared_block_tokens=block,
-        served_tokens=sum(r.prompt_tokens + len(r.token_ids) for r in done) if done else None,
+        served_tokens=_served(done),
         engine_seconds=sum(_busy(entry, session) for session in entry.sessions) if done else None,
         wall_seconds=sum(session.use.wall_seconds or 0.0 for session in entry.sessions),
         load_seconds=entry.sessions[0].load_seconds if entry.sessions else None,
@@ -174,9 +177,11 @@ def _speed(entry: StoredEntry) -> Speed:
 
 def _rate(pairs: Sequence[tuple[int | None, float | None]]) -> float | None:
     """Tokens per second over the batches whose engine reports both."""
-    known = [(tokens, seconds) for tokens, seconds in pairs if tokens and seconds]
+    known = [
+        (tokens, seconds) for tokens, seconds in pairs if tokens is not None and seconds is not None
+    ]
     amount, took = sum(tokens for tokens, _ in known), sum(seconds for _, seconds in known)
-    return amount / took if known else None
+    return amount / took if amount and took else None
 
 
 def _computed(replies: Sequence[Reply]) -> int | None:
@@ -187,6 +192,13 @@ def _computed(replies: Sequence[Reply]) -> int | None:
             return None
         total += reply.prompt_tokens - reply.cached_tokens
     return total if replies else None
+
+
+def _served(replies: Sequence[Reply]) -> int | None:
+    """Prompt and reply tokens; `None` where an engine reports a reply's text and not its ids."""
+    if not replies or any(reply.text and not reply.token_ids for reply in replies):
+        return None
+    return sum(reply.prompt_tokens + len(reply.token_ids) for reply in replies)
 
 
 def _busy(entry: StoredEntry, session: SessionRow) -> float:
@@ -206,10 +218,16 @@ def _percentiles(values: Sequence[float]) -> Percentiles | None:
     return Percentiles(p50=float(p50), p95=float(p95))
 
 
-def _memory(sessions: Sequence[SessionRow]) -> Memory:
-    rss = [s.use.peak_rss_mib for s in sessions if s.use.peak_rss_mib is not None]
-    gpu = [s.use.peak_gpu_mib for s in sessions if s.use.peak_gpu_mib is not None]
-    return Memory(peak_rss_mib=max(rss, default=None), peak_gpu_mib=max(gpu, default=None))
+def _memory(entry: StoredEntry) -> Memory:
+    """What the engine used. Of one on another machine nothing is known: what was sampled here is
+    its client."""
+    if entry.info is not None and entry.info.capabilities.location == "remote":
+        return Memory(peak_rss_mib=None, peak_gpu_mib=None)
+    uses = [session.use for session in entry.sessions]
+    return Memory(
+        peak_rss_mib=max((u.peak_rss_mib for u in uses if u.peak_rss_mib), default=None),
+        peak_gpu_mib=max((u.peak_gpu_mib for u in uses if u.peak_gpu_mib), default=None),
+    )
 
 
 def _label_mass(replies: Mapping[tuple[int, int], Reply]) -> float | None:
@@ -227,35 +245,56 @@ def _missing(
     entry: StoredEntry, speed: Speed, memory: Memory, parse: Parse, accuracy: Accuracy
 ) -> dict[str, Missing]:
     """Of each figure that cannot be had the reason, by its name."""
+    info = entry.info
     scores = entry.run.spec.decoding == "score"
-    can_score = entry.info is not None and entry.info.capabilities.label_logprobs != "none"
+    can_score = info is not None and info.capabilities.label_logprobs != "none"
     no_logprobs = Missing.LABEL_LOGPROBS_INCOMPLETE if can_score else Missing.NO_LABEL_LOGPROBS
     not_generated = Missing.SCORE_GENERATES_NOTHING if scores else Missing.NOT_REPORTED
-    figures: dict[str, tuple[object, Missing]] = {
+    one_class = Missing.ONE_CLASS if accuracy.answered else Missing.NO_VERDICT
+    of_replies: dict[str, tuple[object, Missing]] = {
         "prefill_tokens_per_second": (speed.prefill_tokens_per_second, Missing.NOT_REPORTED),
         "decode_tokens_per_second": (speed.decode_tokens_per_second, _no_decode(entry)),
         "time_to_first_token_ms": (speed.time_to_first_token_ms, not_generated),
         "computed_tokens": (speed.computed_tokens, Missing.NOT_REPORTED),
+        "served_tokens": (speed.served_tokens, Missing.NOT_REPORTED),
+        "unique_tokens": (speed.unique_tokens, Missing.NO_REPLY),
+        "least_tokens": (speed.least_tokens, Missing.NO_REPLY),
+        "engine_seconds": (speed.engine_seconds, Missing.NO_REPLY),
         "parse_rate": (parse.lenient, Missing.SCORE_PARSES_NOTHING),
         "accuracy": (getattr(accuracy, accuracy.headline), Missing.NO_VERDICT),
+        "single": (accuracy.single, Missing.NO_VERDICT),
+        "majority": (accuracy.majority, Missing.NO_VERDICT),
         "soft": (accuracy.soft, no_logprobs),
         "calibrated": (
             accuracy.calibrated,
             no_logprobs if accuracy.soft is None else Missing.NO_CALIBRATION,
         ),
+        "balanced": (accuracy.balanced, one_class),
+        "f1": (accuracy.f1, one_class),
+        "auc": (accuracy.auc, one_class),
+        "confusion": (accuracy.confusion, Missing.NO_VERDICT),
+        "agreement": (accuracy.agreement, Missing.ONE_VOTER),
     }
     reasons = {
         name: reason if entry.replies else Missing.NO_REPLY
-        for name, (figure, reason) in figures.items()
+        for name, (figure, reason) in of_replies.items()
         if figure is None
     }
-    if memory.peak_rss_mib is None:
-        remote = entry.info is not None and entry.info.capabilities.location == "remote"
-        reasons["peak_rss_mib"] = Missing.REMOTE if remote else Missing.NOT_MEASURED
-    if speed.load_seconds is None:
-        is_open = bool(entry.sessions)
-        reasons["load_seconds"] = Missing.ALREADY_OPEN if is_open else Missing.NOT_LOADED
-    return reasons
+    is_remote = info is not None and info.capabilities.location == "remote"
+    unmeasured = Missing.REMOTE if is_remote else Missing.NOT_MEASURED
+    unloaded = Missing.ALREADY_OPEN if entry.sessions else Missing.NOT_LOADED
+    of_sessions: dict[str, tuple[object, Missing]] = {
+        "peak_rss_mib": (memory.peak_rss_mib, unmeasured),
+        "peak_gpu_mib": (memory.peak_gpu_mib, unmeasured),
+        "load_seconds": (speed.load_seconds, unloaded),
+        "engine_version": (info, Missing.NOT_LOADED),
+        "weights": (info, Missing.NOT_LOADED),
+        "declared_context": (info, Missing.NOT_LOADED),
+        "allocated_context": (info, Missing.NOT_LOADED),
+    }
+    return reasons | {
+        name: reason for name, (figure, reason) in of_sessions.items() if figure is None
+    }
 
 
 def _no_decode(entry: StoredEntry) -> Missing:

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from harness.comparison.records import Agreement
 from harness.report.agreement import agreement_notes, agreement_table
-from harness.report.figures import VOTES, Row, title_of
+from harness.report.figures import VOTES, Row, is_in_table, title_of
 from harness.report.table import figures_table, simple_table
 from harness.report.text import NOTHING, lines, p_column, percent, share, told
 from harness.report.words import MISSING, accuracy_sentence, worded
@@ -64,7 +64,8 @@ def notes(summary: Summary) -> Text:
     for run in summary.runs:
         figures: dict[str, list[str]] = {}
         for figure, reason in run.missing.items():
-            figures.setdefault(MISSING[reason], []).append(title_of(figure))
+            if is_in_table(figure):
+                figures.setdefault(MISSING[reason], []).append(title_of(figure))
         for why, names in figures.items():
             said.setdefault(f"{', '.join(names)}: {why}.", []).append(run.entry)
     return lines(*(f"note: {_who(who, summary.runs)}{note}" for note, who in said.items()))
@@ -79,7 +80,7 @@ def _answer(
     yield what_was_asked(spec, summary)
     for run in runs:
         who = _who([run.entry], runs)
-        yield lines(who + accuracy_sentence(run.accuracy), f"{who}{_by_voters(run)}")
+        yield lines(who + accuracy_sentence(run), f"{who}{_by_voters(run)}")
     if len(runs) > 1:
         yield lines(f"How these rows differ, with intervals: harness compare {summary.run_id}")
     yield Text()

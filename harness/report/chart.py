@@ -28,7 +28,7 @@ def chart(
     import plotext
 
     plotext.terminal.limit(False, False)  # the width is given: plotext would ask the terminal
-    figure = plotext.figure.clear()  # there is one, which every chart begins anew
+    figure = plotext.figure.clear()  # there is one, which every chart begins again
     figure.theme("colorless")
     figure.plot_size(width, LINES)
     for place in breaks:

@@ -63,6 +63,12 @@ def figures_of(rows: Sequence[Row]) -> list[Figure]:
     return [one for one in every if any(one.cell(row) != one.unsaid for row in rows)]
 
 
+def is_in_table(figure: str) -> bool:
+    """Whether a figure of this name has a place in the tables of a run."""
+    in_table = figure in METRICS and METRICS[figure].in_table
+    return in_table or figure in _LOOKS or figure in VOTES
+
+
 def title_of(figure: str) -> str:
     """What the table calls a figure of this name, in one line."""
     if figure in _LOOKS:

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 from harness.comparison.metrics import with_metrics
 from harness.comparison.records import Compared
-from harness.summary import Accuracy, Caveat, CaveatKind, Missing, RunSummary, Summary
+from harness.summary import Caveat, CaveatKind, Missing, RunSummary, Summary, headline
 
 _Figures: TypeAlias = Mapping[str, Any]
 
@@ -32,7 +32,7 @@ def presented_comparison(compared: Compared) -> Compared:
 
 
 def _with_words(run: RunSummary) -> RunSummary:
-    accuracy = run.accuracy.model_copy(update={"sentence": accuracy_sentence(run.accuracy)})
+    accuracy = run.accuracy.model_copy(update={"sentence": accuracy_sentence(run)})
     caveats = [worded(one) for one in run.caveats]
     return run.model_copy(update={"accuracy": accuracy, "caveats": caveats})
 
@@ -45,13 +45,11 @@ def worded(caveat: Caveat) -> Caveat:
     return caveat.model_copy(update={"message": message, "advice": advice})
 
 
-def accuracy_sentence(accuracy: Accuracy) -> str:
+def accuracy_sentence(run: RunSummary) -> str:
     """The headline vote, and whether it is shown to be better than guessing."""
-    estimate = {
-        "majority": accuracy.majority,
-        "soft": accuracy.soft,
-        "calibrated": accuracy.calibrated,
-    }[accuracy.headline]
+    accuracy, estimate = run.accuracy, headline(run)
+    if not run.cells.done:
+        return "No verdict: no prompt got a reply."
     if estimate is None:
         return "No verdict: no reply could be read as a label."
     queries = "query" if accuracy.answered == 1 else "queries"
@@ -81,6 +79,8 @@ MISSING: Mapping[Missing, str] = {
     Missing.NO_LABEL_LOGPROBS: "the engine reports no label log-probabilities",
     Missing.LABEL_LOGPROBS_INCOMPLETE: "no reply has the log-probabilities of all labels",
     Missing.NO_CALIBRATION: "no calibration query was given",
+    Missing.ONE_CLASS: "the answered queries are of one class",
+    Missing.ONE_VOTER: "no query has two votes",
 }
 
 
@@ -180,10 +180,17 @@ _WORDS: Mapping[CaveatKind, Callable[[_Figures], tuple[str, str]]] = {
         "show.",
         "Give more training rows, or lower --shots.",
     ),
+    CaveatKind.CONTEXT_LIMITED: lambda f: (
+        f"The prompts were packed for {f['limit']:,} tokens, which a model of this run was made "
+        f"for, and not for the {f['wanted']:,} asked for.",
+        "Use a model with a longer context, or leave out the entry with the shortest.",
+    ),
     CaveatKind.EXAMPLES_DROPPED: lambda f: (
         f"The context holds {f['shown']} of {f['available']} examples (mean per voter); the "
         "others were left out.",
-        "Raise --max-model-len, or write fewer numbers an example.",
+        "Write fewer numbers an example."
+        if f["is_limited"]
+        else "Raise --max-model-len, or write fewer numbers an example.",
     ),
     CaveatKind.SEVERAL_SESSIONS: lambda f: (
         f"The replies come from {f['sessions']} sessions of the engine.",

@@ -30,8 +30,9 @@ class CaveatInputs:
     `is_mock` is false where no session of the engine was opened. `label_mass`: median share of
     probability that the labels hold, `None` without any. `*_asked` and `shots` are what the user
     asked for; `calibration_per_voter` and `fewest_shown` are those of the voter with fewest,
-    `examples_*` are means. `own_tokens`: where the engine's own tokenization differs from the
-    tokens that it was given.
+    `examples_*` are means. `context_limit` is what the prompts were packed for, in
+    tokens: what was wanted, or the shortest context that a model of the run was made for.
+    `own_tokens`: where the engine's own tokenization differs from the tokens that it was given.
     """
 
     is_mock: bool
@@ -49,6 +50,8 @@ class CaveatInputs:
     cells_missing: int
     failure_reasons: tuple[str, ...]
     shared_vectors: int
+    context_limit: int
+    context_wanted: int
     sessions: int
     own_tokens: TokenDifference | None
 
@@ -125,10 +128,20 @@ def _of_the_labels(inputs: CaveatInputs) -> _Caveats:
 def _of_the_examples(inputs: CaveatInputs) -> _Caveats:
     if inputs.shots is not None and inputs.fewest_shown < inputs.shots:
         yield CaveatKind.FEW_EXAMPLES, {"shots": inputs.shots, "examples": inputs.fewest_shown}
+    is_limited = inputs.context_limit < inputs.context_wanted
+    if is_limited:
+        yield (
+            CaveatKind.CONTEXT_LIMITED,
+            {"limit": inputs.context_limit, "wanted": inputs.context_wanted},
+        )
     if inputs.shots is None and inputs.examples_shown < inputs.examples_available:
         yield (
             CaveatKind.EXAMPLES_DROPPED,
-            {"shown": inputs.examples_shown, "available": inputs.examples_available},
+            {
+                "shown": inputs.examples_shown,
+                "available": inputs.examples_available,
+                "is_limited": is_limited,
+            },
         )
 
 

@@ -141,10 +141,6 @@ class BatchRow:
     decode_tokens: int | None
     decode_seconds: float | None
 
-    @property
-    def engine_seconds(self) -> float:
-        return self.ended - self.began
-
 
 @dataclass(frozen=True, slots=True)
 class CellRow:

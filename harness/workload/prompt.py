@@ -21,7 +21,8 @@ from __future__ import annotations
 
 import string
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -117,37 +118,42 @@ class Writer:
         return string.Template(text).substitute(values, labels=" or ".join(self.words))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots, for `cached_property`
 class ChatTemplate:
     """A model's own chat template. It comes out of a model file, so it is rendered in a sandbox."""
 
     source: str
     bos_text: str
     eos_text: str
-    _compiled: Any = field(init=False, repr=False, compare=False)
 
     @classmethod
     def of_model(cls, source: str | None, bos_text: str, eos_text: str) -> ChatTemplate | None:
         """`None` where the model has none."""
         return None if source is None else cls(source, bos_text, eos_text)
 
-    def __post_init__(self) -> None:
-        # The settings are those transformers renders chat templates with.
+    @cached_property
+    def _compiled(self) -> Any:
+        """Compiled where it is first used: a run without a chat has no use for it. The settings
+        are those transformers renders chat templates with."""
         environment = ImmutableSandboxedEnvironment(
             trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
         )
         environment.globals["raise_exception"] = _refuse
         try:
-            object.__setattr__(self, "_compiled", environment.from_string(self.source))
+            return environment.from_string(self.source)
         except JinjaError as error:
-            raise TemplateError(f"the model's chat template is broken: {error}") from error
+            raise TemplateError(
+                f"the model's chat template is broken: {error}",
+                remedy="Use a completion template, such as --prompt compact.",
+            ) from error
 
     def render(self, system: str, user: str) -> str:
         messages = [{"role": "user", "content": user}]
         if system:
             messages.insert(0, {"role": "system", "content": system})
+        compiled = self._compiled
         try:
-            text: str = self._compiled.render(
+            text: str = compiled.render(
                 messages=messages,
                 add_generation_prompt=True,
                 bos_token=self.bos_text,

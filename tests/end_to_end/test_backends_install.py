@@ -21,7 +21,7 @@ BACKEND = '''
 """A backend whose engine is a package of one line."""
 import importlib.util
 from backends.api import Availability, Requirements
-from backends.mock import FORMATS, OPTIONS, MockSession
+from backends.mock import FORMATS, OPTIONS, MockSession, open_tokenizer
 
 def requirements(has_gpu):
     return Requirements(("tinyengine==1.0",))

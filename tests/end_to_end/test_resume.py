@@ -21,6 +21,7 @@ from harness.engine.session import check_backend
 from harness.errors import EngineError
 from harness.pipeline.run import resume, run
 from harness.spec import RunSpec
+from harness.store.runs import Results
 from harness.store.schema import CellRow
 from harness.store.store import Store
 from harness.summary import CaveatKind, Summary
@@ -123,22 +124,10 @@ def test_a_run_killed_twenty_times_ends_as_if_it_had_not_been(
         assert before.items() <= after.items()
         before = after
     assert 0 < len(before) < CELLS
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "harness",
-            "run",
-            "--resume",
-            "latest",
-            "--results",
-            folder,
-            "--json",
-        ],
-        check=True,
-        capture_output=True,
-    )
-    summary = Summary.model_validate_json(done.stdout)
+    command = (sys.executable, "-m", "harness", "run", "--resume", "latest", "--results")
+    subprocess.run([*command, folder], check=True, capture_output=True)
+    with Results(folder) as results:
+        summary = results.run("latest").summary
     assert lasting(summary) == lasting(run(spec, tmp_path / "whole"))
     assert summary.runs[0].cells.done == CELLS
 

@@ -244,9 +244,16 @@ def test_names_are_safe_for_files(name: str, safe: str) -> None:
         ({"entries": {"one": {}}}, "has to name its backend"),
         ({"entries": {"one": {"backend": 3}}}, "has to name its backend"),
         ({"entries": {"a b": {"backend": "mock"}, "a/b": {"backend": "mock"}}}, "called a-b"),
-        ({"backend": ["mock"], "entries": {"mock": {"backend": "hf"}}}, "two entries are called"),
     ],
 )
 def test_entries_that_cannot_be_are_refused(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         parse_spec(wrong, where="here")
+
+
+def test_a_named_entry_keeps_its_name_beside_an_unnamed_one() -> None:
+    spec = RunSpec(backend=("mock",), model="a/b.gguf", entries={"mock": {"backend": "hf"}})
+    assert [(one.name, one.backend) for one in entries_of(spec)] == [
+        ("mock@a-b.gguf", "mock"),
+        ("mock", "hf"),
+    ]

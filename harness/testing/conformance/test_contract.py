@@ -160,7 +160,7 @@ def generate(session: EngineSession, given: Sequence[Prompt], how: Decoding) -> 
                     replies[reply.prompt] = reply
     except WorkerFailedError as error:
         may_refuse = how.mode != "free" and session.info.capabilities.label_logprobs != "exact"
-        if may_refuse and isinstance(error.__cause__, EngineError) and not session.is_lost:
+        if may_refuse and isinstance(error.__cause__, EngineError) and not session.has_failed:
             pytest.skip(f"the engine refuses {how.mode}: {error}")
         raise
     assert sorted(replies) == list(range(len(given)))

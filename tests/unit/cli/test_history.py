@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import get_type_hints
 
 import pytest
 import typer
@@ -12,12 +11,6 @@ from harness.comparison.metrics import METRICS
 from harness.errors import StoreError, UsageError
 from tests.unit.cli.conftest import Shelf
 from tests.unit.report.conftest import Sample
-
-
-def test_help_names_every_metric() -> None:
-    hints = get_type_hints(history, include_extras=True)
-    told = hints["metric"].__metadata__[0].help
-    assert set(METRICS) <= set(told.replace(",", " ").replace(".", " ").split())
 
 
 def test_a_metric_that_there_is_not_is_refused_with_those_that_there_are(tmp_path: Path) -> None:

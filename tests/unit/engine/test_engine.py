@@ -166,7 +166,7 @@ def test_an_engine_that_cannot_forget_is_loaded_again_where_it_was_prompted(
         list(session.generate([Prompt([1])], SCORE))
         engine.make_cold()
         assert engine.session is not session
-        assert session.is_lost
+        assert session.has_failed
 
 
 @pytest.fixture

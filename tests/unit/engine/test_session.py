@@ -201,11 +201,11 @@ def test_a_worker_that_failed_cannot_forget(start: Start) -> None:
 def test_whoever_leaves_an_answer_early_ends_the_worker(start: Start) -> None:
     session = start(delay_ms=50)
     assert session.info.is_mock
-    assert not session.is_lost
+    assert not session.has_failed
     process = worker()
     for _ in session.generate(PROMPTS, SCORE):
         break
-    assert session.is_lost
+    assert session.has_failed
     assert not still_there([process])
     failure, events = fail(session)
     assert (failure.reason, events) == ("it was ended before", [])
@@ -216,7 +216,7 @@ def test_what_is_left_of_an_answer_is_never_taken_for_the_next(start: Start) -> 
     session = start(delay_ms=50)
     left = session.generate(PROMPTS, SCORE)
     next(left)
-    assert session.is_lost
+    assert session.has_failed
     with pytest.raises(EngineError, match="failed while it tokenized: it was ended before"):
         session.tokenize(["a"])
     with pytest.raises(EngineError, match="failed while it forgot"):
@@ -338,7 +338,7 @@ def test_what_is_too_large_to_be_sent_costs_nothing(
     monkeypatch.setattr(wire, "MOST_BYTES", 1000)
     with pytest.raises(EngineError, match=r"a frame of .* is more than the 1000"):
         list(session.generate([Prompt(range(300))], SCORE))
-    assert not session.is_lost
+    assert not session.has_failed
     assert session.tokenize(["a"]) == [[97]]
 
 
@@ -521,7 +521,7 @@ class Scripted:
         opened: Message = {"result": asdict(info), "seconds": 2.0}
         self.answers = [opened, *answers]
         self.requests: list[Message] = []
-        self.is_lost = False
+        self.has_failed = False
 
     def request(self, message: Message) -> None:
         self.requests.append(message)
@@ -536,7 +536,7 @@ class Scripted:
         self.kill()
 
     def kill(self) -> None:
-        self.is_lost = True
+        self.has_failed = True
 
 
 END: Message = {"result": None}
@@ -616,7 +616,7 @@ def test_events_that_make_no_sense_are_a_failure(
     assert "the engine sent what makes no sense: " in failure.reason
     assert said in failure.reason
     assert set(failure.open_prompts) >= {2, 3}
-    assert transport.is_lost
+    assert transport.has_failed
 
 
 @pytest.mark.parametrize(
@@ -631,7 +631,7 @@ def test_token_ids_that_make_no_sense_are_an_error(answer: Message) -> None:
     session, transport = scripted(answer)
     with pytest.raises(EngineError, match=r"failed while it tokenized: .*(shared|ids)"):
         session.tokenize(["a", "b"])
-    assert transport.is_lost
+    assert transport.has_failed
 
 
 @pytest.mark.parametrize("threads", [-1, "two", None])
@@ -639,7 +639,7 @@ def test_an_info_that_makes_no_sense_is_an_error(threads: Any) -> None:
     session, transport = scripted(threads=threads)
     with pytest.raises(EngineError, match=r"failed while it loaded: SessionInfo\.threads"):
         _ = session.info
-    assert transport.is_lost
+    assert transport.has_failed
 
 
 @pytest.mark.parametrize("takes", ["text", "token_ids"])

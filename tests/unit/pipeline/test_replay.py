@@ -15,10 +15,11 @@ import pytest
 import prompts
 from backends.api import ENTRY_POINT_GROUP
 from harness.engine import registry
-from harness.errors import StoreError, UsageError
+from harness.errors import StoreError, TemplateError, UsageError
 from harness.pipeline.asking import Update
 from harness.pipeline.run import resume, run
 from harness.spec import RunSpec
+from harness.store.runs import Results
 from harness.store.schema import CellRow, EntryRow
 from harness.store.store import Store
 from harness.summary import Summary
@@ -43,7 +44,8 @@ KINDS = """
     class Session(mock.MockSession):
         def __init__(self, model, options, **info):
             super().__init__(model, options)
-            self.info = replace(self.info, chat_template="{{ messages[-1].content }}", **info)
+            plain = {"chat_template": "{{ messages[-1].content }}"}
+            self.info = replace(self.info, **{**plain, **info})
 
     class Dear(Session):
         def tokenize(self, texts):
@@ -63,6 +65,7 @@ KINDS = """
     like = kind(Session)
     bare = kind(Session, bos_id=None)
     dear = kind(Dear, vocabulary_sha256="dear")
+    broken = kind(Session, chat_template="{% nothing %}")
 """
 
 Spec: TypeAlias = Callable[..., RunSpec]
@@ -73,7 +76,9 @@ def kinds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "kinds.py").write_text(textwrap.dedent(KINDS), encoding="utf-8")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.syspath_prepend(str(tmp_path))
-    targets = {"mock": "backends.mock"} | {n: f"kinds:{n}" for n in ("like", "bare", "dear")}
+    targets = {"mock": "backends.mock"} | {
+        n: f"kinds:{n}" for n in ("like", "bare", "dear", "broken")
+    }
     entries = [EntryPoint(name, target, ENTRY_POINT_GROUP) for name, target in targets.items()]
     monkeypatch.setattr(registry, "entry_points", lambda group: entries)
 
@@ -136,9 +141,8 @@ def test_prompts_are_not_packed_again_for_an_engine_with_less_context(
     first = run(spec(), tmp_path)
     other = again(tmp_path, backend="like", engine={"context": 280})
     assert other.runs[0].prompts == first.runs[0].prompts
-    [reason] = {cell.reason for cell in cells(tmp_path, other.run_id, "like")}
-    assert reason is not None
-    assert "allocated 280 tokens of context, and its prompts were packed for 300" in reason
+    reasons = {cell.reason for cell in cells(tmp_path, other.run_id, "like") if cell.reason}
+    assert reasons == {"overflow: the prompt and its reply do not fit in the context"}
 
 
 def test_another_vocabulary_gets_its_own_tokens_of_the_same_texts(
@@ -221,10 +225,34 @@ def test_a_replay_of_a_replay_is_one_of_the_first_run(tmp_path: Path, spec: Spec
 
 
 def test_a_replay_has_the_model_of_the_run_that_was_named(tmp_path: Path, spec: Spec) -> None:
-    run(spec(model="one"), tmp_path)
-    second = again(tmp_path, backend="like", model="other")
+    first = run(spec(model="one"), tmp_path)
+    plain = again(tmp_path, first.run_id, backend="like")
+    second = again(tmp_path, first.run_id, backend="like", model="other")
     third = again(tmp_path, second.run_id, backend="like")
-    assert kept_spec(tmp_path, third.run_id).model == "other"
+    wanted = {plain.run_id: "one", second.run_id: "other", third.run_id: "other"}
+    with Results(tmp_path) as results:
+        for run_id, model in wanted.items():
+            [entry] = results.entries(run_id)
+            assert entry.run.spec.model == entry.model == model
+            assert entry.info is not None
+            assert entry.info.model == model
+
+
+def test_a_run_whose_first_entry_failed_can_be_replayed(tmp_path: Path, spec: Spec) -> None:
+    small = {"backend": "mock", "context": 100}
+    first = run(spec(backend=(), entries={"small": small, "whole": {"backend": "mock"}}), tmp_path)
+    assert [one.cells.done for one in first.runs] == [0, 12]
+    assert again(tmp_path, backend="like").runs[0].prompts == first.runs[1].prompts
+
+
+def test_a_broken_chat_template_is_no_matter_where_none_is_used(tmp_path: Path, spec: Spec) -> None:
+    """A replay uses the template of the earlier run, and a completion uses none."""
+    first = run(spec(prompt="chat"), tmp_path)
+    assert again(tmp_path, backend="broken").runs[0].prompts == first.runs[0].prompts
+    assert run(spec(backend="broken"), tmp_path).runs[0].cells.done == 12
+    with pytest.raises(TemplateError, match="is broken") as caught:
+        run(spec(prompt="chat", backend="broken"), tmp_path)
+    assert caught.value.remedy
 
 
 def test_a_run_that_was_ended_can_be_asked_again(tmp_path: Path, spec: Spec) -> None:

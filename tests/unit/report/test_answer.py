@@ -156,13 +156,13 @@ def test_missing_figures_have_one_note_a_reason(sample: Sample) -> None:
     missing = {
         "prefill_tokens_per_second": Missing.NOT_REPORTED,
         "soft": Missing.NO_LABEL_LOGPROBS,
-        "label_logprobs": Missing.NO_LABEL_LOGPROBS,
+        "auc": Missing.ONE_CLASS,  # in no table
         "time_to_first_token_ms": Missing.NOT_REPORTED,
     }
     run, other = sample.run(missing=missing, caveats=[]), sample.mock(caveats=[])
     assert notes(sample.summary(run)).plain.splitlines() == [
         "note: prefill tok/s, ms to first token (p95): not reported by the engine.",
-        "note: soft vote, label logprobs: the engine reports no label log-probabilities.",
+        "note: soft vote: the engine reports no label log-probabilities.",
     ]
     said = notes(sample.summary(run, other)).plain
     assert said.startswith("note: llama-cpp: prefill tok/s, ")

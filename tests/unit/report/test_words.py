@@ -10,7 +10,7 @@ import pytest
 from harness.comparison.agreement import LARGEST_TOLERANCE, MEDIAN_TOLERANCE
 from harness.report.words import MISSING, accuracy_sentence, presented, worded
 from harness.scoring.accuracy import Ballots, score_accuracy
-from harness.summary import Accuracy, Caveat, CaveatKind, Missing, Summary
+from harness.summary import Caveat, CaveatKind, Cells, Missing, RunSummary, Summary
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,7 +42,11 @@ CAVEATS: dict[CaveatKind, tuple[dict[str, Any], str]] = {
     CaveatKind.LOW_LABEL_MASS: ({"label_mass": 0.25}, "0.250"),
     CaveatKind.CALIBRATION_THIN: ({"examples": 4, "wanted": 20, "enough": 8}, "not on the 20"),
     CaveatKind.FEW_EXAMPLES: ({"shots": 60, "examples": 50}, "only 50 examples"),
-    CaveatKind.EXAMPLES_DROPPED: ({"shown": 40, "available": 50}, "40 of 50 examples"),
+    CaveatKind.CONTEXT_LIMITED: ({"limit": 8192, "wanted": 16384}, "8,192 tokens"),
+    CaveatKind.EXAMPLES_DROPPED: (
+        {"shown": 40, "available": 50, "is_limited": False},
+        "40 of 50 examples",
+    ),
     CaveatKind.SEVERAL_SESSIONS: ({"sessions": 2}, "2 sessions"),
     CaveatKind.ENGINES_DISAGREE: (
         {
@@ -72,6 +76,8 @@ def test_advice_follows_the_cause() -> None:
     assert "--queries" in advice(CaveatKind.FEW_QUERIES, wanted=15)
     assert "--resume" in advice(CaveatKind.UNANSWERED)
     assert "--prompt" in advice(CaveatKind.UNANSWERED, vote="majority")
+    assert "--max-model-len" in advice(CaveatKind.EXAMPLES_DROPPED)
+    assert "--max-model-len" not in advice(CaveatKind.EXAMPLES_DROPPED, is_limited=True)
     assert "--calibration-queries" not in advice(CaveatKind.CALIBRATION_THIN)
     assert "--calibration-queries" in advice(CaveatKind.CALIBRATION_THIN, wanted=4)
 
@@ -85,10 +91,11 @@ def test_every_reason_for_a_missing_figure_has_words() -> None:
     assert set(MISSING) == set(Missing)
 
 
-def voted(right: int, queries: int) -> Accuracy:
+def voted(sample: Sample, right: int, queries: int) -> RunSummary:
     truth = np.arange(queries) % 2
     votes = np.where(np.arange(queries) < right, truth, 1 - truth)
-    return score_accuracy(Ballots(truth, votes[np.newaxis], None, None), ("A", "B"), seed=0)
+    ballots = Ballots(truth, votes[np.newaxis], None, None)
+    return sample.run(accuracy=score_accuracy(ballots, ("A", "B"), seed=0))
 
 
 @pytest.mark.parametrize(
@@ -110,16 +117,18 @@ def voted(right: int, queries: int) -> Accuracy:
     ],
 )
 def test_the_sentence_says_what_the_interval_allows(
-    right: int, queries: int, sentence: str
+    sample: Sample, right: int, queries: int, sentence: str
 ) -> None:
-    assert accuracy_sentence(voted(right, queries)) == sentence
+    assert accuracy_sentence(voted(sample, right, queries)) == sentence
 
 
-def test_one_query_is_singular_and_none_is_no_verdict() -> None:
-    assert "on 1 query;" in accuracy_sentence(voted(0, 1))
-    nobody = np.full((1, 2), -1)
-    silent = score_accuracy(Ballots(np.arange(2), nobody, None, None), ("A", "B"), seed=0)
+def test_one_query_is_singular_and_none_is_no_verdict(sample: Sample) -> None:
+    assert "on 1 query;" in accuracy_sentence(voted(sample, 0, 1))
+    nobody = Ballots(np.arange(2), np.full((1, 2), -1), None, None)
+    silent = sample.run(accuracy=score_accuracy(nobody, ("A", "B"), seed=0))
     assert accuracy_sentence(silent) == "No verdict: no reply could be read as a label."
+    failed = silent.model_copy(update={"cells": Cells(done=0, failed=2)})
+    assert accuracy_sentence(failed) == "No verdict: no prompt got a reply."
 
 
 def test_what_json_shows_has_metrics_and_words(sample: Sample) -> None:

@@ -45,6 +45,8 @@ def found(**changes: Any) -> list[Caveat]:
         "cells_missing": 0,
         "failure_reasons": (),
         "shared_vectors": 0,
+        "context_limit": 1024,
+        "context_wanted": 1024,
         "sessions": 1,
         "own_tokens": None,
     }
@@ -73,7 +75,12 @@ def test_a_run_to_trust_has_none() -> None:
         (CaveatKind.CELLS_MISSING, {"cells_missing": 4}, {"cells": 4}),
         (CaveatKind.TRAIN_TEST_OVERLAP, {"shared_vectors": 5}, {"vectors": 5}),
         (CaveatKind.LOW_LABEL_MASS, {"label_mass": 0.25}, {"label_mass": 0.25}),
-        (CaveatKind.EXAMPLES_DROPPED, {"examples_shown": 40}, {"shown": 40, "available": 50}),
+        (
+            CaveatKind.EXAMPLES_DROPPED,
+            {"examples_shown": 40},
+            {"shown": 40, "available": 50, "is_limited": False},
+        ),
+        (CaveatKind.CONTEXT_LIMITED, {"context_wanted": 4096}, {"limit": 1024, "wanted": 4096}),
         (CaveatKind.SEVERAL_SESSIONS, {"sessions": 2}, {"sessions": 2}),
         (CaveatKind.FEW_EXAMPLES, {"shots": 60}, {"shots": 60, "examples": 50}),
     ],

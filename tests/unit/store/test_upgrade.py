@@ -175,7 +175,9 @@ def test_batches_follow_each_other(old_results: OldResults, version: int) -> Non
         ]
     batches.sort(key=lambda batch: batch.id)
     assert [(batch.id, batch.session_id) for batch in batches] == [row[:2] for row in lengths]
-    assert [batch.engine_seconds for batch in batches] == pytest.approx([row[2] for row in lengths])
+    assert [batch.ended - batch.began for batch in batches] == pytest.approx(
+        [row[2] for row in lengths]
+    )
     ended: dict[int, float] = {}
     for batch in batches:
         assert batch.began == ended.get(batch.session_id, 0.0)
@@ -259,7 +261,9 @@ def test_an_upgrade_that_is_killed_leaves_the_file_as_it_was(old_results: OldRes
         assert len(list(results)) == 3
 
 
-def test_rows_that_do_not_fit_stop_the_upgrade_and_nothing_is_lost(old_results: OldResults) -> None:
+def test_rows_that_do_not_fit_stop_the_upgrade_and_nothing_is_gone(
+    old_results: OldResults,
+) -> None:
     folder = old_results(3)
     change(folder, "UPDATE cells SET session_id = 999 WHERE rowid = 1")
     before = dump(folder)
