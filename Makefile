@@ -4,11 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-# GCC 12 drops the stores that fill AMX's tile configuration, and llama.cpp then dies of an illegal
-# instruction on processors that have AMX. Compilers without these flags have no AMX to leave out.
+# GCC before 13 drops the stores that fill AMX's tile configuration (seen with 12.2), and llama.cpp
+# then dies of an illegal instruction on processors that have AMX.
 AMX_OFF := -mno-amx-tile -mno-amx-int8 -mno-amx-bf16
-export CFLAGS += $(shell $(CC) $(AMX_OFF) -x c -E /dev/null >/dev/null 2>&1 && echo $(AMX_OFF))
-export CXXFLAGS += $(CFLAGS)
+IS_OLD_GCC := $(shell $(CC) -dumpfullversion 2>/dev/null | grep -E '^1[12]\.')
+ifneq ($(and $(IS_OLD_GCC),$(filter x86_64,$(shell uname -m))),)
+export CFLAGS += $(AMX_OFF)
+export CXXFLAGS += $(AMX_OFF)
+endif
 
 .PHONY: demo test check format bench baseline clean
 
