@@ -102,16 +102,26 @@ def first_token_times(entry: StoredEntry) -> Times:
 
 
 def _work(entry: StoredEntry, pairs: Sequence[tuple[int | None, float | None]]) -> Work:
-    """One sample a block of batches; one in which nothing of this kind was done is none.
+    """One sample a block of batches, so that the sums are those of the whole run.
 
-    A batch of which the engine does not report it has no part in it.
+    A block in which nothing was done is no sample: its seconds go to the one behind it. A batch of
+    which the engine does not report it has no part in it.
     """
     known = [None not in pair for pair in pairs]
     table = np.array([pair for pair in pairs if None not in pair], dtype=np.float64).reshape(-1, 2)
     blocks = np.array(_blocks(entry), dtype=np.int64)[known]
     amounts, took = (np.bincount(blocks, column).astype(np.float64) for column in table.T)
-    done = (amounts > 0) & (took > 0)
-    return Work(amounts[done], took[done])
+    samples: list[tuple[float, float]] = []
+    idle = 0.0
+    for amount, seconds in zip(amounts, took, strict=True):
+        idle += seconds
+        if amount > 0 and idle > 0:
+            samples.append((amount, idle))
+            idle = 0.0
+    if samples:
+        samples[-1] = samples[-1][0], samples[-1][1] + idle
+    done = np.array(samples, dtype=np.float64).reshape(-1, 2)
+    return Work(done[:, 0], done[:, 1])
 
 
 def _blocks(entry: StoredEntry) -> list[int]:

@@ -85,12 +85,15 @@ def run_group(
 def resume(run_id: str, results: Path, observe: Observer = lambda _: None) -> Summary:
     """Completes a run that was ended: gives what has no reply yet once more.
 
-    Raises `HarnessError`.
+    A run that is complete stays as it is. Raises `HarnessError`.
     """
     began = time.perf_counter()
     with Store(results) as store:
         stored = StoredRun(store, store.run(run_id))
         spec = stored.spec
+        is_open = (has_open_cells(store, stored.run_id, name, spec) for name in stored.entries)
+        if stored.is_finished and not any(is_open):
+            return stored.summary
         plans = plan(spec, results)
         workload = prepare(spec, plans, _source(store, spec))
         check_unchanged(stored, workload)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from harness.comparison.metrics import METRICS
-from harness.metrics import Metric
+from harness.metrics import Metric, Verdict
 from harness.record import Estimate
 from harness.report.text import NOTHING, interval, number, p_value, percent, span
 from harness.summary import Baseline, RunSummary, headline
@@ -153,16 +153,18 @@ def _estimate(estimate: Estimate | None) -> Cell:
 
 
 def _best_baseline(row: Row) -> Cell:
-    """With the p-value of the entry's vote against it."""
+    """With the p-value of the entry's vote against it, and which way a difference goes."""
     if not row.baselines:
         return _UNKNOWN
     best = max(row.baselines, key=lambda one: one.estimate.value)
-    p_values = [
-        p_value(one.difference.p_adjusted)
-        for one in row.run.against_baselines
-        if one.baseline == best.name and one.difference.p_adjusted is not None
+    tests = [one.difference for one in row.run.against_baselines if one.baseline == best.name]
+    shown = {Verdict.BETTER: "model better, ", Verdict.WORSE: "model worse, "}
+    said = [
+        f"({shown.get(one.verdict, '')}{p_value(one.p_adjusted)})"
+        for one in tests
+        if one.p_adjusted is not None
     ]
-    return f"{best.estimate.value:.2f}", best.name, *(f"({p})" for p in p_values)
+    return f"{best.estimate.value:.2f}", best.name, *said
 
 
 _LOOKS: Mapping[str, Figure] = {

@@ -58,7 +58,7 @@ def span(values: Sequence[int]) -> str:
 
 def p_value(value: float) -> str:
     """`p = 0.012`, `p < 0.001`."""
-    return "p < 0.001" if value < 0.001 else f"p = {value:.2g}"
+    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
 
 
 def p_column(value: float | None) -> str:

@@ -69,8 +69,11 @@ def test_times_are_those_of_all_replies_in_blocks_of_batches() -> None:
 
 
 def test_a_block_in_which_nothing_was_done_is_no_sample() -> None:
+    """Its seconds are in the figure all the same, as in that of the table."""
     found = prefill_work(entry(Made(batches=[(10, 1.0), (0, 1.0)] * 4)))
     assert found.amounts.tolist() == [10.0] * 4
+    assert found.took.sum() == 8
+    assert found.figure == 40 / 8
 
 
 @pytest.mark.parametrize("batches", [[], [(0, 0.0)]])
