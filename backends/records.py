@@ -79,8 +79,8 @@ def decode_event(message: Message, prompts: int, labels: int) -> Event:
     if len(replies) != len(token_ids):
         raise WireError(f"batch.replies: {len(replies)} with the ids of {len(token_ids)}")
     began, ended = record.number("began"), record.number("ended")
-    if ended < began:
-        record.refuse("ended", f"at or behind began ({began})")
+    if not 0 <= ended - began < math.inf:
+        record.refuse("ended", f"at or behind began ({began}), by a finite time")
     return Batch(
         replies=tuple(
             _decode_reply(reply, tuple(ids), prompts, labels)
@@ -100,15 +100,15 @@ def decode_session_info(value: object) -> SessionInfo:
     record = _Record.of(SessionInfo, value)
     can = _Record.of(Capabilities, record.values["capabilities"])
     return SessionInfo(
-        engine=record.text("engine"),
-        engine_version=record.text("engine_version"),
-        model=record.text("model"),
-        weights=record.text("weights"),
-        device=record.text("device"),
+        engine=record.whole_text("engine"),
+        engine_version=record.whole_text("engine_version"),
+        model=record.whole_text("model"),
+        weights=record.whole_text("weights"),
+        device=record.whole_text("device"),
         **_tokenizer_fields(record),
         threads=record.count("threads"),
         allocated_context=record.count("allocated_context"),
-        shared_block_tokens=record.count("shared_block_tokens"),
+        shared_block_tokens=record.count("shared_block_tokens", least=1),
         is_mock=record.flag("is_mock"),
         capabilities=Capabilities(
             **{name: can.one_of(name, choices) for name, choices in _CHOICES.items()},
@@ -170,6 +170,15 @@ class _Record:
         value = self.values[field]
         return value if isinstance(value, str) else self.refuse(field, "a text")
 
+    def whole_text(self, field: str) -> str:
+        """A text that can be stored: half of a surrogate pair has no UTF-8."""
+        value = self.text(field)
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            self.refuse(field, "a text of whole characters")
+        return value
+
     def text_or_none(self, field: str) -> str | None:
         return None if self.values[field] is None else self.text(field)
 
@@ -181,14 +190,20 @@ class _Record:
         value = self.values[field]
         return value if value in choices else self.refuse(field, f"one of {', '.join(choices)}")
 
-    def count(self, field: str) -> int:
+    def count(self, field: str, least: int = 0) -> int:
         value = self.values[field]
-        if type(value) is not int or not 0 <= value < _BEYOND:
-            self.refuse(field, "a whole number of 0 or more")
+        if type(value) is not int or not least <= value < _BEYOND:
+            self.refuse(field, f"a whole number of {least} or more")
         return value
 
     def count_or_none(self, field: str) -> int | None:
         return None if self.values[field] is None else self.count(field)
+
+    def token_or_none(self, field: str) -> int | None:
+        value = self.count_or_none(field)
+        if value is not None and value >= 2**31:
+            self.refuse(field, "a token id of 32 bits")
+        return value
 
     def number(self, field: str) -> float:
         value = self.values[field]
@@ -212,6 +227,7 @@ class _Record:
         return value
 
 
+_ROUNDING = 1e-3  # by which the logarithm of a probability may be above 0
 _BATCH = (*(field.name for field in fields(Batch)), "event", "shared", "following", "ids")
 _REPLY = tuple(field.name for field in fields(Reply) if field.name != "token_ids")
 
@@ -245,6 +261,8 @@ def _decode_reply(value: object, token_ids: tuple[int, ...], prompts: int, label
             record.refuse("label_logprobs", f"as many as the {labels} labels")
         if not all(one is None or one == -math.inf or _is_number(one) for one in logprobs):
             record.refuse("label_logprobs", f"a list of finite numbers, null and {_IMPOSSIBLE}")
+        if any(one is not None and one > _ROUNDING for one in logprobs):
+            record.refuse("label_logprobs", "a list of logarithms of probabilities")
     return Reply(
         prompt=record.index("prompt", record.values["prompt"], prompts),
         finish=record.one_of("finish", _FINISHES),
@@ -262,8 +280,8 @@ def _tokenizer_fields(record: _Record) -> dict[str, Any]:
     """What `TokenizerInfo` and `SessionInfo` have in common."""
     return {
         "declared_context": record.count("declared_context"),
-        "vocabulary_sha256": record.text("vocabulary_sha256"),
-        "bos_id": record.count_or_none("bos_id"),
+        "vocabulary_sha256": record.whole_text("vocabulary_sha256"),
+        "bos_id": record.token_or_none("bos_id"),
         "bos_text": record.text("bos_text"),
         "eos_text": record.text("eos_text"),
         "chat_template": record.text_or_none("chat_template"),

@@ -136,13 +136,18 @@ def entries_of(spec: RunSpec) -> tuple[Entry, ...]:
     return tuple(found.values())
 
 
+_LONGEST_NAME = 100
+
+
 def safe_name(name: str) -> str:
     """A name without what a file name or `RUN:ENTRY` could not hold."""
     return re.sub(r"[^\w.@+-]+", "-", name).strip("-.") or "entry"
 
 
 def _add(found: dict[str, Entry], entry: Entry) -> None:
-    if entry.name in found:
+    if len(entry.name) > _LONGEST_NAME:
+        raise ValueError(f"the name of an entry is longer than {_LONGEST_NAME}: {entry.name}")
+    if entry.name.casefold() in map(str.casefold, found):  # they are names of files, too
         raise ValueError(f"two entries are called {entry.name}")
     found[entry.name] = entry
 

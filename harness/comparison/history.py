@@ -52,10 +52,11 @@ def _entries(runs: Iterable[StoredRun]) -> tuple[list[StoredEntry], list[str]]:
     entries: list[StoredEntry] = []
     unreadable = []
     for run in sorted(runs, key=lambda run: run.created):
-        if run.group is None and run.is_finished:
+        if run.group is None:
             try:
                 _ = run.spec, run.environment
-                entries += [run.entry(one.entry) for one in run.summary.runs]
+                if run.is_finished:
+                    entries += [run.entry(one.entry) for one in run.summary.runs]
             except StoreError:
                 unreadable.append(run.run_id)
     return entries, unreadable

@@ -212,6 +212,8 @@ class EngineSession(_Opened):
                 if "event" not in message:
                     return
                 event = records.decode_event(message, prompts, labels)
+                if isinstance(event, Started) and started & set(event.prompts):
+                    raise wire.WireError("started.prompts: a prompt is begun twice")
                 if isinstance(event, Batch):
                     new = {reply.prompt for reply in event.replies} - answered
                     if len(new) < len(event.replies):

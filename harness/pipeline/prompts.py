@@ -60,7 +60,7 @@ def facts_of(workload: Workload) -> Facts:
     )
 
 
-def save_prompts(store: Store, run_id: str, workload: Workload) -> None:
+def save_prompts(store: Store, run_id: str, workload: Workload, facts_json: str) -> None:
     """Stores the prompts of a run, their tokens, and the facts beside them."""
     packed = workload.packed
     store.save_prompts(
@@ -69,7 +69,7 @@ def save_prompts(store: Store, run_id: str, workload: Workload) -> None:
         [prompt.text for prompt in packed.prompts],
         packed.token_ids,
         workload.vocabularies,
-        facts_of(workload).model_dump_json(),
+        facts_json,
     )
 
 

@@ -58,9 +58,12 @@ def find_source(store: Store, wanted: str) -> Source:
         return replace(origin, spec=origin.spec.model_copy(update=model))
     first = next((entry for entry in run.entries.values() if entry.sessions), None)
     if first is None or not run.prompts:
+        why = "has no engine that could be loaded" if run.is_finished else "was ended before that"
         raise StoreError(
-            f"run {run.run_id} was ended before it was given any prompt",
-            remedy="Complete it with --resume, or name another run.",
+            f"run {run.run_id} was given no prompt: it {why}",
+            remedy="Name another run."
+            if run.is_finished
+            else "Complete it with --resume, or name another run.",
         )
     return Source(run, first, run.spec)
 

@@ -39,13 +39,13 @@ from harness.pipeline.asking import (
     fail_open_cells,
     has_open_cells,
 )
-from harness.pipeline.prompts import check_unchanged, save_prompts
+from harness.pipeline.prompts import check_unchanged, facts_of, save_prompts
 from harness.pipeline.replay import Source, check_replay, find_source
 from harness.pipeline.summarise import summarise
-from harness.spec import RunSpec, entries_of, replay_spec
+from harness.spec import RunSpec, entries_of, replay_spec, safe_name
 from harness.store.runs import StoredRun
 from harness.store.schema import EntryRow
-from harness.store.store import Store
+from harness.store.store import LATEST, Store
 from harness.summary import Baseline, CaveatKind, Summary
 from harness.workload.prompt import ChatTemplate
 from harness.workload.tokens import Tokenizer
@@ -68,6 +68,10 @@ def run_group(
     """
     if not specs:
         return []
+    if group is not None and (group != safe_name(group) or group == LATEST):
+        raise UsageError(
+            f"a group cannot be called {group!r}", remedy=f"Call it {safe_name(group)}-1, say."
+        )
     mark = time.perf_counter()
     with Store(results) as store:
         settled = [settle(given, store) for given in specs]
@@ -98,7 +102,7 @@ def resume(run_id: str, results: Path, observe: Observer = lambda _: None) -> Su
         workload = prepare(spec, plans, _source(store, spec))
         check_unchanged(stored, workload)
         if stored.facts is None:  # ended before they were stored, or stored before facts were
-            save_prompts(store, stored.run_id, workload)
+            save_prompts(store, stored.run_id, workload, facts_of(workload).model_dump_json())
         member = _Member(spec, workload, stored.run_id, _other_environment(stored))
         member.wall_seconds = time.perf_counter() - began
         [summary] = _complete(store, [member], plans, observe)
@@ -168,9 +172,11 @@ def begin(
     group: str | None = None,
 ) -> str:
     """Stores what is to be prompted, and where; returns the id of the new run."""
+    spec_json, environment_json = spec.model_dump_json(), describe_environment().model_dump_json()
+    facts_json = facts_of(workload).model_dump_json()
     run_id = store.create_run(
-        spec.model_dump_json(),
-        describe_environment().model_dump_json(),
+        spec_json,
+        environment_json,
         [
             EntryRow(
                 name=one.entry.name,
@@ -183,7 +189,7 @@ def begin(
         workload.dataset.sha256,
         group,
     )
-    save_prompts(store, run_id, workload)
+    save_prompts(store, run_id, workload, facts_json)
     return run_id
 
 

@@ -44,10 +44,13 @@ def summarise(run: StoredRun, baselines: Sequence[Baseline]) -> Summary:
 
     Raises `StoreError` where the run was stored before the facts were that this needs.
     """
-    if run.facts is None:
+    entries = list(run.entries.values())
+    parts = (run.facts, run.texts, *(entry.token_ids for entry in entries))
+    if run.facts is None or any(part is None for part in parts):
         raise StoreError(
-            f"run {run.run_id} does not hold what its summary is made of",
-            remedy="Complete it with --resume, or begin a new run.",
+            f"run {run.run_id} does not hold the prompts that its summary is made of: it was "
+            "stored by an earlier version, or is damaged",
+            remedy="Its stored summary is what `harness show` prints. Begin a new run for another.",
         )
     return Summary(
         run_id=run.run_id,
@@ -56,7 +59,7 @@ def summarise(run: StoredRun, baselines: Sequence[Baseline]) -> Summary:
         data_sha256=run.data_sha256,
         wall_seconds=None,
         harness_seconds=None,
-        runs=[_run_summary(entry, run.facts, baselines) for entry in run.entries.values()],
+        runs=[_run_summary(entry, run.facts, baselines) for entry in entries],
         baselines=list(baselines),
     )
 

@@ -197,7 +197,8 @@ class StoredRun:
 
     def replies(self) -> list[ReplyRecord]:
         """One record for each cell, by entry, prompt and attempt. Open cells are left out."""
-        return [record for entry in self.entries.values() for record in _records(entry)]
+        with _reading(self._row):
+            return [record for entry in self.entries.values() for record in _records(entry)]
 
     def frame(self) -> pd.DataFrame:
         """`replies` as a table of one row per cell, each class's log-probability in a column of
@@ -284,11 +285,19 @@ class StoredEntry:
     def replies(self) -> dict[tuple[int, int], Reply]:
         """By the index of the prompt in `StoredRun.prompts` and the attempt."""
         places = {prompt.id: index for index, prompt in enumerate(self.run.prompts)}
-        return {
-            (places[cell.prompt_id], cell.attempt): cell.reply
-            for cell in self.cells
-            if cell.reply is not None
-        }
+        facts = self.run.facts
+        found = {}
+        for cell in self.cells:
+            if cell.reply is None:
+                continue
+            logprobs = cell.reply.label_logprobs
+            if logprobs is not None and not (
+                (facts is None or len(logprobs) == len(facts.classes))
+                and all(one is None or isinstance(one, int | float) for one in logprobs)
+            ):
+                raise _unreadable(self.run._row, "a reply's log-probabilities are damaged")
+            found[places[cell.prompt_id], cell.attempt] = cell.reply
+        return found
 
     @property
     def summary(self) -> RunSummary:
@@ -343,6 +352,12 @@ class Results:
     def run(self, wanted: str) -> StoredRun:
         """The run of this id, the only one whose id begins so, or of "latest" the newest that is in
         no group."""
+        name, _, entry = wanted.partition(":")
+        if entry:
+            raise StoreError(
+                f"{wanted} names one entry, and a whole run is wanted here",
+                remedy=f"Give {name}. `harness compare` takes entries.",
+            )
         if self.is_group(wanted):
             ids = [run.run_id for run in self.group(wanted)]
             raise StoreError(
@@ -473,9 +488,9 @@ def _records(entry: StoredEntry) -> Iterator[ReplyRecord]:
 @contextmanager
 def _reading(row: RunRow) -> Iterator[None]:
     """Turns what a run of another version, or a damaged one, raises into a `StoreError`."""
-    if row.records_version > RECORDS_VERSION:
-        raise written_by_newer(f"run {row.run_id}")
     try:
+        if row.records_version > RECORDS_VERSION:
+            raise written_by_newer(f"run {row.run_id}")
         yield
     except ValidationError as error:
         first = error.errors()[0]

@@ -113,6 +113,12 @@ def _shared_classes(path: Path, train: set[str], test: set[str]) -> tuple[str, .
         raise DataError(f"{path}: only one class, {train.pop()}", remedy=_CLASSES_REMEDY)
     if not all(name.strip() for name in train):
         raise DataError(f"{path}: a label is blank", remedy="Give every row a label.")
+    for name in train:
+        if name != name.encode(errors="replace").decode():
+            raise DataError(
+                f"{path}: the label {name!r} holds half a character",
+                remedy="Write the labels as UTF-8.",
+            )
     return tuple(sorted(train))
 
 

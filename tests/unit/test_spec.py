@@ -243,6 +243,8 @@ def test_names_are_safe_for_files(name: str, safe: str) -> None:
     [
         ({"entries": {"one": {}}}, "has to name its backend"),
         ({"entries": {"one": {"backend": 3}}}, "has to name its backend"),
+        ({"entries": {"A": {"backend": "mock"}, "a": {"backend": "mock"}}}, "called a"),
+        ({"entries": {"x" * 101: {"backend": "mock"}}}, "longer than 100"),
         ({"entries": {"a b": {"backend": "mock"}, "a/b": {"backend": "mock"}}}, "called a-b"),
     ],
 )

@@ -266,7 +266,7 @@ def test_a_run_that_asked_nothing_cannot(tmp_path: Path, spec: Spec) -> None:
         run_id = store.create_run(
             spec().model_dump_json(), "{}", [EntryRow("mock", "mock", "m", None)], None
         )
-    with pytest.raises(StoreError, match=f"{run_id} was ended before") as caught:
+    with pytest.raises(StoreError, match=f"{run_id} was given no prompt: it was ended") as caught:
         again(tmp_path, backend="like")
     assert "--resume" in caught.value.remedy
 

@@ -224,6 +224,14 @@ def test_a_group_of_which_one_cannot_be_packed_leaves_no_run(
         assert store.runs() == []
 
 
+@pytest.mark.parametrize("name", ["latest", "", "a b", "../x", "a:b"])
+def test_a_group_has_a_name_that_nothing_else_has(
+    tmp_path: Path, small_data: str, name: str
+) -> None:
+    with pytest.raises(UsageError, match="cannot be called"):
+        run_group(name, [spec(small_data)], tmp_path)
+
+
 def test_no_runs_are_a_group_too(tmp_path: Path) -> None:
     assert run_group("empty", [], tmp_path) == []
 

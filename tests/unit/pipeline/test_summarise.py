@@ -13,7 +13,7 @@ from backends import mock
 from backends.api import Batch, Capabilities, ModelRef, Reply, SessionInfo
 from backends.sharing.prefix_tree import unique_tokens
 from harness.pipeline import run as pipeline
-from harness.pipeline.prompts import save_prompts
+from harness.pipeline.prompts import facts_of, save_prompts
 from harness.pipeline.run import make_baselines
 from harness.pipeline.summarise import recompute, summarise
 from harness.spec import RunSpec
@@ -62,7 +62,7 @@ def summed(
     """The summary of a run in which each prompt got this answer; none where it is `None`."""
     with Store(folder) as store:
         run_id = store.create_run(spec.model_dump_json(), "{}", [ENTRY], None)
-        save_prompts(store, run_id, workload)
+        save_prompts(store, run_id, workload, facts_of(workload).model_dump_json())
         session = store.open_session(run_id, "mock", info, 1.5)
         ids = {index: (row.id, 0) for index, row in enumerate(store.prompts(run_id))}
         replies = tuple(
