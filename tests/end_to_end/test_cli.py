@@ -237,7 +237,7 @@ def test_an_entry_that_fails_whole_has_its_row_and_the_others_stand(tmp_path: Pa
     )
     done = harness(tmp_path, "run", "--config", "bench.toml")
     assert done.returncode == 1
-    assert done.stderr.startswith("error: bad gave no reply; bad: 4 cells failed: ")
+    assert done.stderr.startswith("error: bad gave no reply; bad: 4 x ")
     assert done.stdout.splitlines()[0].split() == ["bad"]
     assert "note: bad: 4 cells failed" in done.stdout
     assert "no prompt got a reply." in " ".join(done.stdout.split())
@@ -309,7 +309,7 @@ def test_a_run_without_any_reply_prints_its_table_and_fails(tmp_path: Path) -> N
     assert done.returncode == 1, done.stderr
     assert "4 cells failed" in done.stdout
     assert "note: This is the mock" in done.stdout
-    assert done.stderr.startswith("error: every cell failed; mock: 4 cells failed: ")
+    assert done.stderr.startswith("error: every cell failed; mock: 4 x ")
     assert "Traceback" not in done.stderr
 
 
