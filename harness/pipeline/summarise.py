@@ -126,6 +126,7 @@ def _run_summary(entry: StoredEntry, facts: Facts, baselines: Sequence[Baseline]
                 cells_failed=statuses["failed"],
                 cells_missing=len(prompts) * spec.attempts - statuses.total(),
                 failure_reasons=tuple(f"{n} x {reason}" for reason, n in reasons.most_common()),
+                has_replies=bool(replies),
                 shared_vectors=facts.train_test_duplicates,
                 context_limit=facts.limit,
                 context_wanted=spec.max_model_len,

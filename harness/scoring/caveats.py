@@ -49,6 +49,7 @@ class CaveatInputs:
     cells_failed: int
     cells_missing: int
     failure_reasons: tuple[str, ...]
+    has_replies: bool
     shared_vectors: int
     context_limit: int
     context_wanted: int
@@ -100,7 +101,8 @@ def _of_the_votes(inputs: CaveatInputs) -> _Caveats:
                 "enough": ENOUGH_QUERIES,
             },
         )
-    if accuracy.answered < accuracy.queries:
+    # of an entry without any reply the failed cells say all
+    if inputs.has_replies and accuracy.answered < accuracy.queries:
         yield (
             CaveatKind.UNANSWERED,
             {

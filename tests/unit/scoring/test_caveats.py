@@ -44,6 +44,7 @@ def found(**changes: Any) -> list[Caveat]:
         "cells_failed": 0,
         "cells_missing": 0,
         "failure_reasons": (),
+        "has_replies": True,
         "shared_vectors": 0,
         "context_limit": 1024,
         "context_wanted": 1024,
@@ -128,6 +129,7 @@ def test_votes_by_logprobs_of_replies_that_cannot_be_read() -> None:
 def test_what_has_no_verdict_is_counted(headline: str) -> None:
     caveat = only(CaveatKind.UNANSWERED, accuracy=voted(120, 110, headline))
     assert caveat.figures == {"unanswered": 10, "queries": 120, "vote": headline}
+    assert found(accuracy=voted(120, 110, headline), has_replies=False) == []
 
 
 def test_shots_that_were_asked_for_leave_out_none() -> None:
