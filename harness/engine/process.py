@@ -170,7 +170,7 @@ class ProcessTransport:
         except subprocess.TimeoutExpired:
             return "the engine closed its connection and did not end"
         if code == -signal.SIGKILL:
-            return "the engine was killed (signal 9), perhaps for want of memory"
+            return "the engine was killed (signal 9), perhaps because memory ran out"
         if code == -signal.SIGILL:
             return _ILLEGAL_INSTRUCTION
         if code < 0:

@@ -157,7 +157,7 @@ def test_a_failed_worker_costs_what_it_had_begun_and_no_more(
     with asked(tmp_path, spec(crash_at=20), packed()) as (store, cells, updates):
         assert (count(cells, "done"), count(cells, "failed")) == (32, 8)
         assert {cell.reason for cell in cells if cell.reason} == {
-            "the engine was killed (signal 9), perhaps for want of memory"
+            "the engine was killed (signal 9), perhaps because memory ran out"
         }
         assert (updates[-1].done, updates[-1].failed) == (32, 8)
         assert sessions(store) == 2
