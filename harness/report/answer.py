@@ -11,7 +11,7 @@ from harness.comparison.records import Agreement
 from harness.report.agreement import agreement_notes, agreement_table
 from harness.report.figures import VOTES, Row, is_in_table, title_of
 from harness.report.table import figures_table, simple_table
-from harness.report.text import NOTHING, lines, p_column, percent, share, told
+from harness.report.text import NOTHING, brief, lines, p_column, percent, share
 from harness.report.words import MISSING, accuracy_sentence, worded
 from harness.spec import RunSpec, entries_of
 from harness.summary import BaselineTest, RunSummary, Summary
@@ -36,7 +36,7 @@ def what_was_asked(spec: RunSpec, summary: Summary) -> Text:
     Queries are those that there were to ask.
     """
     queries = summary.runs[0].accuracy.queries
-    digest = f" ({told(summary.data_sha256)})" if summary.data_sha256 else ""
+    digest = f" ({brief(summary.data_sha256)})" if summary.data_sha256 else ""
     models = ", ".join(dict.fromkeys(entry.model for entry in entries_of(spec)))
     attempts = f" x {spec.attempts:,} attempts" if spec.attempts > 1 else ""
     asked = [

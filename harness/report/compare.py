@@ -16,7 +16,7 @@ from harness.comparison.records import Compared, Comparison, FieldDifference, Fl
 from harness.metrics import Difference, Verdict
 from harness.report.markdown import markdown_table
 from harness.report.table import simple_table
-from harness.report.text import lines, number, p_column, p_value, plain, told
+from harness.report.text import brief, lines, number, p_column, p_value, plain
 
 _TITLES = ("", "first", "other", "change\n(95 % interval)", "p", "other is")
 _NUMBERS = ("first", "other", "p")
@@ -168,7 +168,7 @@ def _where(one: Comparison) -> str:
 
 
 def _fields(fields: Sequence[FieldDifference]) -> str:
-    return ", ".join(f"{one.field} {told(one.first)} / {told(one.other)}" for one in fields)
+    return ", ".join(f"{one.field} {brief(one.first)} / {brief(one.other)}" for one in fields)
 
 
 def _name(member: Member) -> str:

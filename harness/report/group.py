@@ -10,7 +10,7 @@ from rich.console import Group
 from harness.comparison.metrics import METRICS
 from harness.report.figures import MOCK_LABEL
 from harness.report.table import simple_table
-from harness.report.text import NOTHING, lines, number, share, told
+from harness.report.text import NOTHING, brief, lines, number, share
 from harness.spec import RunSpec, entries_of
 from harness.summary import RunSummary, Summary, headline, is_mock
 
@@ -44,7 +44,7 @@ def group_table(name: str, points: Sequence[Point]) -> Group:
 
 def _rows(point: Point, differing: Sequence[str]) -> Iterator[tuple[str, ...]]:
     """The run and what differs stand in its first row."""
-    fields = "\n".join(f"{key} {told(getattr(point.spec, key))}" for key in differing)
+    fields = "\n".join(f"{key} {brief(getattr(point.spec, key))}" for key in differing)
     begin = point.run_id, fields or NOTHING
     if point.summary is None:
         names = "\n".join(entry.name for entry in entries_of(point.spec))

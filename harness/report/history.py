@@ -17,7 +17,7 @@ from harness.comparison.series import Change, History, Point, Series
 from harness.report.chart import chart
 from harness.report.figures import MOCK_LABEL
 from harness.report.table import simple_table
-from harness.report.text import NOTHING, lines, number, p_value, told
+from harness.report.text import NOTHING, brief, lines, number, p_value
 from harness.stats.change_points import LEAST_RUNS
 
 NEWEST = 20
@@ -63,7 +63,7 @@ def _title(one: Series, every: Sequence[Series]) -> Text:
     mine = _told_by(one)
     peers = [_told_by(peer) for peer in every if _name(peer) == _name(one)]
     words = (
-        f"{name.replace('_', ' ')} {told(value)}"
+        f"{name.replace('_', ' ')} {brief(value)}"
         for name, value in mine.items()
         if any(peer[name] != value for peer in peers)
     )
@@ -112,7 +112,7 @@ def _figure(metric: str, value: float) -> str:
 
 
 def _revision(revision: str | None) -> str:
-    return NOTHING if revision is None else told(revision)
+    return NOTHING if revision is None else brief(revision)
 
 
 def _sentences(history: History, one: Series, everything: bool) -> Iterator[str]:
@@ -154,7 +154,7 @@ def _size(metric: str, change: float | None) -> str:
 
 
 def _explanation(differing: Iterable[FieldDifference]) -> str:
-    fields = [f"{one.field} {told(one.first)} / {told(one.other)}" for one in differing]
+    fields = [f"{one.field} {brief(one.first)} / {brief(one.other)}" for one in differing]
     if not fields:
         return "Nothing that is stored differs between them."
     return f"Between them differ: {', '.join(fields)}."

@@ -68,7 +68,7 @@ def p_column(value: float | None) -> str:
     return "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def told(value: object) -> str:
+def brief(value: object) -> str:
     """Anything stored, as text: hashes by how they begin, and nothing endless."""
     if isinstance(value, list):
         value = ", ".join(map(str, value))
