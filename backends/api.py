@@ -8,9 +8,10 @@ that names such a module; the harness treats it exactly as it treats its own.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias
+from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar
 
 ENTRY_POINT_GROUP = "llm_harness.backends"
 NO_FILES = "none"  # the model format of a backend that reads no model files
@@ -21,6 +22,8 @@ OptionValue: TypeAlias = bool | int | float | str
 Options: TypeAlias = Mapping[str, OptionValue]
 TokenIds: TypeAlias = Sequence[int]
 
+T = TypeVar("T", bool, int, float, str)
+
 
 class BackendError(Exception):
     """Something the user can fix; the message names the cause, `remedy` what to do about it."""
@@ -28,6 +31,76 @@ class BackendError(Exception):
     def __init__(self, message: str, remedy: str = "") -> None:
         super().__init__(message)
         self.remedy = remedy
+
+
+@dataclass(frozen=True, slots=True)
+class Option(Generic[T]):
+    """One option of an engine, and the only place where it is defined: the flag of `harness run`
+    and `harness bench`, its help, the key of the TOML file and the reference page are made of it.
+
+    `kind` is the type of its values: `bool`, `int`, `float` (takes whole numbers too) or `str`.
+    With `default` `None` the engine decides where none is given, as `default_text` says in words.
+    `choices` are all the values that a text may have. `least` and `most` bound a number, inclusive.
+    `short` is a letter for a second, short flag. An option without `has_flag` is given by
+    `--engine-option NAME=VALUE` or by its key.
+    """
+
+    name: str
+    kind: type[T]
+    help: str
+    default: T | None = None
+    default_text: str = ""
+    unit: str = ""
+    choices: tuple[str, ...] = ()
+    least: float | None = None
+    most: float | None = None
+    short: str = ""
+    has_flag: bool = True
+
+    def given(self, options: Options) -> T | None:
+        """The value given, `None` where there is none. Raises `BackendError` for one that is not
+        allowed."""
+        if self.name not in options:
+            return None
+        value: Any = options[self.name]
+        if allowed := self.why_not(value):
+            raise BackendError(f"{self.name} is {value!r}", f"Use {allowed}.")
+        return self.kind(value)
+
+    def of(self, options: Options) -> T:
+        """The value given, or the default, of an option that has one. Raises as `given` does."""
+        value = self.given(options)
+        if value is None:
+            assert self.default is not None, f"{self.name} has no default"
+            return self.default
+        return value
+
+    def why_not(self, value: object) -> str:
+        """What has to be given instead of this value; empty where the value is allowed."""
+        kinds: tuple[type, ...] = (int, float) if self.kind is float else (self.kind,)
+        is_kind = isinstance(value, kinds) and isinstance(value, bool) == (self.kind is bool)
+        if self.kind is bool:
+            return "" if is_kind else "true or false"
+        if self.kind is str:
+            if is_kind and (not self.choices or value in self.choices):
+                return ""
+            return f"one of: {', '.join(self.choices)}" if self.choices else "text"
+        if is_kind and self._is_within(value):
+            return ""
+        number = "a whole number" if self.kind is int else "a number"
+        return number + self._bounds()
+
+    def _is_within(self, value: Any) -> bool:
+        low = self.least if self.least is not None else -math.inf
+        high = self.most if self.most is not None else math.inf
+        return math.isfinite(value) and low <= value <= high
+
+    def _bounds(self) -> str:
+        if self.least is None:
+            return "" if self.most is None else f" of {self.most:g} or less"
+        if self.most is None:
+            return f" of {self.least:g} or more"
+        return f" from {self.least:g} to {self.most:g}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,12 +362,12 @@ class Backend(Protocol):
     """What a backend module offers.
 
     `FORMATS`: the forms of a model it reads ("gguf", "hf"), best first; `NO_FILES` for none.
-    `OPTIONS`: the options it understands, each with a line of help. `max_model_len` (the longest
-    prompt and reply in tokens) is given to every backend and is not listed.
+    `OPTIONS`: the options it understands. `max_model_len` (the longest prompt and reply in tokens)
+    is given to every backend and is not listed.
     """
 
     FORMATS: tuple[str, ...]
-    OPTIONS: Mapping[str, str]
+    OPTIONS: Sequence[Option[Any]]
 
     def requirements(self, has_gpu: bool) -> Requirements: ...
 

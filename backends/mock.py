@@ -16,7 +16,7 @@ import os
 import re
 import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from itertools import cycle, islice
 from random import Random
@@ -30,6 +30,7 @@ from backends.api import (
     Event,
     Finish,
     ModelRef,
+    Option,
     Options,
     Progress,
     Prompt,
@@ -44,19 +45,79 @@ from backends.rules import before_stop, beyond_model, refuse, vocabulary_sha256
 from backends.sharing.prefix_tree import Leaf, common_prefix_length, walk
 
 FORMATS = (NO_FILES,)
-OPTIONS: Mapping[str, str] = {
-    "script": "replies to choose from, separated by | (default: the labels)",
-    "delay_ms": "time to spend on each prompt",
-    "batch": "prompts of one batch (default 8)",
-    "context": "tokens to allocate, whatever was wanted",
-    "crash_at": "die when this many prompts have been started",
-    "hang_at": "stop answering when this many prompts have been started",
-    "threshold": "answer by a prompt's last number: the second label from this on, else the first",
-    "errors": "share of prompts that get the next label instead",
-    "tokens_per_second": "report this speed instead of the clock's",
-    "jitter": "standard deviation of the logarithm of the speed that is reported",
-    "noise_seed": "of errors and jitter (default 0)",
-}
+SCRIPT = Option(
+    "script",
+    str,
+    "Replies to choose from, separated by |.",
+    default_text="the labels",
+    has_flag=False,
+)
+DELAY_MS = Option(
+    "delay_ms", float, "Time to spend on each prompt.", 0.0, unit="ms", least=0, has_flag=False
+)
+BATCH = Option("batch", int, "Prompts of one batch.", 8, least=1, has_flag=False)
+CONTEXT = Option(
+    "context",
+    int,
+    "Context to allocate, whatever was wanted.",
+    default_text="what was wanted",
+    unit="tokens",
+    least=1,
+    has_flag=False,
+)
+CRASH_AT = Option(
+    "crash_at", int, "Die when this many prompts have begun; 0 never.", 0, least=0, has_flag=False
+)
+HANG_AT = Option(
+    "hang_at", int, "Hang when this many prompts have begun; 0 never.", 0, least=0, has_flag=False
+)
+THRESHOLD = Option(
+    "threshold",
+    float,
+    "Answer by a prompt's last number: the second label from this value on, else the first.",
+    default_text="answer by a hash of the prompt",
+    has_flag=False,
+)
+ERRORS = Option(
+    "errors",
+    float,
+    "Share of prompts that get the next label instead.",
+    0.0,
+    least=0,
+    most=1,
+    has_flag=False,
+)
+TOKENS_PER_SECOND = Option(
+    "tokens_per_second",
+    float,
+    "Report this speed.",
+    default_text="the clock's",
+    unit="tokens/s",
+    least=1e-3,
+    has_flag=False,
+)
+JITTER = Option(
+    "jitter",
+    float,
+    "Standard deviation of the logarithm of the reported speed.",
+    0.0,
+    least=0,
+    has_flag=False,
+)
+NOISE_SEED = Option("noise_seed", int, "Seed of errors and jitter.", 0, has_flag=False)
+OPTIONS = (
+    SCRIPT,
+    DELAY_MS,
+    BATCH,
+    CONTEXT,
+    CRASH_AT,
+    HANG_AT,
+    THRESHOLD,
+    ERRORS,
+    TOKENS_PER_SECOND,
+    JITTER,
+    NOISE_SEED,
+)
 
 DECLARED_CONTEXT = 2**20
 BOS, EOS = 256, 257
@@ -96,7 +157,8 @@ def open_session(model: ModelRef, options: Options) -> MockSession:
 
 
 def _refuse_unknown(options: Options) -> None:
-    if unknown := set(options) - set(OPTIONS) - {"max_model_len"}:
+    known = {one.name for one in OPTIONS} | {"max_model_len"}
+    if unknown := options.keys() - known:
         raise BackendError(f"the mock knows no option {', '.join(sorted(unknown))}")
 
 
@@ -130,14 +192,15 @@ class MockSession:
         if longest > DECLARED_CONTEXT:
             raise beyond_model(longest, DECLARED_CONTEXT, model.name)
         self._tokenizer = MockTokenizer()
-        self._script = str(options["script"]).split("|") if "script" in options else []
-        self._delay_seconds = float(options.get("delay_ms", 0)) / 1000
-        self._batch = int(options.get("batch", 8))
-        self._crash_at = int(options.get("crash_at", 0))
-        self._hang_at = int(options.get("hang_at", 0))
-        self._threshold = float(options["threshold"]) if "threshold" in options else None
-        self._errors = float(options.get("errors", 0))
-        self._noise_seed = int(options.get("noise_seed", 0))
+        script = SCRIPT.given(options)
+        self._script = [] if script is None else script.split("|")
+        self._delay_seconds = DELAY_MS.of(options) / 1000
+        self._batch = BATCH.of(options)
+        self._crash_at = CRASH_AT.of(options)
+        self._hang_at = HANG_AT.of(options)
+        self._threshold = THRESHOLD.given(options)
+        self._errors = ERRORS.of(options)
+        self._noise_seed = NOISE_SEED.of(options)
         self._clock = _clock(options, self._noise_seed)
         self._started = 0
         self._held: TokenIds = ()
@@ -148,7 +211,7 @@ class MockSession:
             weights="none (mock)",
             device="none",
             threads=1,
-            allocated_context=int(options.get("context", longest)),
+            allocated_context=CONTEXT.given(options) or longest,
             is_mock=True,
             **asdict(self._tokenizer.info),
         )
@@ -297,10 +360,8 @@ class _ScriptedClock(_Clock):
 
 
 def _clock(options: Options, seed: int) -> _Clock:
-    if "tokens_per_second" not in options:
-        return _Clock()
-    speed, jitter = float(options["tokens_per_second"]), float(options.get("jitter", 0))
-    return _ScriptedClock(speed, jitter, seed)
+    speed = TOKENS_PER_SECOND.given(options)
+    return _Clock() if speed is None else _ScriptedClock(speed, JITTER.of(options), seed)
 
 
 def _tokenize(text: str) -> list[int]:

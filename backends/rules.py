@@ -5,17 +5,24 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 
-from backends.api import BackendError, Decoding, Finish, Options, Prompt, Reply
+from backends.api import BackendError, Decoding, Finish, Option, Prompt, Reply
+
+THREADS = Option(
+    "threads",
+    int,
+    "CPU threads.",
+    default_text="the CPUs this process may use",
+    least=1,
+    short="t",
+)
+TRUST_REMOTE_CODE = Option(
+    "trust_remote_code",
+    bool,
+    "Run the Python code that comes with a model. It can do whatever you can do.",
+    default=False,
+)
 
 _SPACE = "\N{LOWER ONE EIGHTH BLOCK}"
-
-
-def switch(options: Options, name: str) -> bool:
-    """An option that is on or off, off where it is not given. Text is neither: `"no"` is true."""
-    value = options.get(name, False)
-    if not isinstance(value, bool):
-        raise BackendError(f"{name} is {value!r}", "Use true or false.")
-    return value
 
 
 def first_line(error: Exception) -> str:

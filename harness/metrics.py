@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 Kind: TypeAlias = Literal["share", "rate", "time", "per_session", "count"]
 
 
-class Verdict(StrEnum):
+class Outcome(StrEnum):
     """What the evidence allows to say of the other side."""
 
     BETTER = "better"
     WORSE = "worse"
-    NO_DIFFERENCE_SHOWN = "no difference shown"
+    NO_SIGNIFICANT_DIFFERENCE = "no significant difference"
     TOO_FEW = "too few samples"
 
 
@@ -90,4 +90,4 @@ class Difference(Record):
     p_value: float | None
     p_adjusted: float | None
     samples: tuple[int, int]
-    verdict: Verdict
+    outcome: Outcome

@@ -1,4 +1,4 @@
-"""The run spec: what is asked of which engine. A TOML file and flags give one validated object.
+"""The run spec: what is prompted, on which engines. A TOML file and flags give one object.
 
 Loading a spec touches neither network nor environment; the object is saved with every run.
 """
@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -22,17 +22,22 @@ from pydantic import (
 )
 
 from harness.errors import UsageError
+from harness.flag import Flag
 
 EngineOption = bool | int | float | str
+_Model = TypeVar("_Model", bound=BaseModel)
+
+ENGINE = "Engine"
+_PROMPTED, _VOTERS, _REPLY = "What is prompted", "Voters and numbers", "Context and reply"
 
 
 class RunSpec(BaseModel):
     """Everything that decides a run's prompts, replies and scoring. Immutable.
 
-    Each field is a flag of `harness run` and a key of the TOML file, with `_` for `-`.
-    `backends` holds a table of options for each backend by name (`python` among them: another
-    interpreter), over the common ones in `engine`. `entries` names further entries, each a table
-    with `backend`, `model` and options of its own. `models` gives a model several forms.
+    Each field is a key of the TOML file, and each with a `Flag` is a flag of `harness run`, with
+    `-` for `_`. `backends` holds a table of options for each backend by name (`python` among them:
+    another interpreter), over the common ones in `engine`. `entries` names further entries, each a
+    table with `backend`, `model` and options of its own. `models` gives a model several forms.
     `prompts_from` is the run whose prompts are used again.
     """
 
@@ -40,35 +45,122 @@ class RunSpec(BaseModel):
         frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False
     )
 
-    backend: tuple[str, ...] = ("llama-cpp",)
-    model: str = "smollm2-135m"
-    data: str = "digits"
-    prompt: str = "compact"
-    seed: int = Field(default=0, ge=0, lt=2**32)
+    backend: Annotated[
+        tuple[str, ...],
+        Flag("Backend to run; repeat it for several.", _PROMPTED, metavar="NAME"),
+    ] = ("llama-cpp",)
+    model: Annotated[
+        str,
+        Flag(
+            "A name that `harness models` lists, a GGUF file, a folder, a hub name, or a "
+            "[models.NAME] table of the config.",
+            _PROMPTED,
+            metavar="MODEL",
+            short="m",
+        ),
+    ] = "smollm2-135m"
+    data: Annotated[
+        str,
+        Flag(
+            "A known dataset, or a file or folder of labelled embeddings.",
+            _PROMPTED,
+            metavar="DATA",
+        ),
+    ] = "digits"
+    prompt: Annotated[
+        str,
+        Flag(
+            "Template of the prompts: compact, lico, chat, or your own file.",
+            _PROMPTED,
+            metavar="TEMPLATE",
+        ),
+    ] = "compact"
+    seed: Annotated[int, Flag("Seed of all random choices.", _PROMPTED)] = Field(
+        default=0, ge=0, lt=2**32
+    )
 
-    voters: int = Field(default=7, ge=1)
-    queries: int = Field(default=100, ge=1)
-    calibration_queries: int = Field(default=20, ge=0)
-    reducer: str = "plsda:4"
-    feature_fraction: float = Field(default=0.5, gt=0, le=1)
-    bootstrap: bool = True
-    encoding: str = "int:100"
+    voters: Annotated[int, Flag("Random subsets of the training examples that vote.", _VOTERS)] = (
+        Field(default=7, ge=1)
+    )
+    queries: Annotated[int, Flag("Test examples put to each voter, at most.", _VOTERS)] = Field(
+        default=100, ge=1
+    )
+    calibration_queries: Annotated[
+        int, Flag("Training examples that each voter is calibrated on, at most.", _VOTERS)
+    ] = Field(default=20, ge=0)
+    reducer: Annotated[
+        str,
+        Flag(
+            "Dimensionality reduction: none, top:K, pca:K, pls:K, plsda:K.",
+            _VOTERS,
+            metavar="REDUCER",
+        ),
+    ] = "plsda:4"
+    feature_fraction: Annotated[
+        float, Flag("Share of the features that each voter sees, from 0 to 1.", _VOTERS)
+    ] = Field(default=0.5, gt=0, le=1)
+    bootstrap: Annotated[
+        bool,
+        Flag("Fit each voter's reducer on a bootstrap sample, and show other examples.", _VOTERS),
+    ] = True
+    encoding: Annotated[
+        str,
+        Flag(
+            "How numbers are written: int:BINS, int:BINS:quantile, decimal:PLACES.",
+            _VOTERS,
+            metavar="ENCODING",
+        ),
+    ] = "int:100"
 
-    decoding: Literal["free", "choice", "score"] = "free"
-    max_model_len: int = Field(default=1024, ge=16)
-    shots: int | None = Field(default=None, ge=0)
-    max_tokens: int = Field(default=8, ge=1)
-    temperature: float = Field(default=0.0, ge=0)
-    attempts: int = Field(default=1, ge=1)
-    baselines: bool = True
+    decoding: Annotated[
+        Literal["free", "choice", "score"],
+        Flag(
+            "free generates text and parses it, choice generates a label only, score compares the "
+            "labels' log-probabilities.",
+            _REPLY,
+        ),
+    ] = "free"
+    max_model_len: Annotated[int, Flag("Longest prompt and its reply.", _REPLY, unit="tokens")] = (
+        Field(default=1024, ge=16)
+    )
+    shots: Annotated[
+        int | None,
+        Flag(
+            "Examples that each voter shows; too many overflow the context.",
+            _REPLY,
+            default_text="as many as fit",
+        ),
+    ] = Field(default=None, ge=0)
+    max_tokens: Annotated[int, Flag("Longest reply.", _REPLY, unit="tokens")] = Field(
+        default=8, ge=1
+    )
+    temperature: Annotated[
+        float, Flag("Sampling temperature; 0 takes the most likely token.", _REPLY)
+    ] = Field(default=0.0, ge=0)
+    attempts: Annotated[int, Flag("Replies to each prompt.", _REPLY)] = Field(default=1, ge=1)
+    baselines: Annotated[
+        bool,
+        Flag("Fit classifiers without a language model, and test the votes against them.", _VOTERS),
+    ] = True
 
-    timeout_seconds: float = Field(default=300.0, gt=0)
+    timeout_seconds: Annotated[
+        float,
+        Flag("Abort if the engine sends nothing for this many seconds.", ENGINE, unit="seconds"),
+    ] = Field(default=300.0, gt=0)
     engine: dict[str, EngineOption] = {}
     backends: dict[str, dict[str, EngineOption]] = {}
     entries: dict[str, dict[str, EngineOption]] = {}
     models: dict[str, dict[str, str]] = {}
 
-    prompts_from: str | None = None
+    prompts_from: Annotated[
+        str | None,
+        Flag(
+            "Give the engines the prompts of this earlier run.",
+            _PROMPTED,
+            metavar="RUN",
+            default_text="new prompts",
+        ),
+    ] = None
 
     @field_validator("backend", mode="before")
     @classmethod
@@ -165,7 +257,7 @@ _OF_ENGINES = _INHERITED | {
 """The fields that leave prompts and replies as they are."""
 
 
-def what_is_asked(spec: RunSpec) -> dict[str, Any]:
+def prompt_fields(spec: RunSpec) -> dict[str, Any]:
     """The fields that decide prompts and replies, as JSON has them: all but those of engines."""
     return spec.model_dump(mode="json", exclude=set(_OF_ENGINES))
 
@@ -184,38 +276,40 @@ def replay_spec(given: RunSpec, earlier: RunSpec, run_id: str) -> RunSpec:
     ]
     if changed:
         raise UsageError(
-            f"{', '.join(changed)}: beside --prompts-from, this would change what run {run_id} "
-            "asked",
+            f"{', '.join(changed)}: beside --prompts-from, this would change the prompts of "
+            f"run {run_id}",
             remedy="Give engines, their options and a model only.",
         )
     own = {name: getattr(given, name) for name in _OF_ENGINES - (_INHERITED - named)}
     return earlier.model_copy(update={**own, "prompts_from": run_id})
 
 
-def load_spec(
-    path: Path | None, flags: Mapping[str, object], beside: Collection[str] = ()
-) -> RunSpec:
-    """The spec of a TOML file (if any) with the flags over it. Raises `UsageError`.
+def merge_spec(file: Mapping[str, Any], flags: Mapping[str, object], where: str) -> RunSpec:
+    """The spec of a file's table with the flags over it; tables are merged by key.
 
-    The keys in `beside` may stand in the file too and are not the spec's.
+    Raises `UsageError`.
     """
-    file = read_toml(path) if path else {}
-    table = {key: value for key, value in file.items() if key not in beside}
+    table = dict(file)
     for key, value in flags.items():
         if isinstance(value, dict) and isinstance(table.get(key), dict):
             table[key] = {**table[key], **value}
         else:
             table[key] = value
-    return parse_spec(table, where=str(path) if path else "the flags")
+    return parse_spec(table, where)
 
 
 def parse_spec(table: Mapping[str, object], where: str) -> RunSpec:
     """A validated spec of a mapping. Raises `UsageError` that names every key that is wrong."""
+    return validated(RunSpec, table, where)
+
+
+def validated(model: type[_Model], table: Mapping[str, object], where: str) -> _Model:
+    """A record of a mapping. Raises `UsageError` that names every key that is wrong."""
     try:
-        return RunSpec.model_validate(dict(table))
+        return model.model_validate(dict(table))
     except ValidationError as error:
         lines = [f"{_dotted(item['loc'])}: {item['msg']}" for item in error.errors()]
-        known = ", ".join(sorted(RunSpec.model_fields))
+        known = ", ".join(sorted(model.model_fields))
         raise UsageError(
             f"{where}: " + "; ".join(lines), remedy=f"The keys are: {known}."
         ) from error

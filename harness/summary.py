@@ -137,9 +137,9 @@ class Accuracy(Record):
     """`queries` were asked; `answered` of them have a verdict of the headline.
 
     `single` is the mean of single voters (interval: bootstrap clustered by query), the votes have
-    Wilson intervals. `chance` is the share of the most frequent class among the queries asked.
-    `confusion[i][j]`: queries of class i given verdict j. `agreement`: share of equal votes among
-    pairs of voters. `headline` names the vote that the other figures here and the table use.
+    Wilson intervals. `chance` is the share of the most frequent class among the queries.
+    `confusion[i][j]`: queries of class i given verdict j. `voter_agreement`: share of equal votes
+    among pairs of voters. `headline` names the vote that the other figures here and the table use.
     `sentence` says the headline in words where it is shown; what is stored has none.
     """
 
@@ -155,7 +155,7 @@ class Accuracy(Record):
     balanced: float | None
     f1: float | None
     auc: float | None
-    agreement: float | None
+    voter_agreement: float | None
     classes: list[str]
     confusion: list[list[int]] | None
     sentence: str = ""
@@ -197,24 +197,24 @@ class Token(Record):
 
 
 class TokenDifference(Record):
-    """Where a backend's own tokens of a prompt part from those it was asked, counted from 0.
+    """Where a backend's own tokens of a prompt part from those it was given, counted from 0.
 
-    `asked` and `own` are the next tokens of either side; none where it has ended.
+    `given` and `own` are the next tokens of either side; none where it has ended.
     """
 
     voter: int
     role: str
     position: int
     token: int
-    asked: list[Token]
+    given: list[Token]
     own: list[Token]
 
 
 class PromptTokens(Record):
-    """Whose tokens a backend was asked.
+    """Whose tokens a backend was given.
 
     `tokenized_by` is the first backend of the run with its vocabulary. `same_as_first`: all token
-    ids are those that the first backend of the run was asked, or of the run that its prompts come
+    ids are those that the first backend of the run was given, or of the run that its prompts come
     from. `own_difference`: where what the backend itself makes of the texts differs first; null
     where it makes the same.
     """

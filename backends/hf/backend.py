@@ -6,24 +6,37 @@ import importlib
 import importlib.metadata
 import importlib.util
 import os
-from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from backends.api import Availability, BackendError, ModelRef, Options, Requirements, SessionInfo
-from backends.rules import beyond_model, switch
+from backends.api import (
+    Availability,
+    BackendError,
+    ModelRef,
+    Option,
+    Options,
+    Requirements,
+    SessionInfo,
+)
+from backends.rules import THREADS, TRUST_REMOTE_CODE, beyond_model
 
 if TYPE_CHECKING:
     from backends.hf.tokenizer import HfTokenizer
     from backends.sharing.session import SharedCacheSession
 
 FORMATS = ("hf", "gguf")
-OPTIONS: Mapping[str, str] = {
-    "threads": "CPU threads (default: the cores this process may use)",
-    "device": "cpu or cuda (default: cuda where there is one)",
-    "dtype": "auto (bfloat16 where the hardware computes in it), float32, bfloat16 or float16",
-    "trust_remote_code": "run the code that comes with a model (default: false)",
-}
+DEVICE = Option(
+    "device", str, "Where the model runs: cpu or cuda.", default_text="cuda where there is one"
+)
+DTYPE = Option(
+    "dtype",
+    str,
+    "Number format of weights and activations; auto is bfloat16 where the hardware computes in it, "
+    "else float32.",
+    default="auto",
+    choices=("auto", "float32", "bfloat16", "float16"),
+)
+OPTIONS = (THREADS, DEVICE, DTYPE, TRUST_REMOTE_CODE)
 _NEEDED = ("torch", "transformers", "accelerate", "gguf")
 _INSTALL = "pip install 'llm-harness[hf]'"
 
@@ -54,7 +67,7 @@ def open_tokenizer(model: ModelRef, options: Options) -> HfTokenizer:
         raise BackendError(missing, _INSTALL)
     from backends.hf.tokenizer import open_hf_tokenizer
 
-    return open_hf_tokenizer(model, switch(options, "trust_remote_code"))
+    return open_hf_tokenizer(model, TRUST_REMOTE_CODE.of(options))
 
 
 def open_session(model: ModelRef, options: Options) -> SharedCacheSession:
@@ -68,7 +81,7 @@ def open_session(model: ModelRef, options: Options) -> SharedCacheSession:
     from backends.sharing.session import BRANCH_CELLS, SEQUENCES, SharedCacheSession
 
     longest = int(options["max_model_len"])
-    trusted = switch(options, "trust_remote_code")
+    trusted = TRUST_REMOTE_CODE.of(options)
     folder = folder_of(model, trusted)
     tokenizer = load_tokenizer(model, folder, trusted)
     declared = tokenizer.info.declared_context

@@ -18,8 +18,9 @@ import transformers
 from numpy.typing import NDArray
 
 from backends.api import BackendError, Options, TokenIds
+from backends.hf.backend import DEVICE, DTYPE
 from backends.hf.tokenizer import HfTokenizer
-from backends.rules import first_line, switch
+from backends.rules import THREADS, TRUST_REMOTE_CODE, first_line
 from backends.sharing.generation import Logits
 from backends.sharing.session import Step
 
@@ -43,11 +44,11 @@ class HfContext:
     def __init__(
         self, folder: str, tokenizer: HfTokenizer, options: Options, cells: int, sequences: int
     ) -> None:
-        self.threads = int(options.get("threads", len(os.sched_getaffinity(0))))
+        self.threads = THREADS.given(options) or len(os.sched_getaffinity(0))
         torch.set_num_threads(self.threads)
-        self.device = torch.device(str(options.get("device", _best_device())))
-        self.dtype = _dtype(str(options.get("dtype", "auto")), self.device)
-        self._model = _load(folder, self.dtype, switch(options, "trust_remote_code"))
+        self.device = torch.device(DEVICE.given(options) or _best_device())
+        self.dtype = _dtype(DTYPE.of(options), self.device)
+        self._model = _load(folder, self.dtype, TRUST_REMOTE_CODE.of(options))
         self._tokenizer = tokenizer
         self._model.to(self.device).eval()
         self._config = self._model.config.get_text_config()
@@ -178,11 +179,6 @@ def _best_device() -> str:
 def _dtype(name: str, device: torch.device) -> torch.dtype:
     """`auto` is bfloat16 where the hardware computes in it, else float32."""
     if name != "auto":
-        if name not in _DTYPES:
-            raise BackendError(
-                f"dtype is {name!r}, which this backend does not know",
-                f"Use auto or one of: {', '.join(_DTYPES)}.",
-            )
         return _DTYPES[name]
     if device.type == "cuda":
         has_it = torch.cuda.is_bf16_supported()

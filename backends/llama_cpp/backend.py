@@ -9,24 +9,47 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import importlib.util
-from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from backends.api import Availability, BackendError, ModelRef, Options, Requirements, SessionInfo
+from backends.api import (
+    Availability,
+    BackendError,
+    ModelRef,
+    Option,
+    Options,
+    Requirements,
+    SessionInfo,
+)
+from backends.rules import THREADS
 
 if TYPE_CHECKING:
     from backends.llama_cpp.tokenizer import LlamaTokenizer
     from backends.sharing.session import SharedCacheSession
 
 FORMATS = ("gguf",)
-OPTIONS: Mapping[str, str] = {
-    "threads": "CPU threads (default: the cores this process may use)",
-    "n_gpu_layers": "layers on the GPU (default: all, where llama.cpp was built for one)",
-    "flash_attn": "flash attention: auto, on or off (default: on on a CPU, auto on a GPU)",
-    "cache_type_k": "KV cache type of the keys: f32, f16, q8_0, q4_0",
-    "cache_type_v": "KV cache type of the values: f32, f16, q8_0, q4_0",
-}
+N_GPU_LAYERS = Option(
+    "n_gpu_layers",
+    int,
+    "Layers of the model on the GPU; -1 for all.",
+    default_text="all, where llama.cpp was built for a GPU",
+    least=-1,
+)
+FLASH_ATTN = Option(
+    "flash_attn",
+    str,
+    "Flash attention.",
+    default_text="on for a CPU, auto for a GPU",
+    choices=("auto", "on", "off"),
+)
+_CACHE_TYPES = ("f32", "f16", "q8_0", "q4_0")
+CACHE_TYPE_K = Option(
+    "cache_type_k", str, "Number format of the KV cache's keys.", "f16", choices=_CACHE_TYPES
+)
+CACHE_TYPE_V = Option(
+    "cache_type_v", str, "Number format of the KV cache's values.", "f16", choices=_CACHE_TYPES
+)
+OPTIONS = (THREADS, N_GPU_LAYERS, FLASH_ATTN, CACHE_TYPE_K, CACHE_TYPE_V)
 
 
 def requirements(has_gpu: bool) -> Requirements:

@@ -18,8 +18,9 @@ import llama_cpp as lib
 import numpy as np
 
 from backends.api import BackendError, ModelRef, Options, TokenIds
+from backends.llama_cpp.backend import CACHE_TYPE_K, CACHE_TYPE_V, FLASH_ATTN, N_GPU_LAYERS
 from backends.llama_cpp.tokenizer import LlamaTokenizer, last_words, load_model
-from backends.rules import beyond_model
+from backends.rules import THREADS, beyond_model
 from backends.sharing.generation import Logits
 from backends.sharing.session import Step
 
@@ -51,7 +52,7 @@ class LlamaContext:
     def __init__(
         self, model: ModelRef, options: Options, longest: int, cells: int, sequences: int
     ) -> None:
-        self.threads = int(options.get("threads", len(os.sched_getaffinity(0))))
+        self.threads = THREADS.given(options) or len(os.sched_getaffinity(0))
         self._model = load_model(model, _model_params(options))
         self.tokenizer = LlamaTokenizer(self._model)
         declared = self.tokenizer.info.declared_context
@@ -61,7 +62,7 @@ class LlamaContext:
         self.shares_prefixes = not (
             lib.llama_model_is_recurrent(self._model) or lib.llama_model_is_hybrid(self._model)
         )
-        self.uses_gpu = bool(lib.llama_supports_gpu_offload()) and options.get("n_gpu_layers") != 0
+        self.uses_gpu = bool(lib.llama_supports_gpu_offload()) and N_GPU_LAYERS.given(options) != 0
         self._row = ctypes.c_float * self.tokenizer.vocabulary_size
         self._views: dict[int, Logits] = {}
         self.cells = cells
@@ -88,10 +89,10 @@ class LlamaContext:
         params.swa_full = True  # a pruned sliding window could not be branched from
         params.no_perf = True
         params.n_threads = params.n_threads_batch = self.threads
-        flash_attn = "auto" if self.uses_gpu else "on"
-        params.flash_attn_type = _known(options, "flash_attn", flash_attn, _FLASH_ATTN)
-        params.type_k = _known(options, "cache_type_k", "f16", _CACHE_TYPES)
-        params.type_v = _known(options, "cache_type_v", "f16", _CACHE_TYPES)
+        flash_attn = FLASH_ATTN.given(options) or ("auto" if self.uses_gpu else "on")
+        params.flash_attn_type = _FLASH_ATTN[flash_attn]
+        params.type_k = _CACHE_TYPES[CACHE_TYPE_K.of(options)]
+        params.type_v = _CACHE_TYPES[CACHE_TYPE_V.of(options)]
         return params
 
     @property
@@ -217,7 +218,8 @@ def _chunks(steps: Sequence[Step], most: int, most_outputs: int) -> Iterator[Seq
 
 def _model_params(options: Options) -> Any:
     params = lib.llama_model_default_params()
-    params.n_gpu_layers = int(options.get("n_gpu_layers", -1))
+    layers = N_GPU_LAYERS.given(options)
+    params.n_gpu_layers = -1 if layers is None else layers
     params.use_extra_bufts = _repacking_pays()
     return params
 
@@ -227,13 +229,3 @@ def _repacking_pays() -> bool:
     are evaluated together; on an x86 CPU without matrix units it was slower, too."""
     features = lib.llama_print_system_info()
     return platform.machine() not in ("x86_64", "AMD64") or b"AMX_INT8 = 1" in features
-
-
-def _known(options: Options, name: str, default: str, values: dict[str, int]) -> int:
-    value = str(options.get(name, default))
-    if value not in values:
-        raise BackendError(
-            f"{name} is {value!r}, which llama.cpp does not know",
-            f"Use one of: {', '.join(values)}.",
-        )
-    return values[value]

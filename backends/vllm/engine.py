@@ -35,14 +35,21 @@ from backends.api import (
     TokenIds,
 )
 from backends.hf.tokenizer import HfTokenizer
-from backends.rules import first_line, refuse, switch
+from backends.rules import TRUST_REMOTE_CODE, first_line, refuse
 from backends.sharing.generation import prompt_entropy
 from backends.sharing.prefix_tree import Leaf, in_whole_blocks, walk
+from backends.vllm.backend import (
+    BLOCK_SIZE,
+    DTYPE,
+    ENFORCE_EAGER,
+    GPU_MEMORY_UTILIZATION,
+    KV_CACHE_GIB,
+    TENSOR_PARALLEL_SIZE,
+)
 
 CPU_BLOCK_TOKENS = 32  # the smallest that vLLM's attention on a CPU can work with
 CPU_KV_CACHE_GIB = 2
 
-_PASSED_ON = ("dtype", "gpu_memory_utilization", "tensor_parallel_size")
 _WARM_UP_TOKENS = CPU_BLOCK_TOKENS - 1  # not a whole block: it leaves nothing to share
 
 Label: TypeAlias = tuple[int, ...]
@@ -84,11 +91,14 @@ class VllmEngine:
         self.description = f"{found.model_config.hf_config.model_type} {dtype}"
 
     def _arguments(self) -> Any:
-        given = {key: self._options[key] for key in _PASSED_ON if key in self._options}
-        gib = self._options.get("kv_cache_gib", CPU_KV_CACHE_GIB if self._is_cpu else None)
+        given = {}
+        share = GPU_MEMORY_UTILIZATION.given(self._options)
+        if share is not None:
+            given["gpu_memory_utilization"] = share
+        gib = KV_CACHE_GIB.given(self._options) or (CPU_KV_CACHE_GIB if self._is_cpu else None)
         if gib is not None:
-            given["kv_cache_memory_bytes"] = int(float(gib) * 2**30)
-        block = self._options.get("block_size", CPU_BLOCK_TOKENS if self._is_cpu else None)
+            given["kv_cache_memory_bytes"] = int(gib * 2**30)
+        block = BLOCK_SIZE.given(self._options) or (CPU_BLOCK_TOKENS if self._is_cpu else None)
         return EngineArgs(
             model=self._folder,
             max_model_len=self._longest + 1,
@@ -96,8 +106,10 @@ class VllmEngine:
             enable_prefix_caching=True,
             disable_log_stats=False,  # without them, no times
             load_format="safetensors",  # never a pickle
-            trust_remote_code=switch(self._options, "trust_remote_code"),
-            enforce_eager=switch(self._options, "enforce_eager"),
+            trust_remote_code=TRUST_REMOTE_CODE.of(self._options),
+            enforce_eager=ENFORCE_EAGER.of(self._options),
+            dtype=DTYPE.of(self._options),
+            tensor_parallel_size=TENSOR_PARALLEL_SIZE.of(self._options),
             **given,
         )
 

@@ -1,12 +1,17 @@
-"""What `harness bench` times, and the times: tests, samples, rows. Immutable."""
+"""What `harness bench` times, and the times: plan, tests, samples, rows. Immutable."""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import product
+from typing import Annotated
 
 from backends.api import SessionInfo
+from harness.flag import Flag
+
+_TIMED = "What is timed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +52,43 @@ class BenchTest:
     def rows(self) -> tuple[BenchTest, ...]:
         """A prompt is timed twice: cold, and asked again."""
         return (self,) if self.generate_tokens else (self, replace(self, is_cached=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to time: the cross product of the lists, each test `repetitions` times."""
+
+    prompt_tokens: Annotated[
+        tuple[int, ...],
+        Flag("Prompt lengths to time (pp); 0 for none.", _TIMED, "tokens", "N,...", short="p"),
+    ] = (512,)
+    generate_tokens: Annotated[
+        tuple[int, ...],
+        Flag("Reply lengths to time (tg); 0 for none.", _TIMED, "tokens", "N,...", short="n"),
+    ] = (128,)
+    depth: Annotated[
+        tuple[int, ...],
+        Flag("Tokens in the KV cache before the test.", _TIMED, "tokens", "N,...", short="d"),
+    ] = (0,)
+    batch: Annotated[
+        tuple[int, ...],
+        Flag("Distinct sequences in one call.", _TIMED, "", "N,...", short="b"),
+    ] = (1,)
+    repetitions: Annotated[
+        int, Flag("Repetitions of each test, after one as a warm-up.", _TIMED, short="r")
+    ] = 5
+
+    @property
+    def tests(self) -> list[BenchTest]:
+        """In the order of llama-bench: at each batch and depth, prompts, then generation.
+
+        A length of 0 leaves its test out, as there.
+        """
+        tests = []
+        for batch, depth in product(self.batch, self.depth):
+            tests += [BenchTest(n, 0, depth, batch) for n in self.prompt_tokens if n]
+            tests += [BenchTest(0, n, depth, batch) for n in self.generate_tokens if n]
+        return tests
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ import string
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import cycle, product
+from itertools import cycle
 from math import fsum
 from pathlib import Path
 from typing import TypeAlias, TypeVar
@@ -23,8 +23,9 @@ from typing import TypeAlias, TypeVar
 import numpy as np
 
 from backends.api import Batch, Decoding, Prompt, TokenIds
-from harness.bench.rows import BenchTest, Row, Sample
-from harness.engine.engine import Engine, check_options, plan_engine
+from harness.bench.rows import BenchTest, Plan, Row, Sample
+from harness.engine.engine import Engine, plan_engine
+from harness.engine.options import check_options
 from harness.engine.session import EngineSession
 from harness.engine.transport import WorkerFailedError
 from harness.errors import EngineError, UsageError
@@ -35,29 +36,6 @@ _LETTERS = string.ascii_letters + string.digits + " "
 _TEXT_LENGTH = 20_000  # enough for thousands of different tokens
 _Value = TypeVar("_Value", int, float)
 _EVALUATE = Decoding("score", labels=())
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What to time: the cross product of the lists, each test `repetitions` times."""
-
-    prompt_tokens: tuple[int, ...] = (512,)
-    generate_tokens: tuple[int, ...] = (128,)
-    depth: tuple[int, ...] = (0,)
-    batch: tuple[int, ...] = (1,)
-    repetitions: int = 5
-
-    @property
-    def tests(self) -> list[BenchTest]:
-        """In the order of llama-bench: at each batch and depth, prompts, then generation.
-
-        A length of 0 leaves its test out, as there.
-        """
-        tests = []
-        for batch, depth in product(self.batch, self.depth):
-            tests += [BenchTest(n, 0, depth, batch) for n in self.prompt_tokens if n]
-            tests += [BenchTest(0, n, depth, batch) for n in self.generate_tokens if n]
-        return tests
 
 
 @dataclass(frozen=True, slots=True)

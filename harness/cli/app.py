@@ -10,8 +10,9 @@ from __future__ import annotations
 import signal
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from inspect import Signature
 from io import TextIOWrapper
 from types import FrameType
 from typing import Annotated, NoReturn
@@ -20,6 +21,7 @@ import typer
 
 from harness.cli.backends import backends
 from harness.cli.bench import bench
+from harness.cli.commands import PLAIN, SETTINGS, Command, Commands, with_flags
 from harness.cli.compare import compare
 from harness.cli.console import tell, tell_error
 from harness.cli.history import history
@@ -33,12 +35,13 @@ from harness.errors import HarnessError
 
 BUG = 3
 
+
 app = typer.Typer(
+    cls=Commands,
     no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=SETTINGS,
     epilog=examples("harness run", "harness run --backend mock --voters 2 --queries 8"),
+    **PLAIN,
 )
 
 
@@ -64,58 +67,62 @@ def harness(
     del version
 
 
-app.command(
-    epilog=examples(
-        "harness run",
-        "harness run --backend llama-cpp --backend mock --voters 7 --decoding score",
-        "harness run --config bench.toml --queries 200 --json > answer.json",
-        "harness run --prompts-from latest --backend hf",
-        "harness run --resume latest",
-    )
-)(run)
-app.command("list", epilog=examples("harness list", "harness list --json"))(list_runs)
-app.command(
-    epilog=examples(
-        "harness show latest",
-        "harness show 20260101-120000-7f3a --json",
-        "harness show latest --recompute",
-    )
-)(show)
-app.command(
-    epilog=examples(
-        "harness compare latest",
-        "harness compare 20260101-120000-7f3a latest --flips",
-        "harness compare latest:llama-cpp latest:vllm -o md",
-    )
-)(compare)
-app.command(
-    epilog=examples(
-        "harness bench --backend llama-cpp --backend hf --threads 8",
-        "harness bench -p 512,2048 -n 0 -d 0,4096 -b 1,4,16",
-        "harness bench -m model.gguf -r 10 -o json > bench.json",
-    )
-)(bench)
-app.command(
+def _add(name: str, function: Callable[..., None], *commands: str) -> None:
+    app.command(name, cls=Command, epilog=examples(*commands))(function)
+
+
+_add(
+    "run",
+    with_flags(run, Signature()),  # `Commands` gives it its flags
+    "harness run",
+    "harness run --backend llama-cpp --backend mock --voters 7 --decoding score",
+    "harness run --config bench.toml --queries 200 --json -o answer.json",
+    "harness run --prompts-from latest --backend hf",
+    "harness run --resume latest",
+)
+_add("list", list_runs, "harness list", "harness list --json")
+_add(
+    "show",
+    show,
+    "harness show latest",
+    "harness show 20260101-120000-7f3a --json",
+    "harness show latest --recompute",
+)
+_add(
+    "compare",
+    compare,
+    "harness compare latest",
+    "harness compare 20260101-120000-7f3a latest --flips",
+    "harness compare latest:llama-cpp latest:vllm --format md",
+)
+_add(
+    "bench",
+    with_flags(bench, Signature()),
+    "harness bench --backend llama-cpp --backend hf --threads 8",
+    "harness bench -p 512,2048 -n 0 -d 0,4096 -b 1,4,16",
+    "harness bench -m model.gguf -r 10 --json -o bench.json",
+)
+_add(
     "import",
-    epilog=examples(
-        "harness import llama-bench.json",
-        "harness import serve.json --name 'vllm on the server'",
-        "harness import lm-eval/*/results_*.json --json",
-    ),
-)(import_files)
-app.command(
-    epilog=examples(
-        "harness history",
-        "harness history --metric accuracy --backend llama-cpp",
-        "harness history --metric time_to_first_token_ms --json > history.json",
-    )
-)(history)
+    import_files,
+    "harness import llama-bench.json",
+    "harness import serve.json --name 'vllm on the server'",
+    "harness import lm-eval/*/results_*.json --json",
+)
+_add(
+    "history",
+    history,
+    "harness history",
+    "harness history --metric accuracy --backend llama-cpp",
+    "harness history --metric time_to_first_token_ms --format csv -o history.csv",
+)
 app.add_typer(
     backends,
     name="backends",
+    cls=Commands,
     epilog=examples("harness backends", "harness backends --json", "harness backends install vllm"),
 )
-app.command(epilog=examples("harness models"))(models)
+_add("models", models, "harness models", "harness models --json")
 
 
 def main() -> None:

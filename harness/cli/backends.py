@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.console import answers, give, tell
-from harness.cli.options import JsonOption, examples
+from harness.cli.commands import PLAIN, Command
+from harness.cli.console import answers, check_output, chosen, give, tell
+from harness.cli.options import FormatOption, JsonOption, OutputOption, examples
 from harness.errors import EngineError
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 CHECK_SECONDS = 120.0
 """Importing a large engine for the first time takes long."""
 
-backends = typer.Typer(invoke_without_command=True)
+backends = typer.Typer(invoke_without_command=True, **PLAIN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,23 +42,34 @@ class Checked:
 
 
 @backends.callback()
-def list_backends(context: typer.Context, json: JsonOption = False) -> None:
-    """List the registered engines, tell which can run here, or install one.
+def list_backends(
+    context: typer.Context,
+    format_: FormatOption = None,
+    json: JsonOption = False,
+    output: OutputOption = None,
+) -> None:
+    """List the backends, or install an engine.
 
-    Each is checked in the interpreter that a run would use.
+    The list says which can run here. Each is checked in the interpreter that a run would use.
     """
     if context.invoked_subcommand is not None:
         return
     from harness.engine.registry import registered_backends
+    from harness.report.formats import Answer
     from harness.report.table import simple_table
 
+    wanted = chosen(format_, json)
+    check_output(output)
     with ThreadPoolExecutor() as pool:  # each check waits for a process of its own
         every = list(pool.map(check, registered_backends()))
     titles = ("backend", "runs here", "version", "model formats", "if not, why")
-    give([asdict(one) for one in every], simple_table(titles, map(_cells, every)), json)
+    data = [asdict(one) for one in every]
+    records = [{**one, "formats": " ".join(one["formats"])} for one in data]
+    table = simple_table(titles, map(_cells, every))
+    give(Answer(table, {"backends": data}, records), wanted, output)
 
 
-@backends.command(epilog=examples("harness backends install vllm"))
+@backends.command(cls=Command, epilog=examples("harness backends install vllm"))
 def install(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The engine's backend, as listed.")],
 ) -> None:

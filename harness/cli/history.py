@@ -6,8 +6,14 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.console import answers, fail_if_unreadable, why_unreadable
-from harness.cli.options import RESULTS, JsonOption, ResultsOption
+from harness.cli.console import check_output, chosen, fail_if_unreadable, give, why_unreadable
+from harness.cli.options import (
+    RESULTS,
+    FormatOption,
+    JsonOption,
+    OutputOption,
+    ResultsOption,
+)
 from harness.errors import UsageError
 
 
@@ -18,10 +24,12 @@ def history(
         typer.Option(
             "--metric",
             metavar="NAME",
-            help="Metric to follow, as `harness run --json` names it under `metrics`.",
+            help="Metric to follow, as `harness run --json` names it under `metrics`. Default: "
+            "prefill_tokens_per_second.",
+            show_default=False,
         ),
     ] = "prefill_tokens_per_second",
-    backend: Annotated[str | None, typer.Option(help="Runs on this engine only.")] = None,
+    backend: Annotated[str | None, typer.Option(help="Runs on this backend only.")] = None,
     model: Annotated[
         str | None, typer.Option("--model", "-m", help="Runs of this model only.")
     ] = None,
@@ -30,17 +38,21 @@ def history(
         bool,
         typer.Option("--all", help="All runs in the tables; series of fewer than two runs too."),
     ] = False,
+    format_: FormatOption = None,
     json: JsonOption = False,
+    output: OutputOption = None,
 ) -> None:
-    """Show how a metric went from run to run, and where its level changed.
+    """Show a metric over all stored runs, and where it changed.
 
     A series is one engine and model that was given the same on one machine.
     """
     from harness.comparison.history import read_history
     from harness.comparison.metrics import METRICS
-    from harness.report.history import describe
+    from harness.report.history import history_answer
     from harness.store.runs import Results
 
+    wanted = chosen(format_, json)
+    check_output(output)
     if metric not in METRICS:
         raise UsageError(
             f"no metric is called {metric!r}", remedy=f"Give one of: {', '.join(METRICS)}."
@@ -48,9 +60,5 @@ def history(
     with Results(results) as stored:
         found = read_history(stored, metric, backend, model)
         unreadable = [why_unreadable(run) for run in stored if run.run_id in found.unreadable]
-    if json:
-        typer.echo(found.model_dump_json())
-    else:
-        console = answers()
-        console.print(describe(found, console.width, console.options.ascii_only, everything))
+    give(history_answer(found, everything), wanted, output)
     fail_if_unreadable([error for error in unreadable if error])

@@ -1,4 +1,4 @@
-"""`harness import`: results of other tools, kept beside the runs."""
+"""`harness import`: results of other tools, stored beside the runs."""
 
 from __future__ import annotations
 
@@ -7,8 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.console import give, tell
-from harness.cli.options import RESULTS, JsonOption, ResultsOption
+from harness.cli.console import check_output, chosen, give, tell
+from harness.cli.options import (
+    RESULTS,
+    FormatOption,
+    JsonOption,
+    OutputOption,
+    ResultsOption,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,26 +27,32 @@ def import_files(
     results: ResultsOption = RESULTS,
     name: Annotated[
         str,
-        typer.Option("--name", metavar="NAME", help="What to call them. Default: the file's name."),
+        typer.Option(
+            "--name", metavar="NAME", help="Name to show them by. Default: the file's name."
+        ),
     ] = "",
+    format_: FormatOption = None,
     json: JsonOption = False,
+    output: OutputOption = None,
 ) -> None:
-    """Keep results of llama-bench, harness bench, vllm bench and lm-eval beside the runs.
+    """Store results of other tools beside the runs.
 
-    What a file is shows in its content. All files are kept, or none.
-    One that is kept already is not added again. `harness show` has all figures.
+    It reads those of llama-bench, harness bench, vllm bench and lm-evaluation-harness.
+    Which tool wrote a file is seen from its content. All files are stored, or none.
+    One that is stored already is not added again. `harness show` has all figures.
     """
     from harness.imports.files import read_file
-    from harness.imports.records import import_json
-    from harness.report.imports import imports_table
+    from harness.report.imports import imports_answer
     from harness.store.store import Store
 
+    wanted = chosen(format_, json)
+    check_output(output)
     read = [read_file(path) for path in files]
     with Store(results) as store:
         known = store.save_imports(read, name)
         rows = _rows_of(read, store.imports())
     _tell_known(known, rows)
-    give([import_json(row) for row in rows], imports_table(rows), json)
+    give(imports_answer(rows), wanted, output)
 
 
 def _rows_of(files: Sequence[ImportFile], rows: Sequence[ImportRow]) -> list[ImportRow]:
@@ -51,4 +63,4 @@ def _rows_of(files: Sequence[ImportFile], rows: Sequence[ImportRow]) -> list[Imp
 def _tell_known(known: Sequence[ImportFile], rows: Sequence[ImportRow]) -> None:
     for file in known:
         first = next(row for row in rows if row.file_sha256 == file.sha256)
-        tell(f"{file.name} is kept already, as {first.import_id}: nothing was added.")
+        tell(f"{file.name} is stored already, as {first.import_id}: nothing was added.")

@@ -8,8 +8,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from harness.cli.console import fail_if_unreadable, give, why_unreadable
-from harness.cli.options import RESULTS, JsonOption, ResultsOption
+from harness.cli.console import check_output, chosen, fail_if_unreadable, give, why_unreadable
+from harness.cli.options import (
+    RESULTS,
+    FormatOption,
+    JsonOption,
+    OutputOption,
+    ResultsOption,
+)
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -21,19 +27,32 @@ if TYPE_CHECKING:
     from harness.summary import RunSummary
 
 _TITLES = ("run\nbegun", "model\ndata, decoding", "voters x\nqueries", "entry and its vote")
-_ASKED = ("model", "data", "voters", "decoding")
+_OF_SPEC = ("model", "data", "voters", "decoding")
 
 
-def list_runs(results: ResultsOption = RESULTS, json: JsonOption = False) -> None:
+def list_runs(
+    results: ResultsOption = RESULTS,
+    format_: FormatOption = None,
+    json: JsonOption = False,
+    output: OutputOption = None,
+) -> None:
     """List the stored runs, groups and imports, the newest first."""
     from harness.imports.records import import_json
+    from harness.report.formats import Answer
 
+    wanted = chosen(format_, json)
+    check_output(output)
     rows, imports = read_rows(results)
-    listed = [*map(as_json, rows), *map(import_json, imports)]
-    give(listed, _tables(rows, imports, results), json)
     every = [
         run for row in rows for run in (row.members if isinstance(row, ListedGroup) else (row,))
     ]
+    data = {
+        "runs": list(map(as_json, every)),
+        "groups": [group_json(row) for row in rows if isinstance(row, ListedGroup)],
+        "imports": list(map(import_json, imports)),
+    }
+    records = [record for run in every for record in as_records(run)]
+    give(Answer(_tables(rows, imports, results), data, records), wanted, output)
     fail_if_unreadable([run.error for run in every if run.error])
 
 
@@ -59,6 +78,7 @@ class ListedRun:
     run_id: str
     created: str
     state: str
+    group: str | None = None
     spec: RunSpec | None = None
     runs: tuple[RunSummary, ...] = ()
     error: StoreError | None = None
@@ -107,31 +127,54 @@ def read_rows(results: Path) -> tuple[list[Listed], list[ImportRow]]:
 def read_row(run: StoredRun) -> ListedRun:
     """One run that cannot be read must not hide the others."""
     if error := why_unreadable(run):
-        return ListedRun(run.run_id, run.created, "unreadable", error=error)
+        return ListedRun(run.run_id, run.created, "unreadable", run.group, error=error)
     if not run.is_finished:
-        return ListedRun(run.run_id, run.created, "unfinished", run.spec)
-    return ListedRun(run.run_id, run.created, "done", run.spec, tuple(run.summary.runs))
+        return ListedRun(run.run_id, run.created, "unfinished", run.group, run.spec)
+    return ListedRun(run.run_id, run.created, "done", run.group, run.spec, tuple(run.summary.runs))
 
 
-def as_json(row: Listed) -> dict[str, Any]:
+def as_json(row: ListedRun) -> dict[str, Any]:
     from harness.spec import entries_of
     from harness.summary import headline
 
-    if isinstance(row, ListedGroup):
-        run_ids = [member.run_id for member in row.members]
-        return {"kind": "group", "group": row.group, "run_ids": run_ids}
     entries = entries_of(row.spec) if row.spec else ()
     votes = {run.entry: headline(run) for run in row.runs}
     return {
-        "kind": "run",
         "run_id": row.run_id,
         "created": row.created,
+        "group": row.group,
         "state": row.state,
         "backends": list(dict.fromkeys(entry.backend for entry in entries)),
-        **{key: getattr(row.spec, key, None) for key in _ASKED},
+        **{key: getattr(row.spec, key, None) for key in _OF_SPEC},
         "queries": row.queries,
         "accuracy": {name: vote.model_dump() if vote else None for name, vote in votes.items()},
     }
+
+
+def group_json(row: ListedGroup) -> dict[str, Any]:
+    return {"group": row.group, "run_ids": [member.run_id for member in row.members]}
+
+
+def as_records(row: ListedRun) -> list[dict[str, Any]]:
+    """The rows of CSV: one for each entry, or one for a run whose entries are not known."""
+    from harness.record import Estimate
+    from harness.report.formats import flat
+    from harness.spec import entries_of
+    from harness.summary import headline
+
+    votes = {run.entry: headline(run) for run in row.runs}
+    entries = entries_of(row.spec) if row.spec else ()
+    names = [(entry.name, entry.backend) for entry in entries] or [("", "")]
+    run = {key: value for key, value in as_json(row).items() if not isinstance(value, dict | list)}
+    return [
+        {
+            **run,
+            "entry": name,
+            "backend": backend,
+            **flat(Estimate, votes.get(name), "accuracy."),
+        }
+        for name, backend in names
+    ]
 
 
 def as_cells(row: Listed) -> list[str]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from harness.cli.console import give
-from harness.cli.options import JsonOption
+from harness.cli.console import check_output, chosen, give
+from harness.cli.options import FormatOption, JsonOption, OutputOption
 
 if TYPE_CHECKING:
     from harness.engine.models import KnownModel
@@ -13,14 +13,23 @@ if TYPE_CHECKING:
 MIB = 2**20
 
 
-def models(json: JsonOption = False) -> None:
-    """List the models that have a name; any other is given as a file, a folder or a hub name."""
+def models(
+    format_: FormatOption = None, json: JsonOption = False, output: OutputOption = None
+) -> None:
+    """List the models that are known by name.
+
+    Any other model is given as a file, a folder or a hub name.
+    """
     from harness.engine.models import KNOWN_MODELS
+    from harness.report.formats import Answer
     from harness.report.table import simple_table
 
+    wanted = chosen(format_, json)
+    check_output(output)
     every = [as_json(model) for model in KNOWN_MODELS.values()]
     titles = ("model", "MiB", "licence", "files")
-    give(every, simple_table(titles, map(_cells, every), numbers=["MiB"]), json)
+    table = simple_table(titles, map(_cells, every), numbers=["MiB"])
+    give(Answer(table, {"models": every}, list(map(_record, every))), wanted, output)
 
 
 def as_json(model: KnownModel) -> dict[str, Any]:
@@ -42,6 +51,10 @@ def as_json(model: KnownModel) -> dict[str, Any]:
         "converted": [str(folder) for folder in made if folder not in tokenizers],
         "tokenizers": [str(folder) for folder in tokenizers],
     }
+
+
+def _record(model: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in model.items() if not isinstance(value, list)}
 
 
 def _cells(model: dict[str, Any]) -> list[str]:

@@ -6,40 +6,17 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from harness.cli.options import RESULTS
+from harness.cli.flags import ENGINE_OPTION, JSON, RENAMED, engine_definitions
+from harness.cli.options import Format
+from harness.cli.output import Output
 from harness.errors import UsageError
+from harness.spec import EngineOption, RunSpec, merge_spec, read_toml, validated
 
-if TYPE_CHECKING:
-    from harness.spec import RunSpec
-
-ENGINE_FLAGS = (
-    "threads",
-    "device",
-    "dtype",
-    "n_gpu_layers",
-    "flash_attn",
-    "cache_type_k",
-    "cache_type_v",
-    "enforce_eager",
-    "tensor_parallel_size",
-    "gpu_memory_utilization",
-)
-
-_ANY_OPTION = "engine_option"
-_OUTPUT_KINDS: Mapping[str, type] = {"results": str, "json": bool, "quiet": bool}
-_BESIDE = frozenset({*_OUTPUT_KINDS, *ENGINE_FLAGS, _ANY_OPTION})
-"""The flags that are no fields of a spec, but may stand in the file too."""
-
-
-@dataclass(frozen=True, slots=True)
-class Output:
-    """Where a run is stored and how it is reported."""
-
-    results: Path = RESULTS
-    json: bool = False
-    quiet: bool = False
+_ANY_OPTION = ENGINE_OPTION.name
+_RENAMED_KEYS = {JSON.name: 'format = "json"'}
+"""Keys of earlier versions, and what they are now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,83 +32,93 @@ def read_order(given: Mapping[str, Any]) -> Order:
 
     Raises `UsageError`.
     """
-    flags = dict(given)
+    flags = _renamed_refused(given)
     config: Path | None = flags.pop("config", None)
     run_id: str | None = flags.pop("resume", None)
-    output = {key: flags.pop(key) for key in _OUTPUT_KINDS if key in flags}
     if _ANY_OPTION in flags:
         flags[_ANY_OPTION] = parse_options(flags[_ANY_OPTION])
+    output = {key: flags.pop(key) for key in Output.model_fields if key in flags}
     if run_id is None:
         return _new_run(config, flags, output)
     if config or flags:
+        kept = ", ".join(f"--{key}" for key in Output.model_fields)
         raise UsageError(
-            "--resume completes a run as it was asked for; it takes no other spec",
-            remedy="Leave out every flag but --results, --json and --quiet.",
+            "--resume completes a run as it was begun; it takes no other spec",
+            remedy=f"Leave out every flag but {kept}.",
         )
-    return Order(run_id, _output(output))
+    return Order(run_id, _output(output, "the flags"))
+
+
+def _renamed_refused(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The flags that were given, `--json` among them as the format that it is."""
+    flags = {key: value for key, value in given.items() if value not in (None, [], ())}
+    for name in RENAMED.keys() & flags.keys():
+        raise UsageError(f"--{name.replace('_', '-')} is {RENAMED[name]} now", remedy="Use that.")
+    if flags.pop(JSON.name, False) and flags.setdefault("format", Format.JSON) != Format.JSON:
+        raise UsageError("--json and --format differ", remedy="Give one of them.")
+    return flags
 
 
 def _new_run(config: Path | None, flags: Mapping[str, Any], output: Mapping[str, Any]) -> Order:
-    from harness.spec import load_spec
-
-    beside = _beside_spec(config) if config else {}
-    of_file = {key: beside.pop(key) for key in _OUTPUT_KINDS if key in beside}
-    engine = {**_engine_table(beside), **_engine_table(flags)}
-    asked = {key: value for key, value in flags.items() if key not in _BESIDE}
-    spec = load_spec(config, {**asked, "engine": engine} if engine else asked, beside=_BESIDE)
-    return Order(spec, _output({**of_file, **output}))
-
-
-def _output(values: Mapping[str, Any]) -> Output:
-    return Output(**{**values, "results": Path(values.get("results", RESULTS))})
-
-
-def _beside_spec(config: Path) -> dict[str, Any]:
-    """The keys of a file that are flags, but no fields of a spec. Raises `UsageError`."""
-    from harness.spec import read_toml
-
-    values = {key: value for key, value in read_toml(config).items() if key in _BESIDE}
-    for key, kind in _OUTPUT_KINDS.items():
-        if not isinstance(values.get(key, kind()), kind):
-            wanted = "text" if kind is str else "true or false"
-            raise UsageError(f"{config}: {key} has to be {wanted}", remedy="Correct the file.")
-    if _ANY_OPTION in values:
-        values[_ANY_OPTION] = _options_of_file(config, values[_ANY_OPTION])
-    return values
+    """A file's keys are those of a spec, of the output, or options of engines."""
+    where = str(config) if config else "the flags"
+    file = read_toml(config) if config else {}
+    for key in _RENAMED_KEYS.keys() & file.keys():
+        raise UsageError(f"{where}: the key {key} is {_RENAMED_KEYS[key]} now", "Use that.")
+    of_file = {key: file.pop(key) for key in Output.model_fields if key in file}
+    if _ANY_OPTION in file:
+        file[_ANY_OPTION] = _options_of_file(where, file[_ANY_OPTION])
+    names = {one.name for one in engine_definitions()} - RunSpec.model_fields.keys()
+    engine_of_file, of_spec = _split(file, names)
+    engine, asked = _split(flags, names)
+    if engine_of_file:
+        of_spec["engine"] = {**_table(of_spec.get("engine")), **engine_of_file}
+    if engine:
+        asked["engine"] = engine
+    spec = merge_spec(of_spec, asked, where)
+    return Order(spec, _output({**of_file, **output}, where))
 
 
-def _options_of_file(config: Path, value: object) -> dict[str, Any]:
+def _split(table: Mapping[str, Any], names: Iterable[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The options of engines, and all else. One by its own name wins over the general ones."""
+    named = {name: table[name] for name in names if name in table}
+    rest = {key: value for key, value in table.items() if key not in {*named, _ANY_OPTION}}
+    return {**table.get(_ANY_OPTION, {}), **named}, rest
+
+
+def _table(value: object) -> dict[str, Any]:
+    """A table as it is, nothing for anything else: that is refused with the rest of the spec."""
+    return value if isinstance(value, dict) else {}
+
+
+def _output(values: Mapping[str, Any], where: str) -> Output:
+    return validated(Output, values, where)
+
+
+def _options_of_file(where: str, value: object) -> dict[str, Any]:
     """`engine_option` of a file: a table, or a list of what the flag takes."""
     if isinstance(value, dict):
         return value
     if isinstance(value, list) and all(isinstance(text, str) for text in value):
-        return parse_options(value, where=f"{config}: {_ANY_OPTION}")
+        return parse_options(value, where=f"{where}: {_ANY_OPTION}")
     raise UsageError(
-        f"{config}: {_ANY_OPTION} has to be a table, or a list of KEY=VALUE",
+        f"{where}: {_ANY_OPTION} has to be a table, or a list of NAME=VALUE",
         remedy="Correct the file.",
     )
 
 
-def _engine_table(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of an engine; one that has a name of its own wins over the general ones."""
-    named = {key: options[key] for key in ENGINE_FLAGS if key in options}
-    return {**options.get(_ANY_OPTION, {}), **named}
-
-
-def parse_options(
-    texts: Iterable[str], where: str = "--engine-option"
-) -> dict[str, bool | int | float | str]:
+def parse_options(texts: Iterable[str], where: str = ENGINE_OPTION.flag) -> dict[str, EngineOption]:
     """Options of texts such as `delay_ms=20`. Raises `UsageError`."""
     options = {}
     for text in texts:
         key, equals, value = text.partition("=")
         if not (key and equals):
-            raise UsageError(f"{where} {text!r} is no KEY=VALUE", remedy="For example: threads=4.")
+            raise UsageError(f"{where} {text!r} is no NAME=VALUE", remedy="For example: threads=4.")
         options[key] = parse_scalar(value)
     return options
 
 
-def parse_scalar(text: str) -> bool | int | float | str:
+def parse_scalar(text: str) -> EngineOption:
     """A TOML boolean, number or quoted text; anything else is text as it stands."""
     try:
         table = tomllib.loads(f"value = {text}")

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
-from harness.cli.console import answers, give
-from harness.cli.options import RESULTS, JsonOption, ResultsOption
+from harness.cli.console import check_output, chosen, give
+from harness.cli.options import (
+    RESULTS,
+    RUN_HELP,
+    Format,
+    FormatOption,
+    JsonOption,
+    OutputOption,
+    ResultsOption,
+)
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,7 +29,7 @@ RunArgument: TypeAlias = Annotated[
     str,
     typer.Argument(
         metavar="RUN",
-        help='An id, a beginning of one, "latest", the name of a group, or an import.',
+        help=f"This is {RUN_HELP}, the name of a group, or an import.",
     ),
 ]
 
@@ -32,56 +41,52 @@ def show(
         typer.Option("--recompute", help="Compute the summary again from what is stored."),
     ] = False,
     results: ResultsOption = RESULTS,
+    format_: FormatOption = None,
     json: JsonOption = False,
+    output: OutputOption = None,
 ) -> None:
-    """Print the table of a stored run, the runs of a group, or the figures of an import.
+    """Show a stored run, a group of runs, or an import.
 
     --recompute needs neither model nor data, and stores nothing.
     """
-    from harness.imports.records import PREFIX, import_json
-    from harness.report.imports import import_details
+    from harness.imports.records import PREFIX
+    from harness.report.imports import import_answer
     from harness.store.runs import Results
 
+    wanted = chosen(format_, json)
+    check_output(output)
     with Results(results) as stored:
         is_import = run.startswith(PREFIX)
         is_group = not is_import and stored.is_group(run)
         if recompute and (is_import or is_group):
             raise UsageError("--recompute takes one run", remedy="`harness list` shows them.")
         if is_import:
-            row = stored.imported(run)
-            give(import_json(row), import_details(row), json)
+            give(import_answer(stored.imported(run)), wanted, output)
         elif is_group:
-            _show_group(run, stored.group(run), json)
+            _show_group(run, stored.group(run), wanted, output)
         elif recompute:
             from harness.pipeline.summarise import recompute as compute
 
             found = stored.run(run)
-            show_run(found, compute(found), json)
+            show_run(found, compute(found), wanted, output)
         else:
             found = stored.run(run)
-            show_run(found, found.summary, json)
+            show_run(found, found.summary, wanted, output)
 
 
-def show_run(run: StoredRun, summary: Summary, as_json: bool) -> None:
-    """The answer on stdout, its caveats included, and whether its entries agree."""
+def show_run(run: StoredRun, summary: Summary, format_: Format, output: Path | None) -> None:
+    """The answer, its caveats included, and whether its entries agree."""
     from harness.comparison.compare import agreements
-    from harness.report.answer import answer
-    from harness.report.words import presented
+    from harness.report.answer import run_answer
 
-    if as_json:
-        typer.echo(presented(summary).model_dump_json())
-        return
     entries = list(run.entries.values())
-    console = answers()
-    found = agreements(entries) if len(entries) > 1 else []
-    console.print(answer(run.spec, summary, console.width, found))
+    is_read = format_ in (Format.TABLE, Format.MD)  # the other formats have no place for it
+    found = agreements(entries) if len(entries) > 1 and is_read else []
+    give(run_answer(run.spec, summary, found), format_, output)
 
 
-def _show_group(name: str, runs: Sequence[StoredRun], as_json: bool) -> None:
-    """As JSON, what `show --json` prints of each finished run, as one list."""
-    from harness.report.group import Point, group_table
-    from harness.report.words import presented
+def _show_group(name: str, runs: Sequence[StoredRun], format_: Format, output: Path | None) -> None:
+    from harness.report.group import Point, group_answer
 
-    finished = [presented(run.summary) for run in runs if run.is_finished]
     points = [Point(run.run_id, run.spec, run.summary if run.is_finished else None) for run in runs]
-    give([one.model_dump(mode="json") for one in finished], group_table(name, points), as_json)
+    give(group_answer(name, points), format_, output)

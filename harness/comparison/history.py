@@ -15,8 +15,8 @@ from harness.comparison.conditions import conditions, differing, named
 from harness.comparison.metrics import METRICS
 from harness.comparison.series import Change, History, Machine, Point, Series
 from harness.errors import StoreError, UsageError
-from harness.metrics import Metric, Verdict
-from harness.spec import entries_of, what_is_asked
+from harness.metrics import Metric, Outcome
+from harness.spec import entries_of, prompt_fields
 from harness.stats.change_points import ChangePoint, find
 from harness.store.runs import StoredEntry, StoredRun
 from harness.summary import is_mock
@@ -93,7 +93,7 @@ def _machine(entry: StoredEntry) -> Machine:
 def _series_of(entry: StoredEntry) -> str:
     """The same text for all members of one series: data go by their content where it is known, and
     by their path where it is not."""
-    asked, data = what_is_asked(entry.run.spec), entry.run.data_sha256
+    asked, data = prompt_fields(entry.run.spec), entry.run.data_sha256
     if data is not None:
         del asked["data"]
     machine = _machine(entry).model_dump()
@@ -110,7 +110,7 @@ def _series(members: Sequence[StoredEntry], metric: Metric) -> Series:
         model=first.model,
         is_mock=is_mock(first.summary),
         data_sha256=first.run.data_sha256,
-        asked=what_is_asked(first.run.spec),
+        spec=prompt_fields(first.run.spec),
         machine=_machine(first),
         left_out=len(members) - len(having),
         points=[
@@ -147,7 +147,7 @@ def _change(metric: Metric, members: Sequence[StoredEntry], found: ChangePoint) 
         level_after=found.after,
         change=change,
         p_adjusted=found.p_adjusted,
-        verdict=Verdict.BETTER if more == metric.more_is_better else Verdict.WORSE,
+        outcome=Outcome.BETTER if more == metric.more_is_better else Outcome.WORSE,
         differing=list(differing(_explaining(before), _explaining(after))),
     )
 

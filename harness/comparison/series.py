@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from harness.comparison.records import FieldDifference
-from harness.metrics import Verdict
+from harness.metrics import Outcome
 from harness.record import Record, Span
 
 
@@ -48,15 +48,15 @@ class Change(Record):
     level_after: float
     change: float | None
     p_adjusted: float
-    verdict: Verdict
+    outcome: Outcome
     differing: list[FieldDifference]
 
 
 class Series(Record):
-    """The runs of one entry, backend and model that had the same data and were `asked` the same on
+    """The runs of one entry, backend and model that had the same data and the same prompts on
     one machine, in time's order.
 
-    `asked` are the fields of the spec that decide prompts and replies, as in the first run: the
+    `spec` are the fields of the spec that decide prompts and replies, as in the first run: the
     path of the data may be another in later ones. `data_sha256` is `None` in runs stored before the
     identity of data was: their data are those of one path. `left_out` counts the runs that the
     metric does not apply to.
@@ -67,7 +67,7 @@ class Series(Record):
     model: str
     is_mock: bool
     data_sha256: str | None
-    asked: dict[str, Any]
+    spec: dict[str, Any]
     machine: Machine
     left_out: int
     points: list[Point]

@@ -8,23 +8,23 @@ from __future__ import annotations
 import importlib.metadata
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from backends.api import Backend, ModelRef, OptionValue, Requirements
+from backends.api import ModelRef, OptionValue, Requirements
 from harness.engine.interpreters import find_interpreter
 from harness.engine.models import combined_sha256, model_files, resolve_model
+from harness.engine.options import INTERPRETER, options_of
 from harness.engine.process import ProcessTransport
 from harness.engine.registry import find_backend
 from harness.engine.session import EngineSession, TokenizerSession, check_backend
-from harness.errors import EngineError, UsageError
+from harness.errors import EngineError
 from harness.machine.nvml import has_gpu
-from harness.spec import Entry, RunSpec, entries_of
+from harness.spec import Entry, RunSpec
 
-INTERPRETER = "python"  # the one key of an entry's table that is not an option of the engine
 _PACKAGE_NAME = re.compile(r"[\w.-]+")  # what a requirement begins with, as PEP 508 has it
 
 
@@ -82,7 +82,7 @@ def plan_engine(entry: Entry, spec: RunSpec, logs: Path) -> EnginePlan:
     """
     registered = find_backend(entry.backend)
     backend = registered.load()
-    options = _options(entry, backend, spec)
+    options = options_of(entry, backend, spec)
     log = logs / f"{entry.name}.log"
     python = find_interpreter(entry.backend, entry.options.get(INTERPRETER))
     model = resolve_model(entry.model, backend.FORMATS, spec.models)
@@ -102,19 +102,6 @@ def plan_engine(entry: Entry, spec: RunSpec, logs: Path) -> EnginePlan:
         log=log,
         model_files=model_files(model),
     )
-
-
-def check_options(spec: RunSpec) -> None:
-    """Raises `UsageError` for an option that none of the run's backends knows, for one that an
-    entry's own backend does not know, and for the options of a backend that there is not."""
-    for name in spec.backends:
-        find_backend(name)
-    entries = entries_of(spec)
-    backends = {entry.backend: find_backend(entry.backend).load() for entry in entries}
-    known = {option for backend in backends.values() for option in backend.OPTIONS}
-    _refuse_unknown(set(spec.engine) - known, ", ".join(backends), sorted(known))
-    for entry in entries:
-        _options(entry, backends[entry.backend], spec)
 
 
 class Engine:
@@ -183,20 +170,3 @@ def _lacks(wanted: Requirements) -> bool:
     """Whether one of these packages, in whatever version, is missing from our interpreter."""
     names = [match[0] for package in wanted.packages if (match := _PACKAGE_NAME.match(package))]
     return any(not list(importlib.metadata.distributions(name=name)) for name in names)
-
-
-def _options(entry: Entry, backend: Backend, spec: RunSpec) -> Mapping[str, OptionValue]:
-    """The common options it knows, the entry's own over them, and the context length."""
-    own = {key: value for key, value in entry.options.items() if key != INTERPRETER}
-    who = entry.name if entry.name == entry.backend else f"{entry.name} ({entry.backend})"
-    _refuse_unknown(set(own) - set(backend.OPTIONS), who, sorted(backend.OPTIONS))
-    common = {key: value for key, value in spec.engine.items() if key in backend.OPTIONS}
-    return {**common, **own, "max_model_len": spec.max_model_len}
-
-
-def _refuse_unknown(unknown: set[str], who: str, known: Sequence[str]) -> None:
-    if unknown:
-        raise UsageError(
-            f"{who} knows no option {', '.join(sorted(unknown))}",
-            remedy=f"It knows: {', '.join(known)}.",
-        )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Any, cast
 
-from backends.api import ENTRY_POINT_GROUP, Backend
+from backends.api import ENTRY_POINT_GROUP, Backend, Option
 from harness.errors import EngineError, UsageError
 
 
@@ -23,12 +23,20 @@ class Registered:
         module, _, attribute = self.target.partition(":")
         try:
             loaded: Any = importlib.import_module(module)
-            return cast(Backend, getattr(loaded, attribute) if attribute else loaded)
-        except (ImportError, AttributeError) as error:
+            backend = cast(Backend, getattr(loaded, attribute) if attribute else loaded)
+            options = tuple(backend.OPTIONS)
+        except (ImportError, AttributeError, TypeError) as error:
             raise EngineError(
                 f"backend {self.name} cannot be imported: {error}",
                 remedy="Install it again, or remove the package that registers it.",
             ) from error
+        if not all(isinstance(option, Option) for option in options):
+            raise EngineError(
+                f"backend {self.name} was written for another version: its OPTIONS are not "
+                "definitions (backends.api.Option)",
+                remedy="Update the package that registers it, or remove it.",
+            )
+        return backend
 
 
 def registered_backends() -> list[Registered]:

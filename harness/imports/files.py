@@ -23,7 +23,7 @@ _MOST_ERRORS = 3
 _READERS = (*llama_bench.READERS, *vllm_bench.READERS, *lm_eval.READERS)
 _SPACE = re.compile(r"\s*")
 _WHAT_IS_READ = (
-    "Give what one of these wrote: llama-bench -o json or jsonl; harness bench -o json; vllm bench "
+    "Give what one of these wrote: llama-bench -o json or jsonl; harness bench --json; vllm bench "
     "serve --save-result; vllm bench throughput or latency --output-json; lm-evaluation-harness "
     "(its results_*.json)."
 )
@@ -70,8 +70,15 @@ def _documents(text: str) -> Iterator[object]:
     at = _behind_space(text, 0)
     while at < len(text):
         value, end = decoder.raw_decode(text, at)
-        yield from value if isinstance(value, list) else [value]
+        yield from _rows(value)
         at = _behind_space(text, end)
+
+
+def _rows(value: object) -> list[object]:
+    """Those of a list, or of what `harness bench --json` writes; anything else is one itself."""
+    if isinstance(value, dict) and {"schema_version", "rows"} <= value.keys():
+        value = value["rows"]
+    return value if isinstance(value, list) else [value]
 
 
 def _behind_space(text: str, at: int) -> int:

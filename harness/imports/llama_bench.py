@@ -1,4 +1,4 @@
-"""`llama-bench -o json` and `-o jsonl`, and `harness bench -o json`: one row a test.
+"""`llama-bench -o json` and `-o jsonl`, and `harness bench --json`: one row a test.
 
 The field names are those of llama.cpp's tools/llama-bench/llama-bench.cpp. A speed is the number of
 tokens over the time of one repetition; `avg_ts` is the mean of the repetitions.

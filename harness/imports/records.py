@@ -124,7 +124,6 @@ def model_name(stated: str) -> str:
 def import_json(row: ImportRow) -> dict[str, Any]:
     """Everything that is stored of it."""
     return {
-        "kind": "import",
         "import_id": row.import_id,
         "created": row.created,
         "name": row.name,

@@ -27,7 +27,8 @@ import numpy as np
 
 from harness.baselines.kind import ShownNumbers
 from harness.baselines.run import run_baselines
-from harness.engine.engine import Engine, EnginePlan, check_options, plan_engine
+from harness.engine.engine import Engine, EnginePlan, plan_engine
+from harness.engine.options import check_options
 from harness.engine.session import TokenizerSession
 from harness.errors import EngineError, UsageError
 from harness.machine.environment import describe_environment

@@ -116,8 +116,8 @@ def _run_summary(entry: StoredEntry, facts: Facts, baselines: Sequence[Baseline]
                 accuracy=accuracy,
                 parse=parse,
                 label_mass=_label_mass(replies),
-                queries_asked=spec.queries,
-                calibration_asked=spec.calibration_queries if is_scored else 0,
+                queries_wanted=spec.queries,
+                calibration_wanted=spec.calibration_queries if is_scored else 0,
                 calibration_per_voter=min(facts.calibration) if is_scored else 0,
                 shots=spec.shots,
                 fewest_shown=min(fit.examples_per_voter),
@@ -277,7 +277,7 @@ def _missing(
         "f1": (accuracy.f1, one_class),
         "auc": (accuracy.auc, one_class),
         "confusion": (accuracy.confusion, Missing.NO_VERDICT),
-        "agreement": (accuracy.agreement, Missing.ONE_VOTER),
+        "voter_agreement": (accuracy.voter_agreement, Missing.ONE_VOTER),
     }
     reasons = {
         name: reason if entry.replies else Missing.NO_REPLY

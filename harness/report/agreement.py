@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from rich.table import Table
 from rich.text import Text
 
 from harness.comparison.records import (
@@ -15,7 +14,7 @@ from harness.comparison.records import (
     VerdictAgreement,
     VerdictDifference,
 )
-from harness.report.table import simple_table
+from harness.report.table import Sheet, simple_table
 from harness.report.text import NOTHING, lines, number, percent
 from harness.report.words import worded
 
@@ -23,7 +22,7 @@ _TITLES = ("do they agree?", "equal labels", "log-odds apart:\nmedian (largest)"
 _MOST_SHOWN = 5
 
 
-def agreement_table(agreements: Sequence[Agreement]) -> Table:
+def agreement_table(agreements: Sequence[Agreement]) -> Sheet:
     """A row for each pair of entries."""
     several = _of_several_runs(agreements)
     return simple_table(

@@ -3,33 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from harness.comparison.metrics import with_metrics
 from harness.comparison.records import Agreement
 from harness.report.agreement import agreement_notes, agreement_table
 from harness.report.figures import VOTES, Row, is_in_table, title_of
-from harness.report.table import figures_table, simple_table
+from harness.report.formats import Answer, flat
+from harness.report.table import FiguresTable, simple_table
 from harness.report.text import NOTHING, brief, lines, p_column, percent, share
-from harness.report.words import MISSING, accuracy_sentence, worded
+from harness.report.words import MISSING, accuracy_sentence, presented, worded
 from harness.spec import RunSpec, entries_of
 from harness.summary import BaselineTest, RunSummary, Summary
 
 _TITLES = ("vote or baseline", "accuracy", "model - baseline, pp\n(95 % interval)", "p")
 
 
-def answer(
-    spec: RunSpec, summary: Summary, width: int, agreements: Sequence[Agreement] = ()
-) -> Group:
+def run_answer(spec: RunSpec, summary: Summary, agreements: Sequence[Agreement] = ()) -> Answer:
     """The table, what was prompted, the accuracy in words and by voters, baselines and caveats.
 
-    `agreements` are those of a run of several entries.
+    `agreements` are those of a run of several entries. CSV has a row for each entry.
     """
-    return Group(*_answer(spec, summary, width, agreements))
+    data = presented(summary).model_dump(mode="json")
+    parts = Group(*_parts(spec, summary, agreements))
+    return Answer(parts, data, entry_records(summary))
 
 
-def what_was_asked(spec: RunSpec, summary: Summary) -> Text:
+def entry_records(summary: Summary) -> list[dict[str, Any]]:
+    """What the CSV of a run has of each entry: every figure by its path in the JSON."""
+    begin = {"run_id": summary.run_id, "created": summary.created, "group": summary.group}
+    return [
+        {**begin, **flat(RunSummary, run), **{f"metrics.{k}": v for k, v in run.metrics.items()}}
+        for run in with_metrics(summary).runs
+    ]
+
+
+def what_was_prompted(spec: RunSpec, summary: Summary) -> Text:
     """One line: data, model, size, decoding, run; others for its group, and for a run whose
     prompts these are.
 
@@ -71,13 +83,13 @@ def notes(summary: Summary) -> Text:
     return lines(*(f"note: {_who(who, summary.runs)}{note}" for note, who in said.items()))
 
 
-def _answer(
-    spec: RunSpec, summary: Summary, width: int, agreements: Sequence[Agreement]
+def _parts(
+    spec: RunSpec, summary: Summary, agreements: Sequence[Agreement]
 ) -> Iterator[RenderableType]:
     runs = summary.runs
-    yield figures_table([Row(run, summary.baselines) for run in runs], width)
+    yield FiguresTable([Row(run, summary.baselines) for run in runs])
     yield Text()
-    yield what_was_asked(spec, summary)
+    yield what_was_prompted(spec, summary)
     for run in runs:
         who = _who([run.entry], runs)
         yield lines(who + accuracy_sentence(run), f"{who}{_by_voters(run)}")

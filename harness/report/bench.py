@@ -1,4 +1,4 @@
-"""The rows of `harness bench` as a table, as JSON, as CSV and as Markdown.
+"""The rows of `harness bench`.
 
 Names are llama-bench's where it has one: `n_prompt`, `n_gen`, `n_depth`, `n_threads`, `test_time`,
 `avg_ns`, `stddev_ns`, `avg_ts`, `stddev_ts`, `samples_ns`, `samples_ts`. There is at least one row.
@@ -6,53 +6,28 @@ Names are llama-bench's where it has one: `n_prompt`, `n_gen`, `n_depth`, `n_thr
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import statistics
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from rich.console import Group, RenderableType
+from rich.console import Group
 
 from harness.bench.rows import Row, deviation, nanoseconds
 from harness.report.figures import MOCK_LABEL
-from harness.report.markdown import markdown_table
+from harness.report.formats import Answer
 from harness.report.table import simple_table
 from harness.report.text import lines, number, span
 
 _TITLES = ("backend", "test", "batch", "evaluated", "ms", "t/s")
-_MORE_TITLES = ("engine", "model", "weights", "device", "threads")
-_NUMBERS = ("threads", "batch", "evaluated", "ms", "t/s")
+_NUMBERS = ("batch", "evaluated", "ms", "t/s")
 
 
-def as_table(rows: Sequence[Row]) -> RenderableType:
-    """For a terminal; what is the same for all rows of a backend stands below."""
+def bench_answer(rows: Sequence[Row]) -> Answer:
+    """What is the same for all rows of a backend stands below the table. JSON has every sample."""
     table = simple_table(_TITLES, map(_cells, rows), numbers=_NUMBERS)
-    return Group(table, "", lines(*_engines(rows), *_notes(rows)))
-
-
-def as_markdown(rows: Sequence[Row]) -> str:
-    """A table as GitHub writes it."""
-    titles = (_TITLES[0], *_MORE_TITLES, *_TITLES[1:])
-    cells = ((first, *_more_cells(row), *rest) for row in rows for first, *rest in [_cells(row)])
-    return markdown_table(titles, cells, _NUMBERS, _notes(rows))
-
-
-def as_csv(rows: Sequence[Row]) -> str:
-    """One line a row under a line of names, all quoted, as llama-bench writes it."""
-    text = io.StringIO()
-    writer = csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="\n")
-    tables = [_figures(row) for row in rows]
-    writer.writerow(tables[0])
-    for table in tables:
-        writer.writerow(int(one) if isinstance(one, bool) else one for one in table.values())
-    return text.getvalue()
-
-
-def as_json(rows: Sequence[Row]) -> str:
-    """A list of objects: the figures and every sample of each row."""
-    return json.dumps([{**_figures(row), **_samples(row)} for row in rows], indent=2) + "\n"
+    parts = Group(table, "", lines(*_engines(rows), *_notes(rows)))
+    data = {"rows": [{**_figures(row), **_samples(row)} for row in rows]}
+    return Answer(parts, data, list(map(_figures, rows)))
 
 
 def _figures(row: Row) -> dict[str, Any]:
@@ -104,11 +79,6 @@ def _cells(row: Row) -> tuple[str, ...]:
         number(statistics.fmean(row.nanoseconds) / 1e6),
         f"{statistics.fmean(row.speeds):.2f} ± {deviation(row.speeds):.2f}",
     )
-
-
-def _more_cells(row: Row) -> tuple[str, ...]:
-    info = row.info
-    return info.engine_version, info.model, info.weights, info.device, str(info.threads)
 
 
 def _engines(rows: Iterable[Row]) -> Iterable[str]:

@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
+
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.text import Text
 
 LINES = 16
 _X_TICKS, _Y_TICKS = 7, 5
 _POINT, _LEVEL = "•", "─"
 _AS_ASCII = str.maketrans("┌┐└┘┤├┬┴┼─│┊•", "++++||++|-||*")
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """A chart that is as wide as the page it is drawn on: `draw(columns, ascii_only)`."""
+
+    draw: Callable[[int, bool], str]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        del console
+        yield Text(self.draw(options.max_width, options.ascii_only), no_wrap=True)
 
 
 def chart(

@@ -1,22 +1,27 @@
-"""How the other sides of a comparison differ from the first: as a table, as CSV, as Markdown, and
-in loud sentences where they cannot be compared as they are."""
+"""How the other sides of a comparison differ from the first, and in loud sentences where they
+cannot be compared as they are."""
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from rich.table import Table
+from rich.console import Group, RenderableType
 from rich.text import Text
 
 from harness.comparison.metrics import METRICS
 from harness.comparison.records import Compared, Comparison, FieldDifference, Flip, Member, What
-from harness.metrics import Difference, Verdict
-from harness.report.markdown import markdown_table
-from harness.report.table import simple_table
+from harness.imports.records import ImportRow
+from harness.metrics import Difference, Outcome
+from harness.report.agreement import agreement_notes, agreement_table, where_they_differ
+from harness.report.answer import what_was_prompted
+from harness.report.figures import Row
+from harness.report.formats import Answer, flat
+from harness.report.imports import imports_table
+from harness.report.table import FiguresTable, Sheet, simple_table
 from harness.report.text import brief, lines, number, p_column, p_value, plain
+from harness.report.words import presented_comparison
+from harness.store.runs import Side
 
 _TITLES = ("", "first", "other", "change\n(95 % interval)", "p", "other is")
 _NUMBERS = ("first", "other", "p")
@@ -29,25 +34,41 @@ _COUNTED = "counted"  # the test of what has no samples
 _LOUD = "bold reverse"
 
 
-def difference_table(compared: Compared) -> Table:
+def compare_answer(found: Sequence[Side], compared: Compared, flips: bool) -> Answer:
+    """The table of `harness run`, what other tools have measured, the differences, agreement.
+
+    CSV has a row for each metric of each side but the first.
+    """
+    records = [
+        _record(one, difference) for one in compared.against_first for difference in one.differences
+    ]
+    data = presented_comparison(compared).model_dump(mode="json")
+    return Answer(Group(*_parts(found, compared, flips)), data, records)
+
+
+def _parts(found: Sequence[Side], compared: Compared, flips: bool) -> Iterator[RenderableType]:
+    entries = [side for side in found if not isinstance(side, ImportRow)]
+    imports = [side for side in found if isinstance(side, ImportRow)]
+    if entries:
+        rows = [Row(one.summary, one.run.summary.baselines, one.run.run_id) for one in entries]
+        yield from (FiguresTable(rows), "")
+    if imports:
+        yield from (imports_table(imports), "")
+    for run in {entry.run.run_id: entry.run for entry in entries}.values():
+        yield what_was_prompted(run.spec, run.summary)
+    if warned := loud_warnings(compared.against_first):
+        yield warned
+    yield from ("", difference_table(compared), about(compared), "")
+    if flips:
+        yield from (*flip_parts(compared.against_first), "")
+    if every := compared.agreements:
+        said = agreement_table(every), where_they_differ(every), agreement_notes(every)
+        yield from filter(None, said)
+
+
+def difference_table(compared: Compared) -> Sheet:
     """A row for each metric of each side but the first."""
     return simple_table(_TITLES, _rows(compared), numbers=_NUMBERS)
-
-
-def as_markdown(compared: Compared) -> str:
-    """The same table as GitHub writes it, and the loud sentences under it."""
-    said = [sentence for one in compared.against_first for sentence in warnings(one)]
-    return markdown_table(_TITLES, _rows(compared), _NUMBERS, notes=said)
-
-
-def as_csv(compared: Compared) -> str:
-    """One line a metric and side, under a line of names."""
-    text = io.StringIO()
-    rows = [_figures(one, found) for one in compared.against_first for found in one.differences]
-    writer = csv.DictWriter(text, list(_COLUMNS), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
 
 
 def loud_warnings(comparisons: Sequence[Comparison]) -> Text:
@@ -114,7 +135,7 @@ _HOW_RATIOS = (
 )
 
 
-def flip_parts(comparisons: Sequence[Comparison]) -> Iterator[Text | Table]:
+def flip_parts(comparisons: Sequence[Comparison]) -> Iterator[Text | Sheet]:
     """How many queries changed, and each that one side got right and the other wrong."""
     for one in comparisons:
         gained = sum(flip.other == flip.truth for flip in one.flips)
@@ -138,12 +159,12 @@ def _rows(compared: Compared) -> Iterator[tuple[str, ...]]:
 
 
 def _row(one: Difference) -> tuple[str, ...]:
-    verdict = one.verdict.value
-    if one.verdict is Verdict.NO_DIFFERENCE_SHOWN:
-        verdict = "the same" if one.test == _COUNTED else "no significant\ndifference"
+    outcome = one.outcome.value
+    if one.outcome is Outcome.NO_SIGNIFICANT_DIFFERENCE:
+        outcome = "the same" if one.test == _COUNTED else "no significant\ndifference"
     figures = _value(one, one.first), _value(one, one.other)
     p = p_column(one.p_adjusted)
-    return f"  {METRICS[one.metric].title}", *figures, _change(one), p, verdict
+    return f"  {METRICS[one.metric].title}", *figures, _change(one), p, outcome
 
 
 def _value(one: Difference, value: float) -> str:
@@ -175,42 +196,16 @@ def _name(member: Member) -> str:
     return f"{member.entry} {member.run_id}"
 
 
-_COLUMNS = (
-    "first_run",
-    "first_entry",
-    "first_backend",
-    "other_run",
-    "other_entry",
-    "other_backend",
-    "metric",
-    "kind",
-    "paired",
-    "first",
-    "other",
-    "change",
-    "low",
-    "high",
-    "test",
-    "p_value",
-    "p_adjusted",
-    "first_samples",
-    "other_samples",
-    "verdict",
-)
-
-
-def _figures(one: Comparison, found: Difference) -> dict[str, Any]:
-    span = found.interval
+def _record(one: Comparison, found: Difference) -> dict[str, Any]:
+    """A row of CSV: a metric of one side against the first."""
+    members = {"first": one.first, "other": one.other}
     return {
-        "first_run": one.first.run_id,
-        "first_entry": plain(one.first.entry),
-        "first_backend": plain(one.first.backend),
-        "other_run": one.other.run_id,
-        "other_entry": plain(one.other.entry),
-        "other_backend": plain(one.other.backend),
-        **found.model_dump(mode="json", exclude={"interval", "samples"}),
-        "low": span.low if span else None,
-        "high": span.high if span else None,
+        **{f"{side}_run": member.run_id for side, member in members.items()},
+        **{f"{side}_entry": member.entry for side, member in members.items()},
+        **{f"{side}_backend": member.backend for side, member in members.items()},
+        **{
+            name.removeprefix("interval."): value for name, value in flat(Difference, found).items()
+        },
         "first_samples": found.samples[0],
         "other_samples": found.samples[1],
     }

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from harness.comparison.metrics import METRICS
-from harness.metrics import Metric, Verdict
+from harness.metrics import Metric, Outcome
 from harness.record import Estimate
 from harness.report.text import NOTHING, interval, number, p_value, percent, span
 from harness.summary import Baseline, RunSummary, headline
@@ -158,9 +158,9 @@ def _best_baseline(row: Row) -> Cell:
         return _UNKNOWN
     best = max(row.baselines, key=lambda one: one.estimate.value)
     tests = [one.difference for one in row.run.against_baselines if one.baseline == best.name]
-    shown = {Verdict.BETTER: "model better, ", Verdict.WORSE: "model worse, "}
+    shown = {Outcome.BETTER: "model better, ", Outcome.WORSE: "model worse, "}
     said = [
-        f"({shown.get(one.verdict, '')}{p_value(one.p_adjusted)})"
+        f"({shown.get(one.outcome, '')}{p_value(one.p_adjusted)})"
         for one in tests
         if one.p_adjusted is not None
     ]

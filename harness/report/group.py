@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from rich.console import Group
 
 from harness.comparison.metrics import METRICS
+from harness.report.answer import entry_records
 from harness.report.figures import MOCK_LABEL
+from harness.report.formats import Answer
 from harness.report.table import simple_table
 from harness.report.text import NOTHING, brief, lines, number, share
+from harness.report.words import presented
 from harness.spec import RunSpec, entries_of
 from harness.summary import RunSummary, Summary, headline, is_mock
 
@@ -25,6 +28,18 @@ class Point:
     run_id: str
     spec: RunSpec
     summary: Summary | None
+
+
+def group_answer(name: str, points: Sequence[Point]) -> Answer:
+    """CSV has a row for each entry of each finished run."""
+    finished = [point.summary for point in points if point.summary]
+    data = {
+        "group": name,
+        "run_ids": [point.run_id for point in points],
+        "summaries": [presented(summary).model_dump(mode="json") for summary in finished],
+    }
+    records = [record for summary in finished for record in entry_records(summary)]
+    return Answer(group_table(name, points), data, records)
 
 
 def group_table(name: str, points: Sequence[Point]) -> Group:

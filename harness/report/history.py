@@ -8,15 +8,15 @@ from functools import partial
 from typing import Any
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from harness.comparison.metrics import METRICS
 from harness.comparison.records import FieldDifference
 from harness.comparison.series import Change, History, Point, Series
-from harness.report.chart import chart
+from harness.report.chart import Drawing, chart
 from harness.report.figures import MOCK_LABEL
-from harness.report.table import simple_table
+from harness.report.formats import Answer, flat
+from harness.report.table import Sheet, simple_table
 from harness.report.text import NOTHING, brief, lines, number, p_value
 from harness.stats.change_points import LEAST_RUNS
 
@@ -30,18 +30,26 @@ _DIRTY = "+dirty"
 _LOUD = "bold reverse"
 
 
-def describe(history: History, width: int, ascii_only: bool, everything: bool) -> Group:
-    """The series, for a terminal of so many columns.
+def history_answer(history: History, everything: bool) -> Answer:
+    """The series. Unless `everything` is wanted, those of fewer than two runs are only counted, and
+    the tables hold the `NEWEST` runs. CSV has a row for each run of each series."""
+    records = [
+        _record(history.metric, place, series, point)
+        for place, series in enumerate(history.series, start=1)
+        for point in series.points
+    ]
+    data = history.model_dump(mode="json")
+    return Answer(Group(*_describe(history, everything)), data, records)
 
-    Unless `everything` is wanted, those of fewer than two runs are only counted, and the tables
-    hold the `NEWEST` runs.
-    """
-    return Group(*_describe(history, width, ascii_only, everything))
+
+def _record(metric: str, place: int, series: Series, point: Point) -> dict[str, Any]:
+    """`change` says how the level changed from this run on, empty where it did not."""
+    changes = {change.after: change.outcome.value for change in series.changes}
+    whose = {"series": place, "metric": metric, **flat(Series, series)}
+    return {**whose, **flat(Point, point), "change": changes.get(point.run_id)}
 
 
-def _describe(
-    history: History, width: int, ascii_only: bool, everything: bool
-) -> Iterator[RenderableType]:
+def _describe(history: History, everything: bool) -> Iterator[RenderableType]:
     better = "more" if history.more_is_better else "less"
     yield lines(f"{history.metric} ({history.unit}; {better} is better)")
     shown = [one for one in history.series if everything or len(one.points) > 1]
@@ -49,7 +57,7 @@ def _describe(
         yield Text()
         yield _title(one, history.series)
         if len(one.points) >= _CHARTED:
-            yield _chart(history, one, width, ascii_only)
+            yield Drawing(partial(_chart, history, one))
         if one.points:
             yield Text()
             yield _table(history.metric, one.points, None if everything else NEWEST)
@@ -79,17 +87,16 @@ def _name(one: Series) -> tuple[str, ...]:
 
 
 def _told_by(one: Series) -> dict[str, Any]:
-    return one.asked | {"data_sha256": one.data_sha256} | one.machine.model_dump()
+    return one.spec | {"data_sha256": one.data_sha256} | one.machine.model_dump()
 
 
-def _chart(history: History, one: Series, width: int, ascii_only: bool) -> Text:
+def _chart(history: History, one: Series, width: int, ascii_only: bool) -> str:
     values = [point.value for point in one.points]
     breaks = [change.place for change in one.changes]
-    write = partial(_figure, history.metric)
-    return Text(chart(values, breaks, history.unit, write, width, ascii_only), no_wrap=True)
+    return chart(values, breaks, history.unit, partial(_figure, history.metric), width, ascii_only)
 
 
-def _table(metric: str, points: Sequence[Point], newest: int | None) -> Table:
+def _table(metric: str, points: Sequence[Point], newest: int | None) -> Sheet:
     numbered = list(enumerate(points, start=1))
     shown = numbered if newest is None else numbered[-newest:]
     cells = (_cells(metric, place, point) for place, point in shown)
@@ -135,7 +142,7 @@ def _change(history: History, series: Series, change: Change) -> Iterator[str]:
     before, after = (_figure(history.metric, v) for v in (change.level_before, change.level_after))
     size = _size(history.metric, change.change)
     yield (
-        f"{change.verdict.upper()} from run {change.place + 1} on: "
+        f"{change.outcome.upper()} from run {change.place + 1} on: "
         f"{before} to {after} {history.unit}{size}, {p_value(change.p_adjusted)}."
     )
     last, first = series.points[change.place - 1 : change.place + 1]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from typing import Any
 
-from rich.console import Group, RenderableType
+from rich.console import Group
 
-from harness.imports.records import Figure, ImportRow
+from harness.imports.records import Figure, ImportRow, import_json
 from harness.report.figures import MOCK_LABEL
-from harness.report.table import simple_table
+from harness.report.formats import Answer, flat
+from harness.report.table import Sheet, simple_table
 from harness.report.text import NOTHING, lines
 
 _TITLES = ("import\nstored", "name: test\ntool, engine\nmodel", "figure")
@@ -17,7 +19,29 @@ _FIGURE_TITLES = ("metric", "value", "unit", "± stderr", "samples")
 _NUMBERS = frozenset({"value", "± stderr", "samples"})
 
 
-def imports_table(rows: Sequence[ImportRow]) -> RenderableType:
+def imports_answer(rows: Sequence[ImportRow]) -> Answer:
+    """A row an import; CSV has a row for each figure."""
+    data = {"imports": list(map(import_json, rows))}
+    return Answer(imports_table(rows), data, _records(rows))
+
+
+def import_answer(row: ImportRow) -> Answer:
+    """All figures of one import."""
+    return Answer(import_details(row), import_json(row), _records([row]))
+
+
+def _records(rows: Sequence[ImportRow]) -> list[dict[str, Any]]:
+    return [
+        {
+            **{key: value for key, value in import_json(row).items() if isinstance(value, str)},
+            **flat(Figure, figure),
+        }
+        for row in rows
+        for figure in row.imported.figures
+    ]
+
+
+def imports_table(rows: Sequence[ImportRow]) -> Sheet:
     """A row an import, with the first of its figures."""
     return simple_table(_TITLES, map(_cells, rows))
 

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Collection, Iterable, Sequence
 
+from rich.text import Text
+
+from harness.report.table import Sheet
 from harness.report.text import plain
 
 _SPECIAL = re.compile(r"([\\`*_\[\]|~$])")
 
 
-def markdown_table(
-    titles: Sequence[str],
-    rows: Iterable[Sequence[str]],
-    numbers: Collection[str] = (),
-    notes: Iterable[str] = (),
-) -> str:
-    """Columns whose titles are among `numbers` are set to the right; notes are paragraphs below."""
-    rules = ("---:" if title in numbers else "---" for title in titles)
-    written = [tuple(map(plain, titles)), tuple(rules), *(tuple(map(_escape, row)) for row in rows)]
-    table = "".join(f"| {' | '.join(line)} |\n" for line in written)
-    return table + "".join(f"\n{_escape(note)}\n" for note in notes)
+def markdown_table(sheet: Sheet) -> str:
+    titles = tuple(map(_one_line, sheet.titles))
+    rules = ("---:" if title in sheet.numbers else "---" for title in sheet.titles)
+    rows = (tuple(map(_one_line, row)) for row in sheet.rows)
+    return "".join(f"| {' | '.join(line)} |\n" for line in (titles, tuple(rules), *rows))
 
 
-def _escape(text: str) -> str:
+def _one_line(cell: str | Text) -> str:
+    return escape(cell if isinstance(cell, str) else cell.plain)
+
+
+def escape(text: str) -> str:
     """Text of a model file or an engine, safe in a cell of a Markdown table."""
     return _SPECIAL.sub(r"\\\1", html.escape(plain(text), quote=False))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 
+from harness.report.formats import SCHEMA_VERSION
 from harness.summary import Summary
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -15,7 +16,14 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 def run_schema() -> str:
     """The schema as the text of its file."""
-    schema = {"$schema": DIALECT, **Summary.model_json_schema(mode="serialization")}
+    of_summary = Summary.model_json_schema(mode="serialization")
+    version = {"schema_version": {"const": SCHEMA_VERSION}}
+    schema = {
+        "$schema": DIALECT,
+        **of_summary,
+        "properties": {**version, **of_summary["properties"]},
+        "required": ["schema_version", *of_summary["required"]],
+    }
     return json.dumps(schema, indent=2) + "\n"
 
 

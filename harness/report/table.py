@@ -1,12 +1,14 @@
-"""The table: a row an entry where that fits the terminal, else a column an entry."""
+"""Tables: of anything, and of the figures of a run."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Literal
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
@@ -19,50 +21,78 @@ _TITLE = 14
 _ENDLESS = 10_000
 
 
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """A table of untrusted text, for a terminal (rich asks it how it looks) and for Markdown.
+
+    A line feed in a cell stays, and no text is left out. A cell may be a `Text` with a style.
+    Columns whose titles are among `numbers` are set to the right. `columns` are the most that each
+    column is wide, `None` for as wide as it is.
+    """
+
+    titles: Sequence[str | Text]
+    rows: Sequence[Sequence[str | Text]]
+    numbers: Collection[str] = ()
+    columns: Sequence[int | None] = ()
+
+    def __rich__(self) -> Table:
+        table = Table(
+            box=box.SIMPLE_HEAD,
+            padding=(0, 1, 0, 0),
+            show_edge=False,
+            pad_edge=False,
+            header_style="bold",
+        )
+        for title, columns in zip_longest(self.titles, self.columns):
+            side: Literal["left", "right"] = "right" if title in self.numbers else "left"
+            table.add_column(_text(title), overflow="fold", justify=side, max_width=columns)
+        for row in self.rows:
+            table.add_row(*map(_text, row))
+        return table
+
+
 def simple_table(
     titles: Iterable[str], rows: Iterable[Sequence[str]], numbers: Collection[str] = ()
-) -> Table:
-    """A table of untrusted text; a line feed in a cell stays, and no text is left out.
-
-    Columns whose titles are among `numbers` are set to the right.
-    """
-    table = _empty_table()
-    for title in titles:
-        side: Literal["left", "right"] = "right" if title in numbers else "left"
-        table.add_column(title, overflow="fold", justify=side)
-    for row in rows:
-        table.add_row(*(lines(*cell.split("\n")) for cell in row))
-    return table
+) -> Sheet:
+    return Sheet(tuple(titles), tuple(rows), numbers)
 
 
-def figures_table(rows: Sequence[Row], width: int) -> Table:
-    """All figures of all rows, for a terminal of so many columns."""
-    wide = _wide(rows)
-    return wide if Console(width=_ENDLESS).measure(wide).maximum <= width else _narrow(rows)
+@dataclass(frozen=True, slots=True)
+class FiguresTable:
+    """All figures of all rows: a row an entry where that fits the terminal, else a column."""
+
+    rows: Sequence[Row]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        del console
+        wide = self.wide
+        needed = Console(width=_ENDLESS).measure(wide).maximum
+        yield wide if needed <= options.max_width else self.narrow
+
+    @property
+    def wide(self) -> Sheet:
+        figures = figures_of(self.rows)
+        rows: list[list[str | Text]] = [
+            [_name(row), *("\n".join(figure.cell(row)) for figure in figures)] for row in self.rows
+        ]
+        titles = ("entry", *("\n".join(figure.title) for figure in figures))
+        return Sheet(titles, rows, columns=(None, *(figure.columns for figure in figures)))
+
+    @property
+    def narrow(self) -> Sheet:
+        figures = figures_of(self.rows)
+        is_one = len(self.rows) == 1
+        apart = " " if is_one else "\n"
+        rows = [
+            (" ".join(figure.title), *(apart.join(figure.cell(row)) for row in self.rows))
+            for figure in figures
+        ]
+        titles = [_name(row) for row in self.rows]
+        return Sheet(("", *titles), rows, columns=(None if is_one else _TITLE,))
 
 
-def _wide(rows: Sequence[Row]) -> Table:
-    figures = figures_of(rows)
-    table = _empty_table()
-    table.add_column("entry")
-    for figure in figures:
-        table.add_column("\n".join(figure.title), max_width=figure.columns)
-    for row in rows:
-        table.add_row(_name(row), *(lines(*figure.cell(row)) for figure in figures))
-    return table
-
-
-def _narrow(rows: Sequence[Row]) -> Table:
-    figures = figures_of(rows)
-    table = _empty_table()
-    table.add_column("", max_width=None if len(rows) == 1 else _TITLE)
-    for row in rows:
-        table.add_column(_name(row), overflow="fold")
-    for figure in figures:
-        cells = [figure.cell(row) for row in rows]
-        texts = [lines(" ".join(cell)) if len(rows) == 1 else lines(*cell) for cell in cells]
-        table.add_row(" ".join(figure.title), *texts)
-    return table
+def _text(cell: str | Text) -> Text:
+    return lines(*cell.split("\n")) if isinstance(cell, str) else cell
 
 
 def _name(row: Row) -> Text:
@@ -73,13 +103,3 @@ def _name(row: Row) -> Text:
     if failed := row.run.cells.failed:
         name.append("\n").append(f"{failed:,} cells failed", style=_LOUD)
     return name
-
-
-def _empty_table() -> Table:
-    return Table(
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        show_edge=False,
-        pad_edge=False,
-        header_style="bold",
-    )

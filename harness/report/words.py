@@ -92,7 +92,7 @@ def _failed(figures: _Figures) -> tuple[str, str]:
 
 
 def _tokens_differ(figures: _Figures) -> tuple[str, str]:
-    own, given = (_spelt(figures[side]) for side in ("own", "asked"))
+    own, given = (_spelt(figures[side]) for side in ("own", "given"))
     return (
         "Its own tokenizer makes other tokens of the prompts than it was given, first in voter "
         f"{figures['voter']}, {figures['role']} {figures['position']}, at token "

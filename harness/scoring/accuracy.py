@@ -98,7 +98,7 @@ def score_accuracy(ballots: Ballots, classes: tuple[str, ...], seed: int) -> Acc
         balanced=figures.balanced,
         f1=figures.f1,
         auc=figures.auc,
-        agreement=agreement(ballots.votes),
+        voter_agreement=agreement(ballots.votes),
         classes=list(classes),
         confusion=figures.confusion,
     )

@@ -39,8 +39,8 @@ class CaveatInputs:
     accuracy: Accuracy
     parse: Parse
     label_mass: float | None
-    queries_asked: int
-    calibration_asked: int
+    queries_wanted: int
+    calibration_wanted: int
     calibration_per_voter: int
     shots: int | None
     fewest_shown: int
@@ -92,12 +92,12 @@ def _of_the_votes(inputs: CaveatInputs) -> _Caveats:
     accuracy = inputs.accuracy
     if covers_chance(accuracy):
         yield CaveatKind.COVERS_CHANCE, {"chance": accuracy.chance}
-    if accuracy.queries < max(inputs.queries_asked, ENOUGH_QUERIES):
+    if accuracy.queries < max(inputs.queries_wanted, ENOUGH_QUERIES):
         yield (
             CaveatKind.FEW_QUERIES,
             {
                 "queries": accuracy.queries,
-                "wanted": inputs.queries_asked,
+                "wanted": inputs.queries_wanted,
                 "enough": ENOUGH_QUERIES,
             },
         )
@@ -119,7 +119,7 @@ def _of_the_labels(inputs: CaveatInputs) -> _Caveats:
         yield CaveatKind.LABELS_NOT_WRITTEN, {"readable": readable.value, "vote": headline}
     if inputs.label_mass is not None and inputs.label_mass < ENOUGH_LABEL_MASS:
         yield CaveatKind.LOW_LABEL_MASS, {"label_mass": inputs.label_mass}
-    given, wanted = inputs.calibration_per_voter, inputs.calibration_asked
+    given, wanted = inputs.calibration_per_voter, inputs.calibration_wanted
     if given < min(wanted, ENOUGH_CALIBRATION) or 0 < given < ENOUGH_CALIBRATION:
         yield (
             CaveatKind.CALIBRATION_THIN,

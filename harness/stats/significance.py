@@ -1,8 +1,9 @@
-"""Is the other side better or worse, or is no difference shown? Pure functions over arrays.
+"""Is the other side better or worse, or is there no significant difference?
 
 Shares (accuracy, parse rate) are compared by difference, over queries; speeds, times and other
 positive figures by ratio, over samples in the order of time. Both an interval that leaves out "no
-change" and a small adjusted p-value are needed for a verdict; what was counted, and not sampled,
+change" and a small adjusted p-value are needed for an outcome other than "no significant
+difference"; what was counted, and not sampled,
 needs neither.
 
 Samples of speed that follow one another are alike: what slows a machine down lasts for seconds.
@@ -19,7 +20,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.metrics import Difference, Metric, Verdict
+from harness.metrics import Difference, Metric, Outcome
 from harness.record import Span
 
 Values: TypeAlias = NDArray[np.float64]
@@ -180,7 +181,7 @@ def share_difference(
         p_value=p_value,
         p_adjusted=p_value,
         samples=(len(a), len(b)),
-        verdict=Verdict.TOO_FEW,
+        outcome=Outcome.TOO_FEW,
     )
     return _judged(metric, raw, p_value)
 
@@ -213,7 +214,7 @@ def ratio(metric: Metric, first: Work | Times, other: Work | Times) -> Differenc
         p_value=p_value,
         p_adjusted=p_value,
         samples=counts,
-        verdict=Verdict.TOO_FEW,
+        outcome=Outcome.TOO_FEW,
     )
     return _judged(metric, raw, p_value)
 
@@ -238,7 +239,9 @@ def counted(metric: Metric, first: float, other: float) -> Difference | None:
         p_value=None,
         p_adjusted=None,
         samples=(1, 1),
-        verdict=Verdict.NO_DIFFERENCE_SHOWN if first == other else _direction(metric, change > 1),
+        outcome=Outcome.NO_SIGNIFICANT_DIFFERENCE
+        if first == other
+        else _direction(metric, change > 1),
     )
 
 
@@ -434,16 +437,16 @@ def _mann_whitney(a: Values, b: Values, inflation: float) -> float:
 
 
 def _judged(metric: Metric, one: Difference, p_adjusted: float | None) -> Difference:
-    """The same with its verdict. Without a p-value, or an interval, there are too few samples."""
+    """The same with its outcome. Without a p-value, or an interval, there are too few samples."""
     if p_adjusted is None or one.interval is None:
         return one
     no_change = 0.0 if one.kind == "difference" else 1.0
     if p_adjusted >= ALPHA or one.interval.low <= no_change <= one.interval.high:
-        verdict = Verdict.NO_DIFFERENCE_SHOWN
+        outcome = Outcome.NO_SIGNIFICANT_DIFFERENCE
     else:
-        verdict = _direction(metric, one.change > no_change)
-    return one.model_copy(update={"p_adjusted": p_adjusted, "verdict": verdict})
+        outcome = _direction(metric, one.change > no_change)
+    return one.model_copy(update={"p_adjusted": p_adjusted, "outcome": outcome})
 
 
-def _direction(metric: Metric, more: bool) -> Verdict:
-    return Verdict.BETTER if more == metric.more_is_better else Verdict.WORSE
+def _direction(metric: Metric, more: bool) -> Outcome:
+    return Outcome.BETTER if more == metric.more_is_better else Outcome.WORSE

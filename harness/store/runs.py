@@ -42,7 +42,7 @@ from harness.store.schema import (
     TokensRow,
 )
 from harness.store.store import FILE_NAME, LATEST, NEAR_RUNS, Store, written_by_newer
-from harness.store.upgrade import upgrade_summary
+from harness.store.upgrade import renamed, upgrade_summary
 from harness.summary import Baseline, Facts, RunSummary, Summary
 
 if TYPE_CHECKING:
@@ -140,7 +140,8 @@ class StoredRun:
         """What packing measured; `None` in runs stored before it was, and before prompts are."""
         with _reading(self._row):
             facts = self._row.facts
-            return None if facts is None else Facts.model_validate_json(facts)
+            # a run of before version 3 that was resumed since has the facts of then
+            return None if facts is None else Facts.model_validate(renamed(json.loads(facts)))
 
     @cached_property
     def summary(self) -> Summary:

@@ -46,6 +46,13 @@ _BASELINES = {
 }
 """The names of the four that records of version 1 call controls, best shown first."""
 
+_RENAMED = (
+    ({"p_adjusted", "verdict"}, {"verdict": "outcome"}),
+    ({"confusion", "agreement"}, {"agreement": "voter_agreement"}),
+    ({"own", "position", "asked"}, {"asked": "given"}),
+)
+"""Keys that tell of which kind a record is, and what version 3 calls some of them."""
+
 _WORDS_OF_1 = {
     "compact": {"REAL": "yes", "FAKE": "no"},
     "lico": {"REAL": "yes", "FAKE": "no"},
@@ -87,7 +94,25 @@ def upgrade_summary(
             for key, name in _BASELINES.items()
             if controls and controls[0][key] is not None
         ]
-    return upgraded
+    return renamed(upgraded) if version < 3 else upgraded
+
+
+def renamed(record: Any) -> Any:
+    """A record of before version 3, with the names of its keys and values that version 3 changed.
+
+    "verdict" was the outcome of a comparison as well, and "agreement" that of voters.
+    """
+    if isinstance(record, list):
+        return list(map(renamed, record))
+    if not isinstance(record, dict):
+        return record
+    new = {name: renamed(value) for name, value in record.items()}
+    for keys, names in _RENAMED:
+        if keys <= new.keys():
+            new = {names.get(name, name): value for name, value in new.items()}
+    if new.get("outcome") == "no difference shown":
+        new["outcome"] = "no significant difference"
+    return new
 
 
 def _to_version_2(connection: Connection) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 
 from harness.comparison.metrics import METRICS
 from harness.errors import UsageError
-from harness.metrics import Difference, Metric, Verdict
+from harness.metrics import Difference, Metric, Outcome
 from harness.stats.significance import Samples, Times, Work, difference
 from harness.testing.evidence import Evidence
 
@@ -53,7 +53,7 @@ class Finding:
         return (
             self.is_beyond
             and self.difference is not None
-            and self.difference.verdict is Verdict.WORSE
+            and self.difference.outcome is Outcome.WORSE
         )
 
 

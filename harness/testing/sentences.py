@@ -7,7 +7,7 @@ from textwrap import wrap
 from typing import Any
 
 from harness.comparison.metrics import METRICS
-from harness.metrics import Difference, Verdict
+from harness.metrics import Difference, Outcome
 from harness.report.text import number
 from harness.stats.significance import LEAST_SAMPLES
 from harness.testing.evidence import Evidence
@@ -27,7 +27,7 @@ def describe(findings: Sequence[Finding]) -> Iterator[str]:
     for finding in findings:
         if finding.difference is None:
             yield f"not judged: {finding.limit.metric}, which one side does not have"
-        elif finding.difference.verdict is Verdict.TOO_FEW:
+        elif finding.difference.outcome is Outcome.TOO_FEW:
             yield from _too_few(finding.difference)
         elif finding.is_beyond and not finding.is_regression:
             yield from _stated("NOT SHOWN to be worse:", finding.limit, finding.difference)
@@ -38,7 +38,7 @@ def describe(findings: Sequence[Finding]) -> Iterator[str]:
 
 def _is_within(finding: Finding) -> bool:
     one = finding.difference
-    return one is not None and one.verdict is not Verdict.TOO_FEW and not finding.is_beyond
+    return one is not None and one.outcome is not Outcome.TOO_FEW and not finding.is_beyond
 
 
 def _stated(what: str, limit: Limit, one: Difference) -> Iterator[str]:

@@ -80,7 +80,7 @@ def _difference(
                 role=prompt.role,
                 position=prompt.position,
                 token=place,
-                asked=_spelt(one[place:], tokenizer),
+                given=_spelt(one[place:], tokenizer),
                 own=_spelt(other[place:], tokenizer),
             )
     return None

@@ -24,7 +24,7 @@ from rich.table import Table
 
 from harness.comparison.compare import compare
 from harness.comparison.metrics import METRICS
-from harness.metrics import Difference, Verdict
+from harness.metrics import Difference, Outcome
 from harness.pipeline.run import run
 from harness.spec import RunSpec
 from harness.store.runs import Results
@@ -60,7 +60,7 @@ def _differences(runs: list[Summary], results: Path) -> list[Difference]:
 
 
 def _is_called_different(one: Difference) -> bool:
-    return one.verdict in (Verdict.BETTER, Verdict.WORSE)
+    return one.outcome in (Outcome.BETTER, Outcome.WORSE)
 
 
 def _print(found: list[Difference]) -> None:

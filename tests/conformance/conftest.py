@@ -40,7 +40,8 @@ def candidate(
 ) -> Candidate:
     registered: Registered = request.param
     backend = registered.load()
-    options = {key: value for key, value in WANTED.items() if key in backend.OPTIONS}
+    known = {option.name for option in backend.OPTIONS}
+    options = {key: value for key, value in WANTED.items() if key in known}
     found = candidate_of(registered.name, MODEL, options)
     log = tmp_path_factory.mktemp("check") / "check.log"
     availability = check_backend(found.target, CHECK_SECONDS, log, found.python)

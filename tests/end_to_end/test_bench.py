@@ -21,16 +21,16 @@ EXPECTED = [(str(batch), test) for batch in (1, 3) for test in (*TESTS, *AT_40)]
 
 
 def test_json_is_a_list_of_rows(tmp_path: Path) -> None:
-    done = harness(tmp_path, *MOCK, "-r", "2", "-o", "json")
+    done = harness(tmp_path, *MOCK, "-r", "2", "--format", "json")
     assert (done.returncode, done.stderr) == (0, "")
-    rows = json.loads(done.stdout)
+    rows = json.loads(done.stdout)["rows"]
     assert [(str(row["batch"]), row["test"]) for row in rows] == EXPECTED
     assert {len(row["samples_ts"]) for row in rows} == {2}
     assert {row["mock"] for row in rows} == {True}
 
 
 def test_csv_reads_as_a_table(tmp_path: Path) -> None:
-    done = harness(tmp_path, *MOCK, "-o", "csv")
+    done = harness(tmp_path, *MOCK, "--format", "csv")
     assert (done.returncode, done.stderr) == (0, "")
     rows = list(csv.DictReader(io.StringIO(done.stdout)))
     assert [(row["batch"], row["test"]) for row in rows] == EXPECTED
@@ -58,7 +58,8 @@ def test_the_table_fits_the_terminal_and_is_for_all_backends(tmp_path: Path, col
         (["-p", "x"], 2, "--prompt-tokens 'x' is no list of numbers"),
         (["-p", "0", "-n", "0"], 2, "nothing to time"),
         (["-r", "0"], 2, "--repetitions"),
-        (["-o", "xml"], 2, "xml"),
+        (["--format", "xml"], 2, "xml"),
+        (["-o", "json"], 2, "--format json"),
         (["--backend", "nope"], 2, "there is no backend 'nope'"),
         (["-d", "900", "--engine-option", "context=1000"], 2, "takes 1412 tokens of context"),
         (["--config", "nope.toml"], 2, "nope.toml"),
@@ -74,21 +75,21 @@ def test_exit_codes_and_what_is_said(
 
 
 def test_what_was_timed_before_an_engine_failed_is_printed(tmp_path: Path) -> None:
-    crash = ("--engine-option", "crash_at=7", "-r", "2", "-o", "json")
+    crash = ("--engine-option", "crash_at=7", "-r", "2", "--format", "json")
     done = harness(tmp_path, "bench", "--backend", "mock", *crash)
     assert done.returncode == 1
-    assert [row["test"] for row in json.loads(done.stdout)] == ["pp512", "pp512 cached"]
+    assert [row["test"] for row in json.loads(done.stdout)["rows"]] == ["pp512", "pp512 cached"]
     assert "mock failed in tg128" in done.stderr
 
 
-def test_llama_cpp_evaluates_what_is_asked_for_and_no_more(tmp_path: Path) -> None:
+def test_llama_cpp_evaluates_prompt_fields_for_and_no_more(tmp_path: Path) -> None:
     llama_cpp = check(find_backend("llama-cpp"))
     if not llama_cpp.available:
         pytest.skip(f"llama-cpp: {llama_cpp.reason}. {llama_cpp.remedy}")
-    small = ("-p", "64", "-n", "8", "-d", "0,32", "-r", "2", "--threads", "1", "-o", "json")
+    small = ("-p", "64", "-n", "8", "-d", "0,32", "-r", "2", "--threads", "1", "--format", "json")
     done = harness(tmp_path, "bench", *small)
     assert done.returncode == 0, done.stderr
-    rows = json.loads(done.stdout)
+    rows = json.loads(done.stdout)["rows"]
     assert [(row["test"], row["samples_evaluated"]) for row in rows] == [
         ("pp64", [64, 64]),
         ("pp64 cached", [0, 0]),

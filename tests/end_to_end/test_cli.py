@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 import shutil
@@ -246,6 +248,66 @@ def test_an_entry_that_fails_whole_has_its_row_and_the_others_stand(tmp_path: Pa
     assert cells == {"good": 4, "bad": 0}
 
 
+PRINTING = {
+    "run": ("run", "--backend", "mock", "--voters", "1", "--queries", "4", "--quiet"),
+    "list": ("list",),
+    "show": ("show", "latest"),
+    "compare": ("compare", "{0}", "{1}"),
+    "bench": ("bench", "--backend", "mock", "-p", "8", "-n", "4", "-r", "1", "--quiet"),
+    "import": ("import", "bench.json"),
+    "history": ("history",),
+    "backends": ("backends",),
+    "models": ("models",),
+}
+"""What prints an answer, with the arguments that it needs here."""
+
+
+@pytest.fixture(scope="module")
+def bench_file(workplace: Workplace) -> Path:
+    workplace.harness(*PRINTING["bench"], "--json", "-o", "bench.json")
+    return workplace.folder / "bench.json"
+
+
+@pytest.mark.parametrize("command", PRINTING)
+def test_every_answer_comes_in_four_formats_and_goes_to_a_file(
+    workplace: Workplace, bench_file: Path, tmp_path: Path, command: str
+) -> None:
+    results = tmp_path / "results"
+    shutil.copytree(workplace.folder / "results", results)
+    shutil.copy(bench_file, tmp_path)
+    given = [word.format(*workplace.run_ids) for word in PRINTING[command]]
+    said: dict[str, str] = {}
+    for name in ("table", "json", "csv", "md"):
+        done = harness(tmp_path, *given, "--format", name, "-o", f"answer.{name}")
+        assert (done.returncode, done.stdout) == (0, ""), done.stderr
+        said[name] = (tmp_path / f"answer.{name}").read_text()
+    assert json.loads(said["json"])["schema_version"] == 1
+    assert len(list(csv.DictReader(io.StringIO(said["csv"])))) > 0
+    assert said["md"].startswith("| ") or "\n| " in said["md"]
+    assert "\x1b" not in said["table"]
+    short = harness(tmp_path, *given, "--json")
+    assert json.loads(short.stdout).keys() == json.loads(said["json"]).keys()
+    both = harness(tmp_path, *given, "--json", "--format", "md")
+    assert (both.returncode, both.stdout) == (2, "")
+    assert "--json and --format differ" in both.stderr
+
+
+@pytest.mark.parametrize("command", PRINTING)
+def test_an_output_that_cannot_be_is_refused_before_any_work(
+    workplace: Workplace, tmp_path: Path, command: str
+) -> None:
+    given = [word.format(*workplace.run_ids) for word in PRINTING[command]]
+    for output, said in (
+        ("md", "Give --format md."),
+        ("no/such/file", "no folder"),
+        (".", "folder"),
+    ):
+        done = harness(tmp_path, *given, "-o", output)
+        assert (done.returncode, done.stdout) == (2, ""), done.stderr
+        assert said in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_show_fits_a_wide_terminal(workplace: Workplace) -> None:
     done = workplace.harness("show", "latest", COLUMNS="200")
     head = done.stdout.splitlines()[3]
@@ -253,7 +315,7 @@ def test_show_fits_a_wide_terminal(workplace: Workplace) -> None:
 
 
 def test_list_is_newest_first(workplace: Workplace) -> None:
-    listed: list[dict[str, Any]] = json.loads(workplace.harness("list", "--json").stdout)
+    listed: list[dict[str, Any]] = json.loads(workplace.harness("list", "--json").stdout)["runs"]
     assert [run["run_id"] for run in listed] == workplace.run_ids[::-1]
     assert {run["state"] for run in listed} == {"done"}
     assert {run["voters"] for run in listed} == {2}
@@ -264,12 +326,13 @@ def test_list_is_newest_first(workplace: Workplace) -> None:
 
 
 def test_backends_and_models_are_listed(workplace: Workplace) -> None:
-    found = {one["name"]: one for one in json.loads(workplace.harness("backends", "--json").stdout)}
+    answer = json.loads(workplace.harness("backends", "--json").stdout)
+    found = {one["name"]: one for one in answer["backends"]}
     assert found["mock"]["mock"]
     assert found["mock"]["available"]
     assert "llama-cpp" in found
     assert "MOCK" in workplace.harness("backends").stdout
-    models = json.loads(workplace.harness("models", "--json").stdout)
+    models = json.loads(workplace.harness("models", "--json").stdout)["models"]
     assert "smollm2-135m" in {model["model"] for model in models}
 
 

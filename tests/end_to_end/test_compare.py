@@ -15,7 +15,7 @@ import pytest
 
 from harness.comparison.metrics import METRICS
 from harness.comparison.records import Compared
-from harness.metrics import Difference, Verdict
+from harness.metrics import Difference, Outcome
 from harness.pipeline.run import run
 from harness.spec import RunSpec
 from harness.store.store import Store
@@ -91,7 +91,7 @@ def test_runs_that_differ_in_nothing_are_not_told_apart(runs: Runs) -> None:
     of_a_session = {"peak_rss_mib", "load_seconds"}
     for difference in one.differences:
         few = difference.metric in of_a_session
-        assert difference.verdict is (Verdict.TOO_FEW if few else Verdict.NO_DIFFERENCE_SHOWN)
+        assert difference.outcome is (Outcome.TOO_FEW if few else Outcome.NO_SIGNIFICANT_DIFFERENCE)
     accuracy = by_metric(found)["accuracy"]
     assert (accuracy.change, accuracy.p_value, accuracy.samples) == (0, 1, (QUERIES, QUERIES))
 
@@ -99,9 +99,9 @@ def test_runs_that_differ_in_nothing_are_not_told_apart(runs: Runs) -> None:
 def test_planted_changes_are_called_in_their_direction(runs: Runs) -> None:
     there, back = runs.compared(runs.plain, runs.worse), runs.compared(runs.worse, runs.plain)
     for metric in ("accuracy", *SPEEDS):
-        assert by_metric(there)[metric].verdict is Verdict.WORSE
-        assert by_metric(back)[metric].verdict is Verdict.BETTER
-    assert by_metric(there)["parse_rate"].verdict is Verdict.NO_DIFFERENCE_SHOWN
+        assert by_metric(there)[metric].outcome is Outcome.WORSE
+        assert by_metric(back)[metric].outcome is Outcome.BETTER
+    assert by_metric(there)["parse_rate"].outcome is Outcome.NO_SIGNIFICANT_DIFFERENCE
     for metric in SPEEDS:
         interval = by_metric(there)[metric].interval
         assert interval is not None
@@ -161,12 +161,12 @@ def test_other_prompts_are_compared_with_a_loud_line(runs: Runs) -> None:
 
 def test_csv_and_markdown_hold_the_differences(runs: Runs) -> None:
     found = runs.compared(runs.plain, runs.worse).against_first[0].differences
-    written = runs.compare(runs.plain, runs.worse, "-o", "csv")
+    written = runs.compare(runs.plain, runs.worse, "--format", "csv")
     lines = list(csv.DictReader(io.StringIO(written.stdout)))
     assert [line["metric"] for line in lines] == [one.metric for one in found]
     assert [float(line["change"]) for line in lines] == [one.change for one in found]
     assert {line["other_run"] for line in lines} == {runs.worse}
-    table = runs.compare(runs.plain, runs.worse, "-o", "md").stdout.split("\n\n")[0]
+    table = runs.compare(runs.plain, runs.worse, "--format", "md").stdout.split("\n\n")[0]
     assert len(table.splitlines()) == 2 + 1 + len(found)
     assert {line.count("|") for line in table.splitlines()} == {7}
 
@@ -182,7 +182,8 @@ def test_a_result_of_another_tool_stands_in_a_comparison(runs: Runs) -> None:
     assert [one["import_id"] for one in found.imports] == [stored.import_id]
     assert found.against_first[0].elsewhere
     assert list(by_metric(found)) == ["prefill_tokens_per_second"]
-    assert by_metric(found)["prefill_tokens_per_second"].verdict is Verdict.NO_DIFFERENCE_SHOWN
+    [difference] = by_metric(found).values()
+    assert difference.outcome is Outcome.NO_SIGNIFICANT_DIFFERENCE
     done = runs.compare(stored.import_id, runs.plain)
     assert max(map(len, done.stdout.splitlines())) <= 80
     text = " ".join(done.stdout.split())

@@ -56,7 +56,7 @@ def test_the_change_names_both_runs_and_its_cause(results: tuple[Path, list[str]
     assert [point["run_id"] for point in series["points"]] == ids
     [change] = series["changes"]
     assert (change["before"], change["after"]) == (ids[BEFORE - 1], ids[BEFORE])
-    assert change["verdict"] == "worse"
+    assert change["outcome"] == "worse"
     cause = {"field": "options.delay_ms", "first": 6, "other": 12}
     assert cause in change["differing"]
 

@@ -34,7 +34,7 @@ def test_imports_are_listed_and_shown_and_not_doubled(folder: Path) -> None:
     files = ("lb.json", "serve.json", "lm.json")
     done = harness(folder, "import", *files, "--name", "the server", "--json")
     assert (done.returncode, done.stderr) == (0, "")
-    rows = json.loads(done.stdout)
+    rows = json.loads(done.stdout)["imports"]
     tests = ["pp64", "tg16", "serve", "some_task", "words"]
     assert [row["test"] for row in rows] == tests
     assert {row["name"] for row in rows} == {"the server"}
@@ -42,11 +42,11 @@ def test_imports_are_listed_and_shown_and_not_doubled(folder: Path) -> None:
     again = harness(folder, "import", "serve.json", COLUMNS="80")
     assert again.returncode == 0
     serve_id = rows[2]["import_id"]
-    assert f"serve.json is kept already, as {serve_id}: nothing was added." in again.stderr
+    assert f"serve.json is stored already, as {serve_id}: nothing was added." in again.stderr
     assert "time_to_first_token_ms" in again.stdout
     assert max(map(len, again.stdout.splitlines())) <= 80
 
-    assert json.loads(harness(folder, "list", "--json").stdout) == rows
+    assert json.loads(harness(folder, "list", "--json").stdout)["imports"] == rows
     table = harness(folder, "list").stdout
     assert "holds no runs yet" in table
     assert "Imported from other tools:" in table
@@ -54,4 +54,5 @@ def test_imports_are_listed_and_shown_and_not_doubled(folder: Path) -> None:
     shown = harness(folder, "show", serve_id[:-3])
     assert (shown.returncode, shown.stderr) == (0, "")
     assert "output_tokens_per_second" in shown.stdout
-    assert json.loads(harness(folder, "show", serve_id, "--json").stdout) == rows[2]
+    one = json.loads(harness(folder, "show", serve_id, "--json").stdout)
+    assert one == {"schema_version": 1, **rows[2]}

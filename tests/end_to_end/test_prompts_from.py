@@ -34,7 +34,7 @@ def test_prompts_of_an_earlier_run_are_asked_again(folder: Path) -> None:
     done = harness(folder, *again)
     assert done.returncode == 0, done.stderr
     assert "Its prompts are those of run " in done.stdout
-    first, other = json.loads(harness(folder, "list", "--json").stdout)[::-1]
+    first, other = json.loads(harness(folder, "list", "--json").stdout)["runs"][::-1]
     done = harness(folder, "compare", first["run_id"], other["run_id"])
     compared = " ".join(done.stdout.split())
     assert f"given the same prompts as mock {first['run_id']}." in compared

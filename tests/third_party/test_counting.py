@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import harness
+
 
 def _harness(environment: dict[str, str], *arguments: str) -> Any:
     return json.loads(_said(environment, *arguments, "--json"))
@@ -25,7 +27,7 @@ def _said(environment: dict[str, str], *arguments: str) -> str:
 
 
 def test_it_is_listed(environment: dict[str, str]) -> None:
-    rows = {row["name"]: row for row in _harness(environment, "backends")}
+    rows = {row["name"]: row for row in _harness(environment, "backends")["backends"]}
     assert rows["counting"]["available"] is True
     assert rows["counting"]["version"] == "0.1.0"
 
@@ -41,6 +43,30 @@ def test_it_runs(environment: dict[str, str], tmp_path: Path) -> None:
     assert run["cells"]["failed"] == 0
     assert run["parse"]["strict"]["value"] == 1.0
     assert run["speed"]["computed_tokens"] == run["speed"]["unique_tokens"] > 0
+
+
+def test_its_option_is_a_flag_a_key_and_stored(environment: dict[str, str], tmp_path: Path) -> None:
+    """It is defined in one place, `harness_counting.PRIOR`."""
+    said = " ".join(_said(environment, "run", "--help").split())
+    assert (
+        "--prior X How often each label counts as seen beforehand. Default: 1. For counting" in said
+    )
+    assert "--prior X" in _said(environment, "bench", "--help")
+    (tmp_path / "bench.toml").write_text('backend = "counting"\nprior = 3\n')
+    results = ("--results", str(tmp_path / "results"))
+    size = ("--voters", "1", "--queries", "4", "--max-model-len", "400", "--no-baselines")
+    config = ("--config", str(tmp_path / "bench.toml"))
+    for given in (config, (*config, "--prior", "2.5")):
+        _harness(environment, "run", *given, *size, *results)
+    with harness.open_results(tmp_path / "results") as stored:
+        assert [run.spec.engine for run in stored] == [{"prior": 2.5}, {"prior": 3}]
+    page = [sys.executable, "-m", "harness.cli.reference"]
+    done = subprocess.run(page, capture_output=True, check=True, env=environment, text=True)
+    assert "| prior | counting | --prior X | 1 |" in done.stdout
+    wrong = [sys.executable, "-m", "harness", "run", *config, "--prior", "-1"]
+    refused = subprocess.run(wrong, capture_output=True, check=False, env=environment, text=True)
+    assert refused.returncode == 2
+    assert "counting: prior is -1.0" in refused.stderr
 
 
 def test_it_is_compared_with_another_backend_of_its_run(

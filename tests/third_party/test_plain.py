@@ -66,7 +66,7 @@ def test_a_backend_that_is_not_there_and_an_option_that_is_not_known_fail_with_a
     assert "name a backend" in message()
     assert "there is no backend 'none-such'" in message("--harness-backend", "none-such")
     unknown = ("--harness-backend", "plain", "--harness-option", "speed=3")
-    assert "plain knows no option speed" in message(*unknown)
+    assert "plain has no option speed" in message(*unknown)
 
 
 def _missing_figures(run: object, path: Sequence[str] = ()) -> set[str]:

@@ -16,12 +16,12 @@ from harness.spec import (
     Entry,
     RunSpec,
     entries_of,
-    load_spec,
+    merge_spec,
     parse_spec,
+    prompt_fields,
     read_toml,
     replay_spec,
     safe_name,
-    what_is_asked,
 )
 
 
@@ -37,17 +37,19 @@ def toml(tmp_path: Path) -> Path:
 
 
 def test_nothing_given_is_the_default() -> None:
-    assert load_spec(None, {}) == RunSpec()
+    assert merge_spec({}, {}, "here") == RunSpec()
 
 
 def test_a_file_is_read(toml: Path) -> None:
-    spec = load_spec(toml, {})
+    spec = merge_spec(read_toml(toml), {}, str(toml))
     assert (spec.backend, spec.voters, spec.queries) == (("mock",), 3, RunSpec().queries)
     assert spec.backends == {"mock": {"context": 50}}
 
 
 def test_flags_go_over_the_file_and_tables_are_merged(toml: Path) -> None:
-    spec = load_spec(toml, {"voters": 1, "queries": 2, "engine": {"batch": 9}})
+    spec = merge_spec(
+        read_toml(toml), {"voters": 1, "queries": 2, "engine": {"batch": 9}}, str(toml)
+    )
     assert (spec.voters, spec.queries) == (1, 2)
     assert spec.engine == {"threads": 1, "batch": 9}
 
@@ -61,13 +63,13 @@ def test_an_unknown_key_is_told_with_those_there_are(toml: Path) -> None:
     with toml.open("a") as file:
         file.write("[no_such_table]\n")
     with pytest.raises(UsageError, match=r"spec\.toml: no_such_table: ") as caught:
-        load_spec(toml, {})
+        merge_spec(read_toml(toml), {}, str(toml))
     assert "max_model_len" in caught.value.remedy
 
 
 def test_every_key_that_is_wrong_is_told() -> None:
     with pytest.raises(UsageError) as caught:
-        load_spec(None, {"voters": 0, "decoding": "beam", "engine": {"threads": [1]}})
+        merge_spec({}, {"voters": 0, "decoding": "beam", "engine": {"threads": [1]}}, "the flags")
     for key in ("the flags", "voters", "decoding", "engine.threads"):
         assert key in str(caught.value)
 
@@ -107,7 +109,7 @@ def test_a_file_that_is_no_toml_is_told_by_name(toml: Path, content: bytes) -> N
 def test_a_file_that_is_not_there_is_told_by_name(tmp_path: Path) -> None:
     for path in (tmp_path / "none.toml", tmp_path):
         with pytest.raises(UsageError, match=path.name) as caught:
-            load_spec(path, {})
+            read_toml(path)
         assert caught.value.remedy
 
 
@@ -171,7 +173,7 @@ def test_a_replay_may_be_of_another_model() -> None:
 
 
 def test_a_replay_refuses_what_changes_the_prompts_and_names_it() -> None:
-    with pytest.raises(UsageError, match=r"^--seed, --max-tokens: .* run a asked"):
+    with pytest.raises(UsageError, match=r"^--seed, --max-tokens: .* prompts of run a"):
         replay_spec(RunSpec(seed=1, voters=3, max_tokens=9), EARLIER, "a")
 
 
@@ -179,10 +181,10 @@ def test_the_same_value_once_more_changes_nothing() -> None:
     assert replay_spec(RunSpec(voters=3, seed=0), EARLIER, "a").voters == 3
 
 
-def test_what_is_asked_is_all_but_the_engines() -> None:
-    asked = what_is_asked(RunSpec(voters=3))
+def test_prompt_fields_is_all_but_the_engines() -> None:
+    asked = prompt_fields(RunSpec(voters=3))
     assert asked["voters"] == 3
-    assert asked == what_is_asked(
+    assert asked == prompt_fields(
         RunSpec(voters=3, backend="hf", model="m", engine={"threads": 1}, prompts_from="run")
     )
     assert set(RunSpec.model_fields) - set(asked) == {
@@ -214,13 +216,13 @@ def test_named_entries_have_options_of_their_own_over_their_backends(tmp_path: P
         '[entries.large]\nbackend = "mock"\n',
         encoding="utf-8",
     )
-    spec = load_spec(path, {})
+    spec = merge_spec(read_toml(path), {}, "here")
     assert spec.backend == ()
     assert entries_of(spec) == (
         Entry("small", "mock", "other", {"batch": 1, "context": 50}),
         Entry("large", "mock", spec.model, {"batch": 2, "context": 50}),
     )
-    both = load_spec(path, {"backend": ["hf"]})
+    both = merge_spec(read_toml(path), {"backend": ["hf"]}, "here")
     assert [entry.name for entry in entries_of(both)] == ["hf", "small", "large"]
 
 

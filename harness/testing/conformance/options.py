@@ -54,10 +54,11 @@ def candidate_of(name: str, model: str | None, options: Mapping[str, OptionValue
     """Raises `HarnessError` where there is no such backend, model or option."""
     registered = find_backend(name)
     backend = registered.load()
-    if unknown := set(options) - set(backend.OPTIONS) - {"max_model_len"}:
+    known = [option.name for option in backend.OPTIONS]
+    if unknown := options.keys() - {*known, "max_model_len"}:
         raise UsageError(
             f"{name} knows no option {', '.join(sorted(unknown))}",
-            remedy=f"It knows: {', '.join(backend.OPTIONS)}.",
+            remedy=f"It knows: {', '.join(known)}.",
         )
     if model is None and NO_FILES not in backend.FORMATS:
         raise UsageError(f"{name} needs a model", remedy="Name one: --harness-model MODEL.")

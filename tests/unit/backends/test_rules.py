@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backends.api import BackendError, Decoding, DecodingMode, Prompt
-from backends.rules import before_stop, first_line, refuse, reply_reserve, switch, vocabulary_sha256
+from backends.api import Decoding, DecodingMode, Prompt
+from backends.rules import before_stop, first_line, refuse, reply_reserve, vocabulary_sha256
 
 LABELS = ((1,), (2, 3, 4))
 
@@ -65,14 +65,6 @@ def test_what_engines_write_in_different_ways_is_one_vocabulary(texts: list[str]
 
 def test_a_token_that_only_looks_like_padding_counts() -> None:
     assert vocabulary_sha256(["a", "[PAD7]"]) != vocabulary_sha256(["a", ""])
-
-
-def test_a_switch_is_on_or_off_and_no_text() -> None:
-    assert switch({"on": True}, "on") is True
-    assert switch({"on": True}, "other") is False
-    for text in ("False", "no", "true"):
-        with pytest.raises(BackendError, match=f"on is '{text}'"):
-            switch({"on": text}, "on")
 
 
 def test_an_error_without_text_is_named_by_its_kind() -> None:

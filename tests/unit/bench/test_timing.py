@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 import harness.bench.timing
 from backends.api import Batch, Capabilities, Decoding, Prompt, Reply, SessionInfo, TokenIds
 from backends.sharing.prefix_tree import common_prefix_length
-from harness.bench.rows import Row
-from harness.bench.timing import Plan, RandomPrompts, Update, bench
+from harness.bench.rows import Plan, Row
+from harness.bench.timing import RandomPrompts, Update, bench
 from harness.engine.engine import Engine, EnginePlan
 from harness.engine.session import EngineSession, WorkerEvent
 from harness.errors import EngineError, UsageError
@@ -149,7 +149,7 @@ def test_nothing_to_time_is_an_error() -> None:
 
 
 def test_an_unknown_option_is_an_error(mock: Bench) -> None:
-    with pytest.raises(UsageError, match="knows no option speed"):
+    with pytest.raises(UsageError, match="has no option speed"):
         mock(SMALL, speed=9)
 
 

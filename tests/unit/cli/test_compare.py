@@ -9,7 +9,8 @@ from typing import Any, get_type_hints
 import pytest
 
 import harness.comparison.compare
-from harness.cli.compare import Format, compare
+from harness.cli.compare import compare
+from harness.cli.options import Format
 from harness.comparison.records import Compared
 from harness.errors import HarnessError, StoreError, UsageError
 from harness.imports.records import ImportFile, ImportRow
@@ -151,10 +152,17 @@ def test_an_unfinished_run_is_an_error(shelf: Shelf, sample: Sample) -> None:
         compare([second, first], results=shelf.folder)
 
 
-@pytest.mark.parametrize("output", [Format.CSV, Format.MD])
-def test_json_and_another_format_exclude_each_other(tmp_path: Path, output: Format) -> None:
-    with pytest.raises(UsageError, match="cannot go together"):
-        compare(["a", "b"], output=output, results=tmp_path, json=True)
+@pytest.mark.parametrize("other", [Format.CSV, Format.MD])
+def test_json_and_another_format_exclude_each_other(tmp_path: Path, other: Format) -> None:
+    with pytest.raises(UsageError, match="--json and --format differ"):
+        compare(["a", "b"], format_=other, results=tmp_path, json=True)
+
+
+@pytest.mark.parametrize("old", list(Format))
+def test_an_output_that_was_a_format_once_names_the_new_flag(tmp_path: Path, old: Format) -> None:
+    with pytest.raises(UsageError, match="takes a file now") as caught:
+        compare(["a", "b"], output=Path(old.value), results=tmp_path)
+    assert caught.value.remedy == f"Give --format {old.value}."
 
 
 def test_a_folder_without_runs_is_an_error_and_stays_empty(tmp_path: Path) -> None:
@@ -165,4 +173,4 @@ def test_a_folder_without_runs_is_an_error_and_stays_empty(tmp_path: Path) -> No
 
 def test_help_tells_what_a_run_is_called() -> None:
     told = get_type_hints(compare, include_extras=True)["runs"].__metadata__[0].help
-    assert all(word in told for word in ("latest", ":ENTRY", "Imports"))
+    assert all(word in told for word in ("latest", ":ENTRY", "import"))

@@ -8,6 +8,7 @@ import pytest
 import typer
 
 from harness.cli.list import ListedRun, as_cells, as_json, list_runs, read_rows
+from harness.report.formats import SCHEMA_VERSION
 from harness.spec import RunSpec
 from tests.unit.cli.conftest import Shelf
 from tests.unit.report.conftest import RUN, Sample
@@ -17,9 +18,9 @@ SPEC = RunSpec(backend=("mock", "llama-cpp"), voters=2, queries=8, decoding="sco
 CREATED = "2026-01-02T03:04:05+00:00"
 
 
-def listed(shelf: Shelf, capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+def listed(shelf: Shelf, capsys: pytest.CaptureFixture[str]) -> dict[str, list[dict[str, Any]]]:
     list_runs(shelf.folder, json=True)
-    found: list[dict[str, Any]] = json.loads(capsys.readouterr().out)
+    found: dict[str, list[dict[str, Any]]] = json.loads(capsys.readouterr().out)
     return found
 
 
@@ -29,11 +30,11 @@ def test_unfinished_run_is_listed_with_what_it_asked(
     run_id = shelf.add(
         sample.mock(), sample.run(), finished=False, voters=2, queries=8, decoding="score"
     )
-    [found] = listed(shelf, capsys)
+    [found] = listed(shelf, capsys)["runs"]
     assert found.pop("created").startswith("20")
     assert found == {
-        "kind": "run",
         "run_id": run_id,
+        "group": None,
         "state": "unfinished",
         "backends": ["mock", "llama-cpp"],
         "model": "smollm2-135m",
@@ -52,7 +53,7 @@ def test_unfinished_run_is_listed_with_what_it_asked(
 
 
 def test_a_finished_run_has_as_many_queries_as_there_were() -> None:
-    done = ListedRun("a", CREATED, "done", RunSpec(queries=100), (RUN,))
+    done = ListedRun("a", CREATED, "done", None, RunSpec(queries=100), (RUN,))
     assert done.queries == RUN.accuracy.queries == as_json(done)["queries"]
     assert as_cells(done)[2] == "7 x\n8"
 
@@ -60,7 +61,7 @@ def test_a_finished_run_has_as_many_queries_as_there_were() -> None:
 def test_entries_go_by_their_names() -> None:
     entries: dict[str, Any] = {name: {"backend": "mock", "model": name} for name in ("a", "b")}
     runs = tuple(RUN.model_copy(update={"entry": name, "backend": "mock"}) for name in entries)
-    row = ListedRun("a", CREATED, "done", RunSpec(entries=entries), runs)
+    row = ListedRun("a", CREATED, "done", None, RunSpec(entries=entries), runs)
     assert as_json(row)["backends"] == ["mock"]
     assert list(as_json(row)["accuracy"]) == ["a", "b"]
     assert as_cells(row)[1].startswith("a, b\n")
@@ -72,7 +73,9 @@ def test_a_folder_without_runs_is_an_empty_list(
 ) -> None:
     assert read_rows(tmp_path / "nowhere") == ([], [])
     list_runs(tmp_path, json=True)
-    assert capsys.readouterr() == ("[]\n", "")
+    nothing: dict[str, list[object]] = {"runs": [], "groups": [], "imports": []}
+    out, said = capsys.readouterr()
+    assert (json.loads(out), said) == ({"schema_version": SCHEMA_VERSION, **nothing}, "")
     list_runs(tmp_path)
     assert "holds no runs yet. Begin one with `harness run`." in words(capsys.readouterr().out)
     assert list(tmp_path.iterdir()) == []
@@ -90,8 +93,9 @@ def test_a_group_is_one_row_where_its_newest_run_stands(
     newest = shelf.add(sample.run())
     points.append(shelf.add(sample.mock(), finished=False, group="curve", voters=3))
     found = listed(shelf, capsys)
-    assert found[0] == {"kind": "group", "group": "curve", "run_ids": points[::-1]}
-    assert [one["run_id"] for one in found[1:]] == [newest, alone]
+    assert found["groups"] == [{"group": "curve", "run_ids": points[::-1]}]
+    assert [one["run_id"] for one in found["runs"]] == [*points[::-1], newest, alone]
+    assert [one["group"] for one in found["runs"]] == ["curve"] * 3 + [None] * 2
     cells = as_cells(read_rows(shelf.folder)[0][0])
     assert cells[0].startswith("curve\n3 runs, newest\n20")
     assert cells[1:] == ["smollm2-135m\ndigits, free", "", "mock\nMOCK"]
@@ -102,7 +106,8 @@ def test_imports_are_listed_behind_the_runs(
 ) -> None:
     shelf.add(sample.run())
     shelf.store.save_imports([ONE])
-    assert [one["kind"] for one in listed(shelf, capsys)] == ["run", "import"]
+    found = listed(shelf, capsys)
+    assert [len(found[name]) for name in ("runs", "groups", "imports")] == [1, 0, 1]
     list_runs(shelf.folder)
     assert "Imported from other tools:" in capsys.readouterr().out
 
@@ -123,8 +128,13 @@ def test_unreadable_runs_are_named_and_do_not_hide_the_others(
         list_runs(shelf.folder, json=True)
     out, said = capsys.readouterr()
     assert ended.value.exit_code == 1
-    states = {one["run_id"]: one["state"] for one in json.loads(out) if one["kind"] == "run"}
-    assert states == {good: "done", newer: "unreadable", damaged: "unreadable"}
+    states = {one["run_id"]: one["state"] for one in json.loads(out)["runs"]}
+    assert states == {
+        good: "done",
+        newer: "unreadable",
+        damaged: "unreadable",
+        member: "unreadable",
+    }
     for run_id in (newer, member):
         assert f"error: run {run_id} was written by a newer version of the harness" in said
     assert f"error: run {damaged} cannot be read: " in said

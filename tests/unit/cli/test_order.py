@@ -1,14 +1,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.cli.order import Output, parse_options, parse_scalar, read_order
+import harness.cli.order
+from harness.cli.options import Format
+from harness.cli.order import parse_options, parse_scalar, read_order
+from harness.cli.output import Output
 from harness.errors import UsageError
-from harness.spec import EngineOption, RunSpec, entries_of
+from harness.spec import EngineOption, RunSpec, entries_of, read_toml
 
 
 @pytest.fixture
@@ -24,7 +28,7 @@ def config(tmp_path: Path) -> Path:
 def test_no_flags_are_the_default_spec() -> None:
     order = read_order({})
     assert order.what == RunSpec()
-    assert order.output == Output(Path("results"), json=False, quiet=False)
+    assert order.output == Output()
 
 
 def test_file_gives_spec_and_output(config: Path) -> None:
@@ -35,7 +39,7 @@ def test_file_gives_spec_and_output(config: Path) -> None:
         engine={"threads": 2, "delay_ms": 5},
         backends={"mock": {"batch": 4}},
     )
-    assert order.output == Output(Path("kept"), quiet=True)
+    assert order.output == Output(results=Path("kept"), quiet=True)
 
 
 def test_named_entries_of_the_file_are_entries_of_the_spec(tmp_path: Path) -> None:
@@ -70,7 +74,7 @@ def test_flags_win_over_the_file(config: Path) -> None:
     assert order.what.voters == 4
     assert order.what.backend == ("mock",)
     assert order.what.engine == {"threads": 8, "delay_ms": 5, "batch": 2}
-    assert order.output == Output(Path("other"), json=True, quiet=False)
+    assert order.output == Output(results=Path("other"), format=Format.JSON, quiet=False)
 
 
 ENGINE_KEYS = """
@@ -126,7 +130,7 @@ def test_a_flag_of_the_engine_wins_over_the_general_one() -> None:
 def test_resume_takes_the_run_and_the_output() -> None:
     order = read_order({"resume": "latest", "json": True})
     assert order.what == "latest"
-    assert order.output == Output(json=True)
+    assert order.output == Output(format=Format.JSON)
 
 
 @pytest.mark.parametrize("flags", [{"voters": 3}, {"config": Path("x.toml")}, {"seed": 0}])
@@ -141,14 +145,15 @@ def test_resume_takes_no_spec(flags: dict[str, object]) -> None:
         ("voter = 3", "voter"),
         ("resume = 'latest'", "resume"),
         ("config = 'x'", "config"),
-        ("json = 1", "json has to be true or false"),
-        ("quiet = 'yes'", "quiet has to be true or false"),
-        ("results = 1", "results has to be text"),
+        ("json = true", 'the key json is format = "json" now'),
+        ("format = 'xml'", "format: "),
+        ("quiet = 'loud'", "quiet: "),
+        ("results = 1", "results: "),
         ("voters = ", "bench.toml"),
         ("threads = []", "engine.threads"),
         ("engine_option = 'a=1'", "engine_option has to be a table"),
         ("engine_option = [1]", "engine_option has to be a table"),
-        ("engine_option = ['a']", "engine_option 'a' is no KEY=VALUE"),
+        ("engine_option = ['a']", "engine_option 'a' is no NAME=VALUE"),
     ],
 )
 def test_wrong_file_is_named_with_what_is_wrong(tmp_path: Path, text: str, named: str) -> None:
@@ -161,7 +166,7 @@ def test_wrong_file_is_named_with_what_is_wrong(tmp_path: Path, text: str, named
 
 @pytest.mark.parametrize("text", ["threads", "=4", ""])
 def test_an_option_needs_key_and_value(text: str) -> None:
-    with pytest.raises(UsageError, match="KEY=VALUE"):
+    with pytest.raises(UsageError, match="NAME=VALUE"):
         parse_options([text])
 
 
@@ -201,3 +206,26 @@ def test_numbers_go_there_and_back(value: float) -> None:
 @given(st.text())
 def test_any_text_is_some_value(text: str) -> None:
     assert isinstance(parse_scalar(text), bool | int | float | str)
+
+
+def test_json_is_the_short_form_of_a_format_and_excludes_another() -> None:
+    assert read_order({"json": True, "format": "json"}).output.format is Format.JSON
+    with pytest.raises(UsageError, match="--json and --format differ"):
+        read_order({"json": True, "format": "csv"})
+
+
+def test_a_flag_of_an_earlier_version_names_the_one_of_now() -> None:
+    with pytest.raises(UsageError, match="--no-json is --format table now"):
+        read_order({"no_json": True})
+
+
+def test_the_file_is_read_once(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Path] = []
+
+    def noted(path: Path) -> dict[str, Any]:
+        read.append(path)
+        return read_toml(path)
+
+    monkeypatch.setattr(harness.cli.order, "read_toml", noted)
+    read_order({"config": config})
+    assert read == [config]

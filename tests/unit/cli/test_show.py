@@ -69,7 +69,7 @@ def test_a_group_is_shown_run_below_run(
     assert places == sorted(places)
     assert f"harness show {points[-1]}" in out
     show("curve", results=shelf.folder, json=True)
-    assert [one["run_id"] for one in json.loads(capsys.readouterr().out)] == points[:2]
+    assert [one["run_id"] for one in json.loads(capsys.readouterr().out)["summaries"]] == points[:2]
 
 
 @pytest.mark.parametrize("name", ["curve", "import-a"])

@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import binomtest
 
 from harness.comparison.against import against_baselines
-from harness.metrics import Verdict
+from harness.metrics import Outcome
 from harness.record import Estimate
 from harness.summary import Baseline
 
@@ -34,8 +34,8 @@ def test_each_is_tested_over_the_same_queries_and_comes_first() -> None:
     exact = binomtest(0, 12).pvalue
     assert worse.p_value == pytest.approx(exact)
     assert worse.p_adjusted == pytest.approx(2 * exact)
-    assert worse.verdict is Verdict.WORSE
-    assert (same.p_value, same.verdict) == (1.0, Verdict.NO_DIFFERENCE_SHOWN)
+    assert worse.outcome is Outcome.WORSE
+    assert (same.p_value, same.outcome) == (1.0, Outcome.NO_SIGNIFICANT_DIFFERENCE)
 
 
 def test_queries_without_a_verdict_do_not_count() -> None:

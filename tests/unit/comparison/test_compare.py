@@ -19,7 +19,7 @@ from harness.comparison.compare import (
 from harness.comparison.metrics import METRICS
 from harness.comparison.records import Compared, Comparison, FieldDifference, PromptDifference, What
 from harness.imports.records import Figure
-from harness.metrics import Difference, Verdict
+from harness.metrics import Difference, Outcome
 from harness.spec import RunSpec
 from harness.store.runs import Side, StoredEntry
 from harness.store.schema import TokensRow
@@ -117,10 +117,10 @@ def test_the_same_under_the_same_conditions_has_nothing_to_warn_of() -> None:
     found = against(PLAIN, entry(Made(run_id="b")))
     assert (found.same_text, found.same_tokens, found.elsewhere) == (True, True, False)
     assert (found.first_difference, found.spec, found.conditions, found.flips) == (None, [], [], [])
-    verdicts = {one.metric: one.verdict for one in found.differences}
+    verdicts = {one.metric: one.outcome for one in found.differences}
     of_a_session = ("peak_rss_mib", "load_seconds")
     assert verdicts == {
-        name: Verdict.TOO_FEW if name in of_a_session else Verdict.NO_DIFFERENCE_SHOWN
+        name: Outcome.TOO_FEW if name in of_a_session else Outcome.NO_SIGNIFICANT_DIFFERENCE
         for name in METRICS
     }
 
@@ -258,7 +258,7 @@ def test_p_values_are_adjusted_for_all_that_are_compared_with_the_first() -> Non
     assert None not in alone
     smallest = min(p for p in alone if p is not None)
     assert min(one.p_adjusted or 0 for one in found) == pytest.approx(2 * smallest)
-    assert found[1].verdict is Verdict.BETTER
+    assert found[1].outcome is Outcome.BETTER
 
 
 def test_cochrans_q_is_of_three_or_more_over_the_same_data() -> None:
@@ -290,7 +290,7 @@ def test_what_another_tool_has_measured_is_compared_by_what_it_has() -> None:
         [one] = found.against_first
         assert (one.elsewhere, one.same_text, one.same_tokens) == (True, False, False)
         assert (list(by_metric(one)), found.agreements, len(found.imports)) == ([SPEED], [], 1)
-        assert by_metric(one)[SPEED].verdict is Verdict.TOO_FEW
+        assert by_metric(one)[SPEED].outcome is Outcome.TOO_FEW
         assert [field.field for field in one.conditions] == ["tool", "engine", "test", "model"]
 
 

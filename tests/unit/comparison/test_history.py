@@ -14,7 +14,7 @@ from harness.comparison.history import read_history
 from harness.comparison.series import History
 from harness.errors import UsageError
 from harness.machine.environment import Environment, Gpu
-from harness.metrics import Verdict
+from harness.metrics import Outcome
 from harness.spec import RunSpec
 from harness.stats.change_points import LEAST_RUNS
 from harness.store.runs import StoredRun
@@ -88,7 +88,7 @@ def test_runs_that_were_given_the_same_are_one_series_in_the_order_of_time(store
     assert [point.value for point in one.points] == [100, 101, 102]
     assert (one.entry, one.backend, one.model) == ("llama-cpp", "llama-cpp", "smollm2-135m")
     assert (one.is_mock, one.data_sha256) == (False, "data")
-    assert one.asked["voters"] == RunSpec().voters
+    assert one.spec["voters"] == RunSpec().voters
     assert one.machine.cpu == "EPYC"
     assert one.points[0].git_revision == "abc"
 
@@ -181,7 +181,7 @@ def test_a_change_names_both_runs_and_all_that_differs(stored: Stored) -> None:
     assert (change.before, change.after, change.place) == (before[-1], after[0], 6)
     assert (change.level_before, change.level_after) == (101, 81)
     assert change.change == pytest.approx(81 / 101)
-    assert change.verdict is Verdict.WORSE
+    assert change.outcome is Outcome.WORSE
     assert {one.field: (one.first, one.other) for one in change.differing} == {
         "git_revision": ("abc", "def"),
         "packages.numpy": ("2.0", "2.1"),
@@ -199,7 +199,7 @@ def test_less_is_better_for_memory(stored: Stored) -> None:
         memory = RUN.memory.model_copy(update={"peak_rss_mib": peak})
         stored.add(runs=[RUN.model_copy(update={"memory": memory})])
     [change] = stored.history("peak_rss_mib").series[0].changes
-    assert change.verdict is Verdict.BETTER
+    assert change.outcome is Outcome.BETTER
     assert change.differing == []
     assert stored.history().series[0].changes == []
 
@@ -227,7 +227,7 @@ def test_a_level_of_nought_has_no_ratio(stored: Stored) -> None:
         for _ in range(LEAST_RUNS):
             stored.add(runs=[RUN.model_copy(update={"context_fit": fit})])
     [change] = stored.history("examples_per_voter").series[0].changes
-    assert (change.change, change.verdict) == (None, Verdict.BETTER)
+    assert (change.change, change.outcome) == (None, Outcome.BETTER)
 
 
 def test_runs_without_the_metric_are_counted(stored: Stored) -> None:

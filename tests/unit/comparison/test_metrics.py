@@ -7,7 +7,7 @@ import pytest
 from harness.comparison.compare import compare
 from harness.comparison.history import read_history
 from harness.comparison.metrics import METRICS, with_metrics
-from harness.metrics import Metric, Verdict
+from harness.metrics import Metric, Outcome
 from harness.report.words import presented_comparison
 from harness.testing.limits import Limit, judge, parse_limits
 from tests.unit.comparison.made import Made, entry
@@ -35,7 +35,7 @@ def test_a_metric_is_added_in_one_place(monkeypatch: pytest.MonkeyPatch) -> None
 
     compared = compare([one, other])
     [found] = [d for d in compared.against_first[0].differences if d.metric == GPU.name]
-    assert (found.change, found.test, found.verdict) == (1.5, "counted", Verdict.WORSE)
+    assert (found.change, found.test, found.outcome) == (1.5, "counted", Outcome.WORSE)
     assert presented_comparison(compared).runs[1].runs[0].metrics[GPU.name] == 150.0
 
     history = read_history([one.run, other.run], GPU.name)

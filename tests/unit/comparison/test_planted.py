@@ -16,7 +16,7 @@ from backends.api import Batch, Decoding, ModelRef, OptionValue, Prompt
 from backends.mock import MockSession
 from harness.comparison.compare import compare
 from harness.comparison.metrics import METRICS
-from harness.metrics import Difference, Verdict
+from harness.metrics import Difference, Outcome
 from harness.spec import RunSpec
 from harness.store.runs import StoredEntry
 from harness.store.schema import BatchRow, CellRow, PromptRow, TokensRow
@@ -27,7 +27,7 @@ PAIRS = 200
 QUERIES = 600
 JITTER = 0.08
 CLASSES = ("FAKE", "REAL")
-DIFFERENT = (Verdict.BETTER, Verdict.WORSE)
+DIFFERENT = (Outcome.BETTER, Outcome.WORSE)
 TOKENS_PER_SECOND = 70.0
 CHURN = 0.02  # replies that are others in any two runs
 # With 80 % of the truth on the mock's side, a share e of errors leaves 0.8 - 0.6 e right.
@@ -113,7 +113,7 @@ def test_equal_runs_are_hardly_ever_called_different(truth: list[int], seconds: 
     for pair in pairs(truth, speed, speed):
         found = differences(pair)
         assert len(found) == 5
-        called.update(m for m, one in found.items() if one.verdict in DIFFERENT)
+        called.update(m for m, one in found.items() if one.outcome in DIFFERENT)
     print(f"called different, of {PAIRS} pairs: {dict(called)}")  # noqa: T201 - shown by pytest -s
     assert called.total() <= 0.05 * 5 * PAIRS
     assert max(called.values(), default=0) <= 0.08 * PAIRS
@@ -122,15 +122,15 @@ def test_equal_runs_are_hardly_ever_called_different(truth: list[int], seconds: 
 def test_a_slowdown_of_a_tenth_is_found(truth: list[int]) -> None:
     slowed = [differences(pair) for pair in pairs(truth, speed=0.9 * TOKENS_PER_SECOND)]
     for metric in ("prefill_tokens_per_second", "time_to_first_token_ms"):
-        verdicts = [one[metric].verdict for one in slowed]
+        verdicts = [one[metric].outcome for one in slowed]
         print(metric, Counter(verdicts))  # noqa: T201 - shown by pytest -s
-        assert verdicts.count(Verdict.WORSE) >= 0.95 * PAIRS
+        assert verdicts.count(Outcome.WORSE) >= 0.95 * PAIRS
 
 
 def test_a_loss_of_eight_points_is_found(truth: list[int]) -> None:
     worse = [differences(pair) for pair in pairs(truth, errors=EIGHT_POINTS)]
     changes = [one["accuracy"].change for one in worse]
     assert -0.085 < sum(changes) / PAIRS < -0.075
-    verdicts = [one["accuracy"].verdict for one in worse]
+    verdicts = [one["accuracy"].outcome for one in worse]
     print(Counter(verdicts))  # noqa: T201 - shown by pytest -s
-    assert verdicts.count(Verdict.WORSE) >= 0.95 * PAIRS
+    assert verdicts.count(Outcome.WORSE) >= 0.95 * PAIRS

@@ -14,8 +14,9 @@ import pytest
 from backends import mock
 from backends.api import Availability, Capabilities, Decoding, Prompt, Requirements
 from harness.engine import engine as engine_module
-from harness.engine.engine import Engine, EnginePlan, check_options, plan_engine
+from harness.engine.engine import Engine, EnginePlan, plan_engine
 from harness.engine.models import file_sha256
+from harness.engine.options import check_options
 from harness.engine.transport import WorkerFailedError
 from harness.errors import EngineError, UsageError
 from harness.spec import RunSpec, entries_of
@@ -103,17 +104,17 @@ def test_a_backend_that_cannot_run_here_is_refused_before_anything_is_loaded(
 
 
 def test_an_option_of_its_own_that_it_does_not_know_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="mock knows no option speed") as caught:
+    with pytest.raises(UsageError, match="mock has no option speed") as caught:
         plans(tmp_path, backends={"mock": {"speed": 9}})
     assert "delay_ms" in caught.value.remedy
     entries: dict[str, dict[str, Any]] = {"fast": {"backend": "mock", "speed": 9}}
-    with pytest.raises(UsageError, match=r"fast \(mock\) knows no option speed"):
+    with pytest.raises(UsageError, match=r"fast \(mock\) has no option speed"):
         check_options(spec(backend=("mock",), entries=entries))
 
 
 def test_a_common_option_that_no_backend_knows_is_an_error() -> None:
     check_options(spec(backend=("mock", "llama-cpp"), engine={"threads": 1, "batch": 2}))
-    with pytest.raises(UsageError, match="mock knows no option threads"):
+    with pytest.raises(UsageError, match="mock has no option threads"):
         check_options(spec(engine={"threads": 1, "batch": 2}))
 
 

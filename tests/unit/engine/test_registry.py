@@ -25,7 +25,7 @@ def test_every_registered_backend_is_one_without_importing_its_engine() -> None:
     for one in registered_backends():
         backend = one.load()
         assert backend.FORMATS
-        assert all(isinstance(text, str) and text for text in backend.OPTIONS.values())
+        assert all(option.name and option.help for option in backend.OPTIONS)
         assert callable(backend.check)
         assert callable(backend.open_session)
     assert not engines & set(sys.modules)

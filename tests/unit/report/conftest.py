@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from harness.metrics import Difference, Verdict
+from harness.metrics import Difference, Outcome
 from harness.record import Estimate, Span
 from harness.summary import (
     Accuracy,
@@ -51,7 +51,7 @@ ACCURACY = Accuracy(
     balanced=0.6,
     f1=0.6,
     auc=0.7,
-    agreement=0.5,
+    voter_agreement=0.5,
     classes=["FAKE", "REAL"],
     confusion=[[2, 2], [1, 3]],
     sentence="Soft vote: 0.63 (0.53 to 0.73) on 8 queries; chance is 0.50.",
@@ -86,7 +86,7 @@ def against(name: str, value: float, p: float | None) -> BaselineTest:
             p_value=p,
             p_adjusted=p,
             samples=(8, 8),
-            verdict=Verdict.NO_DIFFERENCE_SHOWN,
+            outcome=Outcome.NO_SIGNIFICANT_DIFFERENCE,
         ),
     )
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from harness.record import Span
-from harness.report.answer import answer, notes, what_was_asked
+from harness.report.answer import notes, run_answer, what_was_prompted
 from harness.report.text import NOTHING
 from harness.spec import RunSpec
 from harness.summary import Missing, Summary
@@ -21,7 +21,7 @@ SPEC = RunSpec()
 
 def printed(summary: Summary, spec: RunSpec = SPEC, width: int = 160) -> str:
     file = io.StringIO()
-    Console(file=file, width=width).print(answer(spec, summary, width))
+    Console(file=file, width=width).print(run_answer(spec, summary).parts)
     return file.getvalue()
 
 
@@ -32,7 +32,7 @@ def rows_below(text: str, title: str) -> list[list[str]]:
     return [[c.strip() for c in line.split("  ") if c.strip()] for line in below[rule + 1 :]]
 
 
-def test_answer_says_what_was_asked_and_how_it_went(sample: Sample) -> None:
+def test_answer_says_what_was_prompted_and_how_it_went(sample: Sample) -> None:
     text = printed(sample.summary(), RunSpec(voters=2, queries=8, seed=4))
     assert (
         "Run 20260102-030405-7f3a: digits (abcdef0); smollm2-135m; 2 voters x 8 queries; "
@@ -96,31 +96,31 @@ def test_the_answer_fits_a_narrow_terminal(sample: Sample) -> None:
 
 def test_one_is_not_called_several(sample: Sample) -> None:
     summary = sample.summary(sample.run(accuracy=sample.accuracy(queries=1)))
-    assert "1 voter x 1 query;" in what_was_asked(RunSpec(voters=1), summary).plain
+    assert "1 voter x 1 query;" in what_was_prompted(RunSpec(voters=1), summary).plain
 
 
 def test_queries_are_those_that_there_were(sample: Sample) -> None:
-    assert " x 8 queries;" in what_was_asked(RunSpec(queries=100), sample.summary()).plain
+    assert " x 8 queries;" in what_was_prompted(RunSpec(queries=100), sample.summary()).plain
 
 
 def test_several_attempts_and_models_are_said(sample: Sample) -> None:
     other = {"tiny": {"backend": "mock", "model": "tiny"}}
     spec = RunSpec(backend=("mock",), entries=other, attempts=3)
-    said = what_was_asked(spec, sample.summary()).plain
+    said = what_was_prompted(spec, sample.summary()).plain
     assert "; smollm2-135m, tiny; " in said
     assert " x 8 queries x 3 attempts; " in said
 
 
 def test_a_run_of_an_earlier_runs_prompts_says_which(sample: Sample) -> None:
     again = RunSpec(prompts_from="20260101-000000-abcd")
-    said = what_was_asked(again, sample.summary()).plain.splitlines()
+    said = what_was_prompted(again, sample.summary()).plain.splitlines()
     assert said[-1] == "Its prompts are those of run 20260101-000000-abcd."
-    assert "prompts" not in what_was_asked(RunSpec(), sample.summary()).plain
+    assert "prompts" not in what_was_prompted(RunSpec(), sample.summary()).plain
 
 
 def test_a_run_of_a_group_and_one_without_a_hash_of_its_data(sample: Sample) -> None:
     summary = sample.summary(group="curve", data_sha256=None)
-    first, second = what_was_asked(RunSpec(), summary).plain.splitlines()
+    first, second = what_was_prompted(RunSpec(), summary).plain.splitlines()
     assert ": digits; smollm2" in first
     assert second == "It belongs to the group curve."
 

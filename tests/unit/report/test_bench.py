@@ -11,7 +11,8 @@ from rich.console import Console
 
 from backends.api import SessionInfo
 from harness.bench.rows import BenchTest, Row, Sample
-from harness.report.bench import as_csv, as_json, as_markdown, as_table
+from harness.report.bench import bench_answer
+from harness.report.formats import as_csv, as_json, as_markdown
 
 INFO = SessionInfo(
     engine="llama.cpp",
@@ -41,12 +42,12 @@ ROWS = [
 
 def printed(rows: Sequence[Row], width: int = 80) -> str:
     file = io.StringIO()
-    Console(file=file, width=width).print(as_table(rows))
+    Console(file=file, width=width).print(bench_answer(rows).parts)
     return file.getvalue()
 
 
 def test_json_holds_every_sample_under_llama_benchs_names() -> None:
-    first, cached, generated = json.loads(as_json(ROWS))
+    first, cached, generated = json.loads(as_json(bench_answer(ROWS)))["rows"]
     assert (first["test"], first["n_prompt"], first["n_gen"]) == ("pp512 @ d4096", 512, 0)
     assert (first["n_depth"], first["batch"], first["n_threads"]) == (4096, 4, 2)
     assert (first["samples_ns"], first["samples_ts"]) == ([10**9, 2 * 10**9], [2048.0, 1024.0])
@@ -61,23 +62,24 @@ def test_json_holds_every_sample_under_llama_benchs_names() -> None:
 
 
 def test_csv_holds_the_figures_of_json() -> None:
-    read = list(csv.DictReader(io.StringIO(as_csv(ROWS))))
-    expected = json.loads(as_json(ROWS))
+    read = list(csv.DictReader(io.StringIO(as_csv(bench_answer(ROWS)))))
+    expected = json.loads(as_json(bench_answer(ROWS)))["rows"]
     assert [line["test"] for line in read] == ["pp512 @ d4096", "pp512 @ d4096 cached", "tg128"]
     for line, figures in zip(read, expected, strict=True):
         for name, text in line.items():
             value = figures[name]
-            assert text == (str(int(value)) if isinstance(value, bool) else str(value))
+            assert text == (json.dumps(value) if isinstance(value, bool) else str(value))
         assert not any(name.startswith("samples_") for name in line)
 
 
 def test_markdown_is_a_table_of_equal_lines() -> None:
-    table, *notes = as_markdown(ROWS).split("\n\n")
+    table, *notes = as_markdown(bench_answer(ROWS)).split("\n\n")
     lines = table.splitlines()
-    assert {line.count(" | ") for line in lines} == {10}
-    assert lines[1] == f"|{' --- |' * 5} ---: | --- |{' ---: |' * 4}"
+    assert {line.count(" | ") for line in lines} == {5}
+    assert lines[1] == f"|{' --- |' * 2}{' ---: |' * 4}"
     assert lines[2].endswith("| pp512 @ d4096 | 4 | 2,048 | 1,500 | 1536.00 ± 724.08 |")
-    assert "2 repetitions" in notes[0]
+    assert "smollm2-135m" in notes[0]
+    assert "2 repetitions" in notes[1]
 
 
 @pytest.mark.parametrize(
@@ -90,8 +92,10 @@ def test_markdown_is_a_table_of_equal_lines() -> None:
     ],
 )
 def test_markdown_takes_nothing_from_a_model_file_as_its_own(name: str, written: str) -> None:
-    text = as_markdown([row(COLD, Sample(1, 1, 1.0), info=replace(INFO, weights=name))])
-    assert f"| {written} |" in text.splitlines()[2]
+    rows = [row(COLD, Sample(1, 1, 1.0), info=replace(INFO, weights=name), backend=name)]
+    table, engine, *_ = as_markdown(bench_answer(rows)).split("\n\n")
+    assert table.splitlines()[2].startswith(f"| {written} |")
+    assert f", {written};" in engine
 
 
 def test_the_table_is_whole_on_80_columns() -> None:
@@ -112,14 +116,14 @@ def test_what_was_cached_in_no_row_is_not_explained() -> None:
 def test_a_mock_is_marked_wherever_its_figures_are() -> None:
     mock = [row(COLD, Sample(1, 1, 1.0), info=replace(INFO, is_mock=True), backend="mock")]
     assert "mock MOCK" in printed(mock)
-    assert "| mock MOCK |" in as_markdown(mock)
-    assert json.loads(as_json(mock))[0]["mock"] is True
-    assert next(csv.DictReader(io.StringIO(as_csv(mock))))["mock"] == "1"
+    assert "| mock MOCK |" in as_markdown(bench_answer(mock))
+    assert json.loads(as_json(bench_answer(mock)))["rows"][0]["mock"] is True
+    assert next(csv.DictReader(io.StringIO(as_csv(bench_answer(mock)))))["mock"] == "true"
 
 
 def test_an_engine_that_evaluated_more_is_told_of() -> None:
     rows = [row(COLD, Sample(2064, 2064, 1.0), backend="blocks")]
-    for text in (printed(rows), as_markdown(rows)):
+    for text in (printed(rows), as_markdown(bench_answer(rows))):
         assert "blocks, pp512 @ d4096: more was evaluated" in " ".join(text.split())
         assert "2,064" in text
     assert "more was evaluated" not in printed(ROWS)

@@ -16,17 +16,17 @@ from harness.comparison.records import (
     Member,
     PromptDifference,
 )
-from harness.metrics import Difference, Verdict
+from harness.metrics import Difference, Outcome
 from harness.record import Span
 from harness.report.compare import (
     about,
-    as_csv,
-    as_markdown,
+    compare_answer,
     difference_table,
     flip_parts,
     loud_warnings,
     warnings,
 )
+from harness.report.formats import as_csv, as_markdown
 from harness.report.text import NOTHING
 
 RUN, OTHER_RUN = "20260102-030405-7f3a", "20260102-040506-81bc"
@@ -46,7 +46,7 @@ def share(**changes: Any) -> Difference:
         p_value=0.0123,
         p_adjusted=0.0246,
         samples=(600, 600),
-        verdict=Verdict.WORSE,
+        outcome=Outcome.WORSE,
     )
     return plain.model_copy(update=changes)
 
@@ -64,7 +64,7 @@ def speed(**changes: Any) -> Difference:
         p_value=0.00001,
         p_adjusted=0.00002,
         samples=(20, 21),
-        verdict=Verdict.NO_DIFFERENCE_SHOWN,
+        outcome=Outcome.NO_SIGNIFICANT_DIFFERENCE,
     )
     return plain.model_copy(update=changes)
 
@@ -103,6 +103,14 @@ def printed(what: RenderableType, width: int = 80) -> str:
     return captured.get()
 
 
+def csv_of(compared: Compared) -> str:
+    return as_csv(compare_answer([], compared, flips=False))
+
+
+def markdown_of(compared: Compared) -> str:
+    return as_markdown(compare_answer([], compared, flips=False))
+
+
 def rows(compared: Compared) -> list[str]:
     """The lines of the table, but the titles, with single spaces."""
     text = printed(difference_table(compared), 140)
@@ -121,7 +129,7 @@ def test_a_row_has_both_values_the_change_its_interval_p_and_the_verdict() -> No
 
 
 def test_what_has_no_interval_has_none_shown() -> None:
-    few = speed(interval=None, p_value=None, p_adjusted=None, verdict=Verdict.TOO_FEW)
+    few = speed(interval=None, p_value=None, p_adjusted=None, outcome=Outcome.TOO_FEW)
     assert rows(whole(found(differences=[few])))[2:] == [
         f"prefill tok/s 1,234 1,284 x 1.04 {NOTHING} too few samples"
     ]
@@ -131,7 +139,7 @@ def test_what_was_only_counted_is_the_same_or_not() -> None:
     same = speed(
         metric="examples_per_voter", test="counted", change=1.0, interval=None, p_adjusted=None
     )
-    other = same.model_copy(update={"verdict": Verdict.WORSE, "change": 0.5})
+    other = same.model_copy(update={"outcome": Outcome.WORSE, "change": 0.5})
     said = rows(whole(found(differences=[same, other])))[2:]
     assert [line.split(NOTHING)[1] for line in said] == [" the same", " worse"]
 
@@ -143,7 +151,7 @@ def test_sides_without_a_common_metric_say_so() -> None:
 @pytest.mark.parametrize("width", [80, 140])
 def test_the_table_fits_the_terminal(width: int) -> None:
     metrics = ("decode_tokens_per_second", "time_to_first_token_ms")
-    many = [speed(metric=metric, first=54321.0, verdict=Verdict.TOO_FEW) for metric in metrics]
+    many = [speed(metric=metric, first=54321.0, outcome=Outcome.TOO_FEW) for metric in metrics]
     shares = share(change=-0.125, interval=Span(low=-0.15, high=-0.101), p_adjusted=1e-9)
     text = printed(difference_table(whole(found(differences=[shares, *many]))), width)
     assert max(map(len, text.splitlines())) <= width
@@ -243,7 +251,7 @@ def test_flips_are_counted_and_listed() -> None:
 
 def test_csv_reads_back() -> None:
     few = speed(interval=None, p_value=None, p_adjusted=None)
-    lines = list(csv.DictReader(io.StringIO(as_csv(whole(found(), found(differences=[few]))))))
+    lines = list(csv.DictReader(io.StringIO(csv_of(whole(found(), found(differences=[few]))))))
     assert [line["metric"] for line in lines] == ["accuracy", *["prefill_tokens_per_second"] * 2]
     first = lines[0]
     assert (first["first_run"], first["other_run"]) == (RUN, OTHER_RUN)
@@ -256,14 +264,13 @@ def test_csv_reads_back() -> None:
         -0.1512,
         -0.04,
     ]
-    assert (first["verdict"], first["test"]) == ("worse", "McNemar, exact")
+    assert (first["outcome"], first["test"]) == ("worse", "McNemar, exact")
     assert (first["first_samples"], lines[1]["other_samples"]) == ("600", "21")
     assert [lines[2][name] for name in ("low", "high", "p_value", "p_adjusted")] == [""] * 4
 
 
 def test_markdown_is_one_table_and_the_warnings() -> None:
-    text = as_markdown(whole(found(spec=[THREADS])))
-    table, note = text.split("\n\n")
+    note, table, *_ = markdown_of(whole(found(spec=[THREADS]))).split("\n\n")
     titles, rule, *body = table.splitlines()
     assert titles == "|  | first | other | change (95 % interval) | p | other is |"
     assert rule == "| --- | ---: | ---: | --- | ---: | --- |"
@@ -290,7 +297,7 @@ def as_flips(compared: Compared) -> str:
     return "".join(printed(part) for part in flip_parts(compared.against_first))
 
 
-@pytest.mark.parametrize("shown", [as_text, as_warnings, as_flips, as_markdown, as_csv])
+@pytest.mark.parametrize("shown", [as_text, as_warnings, as_flips, markdown_of, csv_of])
 def test_untrusted_text_drives_no_terminal(shown: Callable[[Compared], str]) -> None:
     text = shown(whole(UNTRUSTED))
     assert "\x1b" not in text
@@ -299,4 +306,4 @@ def test_untrusted_text_drives_no_terminal(shown: Callable[[Compared], str]) -> 
 
 def test_untrusted_text_is_no_markup() -> None:
     assert "e[bold]v|il" in printed(difference_table(whole(UNTRUSTED)))
-    assert r"e\[bold\]v\|il\[31m &lt;b&gt;" in as_markdown(whole(UNTRUSTED))
+    assert r"e\[bold\]v\|il\[31m &lt;b&gt;" in markdown_of(whole(UNTRUSTED))

@@ -94,7 +94,7 @@ def tokens(by: str, same: bool = True, where: TokenDifference | None = None) -> 
 
 
 WHERE = TokenDifference(
-    voter=0, role="query", position=3, token=17, asked=[Token(id=5, text="a")], own=[]
+    voter=0, role="query", position=3, token=17, given=[Token(id=5, text="a")], own=[]
 )
 
 

@@ -8,9 +8,9 @@ from rich.console import Console
 
 from harness.comparison.records import FieldDifference
 from harness.comparison.series import Change, History, Machine, Point, Series
-from harness.metrics import Verdict
+from harness.metrics import Outcome
 from harness.record import Span
-from harness.report.history import NEWEST, describe
+from harness.report.history import NEWEST, history_answer
 from harness.report.text import NOTHING
 
 MACHINE = Machine(cpu="EPYC", gpus=[], physical_cores=2, logical_cores=4, usable_cores=4)
@@ -22,7 +22,7 @@ CHANGE = Change(
     level_after=150.0,
     change=0.75,
     p_adjusted=0.0123,
-    verdict=Verdict.WORSE,
+    outcome=Outcome.WORSE,
     differing=[
         FieldDifference(field="git_revision", first="a" * 40, other="b" * 40 + "+dirty"),
         FieldDifference(field="options.threads", first=None, other=2),
@@ -49,7 +49,7 @@ def series(*points: Point, **changes: Any) -> Series:
         "model": "small",
         "data_sha256": None,
         "is_mock": False,
-        "asked": {"voters": 7, "max_model_len": 1024},
+        "spec": {"voters": 7, "max_model_len": 1024},
         "machine": MACHINE,
         "left_out": 0,
         "points": list(points),
@@ -64,7 +64,7 @@ def printed(
     plain = {"metric": metric, "unit": "tokens/s", "more_is_better": True, "unreadable": []}
     history = History(**(plain | more), series=list(every))
     file = io.StringIO()
-    Console(file=file, width=80).print(describe(history, 80, False, everything))
+    Console(file=file, width=80).print(history_answer(history, everything).parts)
     return file.getvalue()
 
 
@@ -147,7 +147,7 @@ def test_series_are_told_apart_by_what_differs_and_no_more() -> None:
     elsewhere = MACHINE.model_copy(update={"gpus": ["H100", "H100"]})
     text = printed(
         series(*points),
-        series(*points, asked={"voters": 7, "max_model_len": 2048}),
+        series(*points, spec={"voters": 7, "max_model_len": 2048}),
         series(*points, machine=elsewhere),
         series(*points, entry="mock", backend="mock", is_mock=True),
         series(*points, entry="fast"),

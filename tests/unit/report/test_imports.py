@@ -81,11 +81,7 @@ def test_words_of_a_file_do_not_drive_the_terminal() -> None:
 
 def test_json_is_the_whole_row() -> None:
     told = json.loads(json.dumps(import_json(row())))
-    assert (told["kind"], told["import_id"], told["name"]) == (
-        "import",
-        "import-0123456789",
-        "mine",
-    )
+    assert (told["import_id"], told["name"]) == ("import-0123456789", "mine")
     assert told["figures"][1]["samples"] == [12345.0, 12346.2]
     assert told["conditions"] == {"n-shot": "5", "device": "cpu"}
 

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console, RenderableType
 
 from harness.report.figures import MOCK_LABEL, Row, figures_of
-from harness.report.table import figures_table, simple_table
+from harness.report.table import FiguresTable, simple_table
 from harness.summary import Cells, RunSummary
 from tests.unit.report.conftest import BASELINES
 
@@ -26,7 +26,7 @@ def printed(what: RenderableType, width: int, terminal: bool = False) -> str:
 
 
 def table(runs: Sequence[RunSummary], width: int) -> str:
-    return printed(figures_table([Row(run, BASELINES) for run in runs], width), width)
+    return printed(FiguresTable([Row(run, BASELINES) for run in runs]), width)
 
 
 def words(text: str) -> list[str]:
@@ -73,15 +73,15 @@ def test_every_figure_is_whole_and_within_the_terminal(
 
 def test_run_ids_stay_whole_in_three_columns(sample: Sample) -> None:
     rows = [Row(sample.run(), note=f"20260102-030405-000{index}") for index in range(3)]
-    text = printed(figures_table(rows, NARROW), NARROW)
+    text = printed(FiguresTable(rows), NARROW)
     assert all(row.note in text for row in rows)
 
 
 @pytest.mark.parametrize("width", [NARROW, WIDE])
 def test_mock_is_named_a_mock_loudly(sample: Sample, width: int) -> None:
     rows = [Row(sample.mock(backend="innocent"))]
-    assert MOCK_LABEL in printed(figures_table(rows, width), width)
-    loud = printed(figures_table(rows, width), width, terminal=True)
+    assert MOCK_LABEL in printed(FiguresTable(rows), width)
+    loud = printed(FiguresTable(rows), width, terminal=True)
     assert f"\x1b[1;7m{MOCK_LABEL}" in loud
 
 
@@ -90,7 +90,7 @@ def test_failed_cells_are_told_loudly_and_only_where_there_are(sample: Sample, w
     failing = sample.run(cells=Cells(done=12, failed=1200))
     assert "cells failed" not in table([sample.run()], width)
     assert "1,200 cells failed" in table([failing], width)
-    loud = printed(figures_table([Row(failing)], width), width, terminal=True)
+    loud = printed(FiguresTable([Row(failing)]), width, terminal=True)
     assert "\x1b[1;7m1,200 cells failed" in loud
 
 

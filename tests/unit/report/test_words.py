@@ -27,7 +27,7 @@ CAVEATS: dict[CaveatKind, tuple[dict[str, Any], str]] = {
             "role": "query",
             "position": 3,
             "token": 17,
-            "asked": [{"id": 1, "text": "<bos>"}, {"id": 12, "text": "\u0120x"}],
+            "given": [{"id": 1, "text": "<bos>"}, {"id": 12, "text": "\u0120x"}],
             "own": [],
         },
         "voter 2, query 3, at token 17: the end and not '<bos>' (1) '\u0120x' (12).",

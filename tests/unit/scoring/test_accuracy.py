@@ -53,7 +53,7 @@ def test_a_small_case_by_hand() -> None:
     assert accuracy.balanced == pytest.approx((2 / 3 + 1) / 2)
     assert accuracy.f1 == pytest.approx((0.8 + 2 / 3) / 2)
     assert accuracy.auc == pytest.approx((1 + 0.5 + 1) / 3)
-    assert accuracy.agreement == pytest.approx((1 + 1 + 1 + 1) / 10)
+    assert accuracy.voter_agreement == pytest.approx((1 + 1 + 1 + 1) / 10)
     assert [row.voters for row in accuracy.by_voters] == [1, 2, 3]
     assert accuracy.classes == list(CLASSES)
     assert (accuracy.soft, accuracy.calibrated) == (None, None)

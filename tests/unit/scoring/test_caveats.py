@@ -34,8 +34,8 @@ def found(**changes: Any) -> list[Caveat]:
         "accuracy": voted(),
         "parse": NOT_PARSED,
         "label_mass": None,
-        "queries_asked": 120,
-        "calibration_asked": 20,
+        "queries_wanted": 120,
+        "calibration_wanted": 20,
         "calibration_per_voter": 20,
         "shots": None,
         "fewest_shown": 50,
@@ -98,9 +98,9 @@ def test_the_gravest_comes_first() -> None:
 
 
 def test_few_queries_are_few_for_what_was_wanted_or_for_an_interval() -> None:
-    few = only(CaveatKind.FEW_QUERIES, accuracy=voted(15, 15), queries_asked=15)
+    few = only(CaveatKind.FEW_QUERIES, accuracy=voted(15, 15), queries_wanted=15)
     assert few.figures == {"queries": 15, "wanted": 15, "enough": 100}
-    short = only(CaveatKind.FEW_QUERIES, queries_asked=500)
+    short = only(CaveatKind.FEW_QUERIES, queries_wanted=500)
     assert short.figures == {"queries": 120, "wanted": 500, "enough": 100}
 
 
@@ -109,7 +109,7 @@ def test_few_queries_are_few_for_what_was_wanted_or_for_an_interval() -> None:
     [(20, 20, False), (20, 12, False), (0, 0, False), (4, 4, True), (20, 4, True), (20, 0, True)],
 )
 def test_a_thin_calibration_is_reported(wanted: int, given: int, is_thin: bool) -> None:
-    changes = {"calibration_asked": wanted, "calibration_per_voter": given}
+    changes = {"calibration_wanted": wanted, "calibration_per_voter": given}
     if not is_thin:
         assert found(**changes) == []
         return
@@ -138,6 +138,6 @@ def test_shots_that_were_asked_for_leave_out_none() -> None:
 
 def test_tokens_of_its_own_are_stored_with_both_sides() -> None:
     given = [Token(id=1, text="<bos>"), Token(id=12, text="\u0120x")]
-    where = TokenDifference(voter=2, role="query", position=3, token=17, asked=given, own=[])
+    where = TokenDifference(voter=2, role="query", position=3, token=17, given=given, own=[])
     caveat = only(CaveatKind.TOKENS_DIFFER, own_tokens=where)
     assert caveat.figures == where.model_dump(mode="json")

@@ -14,7 +14,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from harness.metrics import Difference, Kind, Metric, Verdict
+from harness.metrics import Difference, Kind, Metric, Outcome
 from harness.stats.significance import (
     ALPHA,
     LEAST_SAMPLES,
@@ -42,7 +42,7 @@ ACCURACY, PARSE_RATE = metric("accuracy", "share"), metric("parse_rate", "share"
 SPEED, TIME = metric("speed", "rate"), metric("time", "time", more_is_better=False)
 MEMORY = metric("memory", "per_session", more_is_better=False)
 EXAMPLES = metric("examples", "count")
-TURNED = {Verdict.BETTER: Verdict.WORSE, Verdict.WORSE: Verdict.BETTER}
+TURNED = {Outcome.BETTER: Outcome.WORSE, Outcome.WORSE: Outcome.BETTER}
 
 quick = settings(max_examples=25)  # of what resamples some thousand times
 verdicts = st.sampled_from([0.0, 1.0, nan])
@@ -97,7 +97,7 @@ def test_shares_swapped_turn_the_sign_and_the_verdict(
     assert (there.first, there.other, there.change) == (back.other, back.first, -back.change)
     assert ends(there) == pytest.approx([-end for end in reversed(ends(back))], abs=1e-9)
     assert there.p_value == pytest.approx(back.p_value)
-    assert there.verdict is TURNED.get(back.verdict, back.verdict)
+    assert there.outcome is TURNED.get(back.outcome, back.outcome)
 
 
 @given(pairs_of(verdicts))
@@ -148,7 +148,7 @@ def test_a_side_is_never_said_to_differ_from_itself(
     found = share_difference(PARSE_RATE, sides[0], sides[0], paired)
     if found is not None:
         assert found.change == 0
-        assert found.verdict in (Verdict.NO_DIFFERENCE_SHOWN, Verdict.TOO_FEW)
+        assert found.outcome in (Outcome.NO_SIGNIFICANT_DIFFERENCE, Outcome.TOO_FEW)
 
 
 @given(pairs_of(shares), st.booleans())
@@ -159,7 +159,7 @@ def test_a_verdict_takes_both(sides: tuple[Values, Values], paired: bool) -> Non
     assert found is not None
     low, high = ends(found)
     shown = found.p_value is not None and found.p_value < ALPHA and not low <= 0 <= high
-    assert (found.verdict in (Verdict.BETTER, Verdict.WORSE)) == shown
+    assert (found.outcome in (Outcome.BETTER, Outcome.WORSE)) == shown
 
 
 def test_paired_queries_count_where_both_sides_came_to_something() -> None:
@@ -182,9 +182,9 @@ def test_no_query_in_common_is_no_difference(sides: Sequence[list[float]], paire
 
 @pytest.mark.parametrize("paired", [True, False])
 def test_one_query_shows_nothing(paired: bool) -> None:
-    assert shared(values(0), values(1), paired).verdict is Verdict.NO_DIFFERENCE_SHOWN
+    assert shared(values(0), values(1), paired).outcome is Outcome.NO_SIGNIFICANT_DIFFERENCE
     part = shared(values(0.5), values(1), paired)
-    assert (part.interval, part.p_value, part.verdict) == (None, None, Verdict.TOO_FEW)
+    assert (part.interval, part.p_value, part.outcome) == (None, None, Outcome.TOO_FEW)
 
 
 @pytest.mark.parametrize("right", [0.0, 1.0])
@@ -193,19 +193,19 @@ def test_what_is_always_right_or_wrong_still_has_an_interval(right: float, paire
     found = shared(np.full(8, right), np.full(8, right), paired)
     low, high = ends(found)
     assert low < 0 < high
-    assert (found.p_value, found.verdict) == (1.0, Verdict.NO_DIFFERENCE_SHOWN)
+    assert (found.p_value, found.outcome) == (1.0, Outcome.NO_SIGNIFICANT_DIFFERENCE)
 
 
 @pytest.mark.parametrize("paired", [True, False])
 def test_constant_shares_that_differ_are_told_apart(paired: bool) -> None:
     found = shared(np.full(50, 0.5), np.full(50, 0.75), paired)
-    assert (ends(found), found.verdict) == ((0.25, 0.25), Verdict.BETTER)
+    assert (ends(found), found.outcome) == ((0.25, 0.25), Outcome.BETTER)
 
 
 def test_a_share_of_which_more_is_right_is_better() -> None:
     first, other = np.repeat([1.0, 0.0], [300, 300]), np.repeat([1.0, 0.0], [348, 252])
-    assert shared(first, other).verdict is Verdict.BETTER
-    assert shared(other, first).verdict is Verdict.WORSE
+    assert shared(first, other).outcome is Outcome.BETTER
+    assert shared(other, first).outcome is Outcome.WORSE
 
 
 @given(works, works)
@@ -214,15 +214,15 @@ def test_ratios_swapped_are_inverted(first: Work, other: Work) -> None:
     there, back = compared(first, other), compared(other, first)
     assert there.change * back.change == pytest.approx(1)
     assert there.p_value == pytest.approx(back.p_value)
-    if there.verdict is back.verdict:
-        assert there.verdict is Verdict.NO_DIFFERENCE_SHOWN
+    if there.outcome is back.outcome:
+        assert there.outcome is Outcome.NO_SIGNIFICANT_DIFFERENCE
 
 
 @given(works)
 @quick
 def test_work_never_differs_from_itself(one: Work) -> None:
     found = compared(one, one)
-    assert (found.change, found.verdict) == (1.0, Verdict.NO_DIFFERENCE_SHOWN)
+    assert (found.change, found.outcome) == (1.0, Outcome.NO_SIGNIFICANT_DIFFERENCE)
 
 
 @given(works, works, st.sampled_from([2.0**-10, 0.5, 8.0, 2.0**20]))
@@ -233,21 +233,21 @@ def test_work_of_another_size_gives_the_same_ratio(first: Work, other: Work, tim
     assert scaled.change == pytest.approx(plain.change)
     assert ends(scaled) == pytest.approx(ends(plain))
     assert scaled.p_value == pytest.approx(plain.p_value)
-    assert scaled.verdict is plain.verdict
+    assert scaled.outcome is plain.outcome
 
 
 SLOW, FAST = (2.0, 2.4) * 3, (1.0, 1.2) * 3
 
 
 def test_six_samples_that_are_wholly_apart_are_told_apart() -> None:
-    assert compared(work(*FAST), work(*SLOW)).verdict is Verdict.WORSE
-    assert compared(work(*SLOW), work(*FAST)).verdict is Verdict.BETTER
-    assert compared(work(*FAST), work(*FAST[::-1])).verdict is Verdict.NO_DIFFERENCE_SHOWN
+    assert compared(work(*FAST), work(*SLOW)).outcome is Outcome.WORSE
+    assert compared(work(*SLOW), work(*FAST)).outcome is Outcome.BETTER
+    assert compared(work(*FAST), work(*FAST[::-1])).outcome is Outcome.NO_SIGNIFICANT_DIFFERENCE
 
 
 def test_less_time_is_better() -> None:
     faster = Work(values(*FAST), np.ones(6)), Work(values(*SLOW), np.ones(6))
-    assert compared(*faster, TIME).verdict is Verdict.WORSE
+    assert compared(*faster, TIME).outcome is Outcome.WORSE
 
 
 @pytest.mark.parametrize("count", range(1, LEAST_SAMPLES))
@@ -255,7 +255,7 @@ def test_few_samples_give_a_ratio_and_no_more(count: int) -> None:
     for first, other in ((FAST[:count], SLOW), (SLOW, FAST[:count])):
         found = compared(work(*first), work(*other))
         assert found.change > 0
-        assert (found.interval, found.p_value, found.verdict) == (None, None, Verdict.TOO_FEW)
+        assert (found.interval, found.p_value, found.outcome) == (None, None, Outcome.TOO_FEW)
 
 
 def test_without_samples_there_is_no_ratio() -> None:
@@ -265,8 +265,8 @@ def test_without_samples_there_is_no_ratio() -> None:
 
 def test_constant_speeds_are_compared_without_a_warning() -> None:
     same, half = (compared(work(*[0.1] * 6), work(*[took] * 6)) for took in (0.1, 0.2))
-    assert (ends(same), same.verdict) == ((1.0, 1.0), Verdict.NO_DIFFERENCE_SHOWN)
-    assert (ends(half), half.verdict) == ((0.5, 0.5), Verdict.WORSE)
+    assert (ends(same), same.outcome) == ((1.0, 1.0), Outcome.NO_SIGNIFICANT_DIFFERENCE)
+    assert (ends(half), half.outcome) == ((0.5, 0.5), Outcome.WORSE)
 
 
 def test_a_ratio_is_of_sums_not_of_rates() -> None:
@@ -352,43 +352,43 @@ def test_times_swapped_are_inverted(first: Times, other: Times) -> None:
     there, back = timed(first, other), timed(other, first)
     assert there.change * back.change == pytest.approx(1)
     assert there.p_value == pytest.approx(back.p_value)
-    if there.verdict is back.verdict:
-        assert there.verdict is Verdict.NO_DIFFERENCE_SHOWN
+    if there.outcome is back.outcome:
+        assert there.outcome is Outcome.NO_SIGNIFICANT_DIFFERENCE
 
 
 @given(blocks)
 @quick
 def test_times_never_differ_from_themselves(one: Times) -> None:
     found = timed(one, one)
-    assert (found.change, found.verdict) == (1.0, Verdict.NO_DIFFERENCE_SHOWN)
+    assert (found.change, found.outcome) == (1.0, Outcome.NO_SIGNIFICANT_DIFFERENCE)
 
 
 def test_times_are_compared_by_their_medians() -> None:
     """A reply in five that is far from the others moves no median."""
     slower = timed(times(*FAST), times(*SLOW))
     assert [slower.first, slower.other] == pytest.approx([1.1, 2.2], rel=0.1)
-    assert slower.verdict is Verdict.WORSE
-    assert timed(times(*SLOW), times(*FAST)).verdict is Verdict.BETTER
-    assert timed(times(*FAST), times(*FAST[::-1])).verdict is Verdict.NO_DIFFERENCE_SHOWN
+    assert slower.outcome is Outcome.WORSE
+    assert timed(times(*SLOW), times(*FAST)).outcome is Outcome.BETTER
+    assert timed(times(*FAST), times(*FAST[::-1])).outcome is Outcome.NO_SIGNIFICANT_DIFFERENCE
     low, high = ends(slower)
     assert low <= slower.change <= high
 
 
 def test_few_blocks_of_times_give_a_ratio_and_no_more() -> None:
     found = timed(times(*FAST[:5]), times(*SLOW))
-    assert (found.interval, found.p_value, found.verdict) == (None, None, Verdict.TOO_FEW)
+    assert (found.interval, found.p_value, found.outcome) == (None, None, Outcome.TOO_FEW)
     assert ratio(TIME, Times(()), times(*SLOW)) is None
 
 
 def test_a_count_that_differs_is_another_whatever_else() -> None:
     for other, verdict in (
-        (36.0, Verdict.WORSE),
-        (37.0, Verdict.NO_DIFFERENCE_SHOWN),
-        (38.0, Verdict.BETTER),
+        (36.0, Outcome.WORSE),
+        (37.0, Outcome.NO_SIGNIFICANT_DIFFERENCE),
+        (38.0, Outcome.BETTER),
     ):
         found = counted(EXAMPLES, 37.0, other)
         assert found is not None
-        assert (found.change, found.verdict) == (other / 37, verdict)
+        assert (found.change, found.outcome) == (other / 37, verdict)
         assert (found.test, found.interval, found.p_value) == ("counted", None, None)
         assert adjusted(EXAMPLES, [found, found]) == [found, found]
 
@@ -398,8 +398,8 @@ def test_a_count_of_nought_has_a_ratio_to_nought_only() -> None:
     nothing, gone = counted(EXAMPLES, 0, 0), counted(EXAMPLES, 5, 0)
     assert nothing is not None
     assert gone is not None
-    assert (nothing.change, nothing.verdict) == (1.0, Verdict.NO_DIFFERENCE_SHOWN)
-    assert (gone.change, gone.verdict) == (0.0, Verdict.WORSE)
+    assert (nothing.change, nothing.outcome) == (1.0, Outcome.NO_SIGNIFICANT_DIFFERENCE)
+    assert (gone.change, gone.outcome) == (0.0, Outcome.WORSE)
 
 
 def test_each_kind_is_compared_in_its_way() -> None:
@@ -422,8 +422,8 @@ def test_sessions_are_samples_and_one_of_each_is_too_few() -> None:
     one = difference(MEMORY, values(100), values(150))
     assert many is not None
     assert one is not None
-    assert (many.verdict, many.samples) == (Verdict.WORSE, (6, 6))
-    assert (one.change, one.verdict, one.samples) == (1.5, Verdict.TOO_FEW, (1, 1))
+    assert (many.outcome, many.samples) == (Outcome.WORSE, (6, 6))
+    assert (one.change, one.outcome, one.samples) == (1.5, Outcome.TOO_FEW, (1, 1))
 
 
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=6))
@@ -435,7 +435,7 @@ def test_adjusted_p_values_are_holms(p_values: list[float]) -> None:
         assert one.p_value is not None
         assert one.p_adjusted is not None
         assert one.p_value <= one.p_adjusted <= 1
-        assert (one.verdict is Verdict.WORSE) == (one.p_adjusted < ALPHA)
+        assert (one.outcome is Outcome.WORSE) == (one.p_adjusted < ALPHA)
     assert found[int(np.argmin(p_values))].p_adjusted == pytest.approx(
         min(1, len(p_values) * min(p_values))
     )

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from harness.comparison.metrics import METRICS
 from harness.errors import UsageError
-from harness.metrics import Verdict
+from harness.metrics import Outcome
 from harness.stats.significance import LEAST_SAMPLES
 from harness.summary import Cells, Parse, PromptHashes
 from harness.testing.evidence import Evidence, Sample
@@ -171,7 +171,7 @@ def test_more_milliseconds_are_worse() -> None:
 def test_a_loss_within_its_limit_is_none_though_it_is_shown() -> None:
     [finding] = judge(evidence(), evidence(samples=samples(seconds=1.1)), [PREFILL])
     assert finding.difference is not None
-    assert finding.difference.verdict is Verdict.WORSE
+    assert finding.difference.outcome is Outcome.WORSE
     assert not finding.is_beyond
     assert not finding.is_regression
 
@@ -263,7 +263,7 @@ def test_a_worker_a_round_shows_a_regression_of_memory_and_of_loading() -> None:
     memory, loading = judge(before, now, [Limit("peak_rss_mib", 10), Limit("load_seconds", 10)])
     assert memory.is_regression
     assert loading.difference is not None
-    assert loading.difference.verdict is Verdict.NO_DIFFERENCE_SHOWN
+    assert loading.difference.outcome is Outcome.NO_SIGNIFICANT_DIFFERENCE
     assert not loading.is_beyond
 
 

@@ -114,7 +114,7 @@ def test_an_entry_that_adds_no_first_token_is_given_it_and_the_difference_is_rep
     assert given_to(workload, "two")[0][0] == mock.BOS
     found = difference(workload, "two")
     assert (found.voter, found.role, found.position, found.token) == (0, "query", 0, 0)
-    assert [token.text for token in found.asked] == ["<bos>", "C", "l"]
+    assert [token.text for token in found.given] == ["<bos>", "C", "l"]
     assert [(token.id, token.text) for token in found.own] == [(67, "C"), (108, "l"), (97, "a")]
 
 
@@ -136,7 +136,7 @@ def test_the_first_difference_is_the_first_token_of_the_first_prompt_that_differ
     found = difference(workload, "two")
     assert (found.voter, found.role, found.position) == (place.voter, place.role, place.position)
     assert found.token == len(given_to(workload, "two")[4]) - 2
-    assert [token.text for token in found.asked] == ["y", ":"]
+    assert [token.text for token in found.given] == ["y", ":"]
     assert found.own == []
 
 
@@ -153,7 +153,7 @@ def test_each_text_is_tokenized_once_for_a_check_and_in_one_go(draft: Draft) -> 
 
 def test_few_tokens_are_shown(draft: Draft) -> None:
     found = difference(written(draft, one=PLAIN, two=APART), "two")
-    assert len(found.asked) == len(found.own) == SHOWN_TOKENS
+    assert len(found.given) == len(found.own) == SHOWN_TOKENS
 
 
 def test_another_vocabulary_is_given_its_own_tokens_of_the_same_texts(draft: Draft) -> None:

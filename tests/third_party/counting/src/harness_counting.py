@@ -22,6 +22,7 @@ from backends.api import (
     Event,
     Finish,
     ModelRef,
+    Option,
     Options,
     Prompt,
     Reply,
@@ -37,7 +38,8 @@ from backends.sharing.prefix_tree import Leaf, walk
 DECLARED_CONTEXT = 100_000
 FORMATS = (NO_FILES,)  # a real engine reads "gguf" or "hf"
 _FINISHES: Mapping[DecodingMode, Finish] = {"free": "stop", "choice": "label", "score": "scored"}
-OPTIONS: Mapping[str, str] = {"prior": "how often each label counts as seen beforehand (default 1)"}
+PRIOR = Option("prior", float, "How often each label counts as seen beforehand.", 1.0, least=0)
+OPTIONS = (PRIOR,)  # a flag, a key and a row of the reference are made of it
 
 
 def requirements(has_gpu: bool) -> Requirements:
@@ -81,7 +83,7 @@ class CountingSession:
         longest = int(options["max_model_len"])
         if longest > DECLARED_CONTEXT:
             raise beyond_model(longest, DECLARED_CONTEXT, model.name)
-        self._prior = float(options.get("prior", 1))
+        self._prior = PRIOR.of(options)
         self._tokenizer = CountingTokenizer()
         self.info = SessionInfo(
             engine="counting",

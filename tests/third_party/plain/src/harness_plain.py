@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 
 from backends.api import (
@@ -36,7 +36,7 @@ from backends.api import (
 from backends.rules import before_stop, beyond_model, refuse, vocabulary_sha256
 
 FORMATS = (NO_FILES,)
-OPTIONS: Mapping[str, str] = {}
+OPTIONS = ()
 DECLARED_CONTEXT = 100_000
 
 

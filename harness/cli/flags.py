@@ -1,0 +1,220 @@
+"""The flags of `harness run` and `harness bench`, made of the definitions of what they set.
+
+A definition is written once: on a field of `RunSpec`, of `Plan` or of `Output`, or in a backend's
+`OPTIONS`. The flag, its help, the key of the TOML file and the reference page (`docs/OPTIONS.md`)
+are all made of it here.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import NoneType
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+import typer
+
+from backends.api import Option
+from harness.cli.options import JSON_HELP, RUN_HELP
+from harness.cli.output import Output
+from harness.engine.options import KnownOption, known_options
+from harness.flag import Flag
+from harness.spec import ENGINE, RunSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """A flag. `kind` is the type of its value, `several` whether it may be repeated.
+
+    `default` is in words, empty where there is nothing to say. `values` are those that a text may
+    have. `backends` are those that an option of engines is for. Without `has_flag` it is given by
+    `--engine-option` or by its key alone. `differs`: the backends define it differently, and the
+    help says how each does.
+    """
+
+    name: str
+    kind: type
+    help: str
+    panel: str
+    default: str = ""
+    metavar: str = ""
+    short: str = ""
+    several: bool = False
+    values: tuple[str, ...] = ()
+    backends: tuple[str, ...] = ()
+    has_flag: bool = True
+    is_hidden: bool = False
+    differs: bool = False
+
+    @property
+    def flag(self) -> str:
+        return f"--{self.name.replace('_', '-')}"
+
+    @property
+    def value(self) -> str:
+        """What stands behind the flag in a help text."""
+        return self.metavar or "|".join(self.values) or _METAVARS[self.kind]
+
+    @property
+    def text(self) -> str:
+        """The help, with the default and the engines."""
+        default = f"Default: {self.default}." if self.default else ""
+        is_said = self.differs or not self.backends
+        engines = "" if is_said else f"For {', '.join(self.backends)}."
+        return " ".join(filter(None, [self.help, default, engines]))
+
+
+OUTPUT = "Output"
+CONFIG = Definition(
+    "config", Path, "TOML file; its keys are these flags, with _ for -.", OUTPUT, metavar="FILE"
+)
+RESUME = Definition("resume", str, f"Complete this run: {RUN_HELP}.", OUTPUT, metavar="RUN")
+JSON = Definition("json", bool, JSON_HELP, OUTPUT)
+ENGINE_OPTION = Definition(
+    "engine_option",
+    str,
+    "Any option of an engine, by name; may be repeated. docs/OPTIONS.md lists them.",
+    ENGINE,
+    metavar="NAME=VALUE",
+    several=True,
+)
+RENAMED = {"no_json": "--format table"}
+"""Flags of earlier versions, and what they are now."""
+
+_OF_BENCH = ("backend", "model", "timeout_seconds")
+
+
+def flags_of_run() -> list[Definition]:
+    """All flags of `harness run`, those of its spec first."""
+    own = [*definitions(RunSpec), CONFIG, RESUME, *definitions(Output), JSON]
+    return _with_engines(own)
+
+
+def flags_of_bench() -> list[Definition]:
+    """All flags of `harness bench`: of a spec, those that concern engines."""
+    from harness.bench.rows import Plan
+
+    spec = [one for one in definitions(RunSpec) if one.name in _OF_BENCH]
+    own = [*spec, *definitions(Plan), CONFIG, *definitions(Output), JSON]
+    return _with_engines(own)
+
+
+def _with_engines(own: Sequence[Definition]) -> list[Definition]:
+    """An option of an engine whose name or letter the command has already goes without."""
+    taken = {name for one in own for name in (one.name, one.short) if name}
+    engines = [
+        one for one in engine_definitions() if one.has_flag and not taken & {one.name, one.short}
+    ]
+    renamed = [Definition(name, bool, "", OUTPUT, is_hidden=True) for name in RENAMED]
+    return [*own, *engines, ENGINE_OPTION, *renamed]
+
+
+def definitions(model: type[Any]) -> list[Definition]:
+    """Those of the fields of a record that have a `Flag`. The record can be made of defaults."""
+    hints = get_type_hints(model, include_extras=True)
+    defaults = model()
+    found = []
+    for name, hint in hints.items():
+        flags = [one for one in getattr(hint, "__metadata__", ()) if isinstance(one, Flag)]
+        if flags:
+            found.append(_of_field(name, hint.__origin__, flags[0], getattr(defaults, name)))
+    return found
+
+
+def _of_field(name: str, hint: Any, flag: Flag, default: object) -> Definition:
+    kind = next((one for one in get_args(hint) if type(None) in get_args(hint)), hint)
+    several = get_origin(kind) is tuple
+    if several:
+        kind = get_args(kind)[0]
+    values = get_args(kind) if get_origin(kind) is Literal else ()
+    if isinstance(kind, type) and issubclass(kind, str):
+        values = tuple(kind) if kind is not str else values  # type: ignore[arg-type]
+    return Definition(
+        name=name,
+        kind=kind if kind in (bool, int, float, Path) else str,
+        help=flag.help,
+        panel=flag.panel,
+        default=in_words(default, flag.unit, flag.default_text),
+        metavar=flag.metavar,
+        short=flag.short,
+        several=several,
+        values=tuple(map(str, values)),
+    )
+
+
+def engine_definitions() -> list[Definition]:
+    """Those of the options of all backends, each once."""
+    return list(map(_of_option, known_options()))
+
+
+def _of_option(known: KnownOption) -> Definition:
+    """Where backends define an option differently, the help says how each does."""
+    any_of_them = known.any
+    groups: dict[tuple[str, str], list[str]] = {}
+    for backend, option in known.by_backend.items():
+        groups.setdefault((option.help, _default_of(option)), []).append(backend)
+    help_, default = next(iter(groups))
+    if len(groups) > 1:
+        said = (f"{', '.join(who)}: {text} Default: {d}." for (text, d), who in groups.items())
+        help_, default = " ".join(said), ""  # that names the backends, too
+    same_kind = len({one.kind for one in known.by_backend.values()}) == 1
+    return Definition(
+        name=known.name,
+        kind=any_of_them.kind if same_kind else str,
+        help=help_,
+        panel=ENGINE,
+        default=default,
+        short=any_of_them.short,
+        values=any_of_them.choices,
+        backends=tuple(known.by_backend),
+        differs=len(groups) > 1,
+        has_flag=any(one.has_flag for one in known.by_backend.values()),
+    )
+
+
+def _default_of(option: Option[Any]) -> str:
+    return in_words(option.default, option.unit, option.default_text)
+
+
+def in_words(default: object, unit: str = "", text: str = "") -> str:
+    """A default as a reader of a help text wants it, with its unit."""
+    if isinstance(default, bool):
+        return "on" if default else "off"
+    if isinstance(default, tuple):
+        default = ",".join(map(str, default))
+    if default is None:
+        return f"{text}, in {unit}" if text and unit else text
+    number = f"{default:g}" if isinstance(default, float) else str(default)
+    return f"{number} {unit}".strip()
+
+
+def signature(flags: Iterable[Definition]) -> inspect.Signature:
+    """The signature of a command with these flags, as Typer reads it. All are `None` by default:
+    which were given is known, and what was not is the record's own business."""
+    return inspect.Signature([_parameter(one) for one in flags])
+
+
+def _parameter(one: Definition) -> inspect.Parameter:
+    names = [one.flag, *([f"-{one.short}"] if one.short else [])]
+    if one.kind is bool and one not in (JSON,) and not one.is_hidden:
+        names = [f"{one.flag}/--no-{one.flag.removeprefix('--')}"]
+    option = typer.Option(
+        *names,
+        help=one.text,
+        metavar=one.value,
+        rich_help_panel=one.panel,
+        hidden=one.is_hidden,
+    )
+    # a list of numbers is read by us: `512,1024` is two of them
+    kind: Any = list[str] if one.several else one.kind
+    return inspect.Parameter(
+        one.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=None,
+        annotation=Annotated[kind | NoneType, option],
+    )
+
+
+_METAVARS: dict[type, str] = {bool: "", int: "N", float: "X", str: "TEXT", Path: "PATH"}

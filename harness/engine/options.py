@@ -1,0 +1,77 @@
+"""The options of engines: which there are, and what a run gives to each of its entries."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from backends.api import Backend, Option, OptionValue
+from harness.engine.registry import find_backend, registered_backends
+from harness.errors import EngineError, UsageError
+from harness.spec import Entry, RunSpec, entries_of
+
+INTERPRETER = "python"  # the one key of an entry's table that is not an option of the engine
+
+
+@dataclass(frozen=True, slots=True)
+class KnownOption:
+    """An option by name, as each backend that has it defines it; there is one at least."""
+
+    name: str
+    by_backend: Mapping[str, Option[Any]]
+
+    @property
+    def any(self) -> Option[Any]:
+        """One of the definitions, for what is the same in all: the type, mostly."""
+        return next(iter(self.by_backend.values()))
+
+
+def known_options() -> list[KnownOption]:
+    """The options of all backends that can be imported, in the order that backends define them."""
+    found: dict[str, dict[str, Option[Any]]] = {}
+    for registered in registered_backends():
+        try:
+            options = registered.load().OPTIONS
+        except EngineError:
+            continue  # `harness backends` names it; it must not cost the others their flags
+        for option in options:
+            found.setdefault(option.name, {})[registered.name] = option
+    return [KnownOption(name, by_backend) for name, by_backend in found.items()]
+
+
+def check_options(spec: RunSpec) -> None:
+    """Raises `UsageError` for an option that none of the run's backends has, for one that an
+    entry's own backend does not have, for a value that is not allowed, and for the options of a
+    backend that there is not."""
+    for name in spec.backends:
+        find_backend(name)
+    entries = entries_of(spec)
+    backends = {entry.backend: find_backend(entry.backend).load() for entry in entries}
+    known = {option.name for backend in backends.values() for option in backend.OPTIONS}
+    _refuse_unknown(spec.engine, known, ", ".join(backends))
+    for entry in entries:
+        options_of(entry, backends[entry.backend], spec)
+
+
+def options_of(entry: Entry, backend: Backend, spec: RunSpec) -> Mapping[str, OptionValue]:
+    """What an entry's backend is given: the common options that it has, the entry's own over them,
+    and the context length. Raises `UsageError`."""
+    own = {key: value for key, value in entry.options.items() if key != INTERPRETER}
+    known = {option.name: option for option in backend.OPTIONS}
+    who = entry.name if entry.name == entry.backend else f"{entry.name} ({entry.backend})"
+    _refuse_unknown(own, known, who)
+    common = {key: value for key, value in spec.engine.items() if key in known}
+    given = {**common, **own}
+    for name, value in given.items():
+        if allowed := known[name].why_not(value):
+            raise UsageError(f"{who}: {name} is {value!r}", remedy=f"Use {allowed}.")
+    return {**given, "max_model_len": spec.max_model_len}
+
+
+def _refuse_unknown(given: Collection[str], known: Collection[str], who: str) -> None:
+    if unknown := sorted(set(given) - set(known)):
+        raise UsageError(
+            f"{who} has no option {', '.join(unknown)}",
+            remedy=f"It has: {', '.join(sorted(known))}." if known else "It has no options.",
+        )

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backends.api import BackendError, Option
+
+SWITCH = Option("on", bool, "A switch.", default=False)
+COUNT = Option("count", int, "A count.", least=1)
+SHARE = Option("share", float, "A share.", 0.5, least=0, most=1)
+KIND = Option("kind", str, "A kind.", "a", choices=("a", "b"))
+NAME = Option("name", str, "A name.")
+
+
+def test_what_is_not_given_is_the_default_or_none() -> None:
+    assert (SWITCH.of({}), SHARE.of({"other": 1}), KIND.of({})) == (False, 0.5, "a")
+    assert (COUNT.given({}), SWITCH.given({})) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "allowed"),
+    [
+        (SWITCH, "no", "true or false"),
+        (SWITCH, 1, "true or false"),
+        (COUNT, 0, "a whole number of 1 or more"),
+        (COUNT, -1, "a whole number of 1 or more"),
+        (COUNT, True, "a whole number of 1 or more"),
+        (COUNT, 2.0, "a whole number of 1 or more"),
+        (COUNT, "2", "a whole number of 1 or more"),
+        (SHARE, 1.5, "a number from 0 to 1"),
+        (SHARE, math.nan, "a number from 0 to 1"),
+        (Option("x", float, "", 0.0), math.inf, "a number"),
+        (Option("x", int, "", 0, most=3), 4, "a whole number of 3 or less"),
+        (KIND, "c", "one of: a, b"),
+        (KIND, True, "one of: a, b"),
+        (NAME, 3, "text"),
+    ],
+)
+def test_a_wrong_value_is_named_with_what_is_allowed(
+    option: Option[Any], value: Any, allowed: str
+) -> None:
+    assert option.why_not(value) == allowed
+    with pytest.raises(BackendError, match=f"{option.name} is ") as caught:
+        option.given({option.name: value})
+    assert caught.value.remedy == f"Use {allowed}."
+
+
+@given(st.integers(1) | st.booleans() | st.floats(0, 1) | st.sampled_from("ab"))
+def test_a_value_is_allowed_exactly_where_it_can_be_read(value: Any) -> None:
+    for option in (SWITCH, COUNT, SHARE, KIND, NAME):
+        if option.why_not(value):
+            with pytest.raises(BackendError):
+                option.given({option.name: value})
+        else:
+            assert option.given({option.name: value}) == value
+            assert type(option.given({option.name: value})) is option.kind
