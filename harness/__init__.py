@@ -72,7 +72,7 @@ def compare(
 
 
 def __getattr__(name: str) -> str:
-    """The version is looked up when it is asked for: the look-up costs more than this package."""
+    """The version is looked up when it is used: the look-up costs more than this package."""
     if name == "__version__":
         from importlib.metadata import version
 

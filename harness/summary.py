@@ -134,7 +134,7 @@ class ByVoters(Record):
 
 
 class Accuracy(Record):
-    """`queries` were asked; `answered` of them have a verdict of the headline.
+    """`answered` of the `queries` have a verdict of the headline.
 
     `single` is the mean of single voters (interval: bootstrap clustered by query), the votes have
     Wilson intervals. `chance` is the share of the most frequent class among the queries.
@@ -310,7 +310,7 @@ def is_mock(run: RunSummary) -> bool:
 
 
 def headline(run: RunSummary) -> Estimate | None:
-    """The vote that the run's accuracy is told by."""
+    """The vote whose accuracy is the entry's."""
     return {
         "majority": run.accuracy.majority,
         "soft": run.accuracy.soft,

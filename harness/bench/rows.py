@@ -20,7 +20,7 @@ class BenchTest:
 
     `batch` distinct sequences in one call, each of which evaluates `prompt_tokens` or generates
     `generate_tokens` (the other is 0) behind `depth` tokens that are in the KV cache. `is_cached`:
-    the very same prompts as in the test without it, asked again right behind it.
+    the very same prompts as in the test without it, once more right after it.
     """
 
     prompt_tokens: int
@@ -37,7 +37,7 @@ class BenchTest:
         return f"{kind}{depth}{' cached' if self.is_cached else ''}"
 
     @property
-    def asked_tokens(self) -> int:
+    def wanted_tokens(self) -> int:
         """What is to be evaluated or generated, over all sequences."""
         return self.batch * (self.prompt_tokens + self.generate_tokens)
 
@@ -50,7 +50,7 @@ class BenchTest:
 
     @property
     def rows(self) -> tuple[BenchTest, ...]:
-        """A prompt is timed twice: cold, and asked again."""
+        """A prompt is timed twice: cold, and once more."""
         return (self,) if self.generate_tokens else (self, replace(self, is_cached=True))
 
 
@@ -112,11 +112,12 @@ class Sample:
 class Row:
     """A test of an entry. `begun` is in ISO 8601, UTC; `warm_up` is not among the `samples`.
 
-    `backend` is the entry's name, which is its backend's where it has no other. `model_sha256` is
+    `entry` is its name, which is its backend's where it has no other. `model_sha256` is
     `None` where there are no files of a model. `peak_rss_mib` and `peak_gpu_mib` are those of the
     engine since it began to load.
     """
 
+    entry: str
     backend: str
     info: SessionInfo
     model_sha256: str | None

@@ -42,10 +42,10 @@ _EVALUATE = Decoding("score", labels=())
 class Update:
     """How far an entry is: `done` of `total` repetitions, and which test comes next.
 
-    `backend` is the entry's name. `repetition` 0 is the warm-up.
+    `repetition` 0 is the warm-up.
     """
 
-    backend: str
+    entry: str
     test: str
     repetition: int
     done: int
@@ -148,7 +148,8 @@ class _Bench:
         peak = self.engine.session.peak
         return [
             Row(
-                backend=self.engine.name,
+                entry=self.engine.name,
+                backend=self.engine.plan.entry.backend,
                 info=self.engine.session.info,
                 model_sha256=self.engine.model_sha256,
                 test=of_row,
@@ -185,7 +186,7 @@ class _Bench:
         return [
             _sample(cold.prefill_tokens, cold.prefill_tokens, cold.prefill_seconds),
             # with nothing left to evaluate, what there is to time is how long the answer takes
-            _sample(test.asked_tokens, again.prefill_tokens, again.engine_seconds),
+            _sample(test.wanted_tokens, again.prefill_tokens, again.engine_seconds),
         ]
 
     def _generate(self, test: BenchTest) -> list[Sample]:

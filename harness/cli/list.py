@@ -187,7 +187,7 @@ def as_cells(row: Listed) -> list[str]:
     specs = [member.spec for member in members if member.spec]
     entries = [entry for spec in specs for entry in entries_of(spec)]
     model = _each_once(entry.model for entry in entries)
-    asked = f"{_each_once(spec.data for spec in specs)}, {_each_once(s.decoding for s in specs)}"
+    workload = f"{_each_once(spec.data for spec in specs)}, {_each_once(s.decoding for s in specs)}"
     begun = f"{datetime.fromisoformat(members[0].created).astimezone():%Y-%m-%d %H:%M}"
     if isinstance(row, ListedGroup):
         count = f"{len(members):,} {'run' if len(members) == 1 else 'runs'}"
@@ -197,7 +197,7 @@ def as_cells(row: Listed) -> list[str]:
     else:
         name, votes = f"{row.run_id}\n{begun}", list(_votes(row, [one.name for one in entries]))
         size = f"{row.spec.voters} x\n{row.queries}" if row.spec else ""
-    what = f"{model}\n{asked}" if specs else ""
+    what = f"{model}\n{workload}" if specs else ""
     return [name, what, size, "\n".join(dict.fromkeys(votes))]
 
 

@@ -41,10 +41,10 @@ def read_order(given: Mapping[str, Any]) -> Order:
     if run_id is None:
         return _new_run(config, flags, output)
     if config or flags:
-        kept = ", ".join(f"--{key}" for key in Output.model_fields)
+        output_flags = ", ".join(f"--{key}" for key in Output.model_fields)
         raise UsageError(
             "--resume completes a run as it was begun; it takes no other spec",
-            remedy=f"Leave out every flag but {kept}.",
+            remedy=f"Leave out every flag but {output_flags}.",
         )
     return Order(run_id, _output(output, "the flags"))
 
@@ -70,12 +70,12 @@ def _new_run(config: Path | None, flags: Mapping[str, Any], output: Mapping[str,
         file[_ANY_OPTION] = _options_of_file(where, file[_ANY_OPTION])
     names = {one.name for one in engine_definitions()} - RunSpec.model_fields.keys()
     engine_of_file, of_spec = _split(file, names)
-    engine, asked = _split(flags, names)
+    engine, of_flags = _split(flags, names)
     if engine_of_file:
         of_spec["engine"] = {**_table(of_spec.get("engine")), **engine_of_file}
     if engine:
-        asked["engine"] = engine
-    spec = merge_spec(of_spec, asked, where)
+        of_flags["engine"] = engine
+    spec = merge_spec(of_spec, of_flags, where)
     return Order(spec, _output({**of_file, **output}, where))
 
 

@@ -36,7 +36,7 @@ class _Bars:
     def __init__(self, shown: bool, moves: bool, first: str) -> None:
         console = remarks()
         self._lines = shown and not console.is_terminal
-        self._told = time.monotonic()
+        self._last_line = time.monotonic()
         self._tasks: dict[str, TaskID] = {}
         self._progress = Progress(
             SpinnerColumn(),
@@ -71,8 +71,8 @@ class _Bars:
 
     def _say_now_and_then(self, *parts: str) -> None:
         now = time.monotonic()
-        if self._lines and now - self._told >= LINE_SECONDS:
-            self._told = now
+        if self._lines and now - self._last_line >= LINE_SECONDS:
+            self._last_line = now
             tell(", ".join(filter(None, parts)))
 
 
@@ -109,14 +109,14 @@ class BenchWatch(_Bars):
         super().__init__(shown, moves=False, first="loading")
 
     def __call__(self, update: harness.bench.timing.Update) -> None:
-        if update.backend not in self._tasks:
+        if update.entry not in self._tasks:
             self._progress.update(self._waiting, visible=False)
-            self._begin(update.backend, update.total)
+            self._begin(update.entry, update.total)
         note = f"{update.test}: {update.repetition or 'warm-up'}"
         self._progress.update(
-            self._tasks[update.backend], completed=update.done, note=note, refresh=True
+            self._tasks[update.entry], completed=update.done, note=note, refresh=True
         )
-        self._say_now_and_then(f"{update.backend}: {update.done}/{update.total} repetitions", note)
+        self._say_now_and_then(f"{update.entry}: {update.done}/{update.total} repetitions", note)
 
 
 def describe(update: Update, seconds: float) -> str:

@@ -13,9 +13,9 @@ from statistics import median
 from harness.comparison.reading import Place, Read
 from harness.comparison.records import (
     Agreement,
-    CellDifference,
     LabelAgreement,
     LogOddsAgreement,
+    OddsDifference,
     VerdictAgreement,
     VerdictDifference,
 )
@@ -88,15 +88,17 @@ def _log_odds(first: Read, other: Read, answered: Sequence[Place]) -> LogOddsAgr
         return None
     furthest = sorted(differences, key=lambda pair: (-pair[0], pair[1]))[:_FURTHEST]
     return LogOddsAgreement(
-        cells=len(differences),
+        prompts=len(differences),
         median=median(difference for difference, _ in differences),
         largest=furthest[0][0],
-        furthest=[_cell(first.prompts[place], difference) for difference, place in furthest],
+        furthest=[
+            _odds_difference(first.prompts[place], difference) for difference, place in furthest
+        ],
     )
 
 
-def _cell(prompt: PromptRow, difference: float) -> CellDifference:
-    return CellDifference(
+def _odds_difference(prompt: PromptRow, difference: float) -> OddsDifference:
+    return OddsDifference(
         voter=prompt.voter,
         role=prompt.role,
         position=prompt.position,

@@ -1,6 +1,6 @@
 """`harness history`: from what is stored of all runs to how one metric went.
 
-A series is the runs of one entry, backend and model over the same data that were asked the same on
+A series is the runs of one entry, backend and model over the same data with the same prompts on
 one machine. Versions, options and the code may change within it: they are what a change of its
 level is explained by. Members of groups (a curve, a search) are no history.
 """
@@ -93,11 +93,11 @@ def _machine(entry: StoredEntry) -> Machine:
 def _series_of(entry: StoredEntry) -> str:
     """The same text for all members of one series: data go by their content where it is known, and
     by their path where it is not."""
-    asked, data = prompt_fields(entry.run.spec), entry.run.data_sha256
+    fields, data = prompt_fields(entry.run.spec), entry.run.data_sha256
     if data is not None:
-        del asked["data"]
+        del fields["data"]
     machine = _machine(entry).model_dump()
-    return json.dumps([entry.name, entry.backend, entry.model, data, asked, machine])
+    return json.dumps([entry.name, entry.backend, entry.model, data, fields, machine])
 
 
 def _series(members: Sequence[StoredEntry], metric: Metric) -> Series:

@@ -32,7 +32,7 @@ class LabelAgreement(Record):
     share: float | None
 
 
-class CellDifference(Record):
+class OddsDifference(Record):
     """By how many nats two entries' label log-odds differ on one prompt.
 
     `row` is in the test split for a query and in the training split for a calibration query.
@@ -46,12 +46,12 @@ class CellDifference(Record):
 
 
 class LogOddsAgreement(Record):
-    """Differences of label log-odds in nats, over `cells`; `furthest` begins with the largest."""
+    """Differences of label log-odds in nats, over `prompts`; `furthest` begins with the largest."""
 
-    cells: int
+    prompts: int
     median: float
     largest: float
-    furthest: list[CellDifference]
+    furthest: list[OddsDifference]
 
 
 class VerdictDifference(Record):

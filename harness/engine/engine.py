@@ -87,8 +87,8 @@ def plan_engine(entry: Entry, spec: RunSpec, logs: Path) -> EnginePlan:
     python = find_interpreter(entry.backend, entry.options.get(INTERPRETER))
     model = resolve_model(entry.model, backend.FORMATS, spec.models)
     if python == sys.executable and _lacks(backend.requirements(has_gpu())):
-        # To ask it takes the seconds of importing the engine, so it is asked only where packages
-        # are missing, when it has nothing to import.
+        # To check it takes the seconds of importing the engine: it is checked only where packages are
+        # missing, and there is nothing to import.
         found = check_backend(registered.target, spec.timeout_seconds, log, python)
         if not found.available:
             raise EngineError(f"backend {entry.backend}: {found.reason}", remedy=found.remedy)

@@ -1,7 +1,7 @@
 """Making an environment of its own for a backend, through uv where there is one, else venv and pip.
 
 An environment cannot be moved once it is made. So it is made in its place, and its stamp, which
-says what was asked for, is written last: without the stamp it counts for nothing.
+says what was wanted, is written last: without the stamp it counts for nothing.
 """
 
 from __future__ import annotations
@@ -65,12 +65,12 @@ def missing_wheel(said: str) -> str | None:
 
 
 def _stamp(wanted: Requirements) -> str:
-    asked = {
+    stamp = {
         "python": sysconfig.get_python_version(),
         "packages": wanted.packages,
         "unwanted": wanted.unwanted,
     }
-    return json.dumps(asked, indent=2) + "\n"
+    return json.dumps(stamp, indent=2) + "\n"
 
 
 def _make(environment: OwnEnvironment, wanted: Requirements) -> None:

@@ -11,7 +11,7 @@ from harness.machine.memory import MemoryPeak
 
 
 class WorkerFailedError(Exception):
-    """The worker failed: it crashed, kept silent past its deadline, or sent what makes no sense.
+    """The worker failed: it crashed, was silent past its deadline, or sent what makes no sense.
 
     `open_prompts`, by their index in the call, were begun and not answered: this is what it costs.
     """

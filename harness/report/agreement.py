@@ -8,9 +8,9 @@ from rich.text import Text
 
 from harness.comparison.records import (
     Agreement,
-    CellDifference,
     LabelAgreement,
     Member,
+    OddsDifference,
     VerdictAgreement,
     VerdictDifference,
 )
@@ -66,7 +66,7 @@ def _differences(one: Agreement) -> Iterator[str]:
         more = f"; and {left:,} more (--json has all)" if left > 0 else ""
         yield f"other verdicts on query {shown}{more}."
     if one.log_odds and one.log_odds.largest:
-        yield f"log-odds furthest apart at {_cell(one.log_odds.furthest[0])}."
+        yield f"log-odds furthest apart at {_place(one.log_odds.furthest[0])}."
 
 
 def _labels(labels: LabelAgreement) -> str:
@@ -96,9 +96,9 @@ def _verdict(one: VerdictDifference) -> str:
     return f"{one.position} (row {one.row}): {one.first} / {one.other}"
 
 
-def _cell(cell: CellDifference) -> str:
-    what = {"query": "query", "calibration": "calibration query"}[cell.role]
-    return f"voter {cell.voter}, {what} {cell.position} (row {cell.row}): {number(cell.difference)}"
+def _place(one: OddsDifference) -> str:
+    what = {"query": "query", "calibration": "calibration query"}[one.role]
+    return f"voter {one.voter}, {what} {one.position} (row {one.row}): {number(one.difference)}"
 
 
 def _of_several_runs(agreements: Sequence[Agreement]) -> bool:

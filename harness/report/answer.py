@@ -51,16 +51,16 @@ def what_was_prompted(spec: RunSpec, summary: Summary) -> Text:
     digest = f" ({brief(summary.data_sha256)})" if summary.data_sha256 else ""
     models = ", ".join(dict.fromkeys(entry.model for entry in entries_of(spec)))
     attempts = f" x {spec.attempts:,} attempts" if spec.attempts > 1 else ""
-    asked = [
+    said = [
         f"Run {summary.run_id}: {spec.data}{digest}; {models}; {_count(spec.voters, 'voter')} x "
         f"{_count(queries, 'query', 'queries')}{attempts}; {spec.decoding} decoding; "
         f"seed {spec.seed}"
     ]
     if summary.group is not None:
-        asked.append(f"It belongs to the group {summary.group}.")
+        said.append(f"It belongs to the group {summary.group}.")
     if spec.prompts_from:
-        asked.append(f"Its prompts are those of run {spec.prompts_from}.")
-    return lines(*asked)
+        said.append(f"Its prompts are those of run {spec.prompts_from}.")
+    return lines(*said)
 
 
 def notes(summary: Summary) -> Text:

@@ -18,12 +18,12 @@ from harness.report.formats import Answer
 from harness.report.table import simple_table
 from harness.report.text import lines, number, span
 
-_TITLES = ("backend", "test", "batch", "evaluated", "ms", "t/s")
+_TITLES = ("entry", "test", "batch", "evaluated", "ms", "t/s")
 _NUMBERS = ("batch", "evaluated", "ms", "t/s")
 
 
 def bench_answer(rows: Sequence[Row]) -> Answer:
-    """What is the same for all rows of a backend stands below the table. JSON has every sample."""
+    """What is the same for all rows of an entry stands below the table. JSON has every sample."""
     table = simple_table(_TITLES, map(_cells, rows), numbers=_NUMBERS)
     parts = Group(table, "", lines(*_engines(rows), *_notes(rows)))
     data = {"rows": [{**_figures(row), **_samples(row)} for row in rows]}
@@ -34,6 +34,7 @@ def _figures(row: Row) -> dict[str, Any]:
     """Numbers of times and speeds are over the repetitions, the warm-up left out."""
     test, info = row.test, row.info
     return {
+        "entry": row.entry,
         "backend": row.backend,
         "mock": info.is_mock,
         "engine": info.engine,
@@ -72,7 +73,7 @@ def _samples(row: Row) -> dict[str, Any]:
 
 def _cells(row: Row) -> tuple[str, ...]:
     return (
-        f"{row.backend} {MOCK_LABEL}" if row.info.is_mock else row.backend,
+        f"{row.entry} {MOCK_LABEL}" if row.info.is_mock else row.entry,
         row.test.name,
         str(row.test.batch),
         span([sample.evaluated for sample in row.samples]),
@@ -82,9 +83,9 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 
 def _engines(rows: Iterable[Row]) -> Iterable[str]:
-    """A line a backend."""
+    """A line an entry."""
     return dict.fromkeys(
-        f"{row.backend}: {row.info.engine_version}; {row.info.model}, {row.info.weights}; "
+        f"{row.entry}: {row.info.engine_version}; {row.info.model}, {row.info.weights}; "
         f"device {row.info.device}, threads {row.info.threads}"
         for row in rows
     )
@@ -93,22 +94,20 @@ def _engines(rows: Iterable[Row]) -> Iterable[str]:
 def _notes(rows: Sequence[Row]) -> list[str]:
     """What a reader has to know of these rows."""
     counts = [len(row.samples) for row in rows]
-    told = [
+    said = [
         f"t/s: mean ± standard deviation of {span(counts)} repetitions, after one as a warm-up."
     ]
     if any(row.test.is_cached for row in rows):
-        told.append(
-            "cached: the same prompts asked again; t/s counts their tokens, evaluated or not."
-        )
-    told += [
-        f"{row.backend}, {row.test.name}: more was evaluated than is asked for, and counts; "
-        "the engine had not kept the whole depth, or shares whole blocks only."
+        said.append("cached: the same prompts again; t/s counts their tokens, evaluated or not.")
+    said += [
+        f"{row.entry}, {row.test.name}: more tokens were evaluated than the test has, and count; "
+        "the engine had not stored the whole depth, or shares whole blocks only."
         for row in rows
         if _evaluated_more(row)
     ]
-    return told
+    return said
 
 
 def _evaluated_more(row: Row) -> bool:
-    asked = row.test.asked_tokens
-    return any(sample.evaluated > asked for sample in row.samples)
+    wanted = row.test.wanted_tokens
+    return any(sample.evaluated > wanted for sample in row.samples)

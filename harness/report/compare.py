@@ -138,9 +138,9 @@ _HOW_RATIOS = (
 def flip_parts(comparisons: Sequence[Comparison]) -> Iterator[Text | Sheet]:
     """How many queries changed, and each that one side got right and the other wrong."""
     for one in comparisons:
-        gained = sum(flip.other == flip.truth for flip in one.flips)
-        lost = len(one.flips) - gained
-        yield lines(f"{_name(one.other)}: {gained:,} queries became right, {lost:,} wrong.")
+        right = sum(flip.other == flip.truth for flip in one.flips)
+        wrong = len(one.flips) - right
+        yield lines(f"{_name(one.other)}: {right:,} queries became right, {wrong:,} wrong.")
         if one.flips:
             titles = ("query", "row", "truth", one.first.entry, f"{one.other.entry} (other)")
             yield simple_table(titles, map(_flip, one.flips), numbers=("query", "row"))

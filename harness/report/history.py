@@ -68,8 +68,8 @@ def _describe(history: History, everything: bool) -> Iterator[RenderableType]:
 
 def _title(one: Series, every: Sequence[Series]) -> Text:
     """Entry and model, and whatever tells the series from others of the same two."""
-    mine = _told_by(one)
-    peers = [_told_by(peer) for peer in every if _name(peer) == _name(one)]
+    mine = _distinguished_by(one)
+    peers = [_distinguished_by(peer) for peer in every if _name(peer) == _name(one)]
     words = (
         f"{name.replace('_', ' ')} {brief(value)}"
         for name, value in mine.items()
@@ -86,7 +86,7 @@ def _name(one: Series) -> tuple[str, ...]:
     return one.entry, *backend, one.model
 
 
-def _told_by(one: Series) -> dict[str, Any]:
+def _distinguished_by(one: Series) -> dict[str, Any]:
     return one.spec | {"data_sha256": one.data_sha256} | one.machine.model_dump()
 
 

@@ -57,12 +57,13 @@ def import_details(row: ImportRow) -> Group:
 def _cells(row: ImportRow) -> list[str]:
     """Times are local ones."""
     stored = datetime.fromisoformat(row.created).astimezone()
-    told = row.imported
-    first, *more = told.figures
+    imported = row.imported
+    first, *more = imported.figures
     counted = f", and {len(more)} more" if more else ""
     return [
         f"{row.import_id}\n{stored:%Y-%m-%d %H:%M}",
-        f"{row.name}: {told.test}\n{told.tool}, {_engine(row)}\n{told.model or NOTHING}",
+        f"{row.name}: {imported.test}\n{imported.tool}, {_engine(row)}\n"
+        f"{imported.model or NOTHING}",
         f"{first.metric}\n{digits(first.value)}{counted}",
     ]
 
@@ -79,14 +80,14 @@ def _figure_cells(figure: Figure) -> list[str]:
 
 
 def _origin(row: ImportRow) -> Iterator[str]:
-    told = row.imported
-    yield f"Import {row.import_id}: {row.name}; {told.test}"
-    yield f"tool: {told.tool} {told.tool_version}".rstrip()
+    imported = row.imported
+    yield f"Import {row.import_id}: {row.name}; {imported.test}"
+    yield f"tool: {imported.tool} {imported.tool_version}".rstrip()
     yield f"engine: {_engine(row)}"
-    yield f"model: {told.model or NOTHING}"
+    yield f"model: {imported.model or NOTHING}"
     yield f"file: {row.file_name}, SHA-256 {row.file_sha256}"
-    if told.conditions:
-        yield "; ".join(f"{name}: {value}" for name, value in told.conditions.items())
+    if imported.conditions:
+        yield "; ".join(f"{name}: {value}" for name, value in imported.conditions.items())
     yield "note: Another tool measured this, in its own way; docs/IMPORT.md says what differs."
 
 

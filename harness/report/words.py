@@ -111,7 +111,7 @@ def _few_queries(figures: _Figures) -> tuple[str, str]:
     queries, wanted, enough = figures["queries"], figures["wanted"], figures["enough"]
     if queries < wanted:
         return (
-            f"The test split holds only {queries} queries; {wanted} were asked for.",
+            f"The test split holds only {queries} queries; {wanted} were wanted.",
             "Give more test rows before you call one engine better.",
         )
     return (
@@ -134,7 +134,7 @@ def _calibration_thin(figures: _Figures) -> tuple[str, str]:
     given, wanted, enough = figures["examples"], figures["wanted"], figures["enough"]
     if given < min(wanted, enough):
         return (
-            f"A voter was calibrated on {given} examples, not on the {wanted} asked for: at most "
+            f"A voter was calibrated on {given} examples, not on the {wanted} wanted: at most "
             "a quarter of those it has is held back.",
             "Give more training rows.",
         )
@@ -176,13 +176,12 @@ _WORDS: Mapping[CaveatKind, Callable[[_Figures], tuple[str, str]]] = {
     ),
     CaveatKind.CALIBRATION_THIN: _calibration_thin,
     CaveatKind.FEW_EXAMPLES: lambda f: (
-        f"--shots {f['shots']} was asked for, and a voter has only {f['examples']} examples to "
-        "show.",
+        f"--shots {f['shots']} was wanted, and a voter has only {f['examples']} examples to show.",
         "Give more training rows, or lower --shots.",
     ),
     CaveatKind.CONTEXT_LIMITED: lambda f: (
         f"The prompts were packed for {f['limit']:,} tokens, which a model of this run was made "
-        f"for, and not for the {f['wanted']:,} asked for.",
+        f"for, and not for the {f['wanted']:,} wanted.",
         "Use a model with a longer context, or leave out the entry with the shortest.",
     ),
     CaveatKind.EXAMPLES_DROPPED: lambda f: (

@@ -28,8 +28,8 @@ class CaveatInputs:
     """What caveats depend on.
 
     `is_mock` is false where no session of the engine was opened. `label_mass`: median share of
-    probability that the labels hold, `None` without any. `*_asked` and `shots` are what the user
-    asked for; `calibration_per_voter` and `fewest_shown` are those of the voter with fewest,
+    probability that the labels hold, `None` without any. `*_wanted` and `shots` are what the user
+    wanted; `calibration_per_voter` and `fewest_shown` are those of the voter with fewest,
     `examples_*` are means. `context_limit` is what the prompts were packed for, in
     tokens: what was wanted, or the shortest context that a model of the run was made for.
     `own_tokens`: where the engine's own tokenization differs from the tokens that it was given.

@@ -1,6 +1,6 @@
 """Many voters, one verdict: pure functions over arrays.
 
-Shapes: V voters, Q queries, C classes; any leading axes (subsets of voters) are kept. `votes` is
+Shapes: V voters, Q queries, C classes; any leading axes (subsets of voters) stay. `votes` is
 int64 (..., V, Q) with -1 for no vote. `logprobs` is float64 (..., V, Q, C), natural logarithms; a
 row with a number that is not finite is missing. `scores` is float64 (..., Q, C), higher is better,
 NaN where no voter has any.

@@ -155,10 +155,10 @@ def share_difference(
     p_value: float | None
     if _binary(a) and _binary(b):
         if paired:
-            gained, lost = int((b > a).sum()), int((b < a).sum())
+            better, worse = int((b > a).sum()), int((b < a).sum())
             test = "McNemar, exact"
-            interval = _bonett_price(gained, lost, len(a))
-            p_value = _mcnemar(gained, lost, len(a))
+            interval = _bonett_price(better, worse, len(a))
+            p_value = _mcnemar(better, worse, len(a))
         else:
             test = "Fisher, exact"
             interval, p_value = _newcombe(a, b), _fisher(a, b)
@@ -296,7 +296,7 @@ def cochran_q(shares: Sequence[Values]) -> float | None:
 
 def in_blocks(seconds: Values) -> NDArray[np.int64]:
     """For each of a run's batches, in order, the sample it belongs to: batches that follow one
-    another, of about equal time. `seconds` (n,) is what each kept the engine busy."""
+    another, of about equal time. `seconds` (n,) is how long each had the engine busy."""
     fewest, most = SAMPLES
     if not seconds.sum():  # where every prompt was refused
         return np.zeros(len(seconds), dtype=np.int64)
@@ -316,19 +316,19 @@ def _binary(values: Values) -> bool:
     return bool(np.isin(values, (0.0, 1.0)).all())
 
 
-def _mcnemar(gained: int, lost: int, n: int) -> float:
+def _mcnemar(better: int, worse: int, n: int) -> float:
     from statsmodels.stats.contingency_tables import mcnemar
 
     # what did not change has no part in the test
-    return float(mcnemar([[n - gained - lost, gained], [lost, 0]], exact=True).pvalue)
+    return float(mcnemar([[n - better - worse, better], [worse, 0]], exact=True).pvalue)
 
 
-def _bonett_price(gained: int, lost: int, n: int) -> Span:
+def _bonett_price(better: int, worse: int, n: int) -> Span:
     """An interval of a difference of paired shares: Wald's with one case added to either kind of
     change. Bonett and Price (2012), J. Educ. Behav. Stat. 37, 479-488."""
     from scipy.stats import norm
 
-    up, down = (gained + 1) / (n + 2), (lost + 1) / (n + 2)
+    up, down = (better + 1) / (n + 2), (worse + 1) / (n + 2)
     reach = norm.ppf(1 - ALPHA / 2) * np.sqrt((up + down - (up - down) ** 2) / (n + 2))
     return Span(low=float(max(up - down - reach, -1)), high=float(min(up - down + reach, 1)))
 

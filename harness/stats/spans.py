@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 def busy_seconds(began: NDArray[np.float64], ended: NDArray[np.float64]) -> NDArray[np.float64]:
     """What each span (n,) adds to the union of those that began before it, in the order given.
 
-    The sum is the union of all spans, which is what overlapping batches kept an engine busy.
+    The sum is the union of all spans, which is how long overlapping batches had an engine busy.
     """
     order = np.argsort(began, kind="stable")
     reached = np.maximum.accumulate(ended[order])

@@ -99,7 +99,7 @@ def _harness_engines(_harness_results: Path) -> Iterator[_Engines]:
 def harness_session(_harness_engines: _Engines) -> OpenSession:
     """Opens engines: `harness_session("llama-cpp", "smollm2-135m", max_model_len=1024, threads=2)`.
 
-    What is asked for again in a module is the same session; all are closed at its end.
+    What is wanted again in a module is the same session; all are closed at its end.
     """
 
     def open_session(
@@ -211,7 +211,7 @@ def _warn_of_failed_cells(result: RunSummary) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Engines:
-    """The open engines of a module, by what was asked for."""
+    """The open engines of a module, by what was wanted."""
 
     results: Path
     stack: ExitStack

@@ -97,7 +97,7 @@ def test_one_file_in_several_engines_gives_nearly_the_same_log_odds(results: Pat
         assert found.same_weights
         assert (found.prompts, found.labels.read, found.verdicts.queries) == (16, 8, 4)
         assert found.log_odds is not None
-        assert found.log_odds.cells == 16
+        assert found.log_odds.prompts == 16
         # not the same to the bit: llama.cpp multiplies with 8-bit activations
         assert 0 < found.log_odds.median <= MEDIAN_TOLERANCE
         assert found.log_odds.largest <= LARGEST_TOLERANCE

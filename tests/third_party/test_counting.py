@@ -82,7 +82,7 @@ def test_it_is_compared_with_another_backend_of_its_run(
     assert [agreement[side]["backend"] for side in ("first", "other")] == ["counting", "mock"]
     assert (agreement["prompts"], agreement["labels"]["answered"]) == (18, 12)
     assert not agreement["same_weights"]
-    assert agreement["log_odds"]["cells"] == 18
+    assert agreement["log_odds"]["prompts"] == 18
     assert agreement["log_odds"]["furthest"][0]["difference"] == agreement["log_odds"]["largest"]
     counting, mock = (run["accuracy"]["confusion"] for run in compared["runs"][0]["runs"])
     differing = agreement["verdicts"]["differing"]

@@ -33,8 +33,8 @@ def test_prompts_are_timed_cold_and_cached_and_generation_once() -> None:
 def test_a_test_takes_its_depth_and_its_tokens() -> None:
     assert BenchTest(512, 0, 100, 4).longest == 612
     assert BenchTest(0, 128, 100, 4).longest == 230
-    assert BenchTest(512, 0, 100, 4).asked_tokens == 2048
-    assert BenchTest(0, 128, 100, 4).asked_tokens == 512
+    assert BenchTest(512, 0, 100, 4).wanted_tokens == 2048
+    assert BenchTest(0, 128, 100, 4).wanted_tokens == 512
 
 
 def test_speed_is_of_the_tokens_that_count() -> None:

@@ -98,7 +98,7 @@ def test_each_test_has_its_rows_and_each_row_its_samples(mock: Bench) -> None:
     for row in rows:
         assert (row.backend, row.info.is_mock, len(row.samples)) == ("mock", True, 2)
         for sample in (row.warm_up, *row.samples):
-            assert sample.tokens == row.test.asked_tokens
+            assert sample.tokens == row.test.wanted_tokens
             assert sample.seconds > 0
 
 
@@ -106,7 +106,7 @@ def test_what_stands_before_is_evaluated_before_and_not_counted(mock: Bench) -> 
     for row in mock(Plan((20,), (6,), depth=(40,), batch=(1, 3), repetitions=2)):
         # the mock keeps one prompt: one that is asked again is cached, three are not
         is_kept = row.test.is_cached and row.test.batch == 1
-        expected = 0 if is_kept else row.test.asked_tokens
+        expected = 0 if is_kept else row.test.wanted_tokens
         assert {sample.evaluated for sample in row.samples} == {expected}
 
 

@@ -141,7 +141,7 @@ def test_a_terminal_sees_a_bench_within_80_columns(
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "80")
     with BenchWatch(shown=True) as watch:
-        watch(replace(BENCH_UPDATE, backend="llama-cpp", test="pp512 @ d16384"))
+        watch(replace(BENCH_UPDATE, entry="llama-cpp", test="pp512 @ d16384"))
     out, said = capsys.readouterr()
     assert out == ""
     assert "pp512 @ d16384: warm-up" in said

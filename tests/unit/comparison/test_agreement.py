@@ -166,7 +166,7 @@ def test_log_odds_are_over_queries_and_calibration_and_name_the_furthest() -> No
     }
     found = agreement(side(), side(moved)).log_odds
     assert found is not None
-    assert (found.cells, found.median) == (len(PLACES) - 1, 0)
+    assert (found.prompts, found.median) == (len(PLACES) - 1, 0)
     assert found.largest == pytest.approx(2.0)
     furthest = [(one.voter, one.role, one.position, one.row) for one in found.furthest[:2]]
     assert furthest == [(1, "calibration", 1, 101), (0, "query", 2, 102)]

@@ -7,10 +7,10 @@ from rich.console import Console, RenderableType
 
 from harness.comparison.records import (
     Agreement,
-    CellDifference,
     LabelAgreement,
     LogOddsAgreement,
     Member,
+    OddsDifference,
     VerdictAgreement,
     VerdictDifference,
 )
@@ -19,7 +19,7 @@ from harness.report.text import NOTHING
 from harness.summary import Caveat, CaveatKind
 
 RUN, OTHER_RUN = "20260102-030405-7f3a", "20260102-040506-81bc"
-FURTHEST = CellDifference(voter=1, role="calibration", position=3, row=812, difference=0.384)
+FURTHEST = OddsDifference(voter=1, role="calibration", position=3, row=812, difference=0.384)
 CAVEAT = Caveat(
     kind=CaveatKind.ENGINES_DISAGREE, message="They are apart.", advice="Look at their tokens."
 )
@@ -36,7 +36,7 @@ def found(other_run: str = RUN, **changes: Any) -> Agreement:
         prompts=80,
         same_weights=True,
         labels=LabelAgreement(answered=40, unread_first=1, unread_other=2, read=38, share=0.9),
-        log_odds=LogOddsAgreement(cells=80, median=0.125, largest=0.384, furthest=[FURTHEST]),
+        log_odds=LogOddsAgreement(prompts=80, median=0.125, largest=0.384, furthest=[FURTHEST]),
         verdicts=VerdictAgreement(
             first_vote="calibrated", other_vote="calibrated", queries=20, differing=differing
         ),
@@ -95,7 +95,7 @@ def test_the_first_queries_and_the_furthest_cell_are_named() -> None:
 
 def test_what_is_wholly_the_same_has_no_furthest_cell() -> None:
     same = LogOddsAgreement(
-        cells=1,
+        prompts=1,
         median=0,
         largest=0,
         furthest=[FURTHEST.model_copy(update={"difference": 0.0})],

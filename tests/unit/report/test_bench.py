@@ -29,8 +29,19 @@ COLD = BenchTest(512, 0, 4096, 4)
 
 
 def row(test: BenchTest, *samples: Sample, info: SessionInfo = INFO, backend: str = "x") -> Row:
-    warm_up = Sample(test.asked_tokens, test.asked_tokens, 8.0)
-    return Row(backend, info, "1" * 64, test, "2026-01-02T03:04:05Z", warm_up, samples, 290.5, None)
+    warm_up = Sample(test.wanted_tokens, test.wanted_tokens, 8.0)
+    return Row(
+        backend,
+        backend,
+        info,
+        "1" * 64,
+        test,
+        "2026-01-02T03:04:05Z",
+        warm_up,
+        samples,
+        290.5,
+        None,
+    )
 
 
 ROWS = [
@@ -105,7 +116,7 @@ def test_the_table_is_whole_on_80_columns() -> None:
     assert "x tg128 1 128 1,000 128.00 ± 0.00" in cells
     assert text.count("llama-cpp-python 0.3.36; smollm2-135m, llama 256M Q4_1 GGUF") == 1
     assert "1 to 2 repetitions, after one as a warm-up." in text
-    assert "cached: the same prompts asked again" in text
+    assert "cached: the same prompts again" in text
     assert max(map(len, text.splitlines())) <= 80
 
 
@@ -124,6 +135,6 @@ def test_a_mock_is_marked_wherever_its_figures_are() -> None:
 def test_an_engine_that_evaluated_more_is_told_of() -> None:
     rows = [row(COLD, Sample(2064, 2064, 1.0), backend="blocks")]
     for text in (printed(rows), as_markdown(bench_answer(rows))):
-        assert "blocks, pp512 @ d4096: more was evaluated" in " ".join(text.split())
+        assert "blocks, pp512 @ d4096: more tokens were evaluated" in " ".join(text.split())
         assert "2,064" in text
-    assert "more was evaluated" not in printed(ROWS)
+    assert "more tokens were evaluated" not in printed(ROWS)
