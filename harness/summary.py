@@ -93,8 +93,8 @@ class Speed(Record):
     not report them. `engine_seconds` is the union of the batches' spans, without loading.
     `load_seconds` is `None` where no session was opened, or where it was open already.
 
-    `unique_tokens` is the floor of any engine, `least_tokens` the floor of one that shares blocks
-    of `shared_block_tokens` only: the same where that is 1.
+    `unique_tokens` is the minimum of prefill tokens with perfect prefix caching, `least_tokens`
+    that of an engine that shares blocks of `shared_block_tokens` only: the same where that is 1.
     """
 
     prefill_tokens_per_second: float | None

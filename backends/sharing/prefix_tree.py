@@ -53,13 +53,14 @@ def walk(prompts: Mapping[int, TokenIds]) -> list[Leaf]:
 
 
 def unique_tokens(prompts: Iterable[TokenIds]) -> int:
-    """The number of nodes in the prompts' prefix tree: the least any engine has to evaluate."""
-    return floors(prompts, 1)[0]
+    """The fewest tokens that an engine has to evaluate, with perfect prefix caching: each beginning
+    that prompts share is counted once."""
+    return minimum_tokens(prompts, 1)[0]
 
 
-def floors(prompts: Iterable[TokenIds], block: int) -> tuple[int, int]:
-    """`unique_tokens`, and the least that an engine has to evaluate which shares blocks of `block`
-    tokens: the same, if that is 1."""
+def minimum_tokens(prompts: Iterable[TokenIds], block: int) -> tuple[int, int]:
+    """`unique_tokens`, and the same for an engine that shares whole blocks of `block` tokens only:
+    equal where that is 1."""
     held = dict(enumerate(prompts))
     leaves = [(leaf.shared, len(held[leaf.prompt])) for leaf in walk(held)]
     unique = sum(length - shared for shared, length in leaves)

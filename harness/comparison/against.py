@@ -1,4 +1,4 @@
-"""Is the model better than what it is held against? Each baseline over the same queries."""
+"""Is the model better than the baselines? Each of them over the same queries."""
 
 from __future__ import annotations
 

@@ -87,8 +87,8 @@ def plan_engine(entry: Entry, spec: RunSpec, logs: Path) -> EnginePlan:
     python = find_interpreter(entry.backend, entry.options.get(INTERPRETER))
     model = resolve_model(entry.model, backend.FORMATS, spec.models)
     if python == sys.executable and _lacks(backend.requirements(has_gpu())):
-        # To check it takes the seconds of importing the engine: that is done only where packages are
-        # missing, and there is nothing to import.
+        # To check it takes the seconds of importing the engine. That is done only where packages
+        # are missing, and there is nothing to import.
         found = check_backend(registered.target, spec.timeout_seconds, log, python)
         if not found.available:
             raise EngineError(f"backend {entry.backend}: {found.reason}", remedy=found.remedy)

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from backends.api import Reply
-from backends.sharing.prefix_tree import floors
+from backends.sharing.prefix_tree import minimum_tokens
 from harness.comparison.against import against_baselines
 from harness.errors import StoreError
 from harness.scoring.accuracy import hold_vote, score_accuracy
@@ -40,7 +40,7 @@ from harness.workload.packing import text_sha256
 
 
 def summarise(run: StoredRun, baselines: Sequence[Baseline]) -> Summary:
-    """The answer of a run, of all its entries, held against these baselines.
+    """The answer of a run, of all its entries, tested against these baselines.
 
     Raises `StoreError` where the run was stored before the facts were that this needs.
     """
@@ -156,7 +156,7 @@ def _speed(entry: StoredEntry) -> Speed:
     ids = entry.token_ids
     unique = least = None
     if done and ids is not None:
-        unique, least = floors([ids[index].tolist() for index, _ in entry.replies], block)
+        unique, least = minimum_tokens([ids[index].tolist() for index, _ in entry.replies], block)
     first_tokens = [
         reply.time_to_first_token_ms for reply in done if reply.time_to_first_token_ms is not None
     ]

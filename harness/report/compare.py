@@ -126,12 +126,15 @@ def _how(compared: Compared) -> Iterator[str]:
     if _COUNTED in ratios:
         yield "What was counted has neither interval nor p."
     if found:
-        yield "p is adjusted by Holm where several are compared. A verdict takes both."
+        yield (
+            "A difference is reported only if its 95 % interval excludes no change and p < 0.05, "
+            "adjusted by Holm where several are compared."
+        )
 
 
 _HOW_RATIOS = (
     "Speeds, times and memory: other / first, over samples of some seconds or of one session each; "
-    "interval by bootstrap, p by Mann-Whitney, both widened by how alike neighbours in time are."
+    "interval by bootstrap, p by Mann-Whitney, both corrected for autocorrelation."
 )
 
 

@@ -172,7 +172,7 @@ _LOOKS: Mapping[str, Figure] = {
     "prompt_tokens": Figure(("prompt", "tokens"), _prompt_tokens, columns=15, unsaid=_OWN_TOKENS),
     "examples_per_voter": Figure(("shown", "examples", "(fill)"), _context_fit),
     "time_to_first_token_ms": Figure(("ms to", "first", "token", "(p95)"), _first_token),
-    "computed_tokens": Figure(("tokens", "computed", "/ unique"), _computed),
+    "computed_tokens": Figure(("prefill", "tokens /", "minimum"), _computed),
     "peak_rss_mib": Figure(("peak", "memory", "MiB"), _memory),
     "parse_rate": Figure(("parsed", "(strict)"), _parsed),
     "accuracy_single": Figure(("accuracy", "one voter"), _single),

@@ -213,8 +213,8 @@ def _words(name: str, template: Template, classes: Sequence[str]) -> tuple[str, 
     folded = {word.casefold() for word in words}
     if len(folded) < len(words) or "" in folded:
         raise TemplateError(
-            f"the prompt template {name}: the label words {', '.join(map(repr, words))} cannot be "
-            "told apart",
+            f"the prompt template {name}: the label words {', '.join(map(repr, words))} are not "
+            "different",
             remedy="Give each class a word of its own under [labels].",
         )
     return words

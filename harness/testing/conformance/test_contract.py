@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from backends.api import Batch, Decoding, Prompt, Reply, SessionInfo, Started, TokenizerInfo
-from backends.sharing.prefix_tree import floors
+from backends.sharing.prefix_tree import minimum_tokens
 from harness.engine.session import EngineSession, TokenizerSession
 from harness.engine.transport import WorkerFailedError
 from harness.errors import EngineError
@@ -344,7 +344,7 @@ def test_no_more_is_computed_than_sharing_leaves(cold: EngineSession, mode: str)
     if computed is None:
         pytest.skip("the engine does not report what it had cached")
     block = cold.info.shared_block_tokens
-    _, least = floors([prompt.token_ids for prompt in given], block)
+    _, least = minimum_tokens([prompt.token_ids for prompt in given], block)
     assert least <= computed <= (least if block == 1 else 1.02 * least)
 
 

@@ -43,7 +43,7 @@ def test_each_figure_says_its_value(sample: Sample) -> None:
         "prefill tok/s": "1,234",
         "decode tok/s": "88.1",
         "ms to first token (p95)": "702 (911)",
-        "tokens computed / unique": "4,444 / 4,000 = 1.11",
+        "prefill tokens / minimum": "4,444 / 4,000 = 1.11",
         "peak memory MiB": "236",
         "parsed (strict)": "87.5 % (75 %)",
         "accuracy one voter": "0.61 (0.51 to 0.71)",
@@ -75,7 +75,7 @@ def test_what_does_not_apply_is_a_dash(sample: Sample) -> None:
         "prefill tok/s",
         "decode tok/s",
         "ms to first token (p95)",
-        "tokens computed / unique",
+        "prefill tokens / minimum",
         "peak memory MiB",
         "parsed (strict)",
         "accuracy one voter",
@@ -86,7 +86,7 @@ def test_an_engine_that_shares_blocks_is_held_against_their_floor_too(sample: Sa
     update = {"least_tokens": 4400, "shared_block_tokens": 32}
     run = sample.run(speed=sample.run().speed.model_copy(update=update))
     expected = "4,444 / 4,000 = 1.11 (blocks of 32: 1.01)"
-    assert told(run)["tokens computed / unique"] == expected
+    assert told(run)["prefill tokens / minimum"] == expected
 
 
 def tokens(by: str, same: bool = True, where: TokenDifference | None = None) -> PromptTokens:

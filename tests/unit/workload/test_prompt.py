@@ -132,7 +132,7 @@ def test_classes_without_words_are_called_by_their_names() -> None:
 
 @pytest.mark.parametrize("labels", [{"REAL": "Yes", "FAKE": "yes "}, {"REAL": "", "FAKE": "no"}])
 def test_words_that_cannot_be_told_apart_are_an_error(labels: dict[str, str]) -> None:
-    with pytest.raises(TemplateError, match=r"mine: .* cannot be told apart"):
+    with pytest.raises(TemplateError, match=r"mine: .* are not different"):
         writer(labels=labels)
 
 

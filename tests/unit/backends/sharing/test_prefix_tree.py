@@ -9,7 +9,13 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backends.sharing.prefix_tree import Leaf, common_prefix_length, floors, unique_tokens, walk
+from backends.sharing.prefix_tree import (
+    Leaf,
+    common_prefix_length,
+    minimum_tokens,
+    unique_tokens,
+    walk,
+)
 
 TOKENS = st.lists(st.integers(0, 2), max_size=8)
 PROMPTS = st.lists(TOKENS, max_size=12)
@@ -91,7 +97,7 @@ def computed_with_blocks(prompts: Sequence[Sequence[int]], block: int) -> int:
 def test_the_block_floor_is_what_a_cache_of_whole_blocks_leaves_at_best(
     prompts: list[list[int]], block: int, random: Random
 ) -> None:
-    unique, least = floors(prompts, block)
+    unique, least = minimum_tokens(prompts, block)
     assert unique == unique_tokens(prompts) <= least
     assert least == computed_with_blocks(sorted(prompts), block)
     random.shuffle(prompts)
@@ -100,4 +106,4 @@ def test_the_block_floor_is_what_a_cache_of_whole_blocks_leaves_at_best(
 
 @given(PROMPTS)
 def test_with_blocks_of_one_token_the_floor_is_the_prefix_tree(prompts: list[list[int]]) -> None:
-    assert floors(prompts, 1) == (len(trie_nodes(prompts)), len(trie_nodes(prompts)))
+    assert minimum_tokens(prompts, 1) == (len(trie_nodes(prompts)), len(trie_nodes(prompts)))
