@@ -8,7 +8,6 @@ of the cache, and replies are decoded the same way.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias
 
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 
 from backends.api import BackendError, Options, TokenIds
 from backends.hf.tokenizer import HfTokenizer
-from backends.rules import first_line, switch
+from backends.rules import first_line, switch, usable_cpus
 from backends.sharing.generation import Logits
 from backends.sharing.session import Step
 
@@ -43,7 +42,7 @@ class HfContext:
     def __init__(
         self, folder: str, tokenizer: HfTokenizer, options: Options, cells: int, sequences: int
     ) -> None:
-        self.threads = int(options.get("threads", len(os.sched_getaffinity(0))))
+        self.threads = int(options["threads"]) if "threads" in options else usable_cpus()
         torch.set_num_threads(self.threads)
         self.device = torch.device(str(options.get("device", _best_device())))
         self.dtype = _dtype(str(options.get("dtype", "auto")), self.device)

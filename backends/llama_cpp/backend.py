@@ -14,6 +14,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from backends.api import Availability, BackendError, ModelRef, Options, Requirements, SessionInfo
+from backends.remedies import install_extra, reinstall
 
 if TYPE_CHECKING:
     from backends.llama_cpp.tokenizer import LlamaTokenizer
@@ -27,11 +28,12 @@ OPTIONS: Mapping[str, str] = {
     "cache_type_k": "KV cache type of the keys: f32, f16, q8_0, q4_0",
     "cache_type_v": "KV cache type of the values: f32, f16, q8_0, q4_0",
 }
+_PACKAGES = ("llama-cpp-python>=0.3.36,<0.4",)
 
 
 def requirements(has_gpu: bool) -> Requirements:
     del has_gpu  # the same for both
-    return Requirements(("llama-cpp-python>=0.3.36,<0.4",))
+    return Requirements(_PACKAGES)
 
 
 def check() -> Availability:
@@ -39,7 +41,7 @@ def check() -> Availability:
         return Availability(
             False,
             reason="llama-cpp-python is not installed",
-            remedy="pip install 'llm-harness[llama-cpp]'",
+            remedy=install_extra("llama-cpp", _PACKAGES),
         )
     try:
         importlib.import_module("llama_cpp")
@@ -47,7 +49,7 @@ def check() -> Availability:
         return Availability(
             False,
             reason=f"llama-cpp-python cannot be imported: {error}",
-            remedy="pip install --force-reinstall --no-cache-dir llama-cpp-python",
+            remedy=reinstall(_PACKAGES),
         )
     return Availability(True, version=importlib.metadata.version("llama-cpp-python"))
 

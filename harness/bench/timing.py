@@ -22,8 +22,8 @@ from typing import TypeAlias, TypeVar
 
 import numpy as np
 
-from backends.api import Batch, Decoding, Prompt, TokenIds
 from harness.bench.rows import BenchTest, Row, Sample
+from harness.contract import Batch, Decoding, Prompt, TokenIds
 from harness.engine.engine import Engine, check_options, plan_engine
 from harness.engine.session import EngineSession
 from harness.engine.transport import WorkerFailedError

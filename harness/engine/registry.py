@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Any, cast
 
-from backends.api import ENTRY_POINT_GROUP, Backend
+from harness.contract import ENTRY_POINT_GROUP, Backend, own_backends
 from harness.errors import EngineError, UsageError
 
 
@@ -22,8 +22,9 @@ class Registered:
         """The backend itself, for its formats and options; importing it loads no engine."""
         module, _, attribute = self.target.partition(":")
         try:
-            loaded: Any = importlib.import_module(module)
-            return cast(Backend, getattr(loaded, attribute) if attribute else loaded)
+            with own_backends():
+                loaded: Any = importlib.import_module(module)
+                return cast(Backend, getattr(loaded, attribute) if attribute else loaded)
         except (ImportError, AttributeError) as error:
             raise EngineError(
                 f"backend {self.name} cannot be imported: {error}",

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from backends.api import Batch, Decoding, Progress, Prompt, Reply
+from harness.contract import Batch, Decoding, Progress, Prompt, Reply
 from harness.engine.engine import Engine
 from harness.engine.transport import WorkerFailedError
 from harness.errors import EngineError, StoreError

@@ -14,6 +14,7 @@ import pytest
 
 from harness.engine.engine import Engine, plan_engine
 from harness.engine.interpreters import find_interpreter, own_environment, worker_environment
+from harness.engine.process import WORKER
 from harness.engine.session import check_backend
 from harness.errors import EngineError
 from harness.spec import RunSpec, entries_of
@@ -117,4 +118,4 @@ def test_a_run_uses_the_interpreter_of_the_config(other_python: str, tmp_path: P
     with Engine(plan, 100) as engine:
         assert engine.session.tokenize(["a"]) == [[97]]
         workers = [child.cmdline() for child in psutil.Process().children()]
-    assert other_python in [command[0] for command in workers if "backends.worker" in command]
+    assert other_python in [command[0] for command in workers if str(WORKER) in command]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -16,7 +17,7 @@ from backends.sharing.prefix_tree import unique_tokens
 from backends.sharing.session import SharedCacheSession
 
 pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("transformers") is None, reason="pip install 'llm-harness[hf]'"
+    importlib.util.find_spec("transformers") is None, reason="pip install 'llm-backend-harness[hf]'"
 )
 
 WINDOW = 8
@@ -157,3 +158,16 @@ def test_the_window_matters(model: Any) -> None:
         assert float((logprobs(model, PROMPTS[0])[-1] - windowed).abs().max()) > 0.01
     finally:
         config.sliding_window = before
+
+
+def test_processors_are_counted_only_where_threads_are_not_given(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from backends.hf import context
+
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)  # as on macOS
+    monkeypatch.setattr(context, "usable_cpus", lambda: 2)
+    for options, threads in (({"threads": 1}, 1), ({}, 2)):
+        given = {"max_model_len": 96, "device": "cpu", **options}
+        with closing(hf.open_session(ModelRef("tiny", "hf", str(folder)), given)) as opened:
+            assert opened.info.threads == threads
