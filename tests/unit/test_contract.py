@@ -58,9 +58,8 @@ def kind(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 def test_a_users_own_stays_his_and_the_harness_finds_its_own(kind: str, tmp_path: Path) -> None:
     theirs = USE_THEIRS[kind]
-    run(
-        tmp_path, theirs + "\nfirst = backends\n" + USE_OURS + theirs + "\nassert backends is first"
-    )
+    before, after = f"{theirs}\nfirst = backends", f"{theirs}\nassert backends is first"
+    run(tmp_path, f"{before}\n{USE_OURS}\n{after}")
     run(tmp_path, USE_OURS + theirs)
 
 
@@ -71,7 +70,7 @@ def test_with_none_of_the_user_ours_has_its_name(tmp_path: Path) -> None:
 
 def test_here_it_is_one_copy() -> None:
     assert contract.Reply is backends.api.Reply
-    assert Registered("mock", "backends.mock").load() is mock
+    assert vars(Registered("mock", "backends.mock").load()) is vars(mock)
 
 
 def test_what_fails_within_gives_the_name_back(kind: str, tmp_path: Path) -> None:

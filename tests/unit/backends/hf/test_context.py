@@ -167,7 +167,8 @@ def test_processors_are_counted_only_where_threads_are_not_given(
 
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)  # as on macOS
     monkeypatch.setattr(context, "usable_cpus", lambda: 2)
-    for options, threads in (({"threads": 1}, 1), ({}, 2)):
-        given = {"max_model_len": 96, "device": "cpu", **options}
+    own: dict[str, OptionValue]
+    for own, threads in (({"threads": 1}, 1), ({}, 2)):
+        given: dict[str, OptionValue] = {"max_model_len": 96, "device": "cpu", **own}
         with closing(hf.open_session(ModelRef("tiny", "hf", str(folder)), given)) as opened:
             assert opened.info.threads == threads
