@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from backends.api import Batch, Decoding, ModelRef, OptionValue, Prompt, Reply
+from backends.api import Batch, Decoding, ModelRef, Options, OptionValue, Prompt, Reply
 from backends.hf import backend as hf
 from backends.sharing.prefix_tree import unique_tokens
 from backends.sharing.session import SharedCacheSession
@@ -167,7 +167,7 @@ def test_processors_are_counted_only_where_threads_are_not_given(
 
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)  # as on macOS
     monkeypatch.setattr(context, "usable_cpus", lambda: 2)
-    own: dict[str, OptionValue]
+    own: Options
     for own, threads in (({"threads": 1}, 1), ({}, 2)):
         given: dict[str, OptionValue] = {"max_model_len": 96, "device": "cpu", **own}
         with closing(hf.open_session(ModelRef("tiny", "hf", str(folder)), given)) as opened:
