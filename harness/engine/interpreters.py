@@ -21,6 +21,7 @@ from uuid import uuid4
 
 import platformdirs
 
+from harness.contract import BACKENDS
 from harness.errors import EngineError
 
 APP = "llm-harness"
@@ -69,8 +70,8 @@ def worker_environment(python: str, target: str) -> Mapping[str, str]:
     if python == sys.executable:
         return os.environ
     top_level = target.partition(":")[0].partition(".")[0]
-    sources = dict.fromkeys([*_sources("backends"), *_sources(top_level)])
-    return {**os.environ, "PYTHONPATH": str(_folder_with_only(list(sources)))}
+    theirs = () if top_level == BACKENDS.name else _sources(top_level)
+    return {**os.environ, "PYTHONPATH": str(_folder_with_only([BACKENDS.resolve(), *theirs]))}
 
 
 def _sources(module: str) -> Sequence[Path]:
