@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeAlias
 
 from backends import wire
@@ -32,6 +33,7 @@ each time would hold a run up for hours."""
 
 MOST_BYTES = 512 * 2**20  # of memory, with Python itself
 
+_PROGRAM = str(Path(__file__).with_name("rendering.py"))
 _MOST_CHATS, _MOST_CHARACTERS = 64, 2**20  # that travel at once: one by one they would take long
 
 
@@ -119,8 +121,8 @@ class _Child:
         self._seconds_left = SECONDS
         self._connection, theirs = socket.socketpair()
         with theirs:
-            self._process = subprocess.Popen(  # noqa: S603 - our own module, no shell
-                [sys.executable, "-P", "-m", "harness.workload.rendering", str(theirs.fileno())],
+            self._process = subprocess.Popen(  # noqa: S603 - our own program, no shell
+                [sys.executable, "-P", _PROGRAM, str(theirs.fileno())],
                 env={**os.environ, "TZ": "UTC"},  # a template's day is the same everywhere
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
@@ -136,7 +138,7 @@ class _Child:
         except _ChildError as error:
             raise TemplateError(
                 "the process that renders chat templates could not be started",
-                remedy=f"`{sys.executable} -P -m harness.workload.rendering 0` says why.",
+                remedy=f"`{sys.executable} -P {_PROGRAM} 0` says why.",
             ) from error
 
     def ask(self, message: wire.Message, texts: int) -> wire.Message:

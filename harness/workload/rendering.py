@@ -1,4 +1,4 @@
-"""The process that renders a model's chat template: `python -P -m harness.workload.rendering FD`.
+"""The process that renders a model's chat template: `python -P rendering.py FD`.
 
 A template comes out of a model file, and is a program of whoever made the file. The sandbox keeps
 it from what is outside. It does not keep it from taking for ever, or all memory, and jinja computes

@@ -9,7 +9,7 @@ from backends import mock
 from backends.api import ModelRef
 from harness.errors import TemplateError, UsageError
 from harness.spec import RunSpec
-from harness.workload.prompt import ChatTemplate
+from harness.workload.chat import ChatTemplate
 from harness.workload.tokens import Tokenizer
 from harness.workload.voters import Item
 from harness.workload.workload import Draft, Workload, draw, numbers, write
@@ -82,7 +82,7 @@ def test_entries_of_one_chat_template_share_a_chat(draft: Draft) -> None:
         name: ChatTemplate(SOURCE, "[B]", "[E]") for name in ("a", "b")
     }
     workload = written(draft, CHAT_SPEC, chats)
-    assert workload.writer.chat == chats["a"]
+    assert workload.packed.prompts[0].text.startswith("You sort")
     assert workload.vocabularies == {"a": "bytes", "b": "bytes"}
 
 
