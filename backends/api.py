@@ -199,7 +199,8 @@ class TokenizerInfo:
     """What is known of a model without its weights.
 
     `declared_context`: the tokens that it was trained for. `bos_id` is `None` where the model wants
-    no beginning-of-sequence token. `chat_template` is the model's own, as jinja text, untrusted.
+    no beginning-of-sequence token. `chat_template` is the model's own, as jinja text, untrusted;
+    of several that have names, the one called "default".
     `vocabulary_sha256` is `backends.rules.vocabulary_sha256`: where it is equal, the same token ids
     mean the same.
     """

@@ -23,6 +23,8 @@ class HfTokenizer:
         self._tokenizer = tokenizer
         texts = {token: text for text, token in tokenizer.get_vocab().items()}
         template = tokenizer.chat_template
+        if isinstance(template, dict):  # several by name, of which transformers takes this one
+            template = template.get("default")
         first = tokenizer("a").input_ids[:1]
         self.info = TokenizerInfo(
             declared_context=declared_context,

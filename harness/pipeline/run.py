@@ -25,6 +25,7 @@ from typing import cast
 
 import numpy as np
 
+from harness.contract import SessionInfo, TokenizerInfo
 from harness.baselines.kind import ShownNumbers
 from harness.baselines.run import run_baselines
 from harness.engine.engine import Engine, EnginePlan, plan_engine
@@ -48,7 +49,7 @@ from harness.store.runs import StoredRun
 from harness.store.schema import EntryRow
 from harness.store.store import LATEST, Store
 from harness.summary import Baseline, CaveatKind, Summary
-from harness.workload.prompt import ChatTemplate
+from harness.workload.chat import ChatTemplate
 from harness.workload.tokens import Tokenizer
 from harness.workload.workload import Workload, draw, numbers, write
 
@@ -139,21 +140,19 @@ def prepare(spec: RunSpec, plans: Sequence[EnginePlan], source: Source | None) -
         }
         draft = draw(spec)
         infos = {name: session.info for name, session in opened.items()}
-        chats = {
-            name: ChatTemplate.of_model(info.chat_template, info.bos_text, info.eos_text)
-            for name, info in infos.items()
-        }
+        chats = {one.entry.name: _chat(infos[one.entry.name], one.entry.model) for one in plans}
         if source:  # its prompts are written as they were, whatever template a model has now
-            chat = ChatTemplate.of_model(
-                source.info.chat_template, source.info.bos_text, source.info.eos_text
-            )
-            chats = dict.fromkeys(chats, chat)
+            chats = dict.fromkeys(chats, _chat(source.info, source.info.model))
         limit = min(spec.max_model_len, *(info.declared_context for info in infos.values()))
         tokenizers = {name: _tokenizer(session) for name, session in opened.items()}
         workload = write(draft, spec, tokenizers, chats, limit, source.earlier if source else None)
     if source:
         check_replay(source, workload)
     return workload
+
+
+def _chat(info: TokenizerInfo | SessionInfo, model: str) -> ChatTemplate | None:
+    return ChatTemplate.of_model(info.chat_template, info.bos_text, info.eos_text, model)
 
 
 def _tokenizer(session: TokenizerSession) -> Tokenizer:

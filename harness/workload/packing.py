@@ -91,11 +91,13 @@ def pack(
             ("query", voter.queries),
             ("calibration", voter.calibration),
         ]
-        prompts += [
-            Prompt(voter.index, role, position, item.row, item.label, writer.prompt(body, item))
-            for role, items in roles
-            for position, item in enumerate(items)
-        ]
+        for role, items in roles:
+            prompts += [
+                Prompt(voter.index, role, position, item.row, item.label, text)
+                for position, (item, text) in enumerate(
+                    zip(items, writer.prompts(body, items), strict=True)
+                )
+            ]
     examples_shown = sum(map(len, shown))
     example_tokens = sum(one.tokens_of(items) for one, items in zip(packers, shown, strict=True))
     texts = [prompt.text for prompt in prompts]
@@ -207,8 +209,7 @@ class _Packer:
 
     def _lengths(self, examples: Sequence[Item], items: Sequence[Item]) -> list[int]:
         """Tokens of each prompt, by the tokenizer that needs most."""
-        body = self._writer.body(examples)
-        texts = [self._writer.prompt(body, item) for item in items]
+        texts = self._writer.prompts(self._writer.body(examples), items)
         counts = (map(len, tokenize(texts)) for tokenize in self._tokenizers)
         return [max(several) for several in zip(*counts, strict=True)]
 

@@ -22,16 +22,14 @@ from __future__ import annotations
 import string
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from jinja2 import TemplateError as JinjaError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from harness.errors import TemplateError, UsageError
 from harness.spec import read_toml
+from harness.workload.chat import Render
 from harness.workload.voters import Item
 
 FOLDER = Path(__file__).parents[2] / "prompts"
@@ -86,20 +84,26 @@ def load_template(name: str) -> Template:
 class Writer:
     """Makes prompt texts of one template for one dataset's classes.
 
-    `words[i]` is the word for class i. `chat` is the model's chat template, used where the
-    template's kind is "chat".
+    `words[i]` is the word for class i. `chat` renders the model's chat template where the
+    template's kind is "chat", else it is `None`.
     """
 
     template: Template
     words: tuple[str, ...]
-    chat: ChatTemplate | None
+    chat: Render | None
 
     def prompt(self, body: str, query: Item) -> str:
         """The whole text for one query behind the examples that `body` holds."""
-        text = body + self._fill(self.template.query, numbers=self._numbers(query))
-        if self.chat is None:
-            return text
-        return self.chat.render(self._fill(self.template.system), text)
+        [text] = self.prompts(body, [query])
+        return text
+
+    def prompts(self, body: str, queries: Sequence[Item]) -> list[str]:
+        """The text for each query."""
+        texts = [
+            body + self._fill(self.template.query, numbers=self._numbers(query))
+            for query in queries
+        ]
+        return self.chat(self._fill(self.template.system), texts) if self.chat else texts
 
     def body(self, examples: Sequence[Item]) -> str:
         shown = (
@@ -123,69 +127,20 @@ class Writer:
         return string.Template(text).substitute(values, labels=" or ".join(self.words))
 
 
-@dataclass(frozen=True)  # without slots, for `cached_property`
-class ChatTemplate:
-    """A model's own chat template. It comes out of a model file, so it is rendered in a sandbox."""
-
-    source: str
-    bos_text: str
-    eos_text: str
-
-    @classmethod
-    def of_model(cls, source: str | None, bos_text: str, eos_text: str) -> ChatTemplate | None:
-        """`None` where the model has none."""
-        return None if source is None else cls(source, bos_text, eos_text)
-
-    @cached_property
-    def _compiled(self) -> Any:
-        """Compiled where it is first used: a run without a chat has no use for it. The settings
-        are those transformers renders chat templates with."""
-        environment = ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
-        )
-        environment.globals["raise_exception"] = _refuse
-        try:
-            return environment.from_string(self.source)
-        except JinjaError as error:
-            raise TemplateError(
-                f"the model's chat template is broken: {error}",
-                remedy="Use a completion template, such as --prompt compact.",
-            ) from error
-
-    def render(self, system: str, user: str) -> str:
-        messages = [{"role": "user", "content": user}]
-        if system:
-            messages.insert(0, {"role": "system", "content": system})
-        compiled = self._compiled
-        try:
-            text: str = compiled.render(
-                messages=messages,
-                add_generation_prompt=True,
-                bos_token=self.bos_text,
-                eos_token=self.eos_text,
-            )
-        except Exception as error:  # it is a foreign program: there is no telling what it raises
-            raise TemplateError(
-                f"the model's chat template cannot be rendered: {error}",
-                remedy="Use a completion template, such as --prompt compact.",
-            ) from error
-        return text
-
-
 def make_writer(
-    name: str, template: Template, classes: Sequence[str], chat_template: ChatTemplate | None
+    name: str, template: Template, classes: Sequence[str], chat: Render | None
 ) -> Writer:
     """`name` is the template's, for errors.
 
     Raises `TemplateError` where words, placeholders or a chat template are missing.
     """
     words = _words(name, template, classes)
-    if template.kind == "chat" and chat_template is None:
+    if template.kind == "chat" and chat is None:
         raise TemplateError(
             f"the prompt template {name} is a chat and the model has no chat template",
             remedy="Use a completion template, such as --prompt compact.",
         )
-    writer = Writer(template, words, chat_template if template.kind == "chat" else None)
+    writer = Writer(template, words, chat if template.kind == "chat" else None)
     sample = Item(row=0, label=0, words=("0",))
     try:
         writer.prompt(writer.body([sample]), sample)
@@ -223,7 +178,3 @@ def _words(name: str, template: Template, classes: Sequence[str]) -> tuple[str, 
             remedy="Give each class a word of its own under [labels].",
         )
     return words
-
-
-def _refuse(message: str) -> None:
-    raise JinjaError(message)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,9 +12,10 @@ from numpy.typing import NDArray
 from harness.errors import UsageError
 from harness.spec import RunSpec
 from harness.summary import PromptTokens
+from harness.workload.chat import ChatTemplate, open_chat
 from harness.workload.dataset import Dataset
 from harness.workload.packing import Packed, pack
-from harness.workload.prompt import ChatTemplate, Writer, load_template, make_writer
+from harness.workload.prompt import Writer, load_template, make_writer
 from harness.workload.sources import load_dataset
 from harness.workload.tokens import Tokenizer, check_tokens, leaders
 from harness.workload.voters import Item, Voter, draw_voters
@@ -81,18 +83,19 @@ def write(
     """
     template = load_template(spec.prompt)
     chat = _shared_chat(spec.prompt, chats) if template.kind == "chat" else None
-    writer = make_writer(spec.prompt, template, draft.dataset.classes, chat)
     first_of_each = [tokenizers[name] for name in dict.fromkeys(leaders(tokenizers).values())]
-    packed = pack(
-        draft.voters,
-        writer,
-        {tokenizer.vocabulary: tokenizer for tokenizer in first_of_each},
-        limit=limit,
-        max_tokens=spec.max_tokens,
-        shots=spec.shots,
-        seed=spec.seed,
-        examples=earlier.examples if earlier else None,
-    )
+    with open_chat(chat) if chat else nullcontext() as render:
+        writer = make_writer(spec.prompt, template, draft.dataset.classes, render)
+        packed = pack(
+            draft.voters,
+            writer,
+            {tokenizer.vocabulary: tokenizer for tokenizer in first_of_each},
+            limit=limit,
+            max_tokens=spec.max_tokens,
+            shots=spec.shots,
+            seed=spec.seed,
+            examples=earlier.examples if earlier else None,
+        )
     first = earlier.vocabulary if earlier else first_of_each[0].vocabulary
     return Workload(
         dataset=draft.dataset,

@@ -21,7 +21,7 @@ RETIRED = {
     r"\bkept\b": "stored",
     r"\btold\b": "reported",
     r"\basked\b": "prompted, or given, or wanted",
-    r"\bcontrols\b(?! (in|of) )": "baselines",
+    r"(?<!loop )\bcontrols\b": "baselines",
     r"\blost\b": "failed, or was killed",
     r"\banew\b": "again",
     r"\bmend(s|ed|ing)?\b": "fix",

@@ -1,4 +1,4 @@
-"""Templates, the texts made of them, and models' chat templates, which are not to be trusted."""
+"""Templates, and the texts made of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from harness.errors import TemplateError
 from harness.scoring.parsing import parse_strict
 from harness.workload.prompt import (
     FOLDER,
-    ChatTemplate,
     Template,
     Writer,
     load_template,
@@ -24,12 +23,6 @@ from harness.workload.prompt import (
 from harness.workload.voters import Item
 
 CLASSES = ("REAL", "FAKE")
-CHAT = ChatTemplate.of_model(
-    "{{ bos_token }}{% for m in messages %}<{{ m.role }}>{{ m.content }}{{ eos_token }}"
-    "{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}",
-    "[B]",
-    "[E]",
-)
 EXAMPLES = (Item(0, 0, ("1", "2")), Item(1, 1, ("3", "4")))
 QUERY = Item(9, 0, ("5", "6"))
 
@@ -51,19 +44,18 @@ def template(**changes: Any) -> Template:
 
 
 def writer(classes: Sequence[str] = CLASSES, **changes: Any) -> Writer:
-    return make_writer("mine", template(**changes), classes, CHAT)
+    return make_writer("mine", template(**changes), classes, chat)
 
 
-def render(source: str, system: str = "", user: str = "hello") -> str:
-    chat = ChatTemplate.of_model(source, "[B]", "[E]")
-    assert chat is not None
-    return chat.render(system, user)
+def chat(system: str, users: Sequence[str]) -> list[str]:
+    """What a model's chat template might make of them."""
+    return [f"[B]<system>{system}<user>{user}<assistant>" for user in users]
 
 
 @pytest.mark.parametrize("name", template_names())
 @pytest.mark.parametrize("classes", [CLASSES, ("cat", "dog", "horse")])
 def test_every_shipped_template_holds_all_it_is_given(name: str, classes: tuple[str, ...]) -> None:
-    shipped = make_writer(name, load_template(name), classes, CHAT)
+    shipped = make_writer(name, load_template(name), classes, chat)
     text = shipped.prompt(shipped.body(EXAMPLES), QUERY)
     between = shipped.template.separator
     for item in (*EXAMPLES, QUERY):
@@ -74,7 +66,7 @@ def test_every_shipped_template_holds_all_it_is_given(name: str, classes: tuple[
 
 @pytest.mark.parametrize("name", template_names())
 def test_what_a_shipped_template_calls_an_answer_is_read_as_its_label(name: str) -> None:
-    shipped = make_writer(name, load_template(name), CLASSES, CHAT)
+    shipped = make_writer(name, load_template(name), CLASSES, chat)
     for label, answer in enumerate(shipped.answers()):
         assert parse_strict(answer, shipped.words, cut_off=False) == label
 
@@ -106,6 +98,14 @@ def test_a_prompt_is_head_examples_and_query() -> None:
     assert made.answers() == (" yes", " no")
 
 
+def test_the_prompts_of_several_queries_are_those_of_each() -> None:
+    for made in (writer(), writer(kind="chat", system="Say $labels.")):
+        body = made.body(EXAMPLES[:1])
+        several = made.prompts(body, [QUERY, EXAMPLES[1]])
+        assert several == [made.prompt(body, QUERY), made.prompt(body, EXAMPLES[1])]
+        assert made.prompts(body, []) == []
+
+
 def test_two_dollars_are_one() -> None:
     assert writer(head="costs $$5 $$labels\n").body(()) == "costs $5 $labels\n"
 
@@ -113,11 +113,7 @@ def test_two_dollars_are_one() -> None:
 def test_a_chat_is_wrapped_in_the_models_own_template() -> None:
     made = writer(kind="chat", system="Say $labels.")
     text = made.prompt(made.body(EXAMPLES[:1]), QUERY)
-    assert text == ("[B]<system>Say yes or no.[E]<user>yes or no?\n1 2: yes\n5 6:[E]<assistant>")
-
-
-def test_a_chat_without_a_system_message_has_none() -> None:
-    assert "<system>" not in writer(kind="chat").prompt("", QUERY)
+    assert text == "[B]<system>Say yes or no.<user>yes or no?\n1 2: yes\n5 6:<assistant>"
 
 
 def test_a_completion_is_not_wrapped_even_if_the_model_has_a_template() -> None:
@@ -125,7 +121,6 @@ def test_a_completion_is_not_wrapped_even_if_the_model_has_a_template() -> None:
 
 
 def test_a_chat_needs_a_chat_template() -> None:
-    assert ChatTemplate.of_model(None, "", "") is None
     with pytest.raises(TemplateError, match="mine is a chat and the model has no chat") as caught:
         make_writer("mine", template(kind="chat"), CLASSES, None)
     assert "--prompt compact" in caught.value.remedy
@@ -202,67 +197,3 @@ def test_a_broken_template_is_told_with_its_file(tmp_path: Path, text: str, mess
     with pytest.raises(TemplateError, match=message) as caught:
         load_template(str(path))
     assert caught.value.remedy
-
-
-def test_chat_templates_may_break_out_of_loops_as_in_transformers() -> None:
-    source = "{% for m in messages %}\n  {% break %}\n{% endfor %}\n{{ messages[0].content }}"
-    assert render(source) == "hello"
-
-
-def test_a_chat_template_renders_the_same_each_time() -> None:
-    source = "{% set ns = namespace(n=0) %}{% set ns.n = ns.n + 1 %}{{ ns.n }}{{ bos_token }}"
-    chat = ChatTemplate.of_model(source, "[B]", "")
-    assert chat is not None
-    assert [chat.render("", ""), chat.render("", "")] == ["1[B]", "1[B]"]
-
-
-@pytest.mark.parametrize(
-    "source",
-    [
-        "{{ ''.__class__.__mro__ }}",
-        "{{ messages.__init__.__globals__ }}",
-        "{{ self.__init__.__globals__.__builtins__ }}",
-        "{{ cycler.__init__.__globals__.os.popen('true').read() }}",
-        "{{ '{0.__class__.__mro__}'.format('') }}",
-        "{{ '{m.__class__.__mro__}'.format_map({'m': ''}) }}",
-        "{{ messages.append(1) }}",
-        "{{ messages[0].update({'content': 1}) }}",
-        "{% for i in range(10**9) %}{% endfor %}",
-        "{{ range(10**6)|list }}",
-        "{% macro again() %}{{ again() }}{% endmacro %}{{ again() }}",
-        "{{ raise_exception('roles must alternate') }}",
-        "{{ 1 / 0 }}",
-        "{{ messages[0].content + 1 }}",
-        "{{ nothing.at.all }}",
-        "{% include 'other' %}",
-        "{% import 'os' as os %}",
-        "{{ (1).nothing.at_all() }}",
-    ],
-)
-def test_a_chat_template_that_reaches_for_more_is_an_error(source: str) -> None:
-    with pytest.raises(TemplateError, match="cannot be rendered"):
-        render(source)
-
-
-@pytest.mark.parametrize(
-    "source",
-    [
-        "{{ ''.__class__ }}",
-        "{{ ''|attr('__class__')|attr('__mro__') }}",
-        "{{ raise_exception.__globals__ }}",
-    ],
-)
-def test_what_a_chat_template_may_not_see_is_nothing_to_it(source: str) -> None:
-    assert render(source) == ""
-
-
-@pytest.mark.parametrize("source", ["{% if %}", "{{ 'a }}", "{% for %}", "{{ x | nofilter }}"])
-def test_a_chat_template_that_is_no_jinja_is_an_error(source: str) -> None:
-    with pytest.raises(TemplateError, match="chat template is broken"):
-        render(source)
-
-
-def test_what_is_shown_is_never_taken_for_a_template() -> None:
-    attack = "{{ 1 + 1 }} {% for %} $labels ${numbers}"
-    made = writer(kind="chat", query="$numbers")
-    assert attack in made.prompt("", Item(0, 0, (attack,)))

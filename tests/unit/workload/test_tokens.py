@@ -14,7 +14,7 @@ from backends.api import ModelRef
 from harness.errors import UsageError
 from harness.spec import RunSpec
 from harness.summary import TokenDifference
-from harness.workload.prompt import ChatTemplate
+from harness.workload.chat import ChatTemplate
 from harness.workload.tokens import SHOWN_TOKENS, Tokenizer, leaders
 from harness.workload.workload import Draft, Earlier, Workload, draw, write
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,8 @@ from backends import mock
 from backends.api import ModelRef
 from harness.errors import TemplateError, UsageError
 from harness.spec import RunSpec
-from harness.workload.prompt import ChatTemplate
+from harness.workload import chat
+from harness.workload.chat import ChatTemplate
 from harness.workload.tokens import Tokenizer
 from harness.workload.voters import Item
 from harness.workload.workload import Draft, Workload, draw, numbers, write
@@ -77,12 +80,23 @@ def test_a_chat_is_refused_where_it_would_be_another_text_for_another_entry(
         assert written(draft, SPEC, chats).packed == written(draft).packed
 
 
+def test_a_chat_template_is_not_even_read_where_there_is_no_chat(
+    draft: Draft, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hostile = ChatTemplate("{{ 7**(10**9) }}", "", "", "mine")
+    monkeypatch.setattr(chat, "SECONDS", 0.5)
+    with pytest.raises(TemplateError, match="mine is broken: it takes too long"):
+        written(draft, CHAT_SPEC, {"mock": hostile})
+    monkeypatch.delattr(subprocess, "Popen")
+    assert written(draft, SPEC, {"mock": hostile}).packed == written(draft).packed
+
+
 def test_entries_of_one_chat_template_share_a_chat(draft: Draft) -> None:
     chats: dict[str, ChatTemplate | None] = {
         name: ChatTemplate(SOURCE, "[B]", "[E]") for name in ("a", "b")
     }
     workload = written(draft, CHAT_SPEC, chats)
-    assert workload.writer.chat == chats["a"]
+    assert workload.packed.prompts[0].text.startswith("You sort")
     assert workload.vocabularies == {"a": "bytes", "b": "bytes"}
 
 

@@ -25,7 +25,7 @@ TEMPLATE = "{% for message in messages %}{{ message.content }}{% endfor %}"
 CONFIG = {"model_type": "llama", "max_position_embeddings": 77, "vocab_size": 4}
 
 
-def write_tokenizer(folder: Path) -> None:
+def write_tokenizer(folder: Path, template: Any = TEMPLATE) -> None:
     """Three words, and what stands for any other one."""
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
@@ -35,7 +35,7 @@ def write_tokenizer(folder: Path) -> None:
     words = Tokenizer(WordLevel({"?": 0, "one": 1, "two": 2, "end": 3}, unk_token="?"))
     words.pre_tokenizer = Whitespace()
     plain: Any = PreTrainedTokenizerFast
-    made = plain(tokenizer_object=words, unk_token="?", eos_token="end", chat_template=TEMPLATE)
+    made = plain(tokenizer_object=words, unk_token="?", eos_token="end", chat_template=template)
     made.save_pretrained(folder)
 
 
@@ -52,6 +52,16 @@ def test_a_folder_needs_a_tokenizer_and_a_config_only(tmp_path: Path) -> None:
     write_tokenizer(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps(CONFIG))
     check_opened(ModelRef("mine", "hf", str(tmp_path)))
+
+
+@pytest.mark.parametrize("names", [("default", "tool_use"), ("rag", "tool_use")])
+def test_of_several_chat_templates_it_is_the_default(tmp_path: Path, names: list[str]) -> None:
+    templates = [{"name": name, "template": f"{name} {TEMPLATE}"} for name in names]
+    write_tokenizer(tmp_path, templates)
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    with closing(hf.open_tokenizer(ModelRef("mine", "hf", str(tmp_path)), {})) as tokenizer:
+        wanted = f"default {TEMPLATE}" if "default" in names else None
+        assert tokenizer.info.chat_template == wanted
 
 
 HUB = """
