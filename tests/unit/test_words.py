@@ -15,7 +15,10 @@ CODE = [
     for room in ("harness", "backends", "prompts")
     for path in sorted((ROOT / room).rglob("*.py"))
 ]
-PAGES = [ROOT / "README.md", ROOT / "DECISIONS.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    *(ROOT / f"{name}.md" for name in ("README", "DECISIONS", "CONTRIBUTING", "SECURITY")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 TEMPLATES = sorted((ROOT / "prompts").glob("*.toml"))
 RETIRED = {
     r"\bkept\b": "stored",
