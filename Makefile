@@ -24,11 +24,12 @@ test: $(VENV)/.all  ## every test, with the real engines
 	-$(BIN)/harness backends install vllm
 	$(BIN)/python -m pytest
 
-check: $(VENV)/.all  ## formatter, linter, types, import rules
+check: $(VENV)/.all  ## formatter, linter, types, import rules, the CI workflow
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/ci.yml
 
 format: $(VENV)/.all
 	$(BIN)/ruff format .

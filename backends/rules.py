@@ -1,9 +1,14 @@
-"""Rules that are the same for every engine: what it refuses, where a reply ends, vocabularies."""
+"""Rules that are the same for every engine: what it refuses, where a reply ends, vocabularies, and
+how many threads it has."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+import math
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
 
 from backends.api import BackendError, Decoding, Finish, Option, Prompt, Reply
 
@@ -80,3 +85,45 @@ def vocabulary_sha256(texts: Iterable[str]) -> str:
     known = ("" if text == f"[PAD{token}]" else text for token, text in enumerate(texts))
     joined = "\0".join(known).rstrip("\0").replace(_SPACE, " ")
     return hashlib.sha256(joined.encode("utf-8", errors="replace")).hexdigest()
+
+
+def usable_cpus() -> int:
+    """The processors that this process may use: by its affinity, and by its container's quota."""
+    # macOS has no affinity.
+    has_affinity = hasattr(os, "sched_getaffinity")
+    allowed = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+    return max(1, math.ceil(min(allowed, cpu_quota())))
+
+
+def cpu_quota(root: Path = Path("/")) -> float:
+    """The least that the process's cgroups, its own and those around it, let it use at a time, in
+    processors; infinite where there is no limit, or none that can be read."""
+    return min(_quotas(root), default=math.inf)
+
+
+def _quotas(root: Path) -> Iterator[float]:
+    """One for each cgroup that has a limit. A line of the list is `number:controllers:path`: in
+    version 2 there are no controllers, in version 1 they are folders of their own."""
+    lines: list[str] = []
+    with suppress(OSError):
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    for line in lines:
+        controllers, _, path = line.partition(":")[2].partition(":")
+        mount = root / "sys/fs/cgroup" / controllers
+        # In a container the path may be the host's: what is not there is passed over, and the
+        # container's own limit is found at the root.
+        for folder in [path, *map(str, Path(path).parents)]:
+            with suppress(OSError, ValueError, ZeroDivisionError):
+                yield _quota(mount / folder.lstrip("/"), controllers)
+
+
+def _quota(cgroup: Path, controllers: str) -> float:
+    """Raises `OSError` where there is no such file, `ValueError` where it sets no limit."""
+    if controllers:
+        quota = (cgroup / "cpu.cfs_quota_us").read_text()
+        period = (cgroup / "cpu.cfs_period_us").read_text()
+    else:
+        quota, period = (cgroup / "cpu.max").read_text().split()
+    if int(quota) < 0:  # version 1 writes -1 for none, version 2 the word `max`
+        raise ValueError(quota)
+    return int(quota) / int(period)

@@ -1,6 +1,6 @@
 """The child process: opens one backend and serves it over a dedicated socket.
 
-    python -P -m backends.worker FD
+    python -P backends/worker.py FD
 
 `FD` is an inherited stream socket. Stdout and stderr are the engine's; no message travels there. On
 the socket go messages, one a frame (`backends.wire` has the layout; what is called an array here
@@ -38,13 +38,23 @@ Standard library only, so that any interpreter that has the engine can run it.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import socket
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from importlib.machinery import ModuleSpec
+from pathlib import Path
 from typing import Any, cast
+
+if not __package__:
+    # Run by its path: `backends` is the folder that this file is in, whatever lies first on the
+    # path. An engine's processes that are started afresh run this, too.
+    _spec = ModuleSpec("backends", None, is_package=True)
+    _spec.submodule_search_locations = [str(Path(__file__).parent)]
+    sys.modules["backends"] = importlib.util.module_from_spec(_spec)
 
 from backends import records, wire
 from backends.api import (

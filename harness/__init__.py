@@ -76,5 +76,5 @@ def __getattr__(name: str) -> str:
     if name == "__version__":
         from importlib.metadata import version
 
-        return version("llm-harness")
+        return version("llm-backend-harness")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -18,6 +18,7 @@ from backends.api import (
     Requirements,
     SessionInfo,
 )
+from backends.remedies import install_extra, reinstall
 from backends.rules import THREADS, TRUST_REMOTE_CODE, beyond_model
 
 if TYPE_CHECKING:
@@ -38,17 +39,17 @@ DTYPE = Option(
 )
 OPTIONS = (THREADS, DEVICE, DTYPE, TRUST_REMOTE_CODE)
 _NEEDED = ("torch", "transformers", "accelerate", "gguf")
-_INSTALL = "pip install 'llm-harness[hf]'"
+_PACKAGES = ("accelerate>=1.10", "gguf>=0.17", "torch>=2.6", "transformers>=5.0,<6")
 
 
 def requirements(has_gpu: bool) -> Requirements:
     del has_gpu  # the same for both
-    return Requirements(("accelerate>=1.10", "gguf>=0.17", "torch>=2.6", "transformers>=5.0,<6"))
+    return Requirements(_PACKAGES)
 
 
 def check() -> Availability:
     if missing := _missing():
-        return Availability(False, reason=missing, remedy=_INSTALL)
+        return Availability(False, reason=missing, remedy=install_extra("hf", _PACKAGES))
     try:
         importlib.import_module("transformers")
         importlib.import_module("torch")
@@ -56,7 +57,7 @@ def check() -> Availability:
         return Availability(
             False,
             reason=f"transformers cannot be imported: {error}",
-            remedy="pip install --force-reinstall 'llm-harness[hf]'",
+            remedy=reinstall(_PACKAGES),
         )
     return Availability(True, version=importlib.metadata.version("transformers"))
 
@@ -64,7 +65,7 @@ def check() -> Availability:
 def open_tokenizer(model: ModelRef, options: Options) -> HfTokenizer:
     _ask_no_network()
     if missing := _missing():
-        raise BackendError(missing, _INSTALL)
+        raise BackendError(missing, install_extra("hf", _PACKAGES))
     from backends.hf.tokenizer import open_hf_tokenizer
 
     return open_hf_tokenizer(model, TRUST_REMOTE_CODE.of(options))

@@ -8,7 +8,6 @@ of the cache, and replies are decoded the same way.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias
 
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 from backends.api import BackendError, Options, TokenIds
 from backends.hf.backend import DEVICE, DTYPE
 from backends.hf.tokenizer import HfTokenizer
-from backends.rules import THREADS, TRUST_REMOTE_CODE, first_line
+from backends.rules import THREADS, TRUST_REMOTE_CODE, first_line, usable_cpus
 from backends.sharing.generation import Logits
 from backends.sharing.session import Step
 
@@ -44,7 +43,7 @@ class HfContext:
     def __init__(
         self, folder: str, tokenizer: HfTokenizer, options: Options, cells: int, sequences: int
     ) -> None:
-        self.threads = THREADS.given(options) or len(os.sched_getaffinity(0))
+        self.threads = THREADS.given(options) or usable_cpus()
         torch.set_num_threads(self.threads)
         self.device = torch.device(DEVICE.given(options) or _best_device())
         self.dtype = _dtype(DTYPE.of(options), self.device)

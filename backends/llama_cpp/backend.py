@@ -21,6 +21,7 @@ from backends.api import (
     Requirements,
     SessionInfo,
 )
+from backends.remedies import install_extra, reinstall
 from backends.rules import THREADS
 
 if TYPE_CHECKING:
@@ -50,11 +51,12 @@ CACHE_TYPE_V = Option(
     "cache_type_v", str, "Number format of the KV cache's values.", "f16", choices=_CACHE_TYPES
 )
 OPTIONS = (THREADS, N_GPU_LAYERS, FLASH_ATTN, CACHE_TYPE_K, CACHE_TYPE_V)
+_PACKAGES = ("llama-cpp-python>=0.3.36,<0.4",)
 
 
 def requirements(has_gpu: bool) -> Requirements:
     del has_gpu  # the same for both
-    return Requirements(("llama-cpp-python>=0.3.36,<0.4",))
+    return Requirements(_PACKAGES)
 
 
 def check() -> Availability:
@@ -62,7 +64,7 @@ def check() -> Availability:
         return Availability(
             False,
             reason="llama-cpp-python is not installed",
-            remedy="pip install 'llm-harness[llama-cpp]'",
+            remedy=install_extra("llama-cpp", _PACKAGES),
         )
     try:
         importlib.import_module("llama_cpp")
@@ -70,7 +72,7 @@ def check() -> Availability:
         return Availability(
             False,
             reason=f"llama-cpp-python cannot be imported: {error}",
-            remedy="pip install --force-reinstall --no-cache-dir llama-cpp-python",
+            remedy=reinstall(_PACKAGES),
         )
     return Availability(True, version=importlib.metadata.version("llama-cpp-python"))
 

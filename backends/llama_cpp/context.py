@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import math
-import os
 import platform
 from collections.abc import Iterator, Sequence
 from itertools import accumulate, pairwise
@@ -20,7 +19,7 @@ import numpy as np
 from backends.api import BackendError, ModelRef, Options, TokenIds
 from backends.llama_cpp.backend import CACHE_TYPE_K, CACHE_TYPE_V, FLASH_ATTN, N_GPU_LAYERS
 from backends.llama_cpp.tokenizer import LlamaTokenizer, last_words, load_model
-from backends.rules import THREADS, beyond_model
+from backends.rules import THREADS, beyond_model, usable_cpus
 from backends.sharing.generation import Logits
 from backends.sharing.session import Step
 
@@ -52,8 +51,7 @@ class LlamaContext:
     def __init__(
         self, model: ModelRef, options: Options, longest: int, cells: int, sequences: int
     ) -> None:
-        # The cores that this process may use, which may be fewer than the machine has.
-        self.threads = THREADS.given(options) or len(os.sched_getaffinity(0))
+        self.threads = THREADS.given(options) or usable_cpus()
         self._model = load_model(model, _model_params(options))
         self.tokenizer = LlamaTokenizer(self._model)
         declared = self.tokenizer.info.declared_context

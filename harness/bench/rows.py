@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import Annotated
 
-from backends.api import SessionInfo
+from harness.contract import SessionInfo
 from harness.flag import Flag
 
 _TIMED = "What is timed"

@@ -22,8 +22,8 @@ from typing import TypeAlias, TypeVar
 
 import numpy as np
 
-from backends.api import Batch, Decoding, Prompt, TokenIds
 from harness.bench.rows import BenchTest, Plan, Row, Sample
+from harness.contract import Batch, Decoding, Prompt, TokenIds
 from harness.engine.engine import Engine, plan_engine
 from harness.engine.options import check_options
 from harness.engine.session import EngineSession

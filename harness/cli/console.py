@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 def answers() -> Console:
     # rich would colour numbers and paths in the middle of an answer.
-    return Console(highlight=False)
+    return Console(highlight=False, markup=False)
 
 
 def remarks() -> Console:
-    return Console(stderr=True, highlight=False)
+    return Console(stderr=True, highlight=False, markup=False)
 
 
 def tell(*parts: str) -> None:
@@ -100,7 +100,7 @@ def give(answer: Answer, format_: Format, output: Path | None = None) -> None:
 
 def _printed(parts: RenderableType) -> str:
     """A table as a file has it: no colours, as wide as a page."""
-    with Console(file=StringIO(), width=_PAGE_COLUMNS, highlight=False) as console:
+    with Console(file=StringIO(), width=_PAGE_COLUMNS, highlight=False, markup=False) as console:
         console.print(parts)
         assert isinstance(console.file, StringIO)
         return console.file.getvalue()

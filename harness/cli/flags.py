@@ -16,9 +16,9 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
 
-from backends.api import Option
 from harness.cli.options import JSON_HELP, RUN_HELP
 from harness.cli.output import Output
+from harness.contract import Option
 from harness.engine.options import KnownOption, known_options
 from harness.flag import Flag
 from harness.spec import ENGINE, RunSpec

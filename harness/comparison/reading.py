@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import TypeAlias
 from weakref import WeakKeyDictionary
 
-from backends.api import Reply
 from harness.comparison.records import Member
+from harness.contract import Reply
 from harness.scoring.accuracy import hold_vote
 from harness.scoring.ballots import read_replies
 from harness.store.runs import StoredEntry

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from backends.api import ModelRef, OptionValue, Requirements
+from harness.contract import ModelRef, OptionValue, Requirements
 from harness.engine.interpreters import find_interpreter
 from harness.engine.models import combined_sha256, model_files, resolve_model
 from harness.engine.options import INTERPRETER, options_of

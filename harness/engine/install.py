@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from backends.api import Requirements
+from harness.contract import Requirements
 from harness.engine.interpreters import OwnEnvironment, own_environment
 from harness.errors import EngineError
 

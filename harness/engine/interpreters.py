@@ -21,6 +21,7 @@ from uuid import uuid4
 
 import platformdirs
 
+from harness.contract import BACKENDS
 from harness.errors import EngineError
 
 APP = "llm-harness"
@@ -71,10 +72,10 @@ def worker_environment(python: str, target: str) -> Mapping[str, str]:
     if python == sys.executable:
         return os.environ
     top_level = target.partition(":")[0].partition(".")[0]
-    sources = dict.fromkeys([*_sources("backends"), *_sources(top_level)])
+    theirs = () if top_level == BACKENDS.name else _sources(top_level)
     # Not the folder they lie in: that may be our site-packages, and the other Python would take our
     # torch for its own.
-    return {**os.environ, "PYTHONPATH": str(_folder_with_only(list(sources)))}
+    return {**os.environ, "PYTHONPATH": str(_folder_with_only([BACKENDS.resolve(), *theirs]))}
 
 
 def _sources(module: str) -> Sequence[Path]:

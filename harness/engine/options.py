@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from backends.api import Backend, Option, OptionValue
+from harness.contract import Backend, Option, OptionValue
 from harness.engine.registry import find_backend, registered_backends
 from harness.errors import EngineError, UsageError
 from harness.spec import Entry, RunSpec, entries_of

@@ -16,12 +16,13 @@ import sys
 import time
 from pathlib import Path
 
-from backends import wire
+from harness.contract import BACKENDS, wire
 from harness.engine.interpreters import worker_environment
 from harness.engine.transport import WorkerFailedError
 from harness.errors import EngineError
 from harness.machine.memory import MemoryPeak, MemoryProbe
 
+WORKER = BACKENDS / "worker.py"  # by its path: the name may be found elsewhere
 _CLOSE_SECONDS = 10.0
 _LOOK_SECONDS = 0.2  # how often a wait for the socket looks whether the worker still runs
 _ILLEGAL_INSTRUCTION = (
@@ -52,7 +53,7 @@ class ProcessTransport:
         with theirs, log.open("ab") as sink:
             try:
                 self._process = subprocess.Popen(  # noqa: S603 - our own module, no shell
-                    [python, "-P", "-m", "backends.worker", str(theirs.fileno())],
+                    [python, "-P", str(WORKER), str(theirs.fileno())],
                     env=worker_environment(python, target),
                     pass_fds=[theirs.fileno()],
                     stdin=subprocess.DEVNULL,

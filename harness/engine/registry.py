@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Any, cast
 
-from backends.api import ENTRY_POINT_GROUP, Backend, Option
+from harness.contract import ENTRY_POINT_GROUP, Backend, Option, own_backends
 from harness.errors import EngineError, UsageError
 
 
@@ -22,7 +22,8 @@ class Registered:
         """The backend itself, for its formats and options; importing it loads no engine."""
         module, _, attribute = self.target.partition(":")
         try:
-            loaded: Any = importlib.import_module(module)
+            with own_backends():
+                loaded: Any = importlib.import_module(module)
             backend = cast(Backend, getattr(loaded, attribute) if attribute else loaded)
             # Read here: a module that has none is to fail with this error, not with a later one.
             options = tuple(backend.OPTIONS)

@@ -12,8 +12,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from backends import records, wire
-from backends.api import (
+from harness.contract import (
     Availability,
     Batch,
     Decoding,
@@ -25,6 +24,8 @@ from backends.api import (
     Started,
     TokenIds,
     TokenizerInfo,
+    records,
+    wire,
 )
 from harness.engine.process import ProcessTransport
 from harness.engine.transport import Transport, WorkerFailedError

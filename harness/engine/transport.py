@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from backends.wire import Message
+from harness.contract import wire
 from harness.machine.memory import MemoryPeak
 
 
@@ -41,12 +41,12 @@ class Transport(Protocol):
         """The most memory that it used so far."""
         ...
 
-    def request(self, message: Message) -> None:
+    def request(self, message: wire.Message) -> None:
         """Sends a request. That it cannot be sent is what `answer` raises, but for one that is too
         large for a frame: `EngineError`."""
         ...
 
-    def answer(self) -> Message:
+    def answer(self) -> wire.Message:
         """The next message of the answer.
 
         Raises `EngineError` where the worker reported an error, and `WorkerFailedError` where it

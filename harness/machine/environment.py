@@ -5,7 +5,6 @@ No host name, no user, no environment variables. What cannot be found out is `No
 
 from __future__ import annotations
 
-import os
 import platform
 import shutil
 import subprocess
@@ -16,11 +15,12 @@ from pathlib import Path
 
 import psutil
 
+from harness.contract import DISTRIBUTION, usable_cpus
 from harness.machine.nvml import gpu_handles
 from harness.record import Record
 
 PACKAGES = (
-    "llm-harness",
+    DISTRIBUTION,
     "jinja2",
     "numpy",
     "pyarrow",
@@ -44,8 +44,9 @@ class Gpu(Record):
 class Environment(Record):
     """Where and with what a run was made.
 
-    `usable_cores` are the logical ones this process may run on. `git_revision` is the commit of
-    the checkout around the working directory, with "+dirty" if tracked files were changed.
+    `usable_cores` are the logical ones this process may use, by affinity and by quota.
+    `git_revision` is the commit of the checkout around the working directory, with "+dirty" if
+    tracked files were changed.
     """
 
     created: str
@@ -70,7 +71,7 @@ def describe_environment() -> Environment:
         cpu=_cpu_name(),
         physical_cores=psutil.cpu_count(logical=False),
         logical_cores=psutil.cpu_count(),
-        usable_cores=_usable_cores(),
+        usable_cores=usable_cpus(),
         memory_mib=psutil.virtual_memory().total // MIB,
         gpus=_gpus(),
         git_revision=_git_revision(),
@@ -91,12 +92,6 @@ def _cpuinfo_name() -> str | None:
         return None
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(names, None)
-
-
-def _usable_cores() -> int | None:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count()
 
 
 def _git_revision() -> str | None:

@@ -6,12 +6,13 @@ on with the rest.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from backends.api import Batch, Decoding, Progress, Prompt, Reply
+from harness.contract import Batch, Decoding, Progress, Prompt, Reply
 from harness.engine.engine import Engine
 from harness.engine.transport import WorkerFailedError
 from harness.errors import EngineError, StoreError
@@ -119,11 +120,18 @@ def fail_open_cells(
     """Stores why an entry that cannot go on has no more replies, for each cell without a reply or
     a reason of its own."""
     statuses = cell_statuses(store, run_id, entry, spec)
-    reason = ". ".join(filter(None, [str(error).rstrip("."), error.remedy.rstrip(".")]))
+    said = ". ".join(filter(None, [str(error).rstrip("."), error.remedy.rstrip(".")]))
+    reason = without_home(said)
     failures = {key: reason for key, status in statuses.items() if status is None}
     store.save_failures(entry, failures)
     done = list(statuses.values()).count("done")
     observe(Update(run_id, entry, len(statuses), done, len(failures), 0))
+
+
+def without_home(text: str) -> str:
+    """What is stored does not tell whose it is: a remedy names the interpreter by its path."""
+    home = os.path.expanduser("~").rstrip(os.sep)  # noqa: PTH111 - it raises where there is none
+    return text.replace(f"{home}{os.sep}", f"~{os.sep}") if home not in ("", "~") else text
 
 
 def _check_same_engine(engine: Engine, earlier: Sequence[SessionRow]) -> None:

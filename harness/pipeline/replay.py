@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 
-from backends.api import SessionInfo
+from harness.contract import SessionInfo
 from harness.errors import StoreError
 from harness.pipeline.prompts import prompt_rows, tokens_rows
 from harness.spec import RunSpec

@@ -11,9 +11,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from backends.api import Reply
-from backends.sharing.prefix_tree import minimum_tokens
 from harness.comparison.against import against_baselines
+from harness.contract import Reply, minimum_tokens
 from harness.errors import StoreError
 from harness.scoring.accuracy import hold_vote, score_accuracy
 from harness.scoring.ballots import read_replies

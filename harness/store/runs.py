@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Self, TypeAlias
 
 from pydantic import ValidationError
 
-from backends.api import Reply, SessionInfo
+from harness.contract import Reply, SessionInfo
 from harness.errors import StoreError, UsageError
 from harness.imports.records import PREFIX, ImportRow
 from harness.machine.environment import Environment

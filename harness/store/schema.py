@@ -30,7 +30,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-from backends.api import Reply, SessionInfo
+from harness.contract import Reply, SessionInfo
 
 SCHEMA_VERSION = 4
 """Of the tables, in `PRAGMA user_version`. Older files are upgraded when they are opened

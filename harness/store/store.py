@@ -40,7 +40,7 @@ from sqlalchemy.dialects.sqlite import Insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from backends.api import Batch, Capabilities, Reply, SessionInfo
+from harness.contract import Batch, Capabilities, Reply, SessionInfo
 from harness.errors import StoreError
 from harness.imports.records import PREFIX, Imported, ImportFile, ImportRow
 from harness.store.prompts import pack_ids, pack_texts, tokens_sha256, unpack_ids, unpack_texts

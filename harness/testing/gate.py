@@ -143,7 +143,7 @@ def _read(source: str, data: Mapping[str, Any]) -> Saved:
         }
     except (ValidationError, LookupError, TypeError) as error:
         raise pytest.UsageError(
-            f"{source} was saved by another version of llm-harness. Save it again with "
+            f"{source} was saved by another version of llm-backend-harness. Save it again with "
             "--benchmark-autosave."
         ) from error
     return Saved(source, data["machine_info"], by_test)

@@ -34,7 +34,7 @@ ROUNDS = 10  # fewer may show no change at all, if rounds that follow one anothe
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    group = parser.getgroup("harness", "llm-harness: regression tests of engines")
+    group = parser.getgroup("harness", "llm-backend-harness: regression tests of engines")
     group.addoption(
         "--harness-results",
         metavar="DIR",

@@ -30,11 +30,11 @@ from jinja2 import TemplateError as JinjaError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-import prompts
 from harness.errors import TemplateError, UsageError
 from harness.spec import read_toml
 from harness.workload.voters import Item
 
+FOLDER = Path(__file__).parents[2] / "prompts"
 _NEEDED = {"example": ("numbers", "label"), "query": ("numbers",), "answer": ("label",)}
 
 
@@ -55,15 +55,20 @@ class Template(BaseModel):
     labels: dict[str, str]
 
 
+def template_names() -> list[str]:
+    """The templates that are shipped."""
+    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+
+
 def load_template(name: str) -> Template:
     """A shipped template by name, or the user's own by path. Raises `TemplateError`."""
-    path = prompts.FOLDER / f"{name}.toml"
-    if name not in prompts.template_names():
+    path = FOLDER / f"{name}.toml"
+    if name not in template_names():
         path = Path(name)
     if not path.is_file():
         raise TemplateError(
             f"there is no prompt template {name!r}",
-            remedy=f"Give a TOML file or one of: {', '.join(prompts.template_names())}.",
+            remedy=f"Give a TOML file or one of: {', '.join(template_names())}.",
         )
     try:
         return Template.model_validate(read_toml(path))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from backends.sharing.prefix_tree import common_prefix_length
+from harness.contract import common_prefix_length
 from harness.summary import PromptTokens, Token, TokenDifference
 from harness.workload.packing import Packed, Prompt, Tokenize
 

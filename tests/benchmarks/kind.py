@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import re
 
 from cpuinfo import get_cpu_info
+
+from backends.rules import usable_cpus
 
 
 def kind() -> str:
     brand = str(get_cpu_info().get("brand_raw", "unknown"))
     words = re.sub(r"[^a-z0-9]+", "-", brand.lower()).strip("-")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{words}-{cores}-cores"
+    return f"{words}-{usable_cpus()}-cores"
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -29,6 +28,7 @@ from rich.progress import track
 from rich.table import Table
 from scipy.stats import bootstrap
 
+from backends.rules import usable_cpus
 from harness.engine.models import resolve_model
 
 TESTS = ("pp512", "tg128")
@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=3)
     arguments = parser.parse_args()
     model = resolve_model("smollm2-135m", ("gguf",), {}).location
-    threads = len(os.sched_getaffinity(0))
+    threads = usable_cpus()
     common = ["-m", model, "-t", str(threads), "-r", str(arguments.repetitions), "-o", "json"]
     sides: dict[str, Callable[[], Speeds]] = {
         "theirs": lambda: theirs(_output([arguments.llama_bench, *common])),

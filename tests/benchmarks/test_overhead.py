@@ -41,7 +41,7 @@ def test_help_cpu_time(benchmark: Any) -> None:
 
 def test_share_of_a_default_run(benchmark: Any, tmp_path: Path) -> None:
     """Wall time of the whole process that is neither loading nor engine time; 5 % is the goal."""
-    pytest.importorskip("llama_cpp", reason="pip install 'llm-harness[llama-cpp]'")
+    pytest.importorskip("llama_cpp", reason="pip install 'llm-backend-harness[llama-cpp]'")
     rounds: list[dict[str, float]] = []
 
     def run() -> None:

@@ -218,7 +218,8 @@ def test_a_run_without_its_engine_says_what_to_do_before_it_begins(machine: Mach
     done = machine.harness("run", "--backend", "mock", "--backend", "vllm", "--data", "nowhere")
     assert done.returncode == 1
     assert done.stderr == (
-        "error: backend vllm: vLLM is not installed\ntry: harness backends install vllm\n"
+        "error: backend vllm: vLLM is not installed\n"
+        f"try: {sys.executable} -m harness backends install vllm\n"
     )
 
 

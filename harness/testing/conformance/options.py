@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from backends.api import NO_FILES, ModelRef, OptionValue
+from harness.contract import NO_FILES, ModelRef, OptionValue
 from harness.engine.interpreters import find_interpreter
 from harness.engine.models import resolve_model
 from harness.engine.process import ProcessTransport
@@ -72,7 +72,7 @@ def candidate_of(name: str, model: str | None, options: Mapping[str, OptionValue
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    group = parser.getgroup("llm-harness conformance")
+    group = parser.getgroup("llm-backend-harness conformance")
     group.addoption(
         "--harness-backend", metavar="NAME", help="The backend to put to the conformance suite."
     )

@@ -13,8 +13,16 @@ from typing import Any
 import psutil
 import pytest
 
-from backends.api import Batch, Decoding, Prompt, Reply, SessionInfo, Started, TokenizerInfo
-from backends.sharing.prefix_tree import minimum_tokens
+from harness.contract import (
+    Batch,
+    Decoding,
+    Prompt,
+    Reply,
+    SessionInfo,
+    Started,
+    TokenizerInfo,
+    minimum_tokens,
+)
 from harness.engine.session import EngineSession, TokenizerSession
 from harness.engine.transport import WorkerFailedError
 from harness.errors import EngineError

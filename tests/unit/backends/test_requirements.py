@@ -18,7 +18,7 @@ MODELS = {
 
 
 def of_extra(extra: str) -> Mapping[str, str]:
-    every = map(Requirement, importlib.metadata.requires("llm-harness") or ())
+    every = map(Requirement, importlib.metadata.requires("llm-backend-harness") or ())
     return ranges(one for one in every if one.marker and one.marker.evaluate({"extra": extra}))
 
 

@@ -1,15 +1,27 @@
-"""Which prompts are refused, where a reply ends."""
+"""Which prompts are refused, where a reply ends, how many processors there are."""
 
 from __future__ import annotations
 
 import hashlib
+import math
+import os
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from backends import rules
 from backends.api import Decoding, DecodingMode, Prompt
-from backends.rules import before_stop, first_line, refuse, reply_reserve, vocabulary_sha256
+from backends.rules import (
+    before_stop,
+    cpu_quota,
+    first_line,
+    refuse,
+    reply_reserve,
+    usable_cpus,
+    vocabulary_sha256,
+)
 
 LABELS = ((1,), (2, 3, 4))
 
@@ -70,3 +82,81 @@ def test_a_token_that_only_looks_like_padding_counts() -> None:
 def test_an_error_without_text_is_named_by_its_kind() -> None:
     assert first_line(ValueError("\n one\ntwo")) == "one"
     assert first_line(NotImplementedError()) == "NotImplementedError"
+
+
+def cgroups(root: Path, listed: str, **files: str) -> Path:
+    """A file system's root with the cgroups that a process would see there."""
+    for name, content in {"proc/self/cgroup": listed, **files}.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    return root
+
+
+V2 = "0::/user/job\n"
+V1 = "3:cpuset:/\n2:cpu,cpuacct:/user/job\n1:name=systemd:/\n0::/\n"
+OF_V1 = "sys/fs/cgroup/cpu,cpuacct"
+
+
+@pytest.mark.parametrize(
+    ("listed", "files", "quota"),
+    [
+        (V2, {"sys/fs/cgroup/user/job/cpu.max": "150000 100000\n"}, 1.5),
+        (V2, {"sys/fs/cgroup/user/job/cpu.max": "max 100000\n"}, math.inf),
+        (
+            V2,
+            {
+                "sys/fs/cgroup/user/job/cpu.max": "400000 100000\n",
+                "sys/fs/cgroup/user/cpu.max": "200000 100000\n",
+            },
+            2.0,
+        ),
+        # The path is the host's, and the container sees its own group as the root.
+        ("0::/docker/1f\n", {"sys/fs/cgroup/cpu.max": "50000 100000\n"}, 0.5),
+        ("0::/../../other\n", {"sys/fs/cgroup/cpu.max": "50000 100000\n"}, 0.5),
+        (
+            V1,
+            {
+                f"{OF_V1}/user/job/cpu.cfs_quota_us": "-1\n",
+                f"{OF_V1}/user/job/cpu.cfs_period_us": "100000\n",
+                f"{OF_V1}/cpu.cfs_quota_us": "300000\n",
+                f"{OF_V1}/cpu.cfs_period_us": "100000\n",
+            },
+            3.0,
+        ),
+        (V2, {}, math.inf),
+        (V2, {"sys/fs/cgroup/user/job/cpu.max": "what\n"}, math.inf),
+        (V2, {"sys/fs/cgroup/user/job/cpu.max": "1 0\n"}, math.inf),
+        ("no such line\n", {}, math.inf),
+        ("", {}, math.inf),
+    ],
+)
+def test_the_quota_is_the_least_of_the_cgroups_around(
+    tmp_path: Path, listed: str, files: dict[str, str], quota: float
+) -> None:
+    assert cpu_quota(cgroups(tmp_path, listed, **files)) == quota
+
+
+def test_without_cgroups_there_is_no_quota(tmp_path: Path) -> None:
+    assert cpu_quota(tmp_path) == math.inf
+
+
+@pytest.mark.parametrize(
+    ("allowed", "quota", "usable"),
+    [(8, math.inf, 8), (8, 1.5, 2), (2, 4.0, 2), (8, 0.1, 1), (8, 0.0, 1)],
+)
+def test_usable_are_the_allowed_within_the_quota_rounded_up(
+    monkeypatch: pytest.MonkeyPatch, allowed: int, quota: float, usable: int
+) -> None:
+    monkeypatch.setattr(rules, "cpu_quota", lambda: quota)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(allowed)), raising=False)
+    assert usable_cpus() == usable
+
+
+def test_without_affinity_as_on_macos_all_are_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rules, "cpu_quota", lambda: math.inf)
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    assert usable_cpus() == 6
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert usable_cpus() == 1

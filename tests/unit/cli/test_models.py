@@ -9,13 +9,13 @@ from harness.engine.models import KnownModel, Part, cache_of
 
 
 def known(*parts: Part) -> KnownModel:
-    return KnownModel("tiny", "tiny.gguf", parts, "0" * 64, "MIT", "pip install tiny")
+    return KnownModel("tiny", "tiny.gguf", parts, "0" * 64, "MIT", "hf")
 
 
 def test_a_model_that_is_not_installed_says_how_to_get_it() -> None:
     found = as_json(known(Part("no_such_package", "tiny.gguf")))
     assert (found["file"], found["size_bytes"], found["converted"]) == (None, None, [])
-    assert _cells(found)[-1] == "not installed; run: pip install tiny"
+    assert _cells(found)[-1] == f"not installed; run: {known().install}"
 
 
 def test_a_model_in_parts_has_a_size_and_not_yet_a_file(

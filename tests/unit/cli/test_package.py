@@ -16,7 +16,7 @@ HEAVY = ("numpy", "scipy", "sklearn", "sqlalchemy", "torch", "pyarrow", "jinja2"
 
 
 def test_version_is_the_installed_one() -> None:
-    assert harness.__version__ == version("llm-harness")
+    assert harness.__version__ == version("llm-backend-harness")
     with pytest.raises(AttributeError, match="nothing"):
         _ = harness.nothing
 

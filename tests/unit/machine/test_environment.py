@@ -91,7 +91,7 @@ def test_it_does_not_tell_whose_machine_it_is(monkeypatch: pytest.MonkeyPatch) -
 
 def test_packages_have_versions() -> None:
     packages = describe_environment().packages
-    assert {"llm-harness", "numpy", "scikit-learn"} <= packages.keys()
+    assert {"llm-backend-harness", "numpy", "scikit-learn"} <= packages.keys()
     assert all(re.match(r"\d+\.\d+", version) for version in packages.values())
 
 

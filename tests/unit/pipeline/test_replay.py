@@ -12,7 +12,6 @@ from typing import Any, TypeAlias
 import numpy as np
 import pytest
 
-import prompts
 from backends.api import ENTRY_POINT_GROUP
 from harness.engine import registry
 from harness.errors import StoreError, TemplateError, UsageError
@@ -23,6 +22,7 @@ from harness.store.runs import Results
 from harness.store.schema import CellRow, EntryRow
 from harness.store.store import Store
 from harness.summary import Summary
+from harness.workload.prompt import FOLDER
 
 # The mock as it is, without a first token, and with a dearer vocabulary (a digit is two tokens).
 KINDS = """
@@ -180,7 +180,7 @@ def test_one_vocabulary_and_other_tokens_are_refused(tmp_path: Path, spec: Spec)
 
 def test_a_template_that_has_changed_is_found_by_its_texts(tmp_path: Path, spec: Spec) -> None:
     template = tmp_path / "mine.toml"
-    text = (prompts.FOLDER / "compact.toml").read_text()
+    text = (FOLDER / "compact.toml").read_text()
     template.write_text(text)
     run(spec(prompt=str(template)), tmp_path)
     template.write_text(text.replace("Classify", "Sort"))

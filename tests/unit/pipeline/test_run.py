@@ -12,7 +12,6 @@ import numpy as np
 import psutil
 import pytest
 
-import prompts
 from backends.api import Capabilities
 from harness.baselines.run import run_baselines
 from harness.engine.engine import Engine, EnginePlan
@@ -25,6 +24,7 @@ from harness.spec import RunSpec
 from harness.store.runs import Results
 from harness.store.store import Store
 from harness.summary import CaveatKind, Missing, RunSummary, Summary
+from harness.workload.prompt import FOLDER
 
 
 def spec(data: str, **changes: Any) -> RunSpec:
@@ -367,7 +367,7 @@ def test_a_run_whose_prompts_have_changed_is_not_resumed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_data: str
 ) -> None:
     template = tmp_path / "mine.toml"
-    text = (prompts.FOLDER / "compact.toml").read_text()
+    text = (FOLDER / "compact.toml").read_text()
     template.write_text(text)
     with pytest.raises(InterruptionError):
         run(spec(small_data, prompt=str(template)), tmp_path, interrupt)

@@ -10,10 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import prompts
 from harness.errors import TemplateError
 from harness.scoring.parsing import parse_strict
-from harness.workload.prompt import ChatTemplate, Template, Writer, load_template, make_writer
+from harness.workload.prompt import (
+    FOLDER,
+    ChatTemplate,
+    Template,
+    Writer,
+    load_template,
+    make_writer,
+    template_names,
+)
 from harness.workload.voters import Item
 
 CLASSES = ("REAL", "FAKE")
@@ -53,7 +60,7 @@ def render(source: str, system: str = "", user: str = "hello") -> str:
     return chat.render(system, user)
 
 
-@pytest.mark.parametrize("name", prompts.template_names())
+@pytest.mark.parametrize("name", template_names())
 @pytest.mark.parametrize("classes", [CLASSES, ("cat", "dog", "horse")])
 def test_every_shipped_template_holds_all_it_is_given(name: str, classes: tuple[str, ...]) -> None:
     shipped = make_writer(name, load_template(name), classes, CHAT)
@@ -65,7 +72,7 @@ def test_every_shipped_template_holds_all_it_is_given(name: str, classes: tuple[
     assert "$" not in text
 
 
-@pytest.mark.parametrize("name", prompts.template_names())
+@pytest.mark.parametrize("name", template_names())
 def test_what_a_shipped_template_calls_an_answer_is_read_as_its_label(name: str) -> None:
     shipped = make_writer(name, load_template(name), CLASSES, CHAT)
     for label, answer in enumerate(shipped.answers()):
@@ -169,7 +176,7 @@ def test_a_text_that_lacks_its_placeholder_is_an_error(field: str, text: str, la
 
 def test_a_template_of_ones_own_is_loaded_by_path(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
-    path.write_bytes((prompts.FOLDER / "compact.toml").read_bytes())
+    path.write_bytes((FOLDER / "compact.toml").read_bytes())
     assert load_template(str(path)) == load_template("compact")
 
 
@@ -177,7 +184,7 @@ def test_a_template_that_is_not_there_is_told_with_those_there_are(tmp_path: Pat
     for name in ("compat", str(tmp_path)):
         with pytest.raises(TemplateError, match="no prompt template") as caught:
             load_template(name)
-        assert ", ".join(prompts.template_names()) in caught.value.remedy
+        assert ", ".join(template_names()) in caught.value.remedy
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -10,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from backends.api import Batch, Decoding, ModelRef, OptionValue, Prompt, Reply
+from backends.api import Batch, Decoding, ModelRef, Options, OptionValue, Prompt, Reply
 from backends.hf import backend as hf
 from backends.sharing.prefix_tree import unique_tokens
 from backends.sharing.session import SharedCacheSession
 
 pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("transformers") is None, reason="pip install 'llm-harness[hf]'"
+    importlib.util.find_spec("transformers") is None, reason="pip install 'llm-backend-harness[hf]'"
 )
 
 WINDOW = 8
@@ -157,3 +158,17 @@ def test_the_window_matters(model: Any) -> None:
         assert float((logprobs(model, PROMPTS[0])[-1] - windowed).abs().max()) > 0.01
     finally:
         config.sliding_window = before
+
+
+def test_processors_are_counted_only_where_threads_are_not_given(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from backends.hf import context
+
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)  # as on macOS
+    monkeypatch.setattr(context, "usable_cpus", lambda: 2)
+    own: Options
+    for own, threads in (({"threads": 1}, 1), ({}, 2)):
+        given: dict[str, OptionValue] = {"max_model_len": 96, "device": "cpu", **own}
+        with closing(hf.open_session(ModelRef("tiny", "hf", str(folder)), given)) as opened:
+            assert opened.info.threads == threads

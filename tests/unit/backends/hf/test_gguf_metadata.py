@@ -14,7 +14,7 @@ from backends.hf.gguf_metadata import read_metadata
 def written(tmp_path: Path) -> Path:
     """A file by the format's own library."""
     if importlib.util.find_spec("gguf") is None:
-        pytest.skip("pip install 'llm-harness[hf]'")
+        pytest.skip("pip install 'llm-backend-harness[hf]'")
     from gguf import GGUFWriter
 
     path = tmp_path / "small.gguf"

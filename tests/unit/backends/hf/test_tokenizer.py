@@ -18,7 +18,7 @@ from harness.engine.models import resolve_model
 from harness.errors import EngineError
 
 pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("transformers") is None, reason="pip install 'llm-harness[hf]'"
+    importlib.util.find_spec("transformers") is None, reason="pip install 'llm-backend-harness[hf]'"
 )
 
 TEMPLATE = "{% for message in messages %}{{ message.content }}{% endfor %}"

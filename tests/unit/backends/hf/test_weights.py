@@ -20,7 +20,7 @@ from backends.hf.weights import folder_of, is_whole, tokenizer_folder_of
 Spoil: TypeAlias = Callable[[Path], object]
 
 needs_hf = pytest.mark.skipif(
-    importlib.util.find_spec("transformers") is None, reason="pip install 'llm-harness[hf]'"
+    importlib.util.find_spec("transformers") is None, reason="pip install 'llm-backend-harness[hf]'"
 )
 
 

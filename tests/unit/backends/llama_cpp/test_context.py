@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -181,3 +182,15 @@ def test_attempts_at_one_prompt_share_it(session: SharedCacheSession) -> None:
     assert len(batches) > 1
     assert computed(replies) == len(ids)
     assert len({reply.token_ids for reply in replies.values()}) > count // 2
+
+
+def test_processors_are_counted_only_where_threads_are_not_given(
+    model: ModelRef, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from backends.llama_cpp import context
+
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)  # as on macOS
+    monkeypatch.setattr(context, "usable_cpus", lambda: 2)
+    for options, threads in (({"threads": 1}, 1), ({}, 2)):
+        with closing(llama_cpp.open_session(model, {"max_model_len": 64, **options})) as session:
+            assert session.info.threads == threads

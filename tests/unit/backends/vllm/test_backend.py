@@ -1,13 +1,16 @@
-"""What vLLM's backend promises beyond the contract: its tokenizer is quickly there."""
+"""What vLLM's backend promises beyond the contract: its tokenizer is quickly there, and it has the
+threads that it is given."""
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from backends.api import Availability, BackendError, ModelRef
 from backends.vllm import backend as vllm
 from harness.engine.interpreters import find_interpreter, worker_environment
 
@@ -41,3 +44,17 @@ def test_a_tokenizer_needs_neither_weights_nor_vllm_to_be_imported(tmp_path: Pat
     if "vLLM is not installed" in done.stderr:
         pytest.skip(vllm.check().remedy)
     assert done.stdout.strip() == "77 [[1]] False", done.stderr
+
+
+@pytest.mark.parametrize(("options", "threads"), [({"threads": 3}, "3"), ({}, "7")])
+def test_processors_are_counted_only_where_threads_are_not_given(
+    monkeypatch: pytest.MonkeyPatch, options: dict[str, int], threads: str
+) -> None:
+    """vLLM's threads are set before it is imported; here it is not there."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)  # as on macOS
+    monkeypatch.setattr(vllm, "usable_cpus", lambda: 7)
+    monkeypatch.setattr(vllm, "check", lambda: Availability(False, reason="not here"))
+    with pytest.raises(BackendError, match="not here"):
+        vllm.open_session(ModelRef("x", "hf", "x"), {"max_model_len": 64, **options})
+    assert os.environ["OMP_NUM_THREADS"] == threads

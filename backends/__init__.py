@@ -1,1 +1,0 @@
-"""The engines, behind one small contract (`backends.api`). Imports nothing of `harness`."""

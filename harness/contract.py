@@ -1,0 +1,146 @@
+"""The contract of engines, as the harness uses it: out of our own `backends`, and no other.
+
+A user's folder may hold a `backends` too, beside a notebook or a test. Which of the two Python
+finds under that name depends on the path and on what was imported before. So nothing in the harness
+imports `backends` but this module, and backends are loaded within `own_backends`.
+
+Where the name is free, or is ours already, our modules have it like any others. Where it is
+someone else's, ours are loaded as `harness.backends`, and the name is lent to them only while they
+or a third party's backend are imported. Then it is again whose it was.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec, module_from_spec
+from pathlib import Path
+from threading import RLock
+from types import ModuleType
+
+BACKENDS = Path(__file__).parents[1] / "backends"
+_NAME = "backends"
+_ALIAS = "harness.backends"
+_lock = RLock()
+
+
+class _Lender(MetaPathFinder, Loader):
+    """Finds `backends.x` as the module `harness.backends.x`, which is loaded once."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        del path, target
+        return ModuleSpec(fullname, self) if fullname.partition(".")[0] == _NAME else None
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        return import_module(_ALIAS + spec.name.removeprefix(_NAME))
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Nothing: it was run when it was imported under its own name."""
+
+
+@contextmanager
+def own_backends() -> Iterator[None]:
+    """Within it, `import backends` gives ours."""
+    with _lock:
+        if _has_own_name():
+            yield
+            return
+        if _ALIAS not in sys.modules:
+            spec = ModuleSpec(_ALIAS, None, is_package=True)
+            spec.submodule_search_locations = [str(BACKENDS)]
+            sys.modules[_ALIAS] = module_from_spec(spec)
+        theirs = _taken_out()
+        lender = _Lender()
+        sys.meta_path.insert(0, lender)
+        try:
+            yield
+        finally:
+            sys.meta_path.remove(lender)
+            _taken_out()
+            sys.modules.update(theirs)
+
+
+def _has_own_name() -> bool:
+    """Whether `backends` is ours now, or would be once it is imported."""
+    if _NAME in sys.modules:
+        return _is_ours(getattr(sys.modules[_NAME], "__path__", ()))
+    if _ALIAS in sys.modules:  # one copy of our modules is enough
+        return False
+    spec = find_spec(_NAME)
+    return spec is not None and _is_ours(spec.submodule_search_locations or ())
+
+
+def _is_ours(folders: Sequence[str]) -> bool:
+    """Of several, as folders without an `__init__.py` can share a name, the first wins."""
+    return [Path(folder).resolve() for folder in folders][:1] == [BACKENDS.resolve()]
+
+
+def _taken_out() -> dict[str, ModuleType]:
+    """The modules under the name, which are no longer there."""
+    names = [name for name in sys.modules if name.partition(".")[0] == _NAME]
+    return {name: sys.modules.pop(name) for name in names}
+
+
+with own_backends():
+    from backends import records, wire
+    from backends.api import (
+        ENTRY_POINT_GROUP,
+        NO_FILES,
+        Availability,
+        Backend,
+        Batch,
+        Capabilities,
+        Decoding,
+        Event,
+        ModelRef,
+        Option,
+        OptionValue,
+        Progress,
+        Prompt,
+        Reply,
+        Requirements,
+        SessionInfo,
+        Started,
+        TokenIds,
+        TokenizerInfo,
+    )
+    from backends.remedies import DISTRIBUTION, install_extra
+    from backends.rules import usable_cpus
+    from backends.sharing.prefix_tree import common_prefix_length, minimum_tokens
+
+__all__ = (
+    "BACKENDS",
+    "DISTRIBUTION",
+    "ENTRY_POINT_GROUP",
+    "NO_FILES",
+    "Availability",
+    "Backend",
+    "Batch",
+    "Capabilities",
+    "Decoding",
+    "Event",
+    "ModelRef",
+    "Option",
+    "OptionValue",
+    "Progress",
+    "Prompt",
+    "Reply",
+    "Requirements",
+    "SessionInfo",
+    "Started",
+    "TokenIds",
+    "TokenizerInfo",
+    "common_prefix_length",
+    "install_extra",
+    "minimum_tokens",
+    "own_backends",
+    "records",
+    "usable_cpus",
+    "wire",
+)
