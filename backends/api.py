@@ -25,6 +25,7 @@ TokenIds: TypeAlias = Sequence[int]
 T = TypeVar("T", bool, int, float, str)
 
 
+# Not of `harness.errors`: a worker has `backends` and its engine, and nothing else of ours.
 class BackendError(Exception):
     """Something the user can fix; the message names the cause, `remedy` what to do about it."""
 
@@ -78,6 +79,7 @@ class Option(Generic[T]):
     def why_not(self, value: object) -> str:
         """What has to be given instead of this value; empty where the value is allowed."""
         kinds: tuple[type, ...] = (int, float) if self.kind is float else (self.kind,)
+        # In Python `True` is an int: `threads = true` would be 1.
         is_kind = isinstance(value, kinds) and isinstance(value, bool) == (self.kind is bool)
         if self.kind is bool:
             return "" if is_kind else "true or false"
@@ -93,6 +95,7 @@ class Option(Generic[T]):
     def _is_within(self, value: Any) -> bool:
         low = self.least if self.least is not None else -math.inf
         high = self.most if self.most is not None else math.inf
+        # TOML has `inf` and `nan`.
         return math.isfinite(value) and low <= value <= high
 
     def _bounds(self) -> str:
@@ -155,12 +158,13 @@ class Decoding:
     """
 
     mode: DecodingMode
+    # If one label began another one, a reply that begins with it could be both.
     labels: tuple[tuple[int, ...], ...]
     max_tokens: int = 8
     stop: tuple[str, ...] = ()
     temperature: float = 0.0
     seed: int = 0
-    ignore_end: bool = False
+    ignore_end: bool = False  # for `harness bench`, which times so many tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +235,7 @@ class SessionInfo:
     declared_context: int
     allocated_context: int
     vocabulary_sha256: str
-    shared_block_tokens: int = 1
+    shared_block_tokens: int = 1  # 1: token by token
     bos_id: int | None = None
     bos_text: str = ""
     eos_text: str = ""
@@ -276,6 +280,7 @@ class Started:
     prompts: tuple[int, ...]
 
 
+# The harness aborts an engine that sends nothing for `timeout_seconds`.
 @dataclass(frozen=True, slots=True)
 class Progress:
     """A sign of life from within a batch: this many prompt tokens more were evaluated."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from harness.record import Estimate, Record, Span
 
 if TYPE_CHECKING:
+    # `harness.summary` imports this module.
     from harness.summary import RunSummary
 
 Kind: TypeAlias = Literal["share", "rate", "time", "per_session", "count"]
@@ -52,6 +53,7 @@ class Metric:
     more_is_better: bool
     kind: Kind
     value: Callable[[RunSummary], float | Estimate | None]
+    # Of a `StoredEntry`, which lies on a higher floor: its type cannot be named here.
     samples: Callable[[Any], Any] | None = None
     in_table: bool = True
 

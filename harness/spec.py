@@ -41,6 +41,7 @@ class RunSpec(BaseModel):
     `prompts_from` is the run whose prompts are used again.
     """
 
+    # The spec is stored as JSON, which has neither infinity nor NaN.
     model_config = ConfigDict(
         frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False
     )
@@ -75,6 +76,7 @@ class RunSpec(BaseModel):
             metavar="TEMPLATE",
         ),
     ] = "compact"
+    # scikit-learn takes no larger seed.
     seed: Annotated[int, Flag("Seed of all random choices.", _PROMPTED)] = Field(
         default=0, ge=0, lt=2**32
     )
@@ -165,6 +167,7 @@ class RunSpec(BaseModel):
     @field_validator("backend", mode="before")
     @classmethod
     def _one_or_several(cls, value: object) -> object:
+        # A TOML file may have `backend = "mock"`. A text is a sequence too, of its letters.
         return (value,) if isinstance(value, str) else value
 
     @field_validator("backend")
@@ -184,6 +187,7 @@ class RunSpec(BaseModel):
 
     @model_validator(mode="after")
     def _has_entries(self) -> Self:
+        # For its errors: pydantic makes them one error of the spec, with its place.
         entries_of(self)
         return self
 
@@ -245,6 +249,8 @@ def _add(found: dict[str, Entry], entry: Entry) -> None:
 
 
 _INHERITED = frozenset({"model", "models"})
+# A new field that is not in this list counts as one that changes prompts: it splits the series of
+# `harness history`, and `--prompts-from` refuses it.
 _OF_ENGINES = _INHERITED | {
     "backend",
     "timeout_seconds",
@@ -268,6 +274,7 @@ def replay_spec(given: RunSpec, earlier: RunSpec, run_id: str) -> RunSpec:
     The model is the earlier run's too, unless given. Raises `UsageError` that names every field
     that was given and would change the prompts or the replies.
     """
+    # pydantic's set of what was given. A default that was not given is no wish to change anything.
     named = given.model_fields_set
     changed = [
         f"--{name.replace('_', '-')}"
@@ -291,6 +298,7 @@ def merge_spec(file: Mapping[str, Any], flags: Mapping[str, object], where: str)
     """
     table = dict(file)
     for key, value in flags.items():
+        # `--threads 4` must not drop the other options of an `[engine]` table.
         if isinstance(value, dict) and isinstance(table.get(key), dict):
             table[key] = {**table[key], **value}
         else:

@@ -43,6 +43,7 @@ class Caveat(Record):
     """
 
     kind: CaveatKind
+    # pydantic copies a default for each record, so that one dictionary is never shared.
     figures: dict[str, JsonValue] = Field(default={})
     message: str = ""
     advice: str = ""
@@ -170,7 +171,7 @@ class Baseline(Record):
 
     name: str
     estimate: Estimate
-    seconds: float | None
+    seconds: float | None  # `None` in runs of records version 1
     predictions: list[int] | None
 
 
@@ -298,7 +299,7 @@ class Facts(Record):
     examples_available: list[int]
     calibration: list[int]
     tokens_per_example: float | None
-    limit: int
+    limit: int  # in tokens, with `reserve` in it
     reserve: int
     stop: list[str]
     labels: dict[str, list[list[int]]]

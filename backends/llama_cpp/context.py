@@ -77,14 +77,16 @@ class LlamaContext:
                 "Ask for a smaller --max-model-len, or a smaller KV cache type.",
             )
         self._memory = lib.llama_get_memory(self._context)
+        # 0: of tokens, not of embeddings.
         self._batch = lib.llama_batch_init(BATCH_TOKENS, 0, sequences + 1)
 
     def _context_params(self, options: Options, cells: int, sequences: int) -> Any:
         params = lib.llama_context_default_params()
-        params.n_ctx = cells + 1
+        params.n_ctx = cells + 1  # one for the companion
+        # llama.cpp evaluates a call in pieces of n_ubatch: equal, so that a call is one piece.
         params.n_batch = params.n_ubatch = BATCH_TOKENS
         params.n_seq_max = params.n_outputs_max = sequences + 1
-        params.kv_unified = True
+        params.kv_unified = True  # a token may belong to many sequences (DECISIONS.md)
         params.swa_full = True  # a pruned sliding window could not be branched from
         params.no_perf = True
         params.n_threads = params.n_threads_batch = self.threads
@@ -125,6 +127,8 @@ class LlamaContext:
             status = lib.llama_decode(self._context, self._batch)
             if status != 0:
                 raise RuntimeError(f"llama_decode returned {status}{last_words()}")
+            # A GPU may still be at work when llama_decode returns: that time would be the next
+            # call's.
             lib.llama_synchronize(self._context)
             if len(together) > len(chunk):
                 self.truncate(self._companion, 0)
@@ -168,7 +172,7 @@ class LlamaContext:
 
     def truncate(self, sequence: int, length: int) -> None:
         """Keeps the first `length` tokens of a sequence."""
-        lib.llama_memory_seq_rm(self._memory, sequence, length, -1)
+        lib.llama_memory_seq_rm(self._memory, sequence, length, -1)  # -1: to the end
 
     def close(self) -> None:
         lib.llama_batch_free(self._batch)
@@ -218,7 +222,7 @@ def _chunks(steps: Sequence[Step], most: int, most_outputs: int) -> Iterator[Seq
 def _model_params(options: Options) -> Any:
     params = lib.llama_model_default_params()
     layers = N_GPU_LAYERS.given(options)
-    params.n_gpu_layers = -1 if layers is None else layers
+    params.n_gpu_layers = -1 if layers is None else layers  # -1: all
     params.use_extra_bufts = _repacking_pays()
     return params
 

@@ -31,6 +31,7 @@ def common_prefix_length(a: TokenIds, b: TokenIds) -> int:
     Bisection over slices: they are compared in C, where a loop would be in Python.
     """
     low, high = 0, min(len(a), len(b))
+    # Everything before `low` is known to be equal, so each step compares only what is new.
     while low < high:
         middle = (low + high + 1) // 2
         if a[low:middle] == b[low:middle]:
@@ -42,6 +43,7 @@ def common_prefix_length(a: TokenIds, b: TokenIds) -> int:
 
 def walk(prompts: Mapping[int, TokenIds]) -> list[Leaf]:
     """Every prompt once, equal ones included, in the order of the prefix tree's leaves."""
+    # Prompts are lists, which can be sorted; the type `Sequence` does not promise that.
     order = sorted(prompts, key=lambda index: cast("list[int]", prompts[index]))
     if not order:
         return []
@@ -71,6 +73,9 @@ def minimum_tokens(prompts: Iterable[TokenIds], block: int) -> tuple[int, int]:
 
 
 def in_whole_blocks(shared: int, length: int, block: int) -> int:
-    """How much of `shared` tokens a prompt of `length` has in common with another an engine can use
-    that shares whole blocks only, and evaluates a prompt's last token in any case."""
+    """How many of the `shared` tokens an engine can take from its cache for a prompt of `length`.
+
+    The engine shares whole blocks only, and evaluates a prompt's last token in any case.
+    """
+    # The logits behind a prompt come of evaluating its last token; a cache has none of them.
     return min(shared, max(length - 1, 0)) // block * block

@@ -84,6 +84,7 @@ class VllmEngine:
                 "Change the option or the model it names; the engine's log has the rest.",
             ) from error
         found = self.engine.vllm_config
+        # What vLLM has settled on, which may differ from what was given.
         self.block_tokens = int(found.cache_config.block_size)
         self.step_tokens = int(found.scheduler_config.max_num_batched_tokens)
         self.most_prompts = int(found.scheduler_config.max_num_seqs)
@@ -123,6 +124,7 @@ class _Clock:
     first_token: float
     last_token: float
 
+    # vLLM's clock is not `time.perf_counter`: only differences of its times are used.
     @staticmethod
     def of(outputs: Collection[Any]) -> _Clock:
         times = [output.metrics for output in outputs]
@@ -193,6 +195,8 @@ class VllmSession:
         began = time.perf_counter()
         outputs = yield from self._serve(_requests(wave, decoding, ()))
         clock = _Clock.of(outputs.values())
+        # After the wave, not with it: the wave's times are those of the prompts alone, and their
+        # whole blocks are in the cache by then.
         for beginning in _beginnings(decoding.labels):
             outputs |= yield from self._serve(_requests(wave, decoding, beginning))
         replies = [self._reply(index, decoding, outputs, clock) for index in wave]
@@ -212,6 +216,7 @@ class VllmSession:
 
     def _serve(self, requests: Mapping[_Key, _Request]) -> Generator[Progress, None, _Outputs]:
         """Puts requests to the engine; returns its replies when all have ended."""
+        # vLLM names requests by texts.
         keys = {str(number): key for number, key in enumerate(requests)}
         for number, (prompt, parameters) in zip(keys, requests.values(), strict=True):
             self._engine.add_request(number, {"prompt_token_ids": prompt}, parameters)
@@ -284,17 +289,21 @@ def _request(token_ids: list[int], attempt: int, decoding: Decoding, beginning: 
     writes = decoding.mode == "free" and not beginning
     seed = None
     if decoding.temperature > 0:
+        # vLLM stores a seed as int64, and the hash has 256 bits.
         seed = prompt_entropy(decoding.seed, token_ids, attempt) % 2**63
+    # Log-probabilities are over the whole vocabulary in every mode: by vLLM's default
+    # `logprobs_mode`, they are computed before `allowed_token_ids` and the temperature.
     parameters = SamplingParams(
         temperature=0 if decoding.mode == "score" else decoding.temperature,
         seed=seed,
+        # 0 is refused. What the one token is does not matter in "score".
         max_tokens=decoding.max_tokens if writes else 1,
         stop=list(decoding.stop) if writes else None,
         ignore_eos=decoding.ignore_end,
         allowed_token_ids=following if decoding.mode == "choice" else None,
         logprob_token_ids=following or None,
-        detokenize=writes,
-        output_kind=RequestOutputKind.FINAL_ONLY,
+        detokenize=writes,  # stop strings need the text; else we make it
+        output_kind=RequestOutputKind.FINAL_ONLY,  # `step` gives a request once, when it has ended
     )
     return token_ids, parameters
 
@@ -327,6 +336,7 @@ def _label_logprobs(index: int, decoding: Decoding, outputs: _Outputs) -> tuple[
 def _chosen(index: int, decoding: Decoding, outputs: _Outputs) -> Label:
     """The label that comes of taking, behind each beginning, the token that the engine took."""
     chosen: Label = ()
+    # No label begins another, so the first one reached is the one that was chosen.
     while chosen not in decoding.labels:
         chosen = (*chosen, outputs[index, chosen].outputs[0].token_ids[0])
     return chosen

@@ -22,6 +22,7 @@ _ITERATIONS = 1000  # well over what lbfgs needs on standardised numbers
 
 def _fit(X: NDArray[np.floating[Any]], y: Labels) -> Any:
     """Standardised features, then logistic regression with scikit-learn's default penalty."""
+    # The penalty is the same for all weights, so features have to be on one scale.
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=_ITERATIONS))
     with warnings.catch_warnings():
         # A baseline stopped short of its optimum is still one; there is nothing for a user to fix.
@@ -54,6 +55,7 @@ def _logprobs(shown: ShownNumbers, n_classes: int) -> NDArray[np.float64]:
     """
     model = _fit(shown.examples, shown.labels)
     logprobs = np.full((len(shown.queries), n_classes), -np.log(len(shown.labels) + 1))
+    # scikit-learn has columns only for the classes that it was fitted to.
     logprobs[:, model.classes_] = model.predict_log_proba(shown.queries)
     return logprobs
 

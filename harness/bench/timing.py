@@ -35,6 +35,7 @@ from harness.stats.spans import busy_seconds
 _LETTERS = string.ascii_letters + string.digits + " "
 _TEXT_LENGTH = 20_000  # enough for thousands of different tokens
 _Value = TypeVar("_Value", int, float)
+# Nothing is generated, and there is no label to score: what is left is the prefill alone.
 _EVALUATE = Decoding("score", labels=())
 
 
@@ -106,6 +107,7 @@ class RandomPrompts:
         self._random = random.Random(seed)  # noqa: S311 - nothing here is a secret
         shuffled = self._random.sample(token_ids, len(token_ids))
         self._token_ids = shuffled[::2]
+        # In turn, not drawn: two prompts in a row that began with the same token would share it.
         self._firsts = cycle(self._token_ids)
         self.beginning = self._random.choices(shuffled[1::2], k=longest_depth)
 
@@ -121,6 +123,8 @@ class RandomPrompts:
         return [
             [
                 *self.beginning[:depth],
+                # No BOS in front: every cold prompt would share that one token with the prompt
+                # before it.
                 next(self._firsts),
                 *self._random.choices(self._token_ids, k=length - 1),
             ]
@@ -143,6 +147,7 @@ class _Bench:
             yield from self._rows(test)
 
     def _rows(self, test: BenchTest) -> list[Row]:
+        # As llama-bench writes `test_time`.
         begun = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         repeated = [self._repeat(test, number) for number in range(1 + self.plan.repetitions)]
         peak = self.engine.session.peak
@@ -192,6 +197,8 @@ class _Bench:
     def _generate(self, test: BenchTest) -> list[Sample]:
         self._reach(test.depth)
         prompts = self.prompts.draw(test.batch, test.depth, length=1)
+        # One more than is timed: the first token comes out of the prefill. The end token must not
+        # end it, or a test would be shorter than its name says.
         decoding = Decoding("free", (), max_tokens=test.generate_tokens + 1, ignore_end=True)
         answer = self._prompt(prompts, decoding)
         return [_sample(answer.decode_tokens, answer.decode_tokens, answer.decode_seconds)]

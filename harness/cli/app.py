@@ -57,6 +57,7 @@ def _version(wanted: bool) -> None:
 def harness(
     version: Annotated[
         bool,
+        # Eager: answered before Typer finds that there is no command.
         typer.Option("--version", callback=_version, is_eager=True, help="Show the version."),
     ] = False,
 ) -> None:
@@ -128,6 +129,7 @@ _add("models", models, "harness models", "harness models --json")
 def main() -> None:
     """The entry point of `harness` and of `python -m harness`."""
     for stream in (sys.stdout, sys.stderr):
+        # A test or a library may have put something else in their place.
         if isinstance(stream, TextIOWrapper):
             # a character that the terminal's encoding lacks is no reason to fail
             stream.reconfigure(errors="replace")
@@ -148,6 +150,7 @@ def _ended_by_signals() -> Iterator[None]:
     """Ctrl-C and SIGTERM end the program in order, workers included. Ignored ones stay ignored."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     for number, handler in before.items():
+        # `nohup`, or a script that starts us in the background, has them ignored.
         if handler is not signal.SIG_IGN:
             signal.signal(number, _end)
     try:
@@ -158,4 +161,5 @@ def _ended_by_signals() -> Iterator[None]:
 
 
 def _end(number: int, _frame: FrameType | None) -> NoReturn:
+    # What shells report for a program that a signal has ended.
     raise SystemExit(128 + number)

@@ -89,6 +89,7 @@ def install(
         answers().print(lines(f"{name} needs no packages: there is nothing to install."))
         return
     folder = own_environment(name).folder
+    # True where it was made now. That all packages are there does not show that the engine runs.
     if make(name, wanted, tell):
         tell("Checking that it can run")
         answer = f"{name} {_version(registered, folder)} is installed in {folder}"

@@ -27,6 +27,7 @@ def bench(**given: Any) -> None:
     of_plan = {key: given[key] for key in _LEAST if given.get(key) not in (None, [])}
     plan = Plan(**_numbers(of_plan))
     order = read_order({key: value for key, value in given.items() if key not in _LEAST})
+    # Before anything is timed, which may take an hour.
     check_output(order.output.output)
     rows: list[Row] = []
     try:
@@ -34,6 +35,7 @@ def bench(**given: Any) -> None:
     except SystemExit:
         tell(f"Interrupted. Rows that were finished: {len(rows)}.")
         raise
+    # Also after Ctrl-C or an error: rows that are finished are an answer.
     finally:
         if rows:
             give(bench_answer(rows), order.output.format, order.output.output)

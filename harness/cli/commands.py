@@ -75,5 +75,6 @@ def with_flags(function: Callable[..., None], flags: Signature) -> Callable[...,
     def called(**given: Any) -> None:
         function(**given)
 
+    # Typer reads the parameters by `inspect.signature`, which takes this one before the real one.
     called.__signature__ = flags  # type: ignore[attr-defined]
     return called

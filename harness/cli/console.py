@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 
 def answers() -> Console:
+    # rich would colour numbers and paths in the middle of an answer.
     return Console(highlight=False, markup=False)
 
 
@@ -40,6 +41,7 @@ def tell_error(error: HarnessError) -> None:
 def why_unreadable(run: StoredRun) -> StoreError | None:
     """Why a run cannot be shown: a newer version wrote it, or it is damaged."""
     try:
+        # Each is read, and may fail, when it is first used.
         _ = run.spec, run.environment, run.is_finished and run.summary
     except StoreError as error:
         return error
@@ -65,6 +67,7 @@ def check_output(path: Path | None) -> None:
     """Raises `UsageError` where no answer can be written there, before there is one."""
     if path is None:
         return
+    # In earlier versions `-o` named the format.
     if str(path) in list(Format):
         raise UsageError(f"-o takes a file now, not {path}", remedy=f"Give --format {path}.")
     if path.is_dir() or not path.parent.is_dir():
@@ -83,6 +86,7 @@ def give(answer: Answer, format_: Format, output: Path | None = None) -> None:
         return
     text = write(answer) if write else _printed(answer.parts)
     if output is None:
+        # Not through rich, which would break long lines of JSON.
         typer.echo(text, nl=False)
         return
     try:

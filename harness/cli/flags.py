@@ -107,6 +107,7 @@ def _with_engines(own: Sequence[Definition]) -> list[Definition]:
     engines = [
         one for one in engine_definitions() if one.has_flag and not taken & {one.name, one.short}
     ]
+    # Hidden but read, so that the error names the new flag.
     renamed = [Definition(name, bool, "", OUTPUT, is_hidden=True) for name in RENAMED]
     return [*own, *engines, ENGINE_OPTION, *renamed]
 
@@ -124,12 +125,14 @@ def definitions(model: type[Any]) -> list[Definition]:
 
 
 def _of_field(name: str, hint: Any, flag: Flag, default: object) -> Definition:
+    # Of `X | None` the X, which stands first.
     kind = next((one for one in get_args(hint) if type(None) in get_args(hint)), hint)
     several = get_origin(kind) is tuple
     if several:
         kind = get_args(kind)[0]
     values = get_args(kind) if get_origin(kind) is Literal else ()
     if isinstance(kind, type) and issubclass(kind, str):
+        # The members of an enum of texts, such as `Format`.
         values = tuple(kind) if kind is not str else values  # type: ignore[arg-type]
     return Definition(
         name=name,
@@ -162,7 +165,7 @@ def _of_option(known: KnownOption) -> Definition:
     same_kind = len({one.kind for one in known.by_backend.values()}) == 1
     return Definition(
         name=known.name,
-        kind=any_of_them.kind if same_kind else str,
+        kind=any_of_them.kind if same_kind else str,  # text, which the entry's own backend checks
         help=help_,
         panel=ENGINE,
         default=default,
@@ -198,6 +201,7 @@ def signature(flags: Iterable[Definition]) -> inspect.Signature:
 
 def _parameter(one: Definition) -> inspect.Parameter:
     names = [one.flag, *([f"-{one.short}"] if one.short else [])]
+    # With its negation: a flag has to be able to undo a key of the TOML file.
     if one.kind is bool and one not in (JSON,) and not one.is_hidden:
         names = [f"{one.flag}/--no-{one.flag.removeprefix('--')}"]
     option = typer.Option(

@@ -47,6 +47,7 @@ def import_files(
 
     wanted = chosen(format_, json)
     check_output(output)
+    # All are read before the first is stored: if one is refused, none is stored.
     read = [read_file(path) for path in files]
     with Store(results) as store:
         known = store.save_imports(read, name)

@@ -111,6 +111,7 @@ def read_rows(results: Path) -> tuple[list[Listed], list[ImportRow]]:
 
     if not has_results(results):
         return [], []
+    # The space in "group ..." sets the name of a group apart from a run's id.
     rows: dict[str, Listed] = {}
     with Results(results) as stored:
         for run in stored:
@@ -118,6 +119,8 @@ def read_rows(results: Path) -> tuple[list[Listed], list[ImportRow]]:
             if run.group is None:
                 rows[run.run_id] = row
             else:
+                # Runs come newest first, and a dictionary leaves a key at its first place: there
+                # the group stands.
                 group = rows.get(f"group {run.group}")
                 earlier = group.members if isinstance(group, ListedGroup) else ()
                 rows[f"group {run.group}"] = ListedGroup(run.group, (*earlier, row))

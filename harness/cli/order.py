@@ -68,6 +68,7 @@ def _new_run(config: Path | None, flags: Mapping[str, Any], output: Mapping[str,
     of_file = {key: file.pop(key) for key in Output.model_fields if key in file}
     if _ANY_OPTION in file:
         file[_ANY_OPTION] = _options_of_file(where, file[_ANY_OPTION])
+    # A third party's option may have the name of a key of the spec, which wins.
     names = {one.name for one in engine_definitions()} - RunSpec.model_fields.keys()
     engine_of_file, of_spec = _split(file, names)
     engine, of_flags = _split(flags, names)
@@ -125,4 +126,5 @@ def parse_scalar(text: str) -> EngineOption:
     except tomllib.TOMLDecodeError:
         return text
     value = table.pop("value")
+    # `table` has more only for a text with a line feed, in which a second line looks like a key.
     return value if isinstance(value, bool | int | float | str) and not table else text

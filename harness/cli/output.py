@@ -25,6 +25,7 @@ class Output(Record):
     @field_validator("results", "output", mode="before")
     @classmethod
     def _is_named(cls, value: Any) -> Any:
+        # As a path it would be the current folder: a shell variable that is not set gives it.
         if value == "":
             raise ValueError("an empty name")
         return value

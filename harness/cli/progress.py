@@ -40,6 +40,7 @@ class _Bars:
         self._tasks: dict[str, TaskID] = {}
         self._progress = Progress(
             SpinnerColumn(),
+            # Names come from files: `[models.X]` would be markup.
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),  # leaves room for the rest on 80 columns
             MofNCompleteColumn(),
@@ -47,7 +48,7 @@ class _Bars:
             TimeRemainingColumn(),
             console=console,
             disable=not (shown and console.is_terminal),
-            auto_refresh=moves,
+            auto_refresh=moves,  # a thread of rich's draws, on a core that may be timed
             transient=True,
         )
         self._waiting = self._progress.add_task(first, total=None, note="")

@@ -29,6 +29,7 @@ _TITLES = ("flag", "key", "default", "meaning")
 
 def reference(engines: Iterable[Definition]) -> str:
     """The page, with these options of engines."""
+    # `groupby` joins neighbours only, and the fields of one panel are apart in the spec.
     spec = sorted(definitions(RunSpec), key=lambda one: _PANELS.index(one.panel))
     parts = [_BEGIN]
     for panel, fields in groupby(spec, key=lambda one: one.panel):

@@ -28,6 +28,7 @@ def run(**given: Any) -> None:
     summary = _carry_out(order)
     with Results(order.output.results) as stored:
         show_run(stored.run(summary.run_id), summary, order.output.format, order.output.output)
+    # After the answer is printed: a run without a reply has caveats to show, and exits with 1.
     check_answered(summary)
 
 
@@ -39,6 +40,7 @@ def _carry_out(order: Order) -> Summary:
     try:
         with watch:
             return _run(order, watch)
+    # From the handler of Ctrl-C and SIGTERM (`harness.cli.app`).
     except SystemExit:
         _say_interrupted(watch.run_id, order.output.results)
         raise

@@ -23,6 +23,7 @@ def against_baselines(
     predictions, and all of them where no query has a verdict.
     """
     metric = METRICS["accuracy"]
+    # NaN, not 0: a query without a verdict is not a wrong one, and leaves the pair.
     right = np.where(verdicts >= 0, verdicts == truth, np.nan)
     tested = {}
     for baseline in baselines:

@@ -32,7 +32,9 @@ from harness.spec import RunSpec
 from harness.stats.significance import Values, adjusted, cochran_q, difference
 from harness.store.runs import Side, StoredEntry
 
+# Each side shows its own entry, and `first_difference` shows whether the prompts are the same.
 _SEEN_ELSEWHERE = {"backend", "entries", "prompts_from"}
+# No two measurements have the same: a warning in every comparison would warn of nothing.
 _UNLIKE_ANYWAY = frozenset({"test_time", "date"})
 
 
@@ -44,6 +46,7 @@ def compare(sides: Sequence[Side]) -> Compared:
     entries = [side for side in sides if isinstance(side, StoredEntry)]
     runs = {entry.run.run_id: entry.run for entry in entries}
     found: list[list[Difference]] = [[] for _ in sides[1:]]
+    # Metric by metric over all sides: Holm's correction is for the sides that one metric compares.
     for metric in METRICS.values():
         every = [_difference(metric, sides[0], other) for other in sides[1:]]
         corrected = iter(adjusted(metric, [one for one in every if one is not None]))
@@ -92,6 +95,7 @@ def _difference(metric: Metric, first: Side, other: Side) -> Difference | None:
         return None
     paired = unpaired_because(first, other) is None
     if isinstance(ones, Mapping) and isinstance(others, Mapping):
+        # All queries of either side, NaN where one has none: pairs stay in line.
         queries = sorted(ones.keys() | others.keys())
         one_by_one = (queries, queries) if paired else (sorted(ones), sorted(others))
         first_values, other_values = map(_values, one_by_one, (ones, others))
@@ -199,15 +203,15 @@ def spec_differences(first: RunSpec, other: RunSpec) -> list[FieldDifference]:
 
 
 def _conditions(first: StoredEntry, other: StoredEntry) -> Iterator[FieldDifference]:
-    """Two engines are of different versions and read different formats: that is no news. Nor is
-    another commit of whatever repository the run was started in."""
+    """Without what says nothing: the versions and formats of two different engines, and the commit
+    of whatever repository the run was started in."""
     no_news = {"git_revision"} | (set() if first.backend == other.backend else OF_ENGINE)
     every = differing(conditions(first), conditions(other))
     return (one for one in every if one.field not in no_news)
 
 
 def _outcomes(first: StoredEntry, other: StoredEntry) -> Iterator[FieldDifference]:
-    """What the accuracy is that of, where it is not the same: which vote, on how many queries."""
+    """Where the two accuracies are not of the same thing: which vote, on how many queries."""
     votes, others = (
         {
             "vote": entry.summary.accuracy.headline,
@@ -222,6 +226,7 @@ def _flips(first: StoredEntry, other: StoredEntry) -> Iterator[Flip]:
     """Of the same queries, those that both sides have a verdict on, in the first's order."""
     one, two = read_entry(first), read_entry(other)
     ones, others = right_by_query(first), right_by_query(other)
+    # Verdicts go by position. One row may have two positions, as with another seed.
     places = {p.row: p.position for p in other.run.prompts if p.role == "query"}
     queries = {p.position: p for p in first.run.prompts if p.role == "query"}
     for position, prompt in sorted(queries.items()):
@@ -239,6 +244,7 @@ def _flips(first: StoredEntry, other: StoredEntry) -> Iterator[Flip]:
 def _same_accuracy(sides: Sequence[Side]) -> float | None:
     """Cochran's Q over the queries that all sides have a verdict on; `None` in different data."""
     entries = [side for side in sides if isinstance(side, StoredEntry)]
+    # Neighbours are enough: to have the same data goes from one to the next.
     if len(entries) < len(sides) or any(unpaired_because(*pair) for pair in pairwise(entries)):
         return None
     right = [right_by_query(entry) for entry in entries]

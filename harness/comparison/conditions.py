@@ -30,9 +30,10 @@ def conditions(entry: StoredEntry) -> dict[str, Any]:
     every = [
         {**_of_environment(_environment(session) or run), **_of_session(session)}
         for session in entry.sessions
-    ] or [_of_environment(run)]
+    ] or [_of_environment(run)]  # no session was opened
     merged: dict[str, Any] = {}
     for name in dict.fromkeys(name for one in every for name in one):
+        # A list, not a set: some values are lists, which cannot be in a set.
         values: list[Any] = []
         for one in every:
             if one.get(name) not in values:
@@ -62,7 +63,7 @@ def _of_session(session: SessionRow) -> dict[str, Any]:
 
 
 def named(group: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Under names of which each begins with that of their group."""
+    """The same values under names such as `packages.numpy`."""
     return {f"{group}.{name}": value for name, value in values.items()}
 
 

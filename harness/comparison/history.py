@@ -51,9 +51,12 @@ def _entries(runs: Iterable[StoredRun]) -> tuple[list[StoredEntry], list[str]]:
     """Those of finished runs in no group, in the order of time, and the ids of unreadable runs."""
     entries: list[StoredEntry] = []
     unreadable = []
+    # ISO 8601 in UTC, so the order of texts is that of time.
     for run in sorted(runs, key=lambda run: run.created):
         if run.group is None:
             try:
+                # Both are read when they are first used. A damaged one has to fail here, where the
+                # run can still be left out.
                 _ = run.spec, run.environment
                 if run.is_finished:
                     entries += [run.entry(one.entry) for one in run.summary.runs]
@@ -95,6 +98,7 @@ def _series_of(entry: StoredEntry) -> str:
     by their path where it is not."""
     fields, data = prompt_fields(entry.run.spec), entry.run.data_sha256
     if data is not None:
+        # The hash takes its place: a file that was moved is the same data.
         del fields["data"]
     machine = _machine(entry).model_dump()
     return json.dumps([entry.name, entry.backend, entry.model, data, fields, machine])
@@ -161,7 +165,7 @@ def _explaining(entry: StoredEntry) -> dict[str, Any]:
         "model_forms": spec.models.get(entry.model),
         "prompt_text_sha256": prompts.text_sha256,
         "prompt_token_sha256": prompts.token_sha256,
-        **named("options", {**spec.engine, **own.get(entry.name, {})}),
+        **named("options", {**spec.engine, **own.get(entry.name, {})}),  # an entry's options win
         "other_entries": [name for name in run.entries if name != entry.name],
         "timeout_seconds": spec.timeout_seconds,
         "prompts_from": spec.prompts_from,

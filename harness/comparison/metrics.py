@@ -111,6 +111,7 @@ METRICS: dict[str, Metric] = {
 
 def with_metrics(summary: Summary) -> Summary:
     """The same summary, with the figure of every metric in each of its runs."""
+    # Here and not in what is stored: a run of an earlier version gets later metrics too.
     runs = [
         run.model_copy(
             update={"metrics": {name: metric.figure(run) for name, metric in METRICS.items()}}

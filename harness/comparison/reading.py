@@ -48,6 +48,7 @@ class Read:
     verdicts: Mapping[int, str]
 
 
+# Weak: what was read is freed with its entry.
 _READ: WeakKeyDictionary[StoredEntry, Read] = WeakKeyDictionary()  # a stored entry never changes
 
 
@@ -78,6 +79,7 @@ def read(
     classes, vote = run.accuracy.classes, run.accuracy.headline
     _, cast = read_replies(prompts, replies, run.label_words, decoding)
     answers = {}
+    # Each prompt once, whatever the number of its attempts.
     for index in dict.fromkeys(index for index, _ in replies):
         prompt, reply = prompts[index], replies.get((index, 0))
         is_query = prompt.role == "query"
@@ -86,6 +88,7 @@ def read(
             label=classes[label] if label >= 0 else None,
             logprobs=_finite(reply.label_logprobs) if reply else None,
         )
+    # The headline of the run, not one chosen again: the same verdicts as in its summary.
     held = enumerate(hold_vote(vote, cast, len(classes)).tolist())
     return Read(
         member=member,

@@ -42,7 +42,7 @@ class OddsDifference(Record):
     role: str
     position: int
     row: int
-    difference: float
+    difference: float  # in nats: natural logarithms
 
 
 class LogOddsAgreement(Record):

@@ -39,9 +39,10 @@ def samples_of(metric: Metric, side: Side) -> ByQuery | Samples | None:
 
 
 def _of_figure(metric: Metric, figure: Figure) -> ByQuery | Samples:
-    """Queries of another tool are nobody else's, and its repetitions are its samples."""
+    """Queries of another tool are paired with no others, and its repetitions are its samples."""
     values = np.array(figure.samples or (figure.value,), dtype=np.float64)
     match metric.kind:
+        # Which documents were right is not in the file. It does not matter, as nothing is paired.
         case "share":  # so many right ones, and the others
             count = figure.count or 0
             right = round(figure.value * count)
@@ -49,6 +50,7 @@ def _of_figure(metric: Metric, figure: Figure) -> ByQuery | Samples:
         case "rate":  # repetitions of a test are of equally many tokens
             return Work(np.ones(len(values)), 1 / values)
         case "time":  # requests in order
+            # Blocks of equal numbers of requests: when each of them was served is not known.
             return Times(tuple(np.array_split(values, min(len(values), SAMPLES[1]))))
         case "per_session":
             return values
@@ -93,6 +95,7 @@ def decode_work(entry: StoredEntry) -> Work:
 def first_token_times(entry: StoredEntry) -> Times:
     """Milliseconds to the first token of each reply that has one, in blocks of batches."""
     block_of = dict(zip((batch.id for batch in entry.batches), _blocks(entry), strict=True))
+    # Blocks in the order of time: the correlation is that of neighbours.
     times: dict[int, list[float]] = {block: [] for block in sorted(block_of.values())}
     for cell in entry.cells:
         time = cell.reply.time_to_first_token_ms if cell.reply else None
@@ -119,6 +122,7 @@ def _work(entry: StoredEntry, pairs: Sequence[tuple[int | None, float | None]]) 
             samples.append((amount, idle))
             idle = 0.0
     if samples:
+        # No sample comes after it, and the sums have to stay those of the run.
         samples[-1] = samples[-1][0], samples[-1][1] + idle
     done = np.array(samples, dtype=np.float64).reshape(-1, 2)
     return Work(done[:, 0], done[:, 1])
@@ -127,6 +131,7 @@ def _work(entry: StoredEntry, pairs: Sequence[tuple[int | None, float | None]]) 
 def _blocks(entry: StoredEntry) -> list[int]:
     """The block of each batch: batches that followed one another, of about equal busy time."""
     batches = entry.batches
+    # By session first: times of two sessions cannot be compared.
     in_order = sorted(range(len(batches)), key=lambda i: (batches[i].session_id, batches[i].began))
     added = np.zeros(len(batches))
     for session in {batch.session_id for batch in batches}:  # each has a clock of its own

@@ -66,7 +66,7 @@ def missing_wheel(said: str) -> str | None:
 
 def _stamp(wanted: Requirements) -> str:
     stamp = {
-        "python": sysconfig.get_python_version(),
+        "python": sysconfig.get_python_version(),  # compiled packages are made for one of them
         "packages": wanted.packages,
         "unwanted": wanted.unwanted,
     }
@@ -80,6 +80,7 @@ def _make(environment: OwnEnvironment, wanted: Requirements) -> None:
             shutil.rmtree(environment.folder)
         for step in _steps(environment, wanted):
             _run(step)
+    # Ctrl-C and SIGTERM too, which are no `Exception`: half an environment must not stay.
     except BaseException:
         shutil.rmtree(environment.folder, ignore_errors=True)
         raise
@@ -140,7 +141,7 @@ def _started(step: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
         stderr=subprocess.PIPE,
         text=True,
         errors="replace",
-        start_new_session=True,
+        start_new_session=True,  # Ctrl-C reaches us alone; we pass it on and wait
     ) as process:
         try:
             yield process
@@ -159,6 +160,7 @@ def _interrupt(process: subprocess.Popen[str]) -> None:
     """Ends it and its children, with Ctrl-C at first: pip then removes what it has unpacked."""
     try:
         with suppress(ProcessLookupError, subprocess.TimeoutExpired):
+            # The group: pip starts compilers, which start others.
             os.killpg(process.pid, signal.SIGINT)
             process.wait(_TIDY_SECONDS)
     finally:
@@ -168,6 +170,8 @@ def _interrupt(process: subprocess.Popen[str]) -> None:
 
 @contextmanager
 def _locked(path: Path, tell: Callable[[str], None]) -> Iterator[None]:
+    # The lock goes when the file is closed, and with the process. The file itself stays: if one
+    # process removed it while another waits for it, a third one would lock a new file.
     with path.open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -62,6 +62,8 @@ def find_interpreter(name: str, configured: object) -> str:
             f"backend {name}: there is no interpreter {configured}",
             remedy=f"Fix `python` in [backends.{name}], or in the table of the entry.",
         )
+    # Not `resolve`: `bin/python` of a virtual environment is a link, and only under its own name
+    # does Python find the environment's packages.
     return str(Path(found).absolute())
 
 
@@ -71,6 +73,8 @@ def worker_environment(python: str, target: str) -> Mapping[str, str]:
         return os.environ
     top_level = target.partition(":")[0].partition(".")[0]
     theirs = () if top_level == BACKENDS.name else _sources(top_level)
+    # Not the folder they lie in: that may be our site-packages, and the other Python would take our
+    # torch for its own.
     return {**os.environ, "PYTHONPATH": str(_folder_with_only([BACKENDS.resolve(), *theirs]))}
 
 
@@ -85,6 +89,7 @@ def _sources(module: str) -> Sequence[Path]:
 
 def _folder_with_only(sources: Sequence[Path]) -> Path:
     """A folder of links to these."""
+    # Named after its sources: two installed harnesses of one user have a folder each.
     name = hashlib.sha256("\n".join(map(str, sources)).encode()).hexdigest()[:16]
     folder = platformdirs.user_cache_path(APP) / "path" / name
     folder.mkdir(parents=True, exist_ok=True)

@@ -25,6 +25,7 @@ class Registered:
             with own_backends():
                 loaded: Any = importlib.import_module(module)
             backend = cast(Backend, getattr(loaded, attribute) if attribute else loaded)
+            # Read here: a module that has none is to fail with this error, not with a later one.
             options = tuple(backend.OPTIONS)
         except (ImportError, AttributeError, TypeError) as error:
             raise EngineError(

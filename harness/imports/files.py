@@ -18,6 +18,7 @@ from harness.imports import llama_bench, lm_eval, vllm_bench
 from harness.imports.records import Imported, ImportFile
 
 MOST_BYTES = 64 * 2**20
+# Beyond 308 digits `float` raises OverflowError, which nothing here catches.
 _MOST_DIGITS = 30  # of a whole number: far beyond any time in nanoseconds
 _MOST_ERRORS = 3
 _READERS = (*llama_bench.READERS, *vllm_bench.READERS, *lm_eval.READERS)
@@ -35,6 +36,8 @@ def read_file(path: Path) -> ImportFile:
         if not path.is_file():
             raise DataError(f"{path}: there is no such file", remedy=_WHAT_IS_READ)
         with path.open("rb") as file:
+            # One byte more shows that there is more; the size in the folder may change while it is
+            # read.
             content = file.read(MOST_BYTES + 1)
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}", remedy="Check its permissions.") from error
@@ -52,6 +55,7 @@ def read_content(content: bytes, where: str) -> tuple[Imported, ...]:
         tests = tuple(test for one in _documents(_text(content)) for test in _read(one, where))
     except ValidationError as error:
         raise DataError(f"{where}: {_wrong(error)}", remedy=_WHAT_IS_READ) from error
+    # json raises RecursionError for lists within lists, some thousands deep.
     except (ValueError, RecursionError) as error:
         raise DataError(f"{where}: this is no JSON: {error}", remedy=_WHAT_IS_READ) from error
     if not tests:
@@ -102,6 +106,7 @@ def _read(document: object, where: str) -> list[Imported]:
 
 def _wrong(error: ValidationError) -> str:
     """The first things that are wrong, each with its place."""
+    # Without the input: it is untrusted, and may be long.
     wrong = error.errors(include_url=False, include_input=False, include_context=False)
     stated = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in wrong[:_MOST_ERRORS]]
     more = [f"and {len(wrong) - _MOST_ERRORS:,} more"] if len(wrong) > _MOST_ERRORS else []

@@ -27,6 +27,7 @@ _SETTINGS = ("n_batch", "n_ubatch", "type_k", "type_v", "flash_attn")
 _CONDITIONS = (*_MACHINE, *_SETTINGS, "model_sha256", "test_time")
 _PREFILL = "prefill_tokens_per_second"
 _DECODE = "decode_tokens_per_second"
+# Names of their own: neither is the speed of prefill or of decoding alone, and no metric of ours.
 _BOTH = "total_tokens_per_second"
 _CACHED = "cached_tokens_per_second"
 _Length = Annotated[int, Field(ge=0)]
@@ -37,7 +38,7 @@ class _Test(Stated):
 
     n_prompt: _Length
     n_gen: _Length
-    n_depth: _Length = 0
+    n_depth: _Length = 0  # older files of llama-bench have none
     avg_ts: Positive
     samples_ts: Annotated[list[Positive], Field(min_length=1)]
 

@@ -79,8 +79,11 @@ def _figures(values: Mapping[str, object], stated: _Count | None) -> Iterator[Fi
     for key, value in values.items():
         metric, comma, chosen_by = key.partition(",")
         number = finite(value)
+        # Beside the figures stand `alias` and `sample_len`, which have no comma.
         if not comma or metric.endswith(_STDERR) or number is None:
             continue
+        # `acc` without a filter is a share of documents that were right, as our accuracy is.
+        # Others, such as `acc_norm`, are right by another rule and have their own names.
         is_accuracy = key == _ACCURACY
         yield Figure(
             metric="accuracy" if is_accuracy else key,

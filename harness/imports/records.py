@@ -82,6 +82,8 @@ class ImportRow:
 class Stated(BaseModel):
     """A part of a document that has to be as expected. What else stands there is not looked at."""
 
+    # Strict: no text is read as a number. pydantic reserves names that begin with `model_`, which
+    # tools use.
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True, protected_namespaces=())
 
 
@@ -105,6 +107,7 @@ def conditions(document: Document, names: Collection[str]) -> dict[str, str]:
 
 def finite(value: object) -> float | None:
     """A number that is one; `None` for anything else."""
+    # In Python `True` is an int.
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value) if isfinite(value) else None
@@ -117,6 +120,7 @@ def base_name(path: str) -> str:
 
 def model_name(stated: str) -> str:
     """A name of a hub as it is, a path without its folders."""
+    # A name of a hub has a slash too (`owner/name`), so a slash alone makes no path.
     is_path = stated.startswith(("/", "\\", "~", ".")) or stated[1:2] == ":"
     return base_name(stated) if is_path else stated
 

@@ -77,6 +77,7 @@ def read_serve(document: Document) -> list[Imported]:
     """`backend` is the kind of the server's interface: "openai" may be any server."""
     stated = _Serve.model_validate(document)
     figures = _figures(document, _SERVE, stated.completed)
+    # Seconds in the list, milliseconds in the figures beside it.
     first_tokens = tuple(1000 * seconds for seconds in stated.ttfts if seconds)
     sampled = {"time_to_first_token_ms": first_tokens}
     return _imported(
@@ -122,6 +123,7 @@ def _figures(document: Document, names: _Names, count: int) -> list[Figure]:
 
 
 def _is_stated(value: object) -> bool:
+    # What is no number passes: `_NUMBERS` then refuses the file and names the field.
     return value is not None and finite(value) != 0
 
 

@@ -55,6 +55,7 @@ class MemoryProbe:
         self._rss_bytes = 0
         self._gpu_bytes = 0
         self._stop = threading.Event()
+        # A daemon: if the harness is ended in between, it does not wait for this thread.
         self._thread = threading.Thread(target=self._watch, name=f"memory-{pid}", daemon=True)
 
     def __enter__(self) -> Self:
@@ -73,6 +74,7 @@ class MemoryProbe:
     @property
     def peak(self) -> MemoryPeak:
         """The most so far, at any time."""
+        # No process takes 0 bytes: 0 means that nothing was seen.
         return MemoryPeak(
             rss_mib=self._rss_bytes / MIB or None, gpu_mib=self._gpu_bytes / MIB or None
         )
@@ -84,6 +86,7 @@ class MemoryProbe:
             next_listing = time.monotonic()
             seconds = 0.0  # at once at first: a short run has a figure too
             ending = False
+            # Once more after the end is wanted, so that the last interval has a sample.
             while not ending:
                 ending = self._stop.wait(seconds)
                 seconds = self._interval_seconds
@@ -97,6 +100,7 @@ class MemoryProbe:
 
 def _running_tree(root: psutil.Process, known: set[psutil.Process]) -> set[psutil.Process]:
     """The root, its descendants, and the known ones that outlived a parent, as far as they run."""
+    # psutil compares the start time too: a process id that was given again is another process.
     running = {process for process in known if process.is_running()}
     with suppress(psutil.Error):
         running.update(root.children(recursive=True))
@@ -118,7 +122,7 @@ def _high_water_bytes(process: psutil.Process) -> int:
         found = _HIGH_WATER.search(Path(f"/proc/{process.pid}/status").read_bytes())
     except OSError:
         return 0
-    return int(found[1]) * 1024 if found else 0
+    return int(found[1]) * 1024 if found else 0  # proc(5) writes kB and means KiB
 
 
 def _gpu_bytes(gpus: Iterable[object], processes: Iterable[psutil.Process]) -> int:
@@ -134,4 +138,5 @@ def _gpu_use(gpu: object) -> list[tuple[int, int]]:
         using = pynvml.nvmlDeviceGetComputeRunningProcesses(gpu)
     except pynvml.NVMLError:
         return []
+    # NVML's "not available" comes as `None`, as under Windows' display driver model.
     return [(process.pid, process.usedGpuMemory or 0) for process in using]

@@ -19,6 +19,7 @@ def gpu_handles() -> Iterator[Sequence[object]]:
     try:
         yield _handles()
     finally:
+        # NVML counts how often it was opened: others in this process that use it are not cut off.
         pynvml.nvmlShutdown()
 
 

@@ -53,6 +53,7 @@ def find_source(store: Store, wanted: str) -> Source:
     """
     run = StoredRun(store, store.run(wanted))
     if run.spec.prompts_from is not None:
+        # A replay of a replay is one of the first run, whose chat template and tokens count.
         origin = find_source(store, run.spec.prompts_from)
         model = {"model": run.spec.model, "models": run.spec.models}
         return replace(origin, spec=origin.spec.model_copy(update=model))
@@ -81,6 +82,7 @@ def check_replay(source: Source, workload: Workload) -> None:
             remedy="Bring back what it was begun with, or begin a new run.",
         )
     made = tokens_rows(workload.packed).get(source.info.vocabulary_sha256)
+    # Another vocabulary makes other tokens of the same texts, which is allowed.
     if made is not None:
         _check_tokens(source, workload, made)
 
@@ -99,6 +101,7 @@ def _check_tokens(source: Source, workload: Workload, made: Sequence[TokensRow])
 
 def _first_change(stored: Sequence[PromptRow], made: Sequence[PromptRow]) -> PromptRow | None:
     """The first prompt that is not the same on both sides; `None` where all are."""
+    # The database numbers its rows; prompts just made have 0.
     plain = (replace(prompt, id=0) for prompt in stored)
     pairs = zip_longest(plain, made)
     return next((one or other for one, other in pairs if one != other), None)

@@ -56,7 +56,7 @@ def summarise(run: StoredRun, baselines: Sequence[Baseline]) -> Summary:
         created=run.created,
         group=run.group,
         data_sha256=run.data_sha256,
-        wall_seconds=None,
+        wall_seconds=None,  # of the whole run: whoever ran it adds both
         harness_seconds=None,
         runs=[_run_summary(entry, run.facts, baselines) for entry in entries],
         baselines=list(baselines),
@@ -101,6 +101,7 @@ def _run_summary(entry: StoredEntry, facts: Facts, baselines: Sequence[Baseline]
         accuracy=accuracy,
         against_baselines=against_baselines(ballots.truth, verdicts, baselines),
         prompts=PromptHashes(
+            # NUL between them: where one text ends is a part of what is hashed.
             text_sha256=text_sha256("\0".join(run.texts or ())),
             token_sha256=text_sha256("\0".join(row.token_sha256 for row in entry.tokens)),
         ),
@@ -116,6 +117,7 @@ def _run_summary(entry: StoredEntry, facts: Facts, baselines: Sequence[Baseline]
                 parse=parse,
                 label_mass=_label_mass(replies),
                 queries_wanted=spec.queries,
+                # Without log-probabilities there is nothing to calibrate: no caveat about it.
                 calibration_wanted=spec.calibration_queries if is_scored else 0,
                 calibration_per_voter=min(facts.calibration) if is_scored else 0,
                 shots=spec.shots,
@@ -155,6 +157,8 @@ def _speed(entry: StoredEntry) -> Speed:
     ids = entry.token_ids
     unique = least = None
     if done and ids is not None:
+        # Lists: slices of them are compared as a whole, those of arrays one by one. Another attempt
+        # is the same prompt again, and adds nothing to the minimum where single tokens are shared.
         unique, least = minimum_tokens([ids[index].tolist() for index, _ in entry.replies], block)
     first_tokens = [
         reply.time_to_first_token_ms for reply in done if reply.time_to_first_token_ms is not None
@@ -184,6 +188,7 @@ def _rate(pairs: Sequence[tuple[int | None, float | None]]) -> float | None:
         (tokens, seconds) for tokens, seconds in pairs if tokens is not None and seconds is not None
     ]
     amount, took = sum(tokens for tokens, _ in known), sum(seconds for _, seconds in known)
+    # The ratio of sums, not a mean of rates: long batches count for more (DECISIONS.md).
     return amount / took if amount and took else None
 
 
@@ -206,6 +211,7 @@ def _served(replies: Sequence[Reply]) -> int | None:
 
 def _busy(entry: StoredEntry, session: SessionRow) -> float:
     """Seconds in which a session worked on a batch, overlapping ones counted once."""
+    # By session, because each has a clock of its own.
     own = [batch for batch in entry.batches if batch.session_id == session.id]
     began, ended = (
         np.array([getattr(batch, end) for batch in own], dtype=np.float64)
@@ -228,6 +234,7 @@ def _memory(entry: StoredEntry) -> Memory:
         return Memory(peak_rss_mib=None, peak_gpu_mib=None)
     uses = [session.use for session in entry.sessions]
     return Memory(
+        # Sessions of an entry follow one another, so their peaks are not added.
         peak_rss_mib=max((u.peak_rss_mib for u in uses if u.peak_rss_mib), default=None),
         peak_gpu_mib=max((u.peak_gpu_mib for u in uses if u.peak_gpu_mib), default=None),
     )
@@ -239,6 +246,7 @@ def _label_mass(replies: Mapping[tuple[int, int], Reply]) -> float | None:
     masses = []
     for reply in replies.values():
         known = [one for one in reply.label_logprobs or () if one is not None]
+        # The share of some labels alone would look as if the model wanted to say something else.
         if known and len(known) == len(reply.label_logprobs or ()):
             masses.append(math.fsum(map(math.exp, known)))
     return float(np.median(masses)) if masses else None

@@ -130,6 +130,7 @@ def _baselines(summary: Summary) -> Iterator[tuple[str, ...]]:
             for test in run.against_baselines
             if test.baseline == one.name
         ]
+        # With several entries each test has its own row: the baseline's accuracy is one for all.
         if len(summary.runs) == 1 and tests:
             yield one.name, share(one.estimate), *_test(tests[0][1])
             continue

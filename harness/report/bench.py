@@ -49,6 +49,7 @@ def _figures(row: Row) -> dict[str, Any]:
         "n_depth": test.depth,
         "batch": test.batch,
         "cached": test.is_cached,
+        # `median_low`: a whole number of tokens, and one that occurred.
         "evaluated": statistics.median_low(sample.evaluated for sample in row.samples),
         "test_time": row.begun,
         "avg_ns": round(statistics.fmean(row.nanoseconds)),

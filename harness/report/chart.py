@@ -13,6 +13,7 @@ from rich.text import Text
 LINES = 16
 _X_TICKS, _Y_TICKS = 7, 5
 _POINT, _LEVEL = "•", "─"
+# For terminals whose encoding has no box drawing.
 _AS_ASCII = str.maketrans("┌┐└┘┤├┬┴┼─│┊•", "++++||++|-||*")
 
 
@@ -47,6 +48,8 @@ def chart(
     figure.theme("colorless")
     figure.plot_size(width, LINES)
     for place in breaks:
+        # Runs are numbered from 1: this is between the last run before the break and the first
+        # after.
         figure.line(place + 0.5, "vertical", style="dotted")
     for begin, end in pairwise((0, *breaks, len(values))):
         level = median(values[begin:end])

@@ -86,6 +86,7 @@ def warnings(one: Comparison) -> list[str]:
 
 def _warnings(one: Comparison) -> Iterator[str]:
     who = f"{_name(one.other)} against {_name(one.first)}"
+    # Of what another tool has measured neither prompts nor spec are known.
     if one.elsewhere:
         if one.conditions:
             yield f"WARNING: {who}: not measured alike: {_fields(one.conditions)}."
@@ -94,6 +95,7 @@ def _warnings(one: Comparison) -> Iterator[str]:
         yield f"WARNING: {who}: queries are not paired: {one.unpaired_because}."
     if not one.same_text:
         yield f"WARNING: {who}: given other prompts{_where(one)}. Differences may come from that."
+    # Other texts are other tokens: one warning is enough.
     elif not one.same_tokens:
         yield f"WARNING: {who}: given the same text as other tokens{_where(one)}."
     if one.spec:
@@ -209,6 +211,7 @@ def _record(one: Comparison, found: Difference) -> dict[str, Any]:
         **{
             name.removeprefix("interval."): value for name, value in flat(Difference, found).items()
         },
+        # `flat` leaves out tuples, as they have no column of their own.
         "first_samples": found.samples[0],
         "other_samples": found.samples[1],
     }

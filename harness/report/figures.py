@@ -156,6 +156,7 @@ def _best_baseline(row: Row) -> Cell:
     """With the p-value of the entry's vote against it, and which way a difference goes."""
     if not row.baselines:
         return _UNKNOWN
+    # Not the one with the smallest p-value: the model has to beat the most accurate of them.
     best = max(row.baselines, key=lambda one: one.estimate.value)
     tests = [one.difference for one in row.run.against_baselines if one.baseline == best.name]
     shown = {Outcome.BETTER: "model better, ", Outcome.WORSE: "model worse, "}

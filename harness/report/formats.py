@@ -44,6 +44,7 @@ def as_csv(answer: Answer) -> str:
     """A line of names, and one for each record; a value that there is not is empty."""
     text = io.StringIO()
     names = dict.fromkeys(name for record in answer.records for name in record)
+    # csv's own line end is CRLF.
     writer = csv.DictWriter(text, list(names), lineterminator="\n")
     writer.writeheader()
     writer.writerows({name: _cell(value) for name, value in one.items()} for one in answer.records)
@@ -67,6 +68,7 @@ def _markdown(part: RenderableType) -> Iterator[str]:
         case Group():
             for one in part.renderables:
                 yield from _markdown(one)
+        # Markdown has no width that the table would have to fit.
         case FiguresTable():
             yield from _markdown(part.wide)
         case Sheet():
@@ -92,10 +94,12 @@ def flat(kind: type[Record], record: Record | None, prefix: str = "") -> dict[st
     """
     found: dict[str, Any] = {}
     for name, field in kind.model_fields.items():
+        # `None` has no attributes: the columns of a missing part are there, and empty.
         value = getattr(record, name, None)
         part = _record_in(field.annotation)
         if part is not None:
             found |= flat(part, value, f"{prefix}{name}.")
+        # By the type, not by the value: all rows of a CSV need the same columns.
         elif not any(get_origin(one) in (list, dict, tuple) for one in _either(field.annotation)):
             found[prefix + name] = value
     return found
@@ -109,5 +113,5 @@ def _record_in(annotation: Any) -> type[Record] | None:
 
 
 def _either(annotation: Any) -> tuple[Any, ...]:
-    """The members of a union, or what is none."""
+    """The members of a union; what is no union is its only member."""
     return get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)

@@ -45,6 +45,7 @@ def history_answer(history: History, everything: bool) -> Answer:
 def _record(metric: str, place: int, series: Series, point: Point) -> dict[str, Any]:
     """`change` says how the level changed from this run on, empty where it did not."""
     changes = {change.after: change.outcome.value for change in series.changes}
+    # The number tells apart series whose entry and model are the same.
     whose = {"series": place, "metric": metric, **flat(Series, series)}
     return {**whose, **flat(Point, point), "change": changes.get(point.run_id)}
 
@@ -69,6 +70,7 @@ def _describe(history: History, everything: bool) -> Iterator[RenderableType]:
 def _title(one: Series, every: Sequence[Series]) -> Text:
     """Entry and model, and whatever tells the series from others of the same two."""
     mine = _distinguished_by(one)
+    # Among all series, not those that are shown: a title stays the same with `--all`.
     peers = [_distinguished_by(peer) for peer in every if _name(peer) == _name(one)]
     words = (
         f"{name.replace('_', ' ')} {brief(value)}"

@@ -10,11 +10,13 @@ from rich.text import Text
 from harness.report.table import Sheet
 from harness.report.text import plain
 
+# What GitHub reads as markup: ~ strikes through, $ begins a formula, | ends a cell.
 _SPECIAL = re.compile(r"([\\`*_\[\]|~$])")
 
 
 def markdown_table(sheet: Sheet) -> str:
     titles = tuple(map(_one_line, sheet.titles))
+    # A colon on the right sets a column to the right.
     rules = ("---:" if title in sheet.numbers else "---" for title in sheet.titles)
     rows = (tuple(map(_one_line, row)) for row in sheet.rows)
     return "".join(f"| {' | '.join(line)} |\n" for line in (titles, tuple(rules), *rows))

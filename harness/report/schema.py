@@ -16,6 +16,8 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 def run_schema() -> str:
     """The schema as the text of its file."""
+    # For what is written: a field with a default may be left out of what is read, and never is
+    # here.
     of_summary = Summary.model_json_schema(mode="serialization")
     version = {"schema_version": {"const": SCHEMA_VERSION}}
     schema = {

@@ -18,7 +18,7 @@ from harness.summary import is_mock
 
 _LOUD = "bold reverse"
 _TITLE = 14
-_ENDLESS = 10_000
+_ENDLESS = 10_000  # columns, wider than any table
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,7 @@ class Sheet:
         )
         for title, columns in zip_longest(self.titles, self.columns):
             side: Literal["left", "right"] = "right" if title in self.numbers else "left"
+            # rich's default cuts a long cell and writes an ellipsis; folded, it stays whole.
             table.add_column(_text(title), overflow="fold", justify=side, max_width=columns)
         for row in self.rows:
             table.add_row(*map(_text, row))
@@ -66,6 +67,8 @@ class FiguresTable:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         del console
         wide = self.wide
+        # rich never measures more than its console is wide, so the real one would always be wide
+        # enough.
         needed = Console(width=_ENDLESS).measure(wide).maximum
         yield wide if needed <= options.max_width else self.narrow
 

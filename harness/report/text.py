@@ -15,12 +15,14 @@ from harness.record import Estimate
 
 NOTHING = "\N{EN DASH}"
 _LONGEST = 200
+# 40 hexadecimal digits or more: git's SHA-1, and SHA-256. Shorter ones may be plain numbers.
 _HASH = re.compile(r"(?P<begin>[0-9a-f]{7})[0-9a-f]{33,}(?P<dirty>\+dirty)?")
 
 
 def plain(text: str) -> str:
     """One line of the printable characters; white space of any kind becomes a space."""
     spaced = (" " if character.isspace() else character for character in text)
+    # Escape is not printable, nor are the marks that turn the direction of writing around.
     return "".join(character for character in spaced if character.isprintable())
 
 
@@ -58,6 +60,7 @@ def span(values: Sequence[int]) -> str:
 
 def p_value(value: float) -> str:
     """`p = 0.012`, `p < 0.001`."""
+    # Rounded, it would be "p = 0.000", and no p-value is 0.
     return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
 
 

@@ -39,6 +39,7 @@ def _with_words(run: RunSummary) -> RunSummary:
 
 def worded(caveat: Caveat) -> Caveat:
     """The caveat with its message and advice; what an older run stored is left as it is."""
+    # Older runs stored the sentences themselves (DECISIONS.md, "Storage").
     if caveat.message:
         return caveat
     message, advice = _WORDS[caveat.kind](caveat.figures)

@@ -29,6 +29,7 @@ from harness.scoring.voting import (
 from harness.stats.intervals import clustered_bootstrap, wilson
 from harness.summary import Accuracy, ByVoters
 
+# The 7 voters of a default run have at most 35 subsets of one size, so all are taken there.
 _MOST_SUBSETS = 64
 
 
@@ -81,6 +82,7 @@ def score_accuracy(ballots: Ballots, classes: tuple[str, ...], seed: int) -> Acc
     headline = _headline(estimates)
     answered = _answered(held[headline])
     figures = _figures(truth, held[headline], _probabilities(headline, evidence, len(classes)))
+    # Not 1 / classes: naming the most frequent class every time is right this often.
     chance = float(np.bincount(truth).max() / len(truth))
     return Accuracy(
         queries=len(truth),
@@ -176,7 +178,9 @@ def _subsets(n: int, size: int, seed: int) -> Votes:
     """All subsets (S, size) of n voters, or 64 different random ones where there are more."""
     if comb(n, size) <= _MOST_SUBSETS:
         return np.array(list(combinations(range(n), size)))
+    # A stream for each size: its subsets do not depend on what was drawn for other sizes.
     rng = np.random.default_rng((seed, size))
+    # Different ones: a subset that is drawn twice would tell nothing more.
     drawn: set[tuple[int, ...]] = set()
     while len(drawn) < _MOST_SUBSETS:
         drawn.add(tuple(sorted(rng.choice(n, size, replace=False).tolist())))
@@ -224,5 +228,6 @@ def _auc(truth: Votes, probabilities: Scores) -> float:
     """Mean over the classes of the truth of the area under the curve of each against the rest."""
     from sklearn.metrics import roc_auc_score
 
+    # scikit-learn's multi_class="ovr" raises an error if a class is never the truth.
     areas = [roc_auc_score(truth == c, probabilities[:, c]) for c in np.unique(truth)]
     return float(np.mean(areas))

@@ -81,6 +81,7 @@ def read_replies(
 
 def _shape(prompts: Sequence[Given], role: str) -> tuple[int, int]:
     """How many voters there are, and the most prompts of this role that one has."""
+    # Of the prompts, not of the replies: a voter without any reply has a row too, an empty one.
     voters = 1 + max(prompt.voter for prompt in prompts)
     return voters, 1 + max((p.position for p in prompts if p.role == role), default=-1)
 
@@ -98,6 +99,8 @@ def _logprobs(
     table = np.full((*_shape(prompts, role), n_classes), np.nan)
     for (index, attempt), reply in replies.items():
         prompt, logprobs = prompts[index], reply.label_logprobs
+        # A label outside the engine's top k has no log-probability. Any number in its place would
+        # be made up, so the row does not count.
         if prompt.role == role and attempt == 0 and logprobs and None not in logprobs:
             table[prompt.voter, prompt.position] = logprobs
     return table

@@ -120,6 +120,8 @@ def _of_the_labels(inputs: CaveatInputs) -> _Caveats:
     if inputs.label_mass is not None and inputs.label_mass < ENOUGH_LABEL_MASS:
         yield CaveatKind.LOW_LABEL_MASS, {"label_mass": inputs.label_mass}
     given, wanted = inputs.calibration_per_voter, inputs.calibration_wanted
+    # Either the data gave fewer than were wanted, or fewer than enough were wanted. None at all is
+    # a choice (`--calibration-queries 0`) and no caveat.
     if given < min(wanted, ENOUGH_CALIBRATION) or 0 < given < ENOUGH_CALIBRATION:
         yield (
             CaveatKind.CALIBRATION_THIN,
@@ -136,6 +138,7 @@ def _of_the_examples(inputs: CaveatInputs) -> _Caveats:
             CaveatKind.CONTEXT_LIMITED,
             {"limit": inputs.context_limit, "wanted": inputs.context_wanted},
         )
+    # With --shots the number was chosen; what is left out then is no surprise.
     if inputs.shots is None and inputs.examples_shown < inputs.examples_available:
         yield (
             CaveatKind.EXAMPLES_DROPPED,

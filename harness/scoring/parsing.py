@@ -22,9 +22,10 @@ from enum import StrEnum
 from harness.stats.intervals import wilson
 from harness.summary import Parse
 
+# Sets, not strings: the empty text at the end of a reply is `in` every string.
 _JOINERS = frozenset("-\u2010\u2011_'\u2019")
 _DECIMAL_MARKS = frozenset(".,")
-_SIGNS = frozenset("-\u2212.")
+_SIGNS = frozenset("-\u2212.")  # the point is that of .5
 
 NOT_PARSED = Parse(replies=None, strict=None, lenient=None, reasons=None)
 """What stands for the parser in `score` decoding, where nothing is generated."""
@@ -97,6 +98,7 @@ def _readable(parsed: Sequence[int | Unparsed]) -> int:
 
 def _fold(text: str) -> str:
     """For comparing without case (Unicode, D145), with each run of white space as one space."""
+    # Decomposed twice, as D145 has it: folding can give letters that decompose further.
     folded = unicodedata.normalize("NFD", text).casefold()
     return " ".join(unicodedata.normalize("NFD", folded).split())
 
@@ -119,6 +121,7 @@ def _labels_in(text: str, words: Sequence[str]) -> set[int]:
 
 def _stands_alone(text: str, start: int, end: int) -> bool:
     before, after = text[max(start - 2, 0) : start][::-1], text[end : end + 2]
+    # Read outwards: the character that touches the word comes first on both sides.
     signed = text[start].isdigit() and before[:1] in _SIGNS
     return not (signed or _carries_on(text[start], before) or _carries_on(text[end - 1], after))
 

@@ -32,6 +32,8 @@ def majority(votes: Votes, logprobs: Scores | None, n_classes: int) -> Votes:
     counts = vote_counts(votes, n_classes)
     totals = np.zeros(counts.shape) if logprobs is None else _sum_over_voters(_known(logprobs))
     tied = counts == counts.max(axis=-1, keepdims=True)
+    # The sum takes NaN for 0, so one that is not known breaks no tie: `argmax` then takes the first
+    # of the tied classes.
     winner = np.where(tied, totals, -np.inf).argmax(axis=-1)
     return np.where(counts.any(axis=-1), winner, -1)
 
@@ -84,6 +86,7 @@ def voter_offsets(calibration_logprobs: Scores) -> Scores:
 
 def verdicts(scores: Scores) -> Votes:
     """The best class (..., Q), the first one on ties; -1 where the scores are NaN."""
+    # `argmax` would take a NaN for the largest.
     known = np.isfinite(scores).all(axis=-1)
     return np.where(known, scores.argmax(axis=-1), -1)
 
@@ -125,6 +128,7 @@ def _median_row(rows: Scores) -> Scores:
 
 def _sum_over_voters(values: Scores) -> Scores:
     """The sum (..., Q, C) of what is not NaN, exact in any order (see the module's docstring)."""
+    # Whole numbers below 2^53 add without rounding, so the order of the voters has no influence.
     total: Scores = np.nansum(np.rint(values * _STEPS_PER_NAT), axis=-3) / _STEPS_PER_NAT
     return total
 

@@ -28,8 +28,10 @@ ALPHA = 0.05
 LEAST_RUNS = 5
 """On either side of a change. With four, Mann and Whitney's p is 0.029 at best, which Holm's
 correction for a second change puts above 0.05; with five it is 0.0079."""
-_NORMAL_OVER_MEDIAN = 1.4826  # standard deviation over median magnitude, if normal
-_NORMAL_OVER_MEAN = 1.2533  # and over mean magnitude
+# Standard deviation of a normal distribution over its median magnitude (1 / 0.6745) and over its
+# mean magnitude (root of pi / 2).
+_NORMAL_OVER_MEDIAN = 1.4826
+_NORMAL_OVER_MEAN = 1.2533
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,8 @@ def find(values: Sequence[float]) -> list[ChangePoint]:
         adjusted = _holm(raw)
         if max(adjusted) < ALPHA:
             return _changes(places, levels, adjusted)
+        # One at a time: without it the levels beside it become one, which changes the p-values of
+        # its neighbours and the correction of all.
         del places[int(np.argmax(raw))]
     return []
 
@@ -73,11 +77,16 @@ def _candidates(history: Values) -> list[int]:
     """Where segments begin, but the first."""
     from ruptures import KernelCPD
 
+    # For equal values the usual step is 0, and so would be the width of the kernel.
     if len(history) < 2 * LEAST_RUNS or not np.ptp(history):
         return []
     width = _usual_step(history)
+    # ruptures' kernel is exp(-gamma d²): at 1/2, and with values in units of the usual step, that
+    # is the Gaussian curve whose standard deviation is one usual step.
     kernel = KernelCPD(kernel="rbf", min_size=LEAST_RUNS, params={"gamma": 1 / 2})
+    # ruptures takes (values, dimensions).
     ends = kernel.fit((history / width)[:, None]).predict(pen=np.log(len(history)))
+    # It gives the end of each segment, the end of the history too.
     return [int(end) for end in ends[:-1]]
 
 
@@ -95,6 +104,7 @@ def _p_value(before: Values, after: Values) -> float:
     """1 where the medians are equal: that is no other level, whatever else differs."""
     from scipy.stats import mannwhitneyu
 
+    # The rank test may also find a difference in spread.
     if np.median(before) == np.median(after):
         return 1.0
     return float(mannwhitneyu(before, after).pvalue)

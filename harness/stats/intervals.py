@@ -41,17 +41,18 @@ def clustered_bootstrap(correct: NDArray[np.float64], seed: int) -> Estimate:
     cells = cells[cells > 0]
     value = float(right.sum() / cells.sum())
     if np.ptp(right / cells) == 0:
+        # Wilson's formula takes whole cases, so the interval is that of the nearest whole number.
         by_queries = wilson(round(value * len(cells)), len(cells))
         return by_queries.model_copy(update={"value": value})
     interval = bootstrap(
         (right, cells),
         _ratio,
-        paired=True,
+        paired=True,  # draws queries: what is right, and out of how many, together
         vectorized=True,
         n_resamples=_RESAMPLES,
         batch=_RESAMPLES_AT_ONCE,
         method="percentile",
-        rng=np.random.default_rng(seed),
+        rng=np.random.default_rng(seed),  # the run's seed: computed again, the interval is the same
     ).confidence_interval
     return Estimate(value=value, low=float(interval.low), high=float(interval.high))
 

@@ -3,11 +3,10 @@
 Shares (accuracy, parse rate) are compared by difference, over queries; speeds, times and other
 positive figures by ratio, over samples in the order of time. Both an interval that leaves out "no
 change" and a small adjusted p-value are needed for an outcome other than "no significant
-difference"; what was counted, and not sampled,
-needs neither.
+difference"; what was counted, and not sampled, needs neither.
 
 Samples of speed that follow one another are alike: what slows a machine down lasts for seconds.
-Taken for independent, they called one pair of equal runs in five different. So their correlation is
+Treated as independent, one pair of equal runs in five was called different. So their correlation is
 estimated, and interval and p-value are widened by what it costs (`docs/METRICS.md`, "Differences").
 """
 
@@ -26,14 +25,19 @@ from harness.record import Span
 Values: TypeAlias = NDArray[np.float64]
 
 ALPHA = 0.05
+# If every sample of one side is above all of the other side, p is 0.048 with six on each side, and
+# 0.10 with five.
 LEAST_SAMPLES = 6  # of each side: fewer cannot reach ALPHA with the correlation they count with
+# Neighbouring samples of 3.5 s had a correlation of 0.39, those two places apart of 0.1
+# (docs/METRICS.md): shorter samples would be more alike, longer ones fewer.
 SAMPLE_SECONDS = 5.0  # that a sample of a long run should last
 SAMPLES = (8, 30)  # that a run should have: in a short one they are shorter, in a long one longer
 _MOST_CORRELATION = 0.5
 _ROUNDING = 1e-24  # a sum of squared deviations of logarithms that comes of rounding alone
-_RESAMPLES = 4999
+_RESAMPLES = 4999  # with the observed one 5,000: SciPy counts it in a p-value
+# 32 MiB as float64.
 _AT_ONCE = 2**22  # numbers that are resampled together: bounds the memory
-_SEED = 0
+_SEED = 0  # fixed: two runs have the same outcome however often they are compared
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +94,11 @@ class Times:
         times = np.concatenate(self.blocks)
         order = np.argsort(times, kind="stable")
         owner = np.repeat(np.arange(count), [len(block) for block in self.blocks])[order]
+        # `up_to[b, i]`: how many of the first i + 1 times are of block b. With these counts nothing
+        # is sorted again for each resample, which would take r times the memory of all replies.
         up_to = np.cumsum(owner == np.arange(count)[:, None], axis=1)  # (blocks, replies)
         weights = np.stack([(places == block).sum(axis=-1) for block in range(count)], axis=-1)
+        # Blocks differ in their number of replies, and so do the totals of resamples.
         ordered, totals = times[order], weights @ up_to[:, -1]
 
         def at_rank(rank: NDArray[np.int64]) -> Values:
@@ -104,6 +111,8 @@ class Times:
             found: Values = ordered[low]
             return found
 
+        # As in numpy's median: the mean of the two in the middle, which are one where the total is
+        # odd.
         medians: Values = (at_rank((totals - 1) // 2) + at_rank(totals // 2)) / 2
         return medians
 
@@ -146,6 +155,7 @@ def share_difference(
     """
     known = [np.isfinite(side) for side in (first, other)]
     if paired:
+        # The same queries on both sides, or their difference would be of other queries too.
         common = known[0] & known[1]
         known = [common, common]
     a, b = first[known[0]], other[known[1]]
@@ -164,9 +174,12 @@ def share_difference(
             interval, p_value = _newcombe(a, b), _fisher(a, b)
     elif paired:
         test = "sign flips by query"
+        # With one sample, SciPy's "samples" changes the signs of its values: if nothing changed, a
+        # query is as likely to be better by x as worse by x.
         interval, p_value = _resampled((b - a,), _mean, "samples")
     else:
         test = "permutation of queries"
+        # SciPy's "independent" deals all queries out again to the two sides.
         interval, p_value = _resampled((a, b), _mean_difference, "independent")
     means = float(a.mean()), float(b.mean())
     raw = Difference(
@@ -181,7 +194,7 @@ def share_difference(
         p_value=p_value,
         p_adjusted=p_value,
         samples=(len(a), len(b)),
-        outcome=Outcome.TOO_FEW,
+        outcome=Outcome.TOO_FEW,  # stays if `_judged` finds no interval or no p-value
     )
     return _judged(metric, raw, p_value)
 
@@ -254,8 +267,11 @@ def variance_inflation(*sides: Values) -> float:
     samples are mostly chance; and as 2 / n at least, since n samples cannot show that there is none
     (without that, 9 % of pairs of equal runs of 25 s were called different).
     """
+    # Each side from its own mean: a difference between the sides is no correlation. In logarithms,
+    # so that a noise in per cent counts the same at any speed.
     logs = [np.log(side) - np.log(side).mean() for side in sides]
     variance = sum(float((log**2).sum()) for log in logs)
+    # All samples are equal: a correlation of rounding errors means nothing.
     if variance < _ROUNDING:
         return 1.0
     r = sum(float((log[1:] * log[:-1]).sum()) for log in logs) / variance
@@ -336,6 +352,7 @@ def _bonett_price(better: int, worse: int, n: int) -> Span:
 def _newcombe(a: Values, b: Values) -> Span:
     from statsmodels.stats.proportion import confint_proportions_2indep
 
+    # statsmodels subtracts the second share from the first one, and we want other - first.
     low, high = confint_proportions_2indep(
         b.sum(), len(b), a.sum(), len(a), method="newcomb", compare="diff", alpha=ALPHA
     )
@@ -362,6 +379,7 @@ def _resampled(
     data: tuple[Values, ...], statistic: Any, kind: str
 ) -> tuple[Span | None, float | None]:
     """An interval and a p-value; `None` where a side has one value only."""
+    # SciPy's bootstrap refuses a single value: it has no spread.
     if min(map(len, data)) < 2:
         return None, None
     return _bootstrap(data, statistic), _permutation(data, statistic, kind)
@@ -376,14 +394,19 @@ def _ratio_interval(first: Work | Times, other: Work | Times, inflation: float) 
     # places are drawn, so that what belongs to a sample stays together
     counts = _count(first), _count(other)
     plain = _bootstrap((np.arange(counts[0]), np.arange(counts[1])), log_ratio)
+    # In logarithms, where a half is as far from 1 as a double; an expanded interval cannot reach
+    # below 0 there.
     middle, expansion = np.log(other.figure / first.figure), _expansion(counts, inflation)
     low, high = (middle + expansion * (end - middle) for end in (plain.low, plain.high))
     return Span(low=float(np.exp(low)), high=float(np.exp(high)))
 
 
 def _expansion(counts: tuple[int, int], inflation: float) -> float:
-    """What an interval by bootstrap is too narrow by: it takes the samples' spread for that of all,
-    their normal deviate for Student's, and all of them for independent."""
+    """The factor by which an interval by bootstrap is too narrow.
+
+    It divides the samples' variance by n and not by n - 1, it has the quantile of the normal
+    distribution where few samples need Student's t, and it treats the samples as independent.
+    """
     from scipy.stats import norm, t
 
     deviates = t.ppf(1 - ALPHA / 2, sum(counts) - 2) / norm.ppf(1 - ALPHA / 2)
@@ -398,7 +421,7 @@ def _bootstrap(data: tuple[NDArray[Any], ...], statistic: Any) -> Span:
     interval = bootstrap(
         data,
         statistic,
-        vectorized=True,
+        vectorized=True,  # one call for all resamples of a batch, not 4,999 calls
         n_resamples=_RESAMPLES,
         batch=_at_once(data),
         confidence_level=1 - ALPHA,

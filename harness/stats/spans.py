@@ -12,6 +12,7 @@ def busy_seconds(began: NDArray[np.float64], ended: NDArray[np.float64]) -> NDAr
     The sum is the union of all spans, which is how long overlapping batches had an engine busy.
     """
     order = np.argsort(began, kind="stable")
+    # Not the end of the span before: one that began earlier may last longer than that.
     reached = np.maximum.accumulate(ended[order])
     added = np.empty(len(began))
     added[order] = ended[order] - began[order]

@@ -15,8 +15,8 @@ EXTRA_INFO = "harness"  # the key in pytest-benchmark's `extra_info`
 
 
 class Sample(Record):
-    """One round: `values` has its figure of every metric, as the summary of a run has it, and
-    `work` of every rate the amount and the seconds that it is of, by the engine's own clock.
+    """One round: `values` has its figure of every metric, as the summary of a run has it. `work`
+    has, for every rate, the tokens and the seconds that it is made of, by the engine's own clock.
 
     Rounds with the same `session` had the same worker, counted from 1.
     """
@@ -83,6 +83,7 @@ def _upgraded(record: Mapping[str, Any]) -> dict[str, Any]:
     ]
     if samples:
         samples[-1]["values"] = metrics
+    # Any other mark was a query without a verdict.
     marks = {"1": 1.0, "0": 0.0}
     shares = {"accuracy": [marks.get(mark) for mark in right], "parse_rate": readable}
     return {**upgraded, "version": 2, "shares": shares, "samples": samples}

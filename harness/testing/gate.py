@@ -78,18 +78,22 @@ class Gate:
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Without any test to judge, nothing has to be saved: to list tests, or to run others."""
         to_run = [] if session.config.option.collectonly else session.items
+        # Now, and not at the end: minutes of measuring should not end in "nothing to compare with".
         if self._report is None and any(_is_judged(item) for item in to_run):
             self._saved = _load(self._benchmarks)
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        # No file was loaded: none of the tests that ran is judged, or the gate is off.
         if not self._saved:
             return
         measured = _measured(self._benchmarks)
         machine = self._benchmarks.get_machine_info()
         self._report = compare(self._saved, measured, machine, self._limits)
+        # A session that failed or was interrupted has its own exit code.
         if self._report.is_failure and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
+    # The outermost wrapper, so that what comes after `yield` is printed last.
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_terminal_summary(
         self, terminalreporter: pytest.TerminalReporter
@@ -119,6 +123,7 @@ def _load(benchmarks: Any) -> list[Saved]:
     if isinstance(chosen, str):
         files, wanted = list(benchmarks.storage.load(chosen)), f"matches {chosen!r}"
     else:
+        # pytest-benchmark gives them in the order of their numbers.
         files, wanted = list(benchmarks.storage.load())[-1:], "is there"
     saved = [_read(str(path), data) for path, data in files]
     if not any(one.by_test for one in saved):

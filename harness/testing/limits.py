@@ -93,6 +93,7 @@ def worsening(one: Difference) -> float:
 
 
 def in_unit(one: Difference, change: float) -> float:
+    # A ratio of 0.9 is a change of -10 %.
     return 100 * (change if one.kind == "difference" else change - 1)
 
 
@@ -101,6 +102,7 @@ def _difference(name: str, before: Evidence, now: Evidence) -> Difference | None
     first, other = _samples(metric, before), _samples(metric, now)
     if first is None or other is None:
         return None
+    # The saved file has no hash of the data. Equal prompts are equal queries.
     paired = metric.is_share and before.prompts.text_sha256 == now.prompts.text_sha256
     return difference(metric, first, other, paired)
 
@@ -128,8 +130,11 @@ def _samples(metric: Metric, one: Evidence) -> Samples | None:
         return None
     match metric.kind:
         case "time":
+            # The median of a round stands for the block, as single times are not saved.
             return Times(tuple(np.array([value]) for _, value in known))
         case "per_session":
+            # One figure of a worker never counts as several samples: of its rounds, the last one
+            # stays.
             return np.array(list(dict(known).values()), dtype=np.float64)
         case _:
             return known[-1][1]

@@ -86,6 +86,7 @@ def _harness_results(
     chosen = request.config.getoption("harness_results")
     if chosen is None:
         return tmp_path_factory.mktemp("harness")
+    # pytest's own folder of the call: a test may have changed the working directory.
     return Path(request.config.invocation_params.dir, chosen)
 
 
@@ -133,6 +134,7 @@ def harness_run(request: pytest.FixtureRequest, _harness_engines: _Engines) -> H
 
     def run(benchmark: Benchmark, **given: Any) -> RunSummary:
         with _failing_the_test():
+            # Later ones win: the call over its markers, markers over the defaults.
             fields = {"rounds": ROUNDS, "fresh_engine": False, **_marked(markers), **given}
             rounds, fresh_engine = fields.pop("rounds"), fields.pop("fresh_engine")
             result = _run(benchmark, fields, rounds, fresh_engine, _harness_engines)
@@ -147,6 +149,7 @@ def _marked(markers: Sequence[pytest.Mark]) -> dict[str, Any]:
     from harness.errors import UsageError
 
     fields: dict[str, Any] = {}
+    # pytest gives the closest marker first; here the last one wins.
     for marker in reversed(markers):
         if marker.args:
             said = ", ".join(map(repr, marker.args))
@@ -181,6 +184,7 @@ def _run(
                 "harness_run takes one entry", remedy="Call it once for each, in tests."
             )
         workload = prepare(spec, plans, source)
+        # Before the engine is loaded, which would wait and may spin its threads.
         baselines = make_baselines(spec, workload)
         engine = engines.opened(plans[0], workload.packed.limit)
         whole = Rounds(engine, spec, workload, baselines, store, fresh_engine)
@@ -229,6 +233,8 @@ class _Engines:
             with ExitStack() as opening:
                 engine = opening.enter_context(Engine(plan, max_model_len))
                 _ = engine.session.info  # waits until it is loaded
+                # Only a loaded engine is closed with the module; one that fails to load is closed
+                # at once.
                 self.stack.enter_context(opening.pop_all())
             self.by_request[request] = engine
         self.by_request[request].revive()

@@ -70,6 +70,7 @@ class Rounds:
             self.engine.restart()
             _ = self.engine.session.info  # waits until it is loaded
         else:
+            # Or all rounds but the first would find their prompts in the cache.
             self.engine.make_cold()
         self._began, self._busy_before = time.perf_counter(), self.engine.busy_seconds
         return (run.begin(self.store, self.spec, self.workload, [self.engine.plan]),), {}
@@ -86,6 +87,7 @@ class Rounds:
         run.check_answered(summary)
         self.summaries.append(summary)
         is_same = self.engine.session is self._last
+        # An engine that failed in a round was started again, even without `fresh_engine`.
         self.numbers.append(max(self.numbers, default=0) + (not is_same))
         self._last = self.engine.session
 
@@ -97,6 +99,7 @@ def repeat(benchmark: Benchmark, rounds: Rounds, count: int) -> RunSummary:
     where a round got no reply at all.
     """
     last = benchmark.pedantic(rounds.ask, setup=rounds.begin, teardown=rounds.finish, rounds=count)
+    # pytest-benchmark is disabled: it has called the target once, and no `teardown`.
     if not rounds.summaries:
         rounds.finish(last)
     benchmark.extra_info[EXTRA_INFO] = _evidence(rounds).model_dump(mode="json")
@@ -135,6 +138,7 @@ def _evidence(rounds: Rounds) -> Evidence:
 
 
 def _shares(entry: StoredEntry) -> dict[str, list[float | None]]:
+    # Each row once, in the order of the queries: all voters are given the same ones.
     rows = dict.fromkeys(prompt.row for prompt in entry.run.prompts if prompt.role == "query")
     by_metric = {
         name: metric.samples(entry)

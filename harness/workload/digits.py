@@ -45,6 +45,7 @@ def _draw_fakes(scans: NDArray[np.float64], rng: np.random.Generator) -> NDArray
     pca = PCA(_COMPONENTS).fit(scans)
     scores = rng.normal(scale=np.sqrt(pca.explained_variance_), size=(len(scans), _COMPONENTS))
     images: NDArray[np.float64] = pca.inverse_transform(scores)
+    # Scans have whole grey values: a fraction would give a fake away.
     return np.clip(np.round(images), 0, _DARKEST)
 
 

@@ -71,6 +71,7 @@ def parse_encoding(spec: str) -> EncodingSpec:
     match = _FORM.fullmatch(spec)
     if match is not None:
         form = EncodingSpec(match[1] + (match[3] or ""), int(match[2]))
+        # (1, 0) has nothing between: the pattern also takes decimal:3:quantile, which there is not.
         low, high = _BOUNDS.get(form.kind, (1, 0))
         if low <= form.size <= high:
             return form
@@ -86,6 +87,7 @@ def fit_encoding(spec: str, numbers: Floats) -> Encoding:
     form = parse_encoding(spec)
     if form.kind == "decimal":
         return DecimalEncoding(form.size)
+    # Without both ends: the first and the last bin are open, for numbers beyond the train values.
     shares = np.linspace(0, 1, form.size + 1)[1:-1]
     if form.kind == "int:quantile":
         return BinEncoding(np.quantile(numbers, shares, axis=0).T)

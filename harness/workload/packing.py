@@ -76,6 +76,7 @@ def pack(
         which: label_tokens(writer, tokenize, voters[0]) for which, tokenize in tokenizers.items()
     }
     longest_label = max(len(ids) for several in labels.values() for ids in several)
+    # A label is generated whole, or scored behind the prompt, however small `max_tokens` is.
     reserve = max(max_tokens, longest_label)
     packers = [
         _Packer(voter, writer, tuple(tokenizers.values()), limit - reserve, seed)
@@ -183,6 +184,8 @@ class _Packer:
                 low = middle
             else:
                 high = middle - 1
+        # The probe is the longest prompt without examples. Behind examples another may be longer,
+        # as a tokenizer may join what stands where the two meet.
         while low > 0 and not self.holds(low):
             low -= 1
         if low == 0:
@@ -201,6 +204,7 @@ class _Packer:
 
     def tokens_of(self, examples: Sequence[Item]) -> int:
         """Tokens that the examples add to the voter's prompts."""
+        # Any one will do: the query is in both, so its tokens go out of the difference.
         query = self._items[:1]
         return self._longest(examples, query) - self._longest((), query)
 
@@ -229,4 +233,5 @@ def _counts(packers: Sequence[_Packer], shots: int | None) -> list[int]:
 
 
 def text_sha256(text: str) -> str:
+    # A text from outside may have half of a surrogate pair, which UTF-8 cannot write.
     return hashlib.sha256(text.encode("utf-8", errors="replace")).hexdigest()

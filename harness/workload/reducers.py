@@ -85,6 +85,7 @@ def _fit_top(form: ReducerSpec, X: Floats, y: NDArray[np.int64], seed: int) -> _
 
     _require(form, X.shape[1])
     forest = RandomForestClassifier(random_state=seed)
+    # Without this threshold, features below the mean importance would be left out as well.
     selection = SelectFromModel(forest, max_features=form.count, threshold=-np.inf)
     transform: _Transform = selection.fit(X, y).transform
     return transform
@@ -93,6 +94,7 @@ def _fit_top(form: ReducerSpec, X: Floats, y: NDArray[np.int64], seed: int) -> _
 def _fit_components(form: ReducerSpec, X: Floats, y: NDArray[np.int64], seed: int) -> _Transform:
     from sklearn.preprocessing import StandardScaler
 
+    # Components follow the features with the largest variance, so all get the same.
     scaler = StandardScaler().fit(X)
     rows: Floats = scaler.transform(X)
     _require(form, _rank_up_to(form.count, rows, seed))
@@ -129,6 +131,8 @@ def _fit_pls(form: ReducerSpec, rows: Floats, y: NDArray[np.int64]) -> Any:
         # Labels explained in full leave further components at zero, which does no harm.
         warnings.filterwarnings("ignore", "y residual is constant")
         try:
+            # `scale=False`: the rows are standardised already, by the scaler that later vectors go
+            # through.
             return PLSRegression(form.count, scale=False).fit(rows, targets)
         except FloatingPointError:  # 0/0: what is left of the rows says nothing of the labels
             raise _too_many(form, form.count - 1) from None

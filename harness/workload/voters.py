@@ -87,6 +87,8 @@ def _draw_queries(y_test: Indices, spec: RunSpec) -> Indices:
 
 def _draw_voter(dataset: Dataset, spec: RunSpec, queries: Indices, index: int) -> Voter:
     rng = np.random.default_rng(np.random.SeedSequence([spec.seed, index]))
+    # All draws of a voter come from one stream, so their order decides what each draws: to change
+    # it changes the prompts of every seed.
     features = _draw_features(dataset.X_train.shape[1], spec.feature_fraction, rng)
     fitted, candidates = _draw_rows(dataset, spec.bootstrap, rng)
     X, y = dataset.X_train[:, features], dataset.y_train
@@ -118,6 +120,7 @@ def _draw_rows(
     if not bootstrap:
         return everyone, everyone
     members = [np.flatnonzero(dataset.y_train == label) for label in range(len(dataset.classes))]
+    # So about 37 % (1 / e) of the rows stay outside, to be shown.
     bag = np.concatenate([rng.choice(rows, size=len(rows)) for rows in members])
     outside = np.setdiff1d(everyone, bag)
     for name, rows in zip(dataset.classes, members, strict=True):
@@ -157,4 +160,5 @@ def _in_rounds(y: Indices, rng: np.random.Generator) -> Indices:
     for label in np.unique(y):
         members = shuffled[y[shuffled] == label]
         turn[members] = np.arange(len(members))
+    # `lexsort` sorts by its last key first: by turn, and at random within a turn.
     return np.lexsort((rng.random(len(y)), turn))

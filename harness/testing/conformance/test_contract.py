@@ -110,6 +110,7 @@ def takes_text(session: EngineSession) -> bool:
 
 def prompts(session: EngineSession, *texts: str, attempt: int = 0) -> list[Prompt]:
     """The texts as prompts, with the token that the model wants first."""
+    # The caller adds it: `tokenize` adds none.
     first = [] if session.info.bos_id is None else [session.info.bos_id]
     return [
         Prompt(first + ids, text if takes_text(session) else "", attempt)
@@ -180,6 +181,7 @@ def said(replies: Sequence[Reply]) -> list[tuple[str, tuple[int, ...]]]:
 
 
 def draw(session: EngineSession, seed: int) -> list[tuple[str, tuple[int, ...]]]:
+    # At this temperature, and over eight prompts, two seeds hardly ever draw the same.
     how = decoding(session, max_tokens=4, temperature=1.5, seed=seed)
     return said(generate(session, queries(session, 8), how).replies)
 
@@ -255,6 +257,8 @@ def test_tokens_have_texts_that_tell_them_apart(session: EngineSession) -> None:
 
 
 def test_every_text_can_be_tokenized(session: EngineSession) -> None:
+    # The last one is half of a surrogate pair: no UTF-8 can be made of it, and an engine that tries
+    # to gets an error.
     texts = ["é 日本 🦙 \u0301", "\x00\x7f", " \n\t ", "e\u0301" * 50, "\udc80"]
     every = session.tokenize(texts)
     assert all(every)
@@ -288,6 +292,7 @@ def test_the_longest_prompt_is_answered(session: EngineSession) -> None:
     needs_token_ids(session)
     how = decoding(session, "free", max_tokens=2)
     [long] = prompts(session, "so " * session.info.allocated_context)
+    # 2 is the `max_tokens` of the reply.
     longest = Prompt(long.token_ids[: session.info.allocated_context - 2])
     [reply] = generate(session, [longest], how).replies
     assert reply.finish in ("length", "stop")
@@ -298,6 +303,7 @@ def test_the_longest_prompt_is_scored(session: EngineSession) -> None:
     needs_token_ids(session)
     how = decoding(session, "score")
     [long] = prompts(session, "so " * session.info.allocated_context)
+    # Room for the longest label, as a score is of the prompt with the label behind it.
     length = session.info.allocated_context - max(map(len, how.labels))
     [reply] = generate(session, [Prompt(long.token_ids[:length])], how).replies
     assert (reply.finish, reply.prompt_tokens) == ("scored", length)
@@ -390,6 +396,7 @@ def test_free_goes_on_behind_the_end_where_wanted(session: EngineSession) -> Non
         assert reply.finish == "length"
         assert takes_text(session) or len(reply.token_ids) == most
     decoded = [b.decode_tokens for b in answer.batches if b.decode_tokens is not None]
+    # The first token of each reply comes out of the prefill.
     assert not decoded or sum(decoded) == len(given) * (most - 1)
     assert all(batch.decode_seconds is None or batch.decode_seconds > 0 for batch in answer.batches)
 
@@ -441,6 +448,8 @@ def test_label_logprobs_are_shares_of_one(
         known = [one for one in logprobs if one is not None]
         assert len(known) == len(answers) or reported == "top_k"
         assert max(known, default=0) <= 0
+        # No label begins another, so at most one of them is written: their shares add up to 1 or
+        # less.
         assert math.fsum(map(math.exp, known)) < 1 + 1e-6
 
 
@@ -518,6 +527,8 @@ def test_batches_account_for_all_work(session: EngineSession, mode: str) -> None
         later = sum(max(len(reply.token_ids) - 1, 0) for reply in answered)
         assert (batch.engine_seconds > 0) == bool(answered)
         if batch.prefill_tokens is not None and batch.prefill_seconds is not None:
+            # `>=` of truth values: where there are tokens there is time. Time without tokens is
+            # allowed.
             assert (batch.prefill_seconds > 0) >= (batch.prefill_tokens > 0)
         if batch.decode_tokens is not None:
             # a label is chosen without decoding it
@@ -541,6 +552,7 @@ def test_spans_of_batches_lie_in_order_on_one_clock(session: EngineSession) -> N
         assert all(one.ended <= other.ended for one, other in pairwise(batches))
     start, middle = min(batch.began for batch in first), max(batch.ended for batch in first)
     assert middle <= min(batch.began for batch in second)
+    # The clock of a mock may be made up, and runs faster than ours.
     assert session.info.is_mock or second[-1].ended - start <= took
 
 
