@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +10,9 @@ from typing import Any
 from harness.cli.flags import ENGINE_OPTION, JSON, RENAMED, engine_definitions
 from harness.cli.options import Format
 from harness.cli.output import Output
+from harness.engine.options import parse_options
 from harness.errors import UsageError
-from harness.spec import EngineOption, RunSpec, merge_spec, read_toml, validated
+from harness.spec import RunSpec, merge_spec, read_toml, validated
 
 _ANY_OPTION = ENGINE_OPTION.name
 _RENAMED_KEYS = {JSON.name: 'format = "json"'}
@@ -36,7 +36,7 @@ def read_order(given: Mapping[str, Any]) -> Order:
     config: Path | None = flags.pop("config", None)
     run_id: str | None = flags.pop("resume", None)
     if _ANY_OPTION in flags:
-        flags[_ANY_OPTION] = parse_options(flags[_ANY_OPTION])
+        flags[_ANY_OPTION] = parse_options(flags[_ANY_OPTION], ENGINE_OPTION.flag)
     output = {key: flags.pop(key) for key in Output.model_fields if key in flags}
     if run_id is None:
         return _new_run(config, flags, output)
@@ -101,30 +101,8 @@ def _options_of_file(where: str, value: object) -> dict[str, Any]:
     if isinstance(value, dict):
         return value
     if isinstance(value, list) and all(isinstance(text, str) for text in value):
-        return parse_options(value, where=f"{where}: {_ANY_OPTION}")
+        return parse_options(value, f"{where}: {_ANY_OPTION}")
     raise UsageError(
         f"{where}: {_ANY_OPTION} has to be a table, or a list of NAME=VALUE",
         remedy="Correct the file.",
     )
-
-
-def parse_options(texts: Iterable[str], where: str = ENGINE_OPTION.flag) -> dict[str, EngineOption]:
-    """Options of texts such as `delay_ms=20`. Raises `UsageError`."""
-    options = {}
-    for text in texts:
-        key, equals, value = text.partition("=")
-        if not (key and equals):
-            raise UsageError(f"{where} {text!r} is no NAME=VALUE", remedy="For example: threads=4.")
-        options[key] = parse_scalar(value)
-    return options
-
-
-def parse_scalar(text: str) -> EngineOption:
-    """A TOML boolean, number or quoted text; anything else is text as it stands."""
-    try:
-        table = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
-        return text
-    value = table.pop("value")
-    # `table` has more only for a text with a line feed, in which a second line looks like a key.
-    return value if isinstance(value, bool | int | float | str) and not table else text

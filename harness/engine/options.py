@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import tomllib
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,3 +76,25 @@ def _refuse_unknown(given: Collection[str], known: Collection[str], who: str) ->
             f"{who} has no option {', '.join(unknown)}",
             remedy=f"It has: {', '.join(sorted(known))}." if known else "It has no options.",
         )
+
+
+def parse_options(texts: Iterable[str], where: str) -> dict[str, OptionValue]:
+    """Options of texts such as `delay_ms=20`. Raises `UsageError`."""
+    options = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not (key and equals):
+            raise UsageError(f"{where} {text!r} is no NAME=VALUE", remedy="For example: threads=4.")
+        options[key] = parse_scalar(value)
+    return options
+
+
+def parse_scalar(text: str) -> OptionValue:
+    """A TOML boolean, number or quoted text; anything else is text as it stands."""
+    try:
+        table = tomllib.loads(f"value = {text}")
+    except tomllib.TOMLDecodeError:
+        return text
+    value = table.pop("value")
+    # `table` has more only for a text with a line feed, in which a second line looks like a key.
+    return value if isinstance(value, bool | int | float | str) and not table else text

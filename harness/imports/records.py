@@ -120,8 +120,8 @@ def base_name(path: str) -> str:
 
 def model_name(stated: str) -> str:
     """A name of a hub as it is, a path without its folders."""
-    # A name of a hub has a slash too (`owner/name`), so a slash alone makes no path.
-    is_path = stated.startswith(("/", "\\", "~", ".")) or stated[1:2] == ":"
+    # A name of a hub has one slash (`owner/name`), so more of them make a path, as an address does.
+    is_path = stated.startswith(("/", "\\", "~", ".")) or ":" in stated or stated.count("/") > 1
     return base_name(stated) if is_path else stated
 
 

@@ -25,9 +25,9 @@ from typing import cast
 
 import numpy as np
 
-from harness.contract import SessionInfo, TokenizerInfo
 from harness.baselines.kind import ShownNumbers
 from harness.baselines.run import run_baselines
+from harness.contract import SessionInfo, TokenizerInfo
 from harness.engine.engine import Engine, EnginePlan, plan_engine
 from harness.engine.options import check_options
 from harness.engine.session import TokenizerSession

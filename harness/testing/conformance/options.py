@@ -6,7 +6,6 @@ line has been read already.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,10 +111,5 @@ def candidate(
 
 
 def _option(text: str) -> tuple[str, OptionValue]:
-    """A TOML boolean, number or quoted text; any other value is text as it stands."""
-    key, _, written = text.partition("=")
-    try:
-        value = tomllib.loads(f"value = {written}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = written
-    return key, value if isinstance(value, bool | int | float | str) else written
+    key, _, value = text.partition("=")
+    return key, parse_scalar(value)

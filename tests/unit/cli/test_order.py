@@ -4,12 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 import harness.cli.order
 from harness.cli.options import Format
-from harness.cli.order import parse_options, parse_scalar, read_order
+from harness.cli.order import read_order
 from harness.cli.output import Output
 from harness.errors import UsageError
 from harness.spec import EngineOption, RunSpec, entries_of, read_toml
@@ -162,50 +160,6 @@ def test_wrong_file_is_named_with_what_is_wrong(tmp_path: Path, text: str, named
     with pytest.raises(UsageError, match=named) as caught:
         read_order({"config": path})
     assert str(path) in str(caught.value)
-
-
-@pytest.mark.parametrize("text", ["threads", "=4", ""])
-def test_an_option_needs_key_and_value(text: str) -> None:
-    with pytest.raises(UsageError, match="NAME=VALUE"):
-        parse_options([text])
-
-
-def test_the_last_of_equal_options_holds_and_a_value_may_hold_the_sign() -> None:
-    assert parse_options(["a=1", "b=x=y", "a=2"]) == {"a": 2, "b": "x=y"}
-
-
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        ("true", True),
-        ("4", 4),
-        ("0.5", 0.5),
-        ("1e3", 1000.0),
-        ('"4"', "4"),
-        ("q8_0", "q8_0"),
-        ("", ""),
-        ("FAKE|REAL", "FAKE|REAL"),
-        ("[1]", "[1]"),
-        ("2026-01-02", "2026-01-02"),
-        ("1\nother = 2", "1\nother = 2"),
-        ("1\nvalue = 2", "1\nvalue = 2"),
-    ],
-)
-def test_scalars(text: str, value: object) -> None:
-    found = parse_scalar(text)
-    assert found == value
-    assert type(found) is type(value)
-
-
-@given(st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False) | st.booleans())
-def test_numbers_go_there_and_back(value: float) -> None:
-    text = str(value).lower()
-    assert parse_scalar(text) == value
-
-
-@given(st.text())
-def test_any_text_is_some_value(text: str) -> None:
-    assert isinstance(parse_scalar(text), bool | int | float | str)
 
 
 def test_json_is_the_short_form_of_a_format_and_excludes_another() -> None:
