@@ -13,13 +13,15 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.errors import DataError
+from harness.errors import DataError, UsageError
 from harness.spec import RunSpec
 from harness.workload.dataset import Dataset
 from harness.workload.encoding import Encoding, fit_encoding
 from harness.workload.reducers import Reducer, fit_reducer
 
 Indices: TypeAlias = NDArray[np.int64]
+
+_MOST_VOTERS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +74,16 @@ def draw_voters(dataset: Dataset, spec: RunSpec) -> tuple[Voter, ...]:
     """The voters of a run; a function of dataset and spec, byte for byte.
 
     Voter i does not depend on how many there are. Where the test split has fewer rows than
-    `spec.queries`, all of them are taken. Raises `UsageError` for a reducer or an encoding that
-    cannot be, `DataError` where a class has no out-of-bag row to show.
+    `spec.queries`, all of them are taken. Raises `UsageError` for too many voters and for a reducer
+    or an encoding that cannot be, `DataError` where a class has no out-of-bag row to show.
     """
+    if spec.voters > _MOST_VOTERS:
+        # All voters are held in memory with all that they may show. The votes of so many are
+        # known to 0.016 (the standard error of a share of 1,000): more would change no answer.
+        raise UsageError(
+            f"--voters {spec.voters}: at most {_MOST_VOTERS} can be drawn",
+            remedy="Lower --voters: some dozens vote as more would.",
+        )
     queries = _draw_queries(dataset.y_test, spec)
     return tuple(_draw_voter(dataset, spec, queries, index) for index in range(spec.voters))
 
