@@ -7,6 +7,7 @@ never loaded: a data file from somewhere else must not be able to run code.
 from __future__ import annotations
 
 import math
+import sys
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -66,7 +67,7 @@ def read_array(
     except DataError:
         raise
     except Exception as error:  # damaged bytes bring out anything: TokenError, LZMAError, KeyError
-        raise fault(where, error, remedy) from error
+        raise fault(where, f"no array, or a damaged one: {error}", remedy) from error
 
 
 def _read_header(stream: IO[bytes]) -> Header:
@@ -99,7 +100,7 @@ def read_npz(path: Path) -> tuple[Part, Part]:
             return _read_split(path, archive, members, "train"), _read_split(
                 path, archive, members, "test"
             )
-    except (zipfile.BadZipFile, ValueError) as error:
+    except (zipfile.BadZipFile, RuntimeError, ValueError) as error:
         raise fault(path, f"not an .npz archive, or cut off: {error}", _NPZ_REMEDY) from error
 
 
@@ -132,10 +133,12 @@ def _read_split(
         return None if is_right else f"it is {header}, not {len(X)} labels"
 
     X = read(f"X_{split}", not_rows)
-    labels = read(f"y_{split}", not_labels)
+    y = read(f"y_{split}", not_labels)
+    if y.dtype.kind == "U" and y.view(f"{y.dtype.byteorder}u4").max(initial=0) > sys.maxunicode:
+        raise fault(f"{path}: y_{split}", "a label holds what is no character", _NPZ_REMEDY)
     return Part(
         X,
-        [str(label) for label in labels.tolist()],
+        [str(label) for label in y.tolist()],
         lambda row, column: f"{path}: X_{split}[{row}, {column}]",
         lambda column: f"{path}: X_{split}[:, {column}]",
     )

@@ -55,6 +55,11 @@ def printable(text: str) -> str:
     )
 
 
+def is_storable(text: str) -> bool:
+    """Whether a text can be written as UTF-8; a name whose bytes are no text cannot."""
+    return text == text.encode(errors="replace").decode()
+
+
 def check_plain_file(path: Path) -> int:
     """The size of a file in bytes. Raises `DataError` for a pipe or a device: it may never end."""
     found = path.stat()

@@ -15,7 +15,7 @@ from harness.workload.arrays import read_npz
 from harness.workload.dataset import Dataset, Vectors, make_dataset
 from harness.workload.digits import load_digits_dataset
 from harness.workload.folders import read_folder
-from harness.workload.reading import Part, fault
+from harness.workload.reading import Part, fault, is_storable
 from harness.workload.row_numbers import find_row_numbers
 from harness.workload.tables import read_table
 
@@ -35,10 +35,17 @@ def load_dataset(source: str, seed: int) -> Dataset:
     if source == "digits":
         return load_digits_dataset(seed)
     path = Path(source)
+    if not is_storable(source):
+        raise fault(
+            path,
+            "this path is not UTF-8, and a run stores it",
+            "Rename it, or start in the folder that is called so.",
+        )
     try:
         train, test = _reader(path)(path)
     except OSError as error:
-        raise fault(path, error.strerror or error, "Check its name and permissions.") from error
+        place = error.filename or path
+        raise fault(place, error.strerror or error, "Check its name and permissions.") from error
     return _dataset(path, train, test)
 
 
@@ -115,8 +122,6 @@ def _shared_classes(path: Path, train: set[str], test: set[str]) -> tuple[str, .
     if not all(name.strip() for name in train):
         raise fault(path, "a label is blank", "Give every row a label.")
     for name in train:
-        if name != name.encode(errors="replace").decode():
-            raise fault(
-                path, f"the label {name} holds half a character", "Write the labels as UTF-8."
-            )
+        if not is_storable(name):
+            raise fault(path, f"the label {name} is not UTF-8", "Write the labels as UTF-8.")
     return tuple(sorted(train))

@@ -13,6 +13,7 @@ import codecs
 import json
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from csv import Error as CsvError
 from csv import reader as csv_reader
 from pathlib import Path
@@ -36,6 +37,7 @@ _CSV_REMEDY = (
     f"{_TABLE_REMEDY} Write it as UTF-8, with commas, semicolons or tabs as separators and no "
     "spaces behind them, and as many values in each row as the first line has names."
 )
+_PARQUET_REMEDY = f"Write the file again. {_TABLE_REMEDY}"
 _NUMBERS_REMEDY = (
     "Leave out columns that hold no numbers. Write numbers with a decimal point, not a comma, and "
     "lists as [0.5, 1]."
@@ -57,7 +59,7 @@ def read_table(path: Path) -> tuple[Part, Part]:
     try:
         return _read_parts(path, _read_csv(path, size) if is_csv else _read_parquet(path, size))
     except (OSError, ValueError, OverflowError, MemoryError, ArrowException) as error:
-        raise fault(path, error, _CSV_REMEDY if is_csv else _TABLE_REMEDY) from error
+        raise fault(path, error, _CSV_REMEDY if is_csv else _PARQUET_REMEDY) from error
 
 
 def _read_csv(path: Path, size: int) -> pyarrow.Table:
@@ -147,8 +149,11 @@ def _read_parts(path: Path, table: pyarrow.Table) -> tuple[Part, Part]:
 
 def _index_names(table: pyarrow.Table) -> set[str]:
     """The columns that were the row index of the pandas table that was written."""
-    written = (table.schema.pandas_metadata or {}).get("index_columns", [])
-    return {name for name in written if isinstance(name, str)} - set(_NEEDED)
+    with suppress(ValueError):  # what is not well said there says nothing
+        match table.schema.pandas_metadata:
+            case {"index_columns": [*columns]}:
+                return {name for name in columns if isinstance(name, str)} - set(_NEEDED)
+    return set()
 
 
 def _check_names(path: Path, names: Sequence[str], index: set[str]) -> None:
@@ -216,21 +221,23 @@ def _read_lists(path: Path, name: str, column: pyarrow.ChunkedArray) -> _Block:
 
 def _read_texts(path: Path, name: str, column: pyarrow.ChunkedArray) -> _Block:
     """The lists that a column of text holds as JSON."""
+    texts = column.to_pylist()
     rows: list[_Block | None] = []
-    for row, text in enumerate(column.to_pylist()):
+    for row, text in enumerate(texts):
         try:
-            rows.append(None if text is None else np.array(json.loads(text), dtype=np.float64))
+            rows.append(np.array(json.loads(text), dtype=np.float64) if text else None)
         except (ValueError, TypeError, OverflowError, RecursionError):
             raise _no_number(path, row, name, text) from None
-        if rows[-1] is not None and rows[-1].ndim != 1:
-            raise _no_number(path, row, name, text)
+    for row, numbers in enumerate(rows):
+        if numbers is not None and numbers.ndim != 1:
+            raise _no_number(path, row, name, texts[row])
     _check_lengths(path, name, [None if numbers is None else len(numbers) for numbers in rows])
     return np.stack([numbers for numbers in rows if numbers is not None])
 
 
 def _no_number(path: Path, row: int, name: str, text: str) -> DataError:
     where = f"{path}: data row {row + 1}, column {name}"
-    return fault(where, f"{text[:_SHOWN]!r} is neither a number nor a list", _NUMBERS_REMEDY)
+    return fault(where, f"the text {text[:_SHOWN]!r}, not a number or a list", _NUMBERS_REMEDY)
 
 
 def _check_lengths(path: Path, name: str, lengths: Sequence[int | None]) -> None:

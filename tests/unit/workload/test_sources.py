@@ -288,7 +288,7 @@ def test_a_plain_array_named_npz_is_refused(tmp_path: Path) -> None:
         ({"split": None}, "no column named split"),
         ({"split": ["train"] * 6 + ["val"]}, "data row 7: split is 'val'"),
         ({"split": ["train"] * 7}, "no vectors in the test split"),
-        ({"x1": list("abcdefg")}, "data row 1, column x1: 'a' is neither a number nor a list"),
+        ({"x1": list("abcdefg")}, "data row 1, column x1: the text 'a', not a number or a list"),
         ({"x1": [0.5, None, 1, 1, 1, 1, 1]}, "data row 2, column x1: missing"),
         ({"x2": [0, 0, 0, 0, 0, 0, np.inf]}, "data row 7, column x2: missing"),
         ({"": list(range(7))}, "looks like a row index"),
