@@ -97,9 +97,8 @@ def read_npz(path: Path) -> tuple[Part, Part]:
         with zipfile.ZipFile(path) as archive:
             members = _find_members(path, archive)
             check_room(path, sum(member.file_size for member in members.values()), size)
-            return _read_split(path, archive, members, "train"), _read_split(
-                path, archive, members, "test"
-            )
+            train = _read_split(path, archive, members, "train")
+            return train, _read_split(path, archive, members, "test")
     except (zipfile.BadZipFile, RuntimeError, ValueError) as error:
         raise fault(path, f"not an .npz archive, or cut off: {error}", _NPZ_REMEDY) from error
 
@@ -121,7 +120,8 @@ def _read_split(
         try:
             with archive.open(members[key]) as stream:
                 return read_array(stream, members[key].file_size, where, _NPZ_REMEDY, wrong)
-        except RuntimeError as error:  # a password is wanted, or the compression is unknown
+        # A password is wanted, the compression is unknown, or the place is not in the file.
+        except (RuntimeError, OSError) as error:
             raise fault(where, error, _NPZ_REMEDY) from error
 
     def not_rows(header: Header) -> str | None:

@@ -178,3 +178,9 @@ def test_a_class_without_rows_to_show_is_named() -> None:
     with pytest.raises(DataError, match="class class1 fell") as caught:
         draw_voters(toy([9, 1], test=[5, 5]), spec(reducer="none"))
     assert "--no-bootstrap" in caught.value.remedy
+
+
+def test_more_voters_than_can_be_drawn_are_refused_undrawn() -> None:
+    with pytest.raises(UsageError, match="--voters 1001: at most 1000") as caught:
+        draw_voters(toy([9, 9], test=[5, 5]), spec(voters=1001))
+    assert "Lower --voters" in caught.value.remedy
