@@ -79,6 +79,7 @@ def test_every_key_that_is_wrong_is_told() -> None:
     [
         {"backend": []},
         {"backend": ["mock", "mock"]},
+        {"voters": 1001},
         {"seed": -1},
         {"seed": 2**32},
         {"feature_fraction": 0},

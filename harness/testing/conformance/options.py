@@ -15,6 +15,7 @@ import pytest
 from harness.contract import NO_FILES, ModelRef, OptionValue
 from harness.engine.interpreters import find_interpreter
 from harness.engine.models import resolve_model
+from harness.engine.options import parse_scalar
 from harness.engine.process import ProcessTransport
 from harness.engine.registry import find_backend
 from harness.engine.session import EngineSession, TokenizerSession, check_backend

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ X_TRAIN = np.arange(12, dtype=np.float32).reshape(4, 3)
 X_TEST = np.array([[6, 7, 8], [0.5, 1, 2], [9, 9, 9]], dtype=np.float32)
 Y_TRAIN = ["cat", "cat", "dog", "dog"]
 Y_TEST = ["cat", "dog", "dog"]
+SPLITS = ["train"] * 4 + ["test"] * 3
 
 
 def write_folder(path: Path) -> Path:
@@ -40,7 +42,7 @@ def write_npz(path: Path, **changes: Any) -> Path:
 
 def table(**changes: Any) -> pa.Table:
     X = np.concatenate([X_TRAIN, X_TEST])
-    columns: dict[str, Any] = {"label": Y_TRAIN + Y_TEST, "split": ["train"] * 4 + ["test"] * 3}
+    columns: dict[str, Any] = {"label": Y_TRAIN + Y_TEST, "split": SPLITS}
     columns |= {name: X[:, number] for number, name in enumerate(("x0", "x1", "x2"))}
     return pa.table({key: value for key, value in (columns | changes).items() if value is not None})
 
@@ -169,6 +171,84 @@ def test_an_unknown_extension_is_named(tmp_path: Path) -> None:
     assert "vectors.xlsx" in refusal(tmp_path / "vectors.xlsx")
 
 
+def test_a_path_that_cannot_be_stored_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"a\xff")
+    folder.mkdir()
+    message = refusal(write_npz(folder))
+    assert "a\\udcff/vectors.npz: this path is not UTF-8" in message
+    message.encode()
+
+
+def test_data_in_a_folder_whose_name_is_no_text_has_a_name_that_can_be_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / os.fsdecode(b"a\xff")
+    write_folder(folder / "data")
+    monkeypatch.chdir(folder)
+    assert load_dataset("data", seed=0).name == "a\\udcff/data"
+
+
+@pytest.mark.parametrize("splits", [("train",), ("train", "test")])
+def test_a_class_whose_name_is_no_text_is_refused(tmp_path: Path, splits: Sequence[str]) -> None:
+    write_folder(tmp_path)
+    for split in splits:
+        cats = tmp_path / f"embeddings_{split}" / "cat"
+        cats.rename(cats.with_name(os.fsdecode(b"\xff")))
+    message = refusal(tmp_path)
+    assert "\\udcff" in message
+    message.encode()
+
+
+@pytest.mark.parametrize("name", ["pipe.csv", "pipe.npz", "pipe.parquet"])
+def test_a_pipe_is_not_opened(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    assert f"{name}: not a plain file" in refusal(tmp_path / name)
+
+
+def test_a_file_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
+    link = write_folder(tmp_path) / "embeddings_train" / "cat" / "9.npy"
+    link.symlink_to("nowhere")
+    assert f"{link}: No such file" in refusal(tmp_path)
+
+
+def test_of_many_classes_in_one_split_a_few_are_named(tmp_path: Path) -> None:
+    names = [f"c{number:04}" for number in range(2000)]
+    X = np.tile(X_TRAIN[0], (2000, 1))
+    message = refusal(write_npz(tmp_path, X_train=X, y_train=names))
+    assert message.endswith("class only in train: c0000, c0001, c0002, c0003, c0004 and 1995 more")
+
+
+# Row numbers
+
+
+@pytest.mark.parametrize(
+    ("write", "place"),
+    [
+        (write_folder, "number 1 of each vector"),
+        (write_npz, "X_train[:, 1]"),
+        (write_parquet, "column x1"),
+        (write_csv, "column x1"),
+    ],
+)
+def test_row_numbers_are_refused_by_their_place(
+    tmp_path: Path,
+    write: Callable[[Path], Path],
+    place: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(30, 3)).astype(np.float32)
+    X[:, 1] = rng.permutation(30)
+    y = ["cat", "dog"] * 15
+    values = {"X_TRAIN": X[:20], "X_TEST": X[20:], "Y_TRAIN": y[:20], "Y_TEST": y[20:]}
+    for name, value in {**values, "SPLITS": ["train"] * 20 + ["test"] * 10}.items():
+        monkeypatch.setattr(f"{__name__}.{name}", value)
+    assert f"{place}: these look like row numbers" in refusal(write(tmp_path))
+
+    X[:, 1] += 0.5  # the way out that the remedy names
+    assert load_dataset(str(write(tmp_path)), seed=0).X_train.shape == (20, 3)
+
+
 # Folders
 
 
@@ -240,15 +320,15 @@ def test_splits_without_classes_are_refused(tmp_path: Path) -> None:
     ("changes", "what"),
     [
         ({"X_test": None}, "no X_test in it"),
-        ({"X_train": X_TRAIN[0]}, "X_train is of shape (3,)"),
-        ({"X_train": X_TRAIN.astype(object)}, "X_train: Object arrays"),
-        ({"X_train": X_TRAIN.astype(str)}, "X_train is of shape (4, 3) and <U"),
+        ({"X_train": X_TRAIN[0]}, "X_train: it is of shape (3,)"),
+        ({"X_train": X_TRAIN.astype(object)}, "X_train: it is of shape (4, 3) and object"),
+        ({"X_train": X_TRAIN.astype(str)}, "X_train: it is of shape (4, 3) and <U"),
         ({"X_test": np.full((3, 3), np.nan)}, "X_test[0, 0]: missing, NaN"),
         ({"X_test": X_TEST[:, :2]}, "3 numbers a vector in train, 2 in test"),
         ({"X_test": X_TEST[:0], "y_test": np.array([], dtype=str)}, "no vectors in the test"),
-        ({"y_test": ["cat", "dog"]}, "y_test is of shape (2,)"),
+        ({"y_test": ["cat", "dog"]}, "y_test: it is of shape (2,)"),
         ({"y_test": [0.0, 1.0, 1.0]}, "float64, not 3 labels"),
-        ({"y_test": np.array(Y_TEST, dtype=object)}, "y_test: Object arrays"),
+        ({"y_test": np.array(Y_TEST, dtype=object)}, "y_test: it is of shape (3,) and object"),
         ({"y_test": ["cat", "dog", "eel"]}, "class only in test: eel"),
         ({"y_test": ["cat", "cat", "cat"]}, "class only in train: dog"),
         ({"y_train": ["cat"] * 4, "y_test": ["cat"] * 3}, "only one class, cat"),
@@ -268,7 +348,7 @@ def test_an_archive_cut_off_or_damaged_is_named(tmp_path: Path) -> None:
     file.write_bytes(whole[:100])
     assert str(file) in refusal(file)
     file.write_bytes(whole.replace(X_TRAIN.tobytes(), X_TRAIN[::-1].tobytes()))
-    assert "X_train: Bad CRC" in refusal(file)
+    assert "X_train: no array, or a damaged one: Bad CRC" in refusal(file)
 
 
 def test_a_plain_array_named_npz_is_refused(tmp_path: Path) -> None:
@@ -288,7 +368,7 @@ def test_a_plain_array_named_npz_is_refused(tmp_path: Path) -> None:
         ({"split": None}, "no column named split"),
         ({"split": ["train"] * 6 + ["val"]}, "data row 7: split is 'val'"),
         ({"split": ["train"] * 7}, "no vectors in the test split"),
-        ({"x1": list("abcdefg")}, "column x1 is string, not numbers"),
+        ({"x1": list("abcdefg")}, "data row 1, column x1: the text 'a', not a number or a list"),
         ({"x1": [0.5, None, 1, 1, 1, 1, 1]}, "data row 2, column x1: missing"),
         ({"x2": [0, 0, 0, 0, 0, 0, np.inf]}, "data row 7, column x2: missing"),
         ({"": list(range(7))}, "looks like a row index"),
