@@ -54,7 +54,7 @@ def _entries(runs: Iterable[StoredRun]) -> tuple[list[StoredEntry], list[str]]:
     for run in sorted(runs, key=lambda run: run.created):
         if run.group is None:
             try:
-                _ = run.spec, run.environment
+                run.check()
                 if run.is_finished:
                     entries += [run.entry(one.entry) for one in run.summary.runs]
             except StoreError:

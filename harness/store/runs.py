@@ -29,6 +29,7 @@ from harness.errors import StoreError, UsageError
 from harness.imports.records import PREFIX, ImportRow
 from harness.machine.environment import Environment
 from harness.spec import RunSpec
+from harness.store.rows import DamagedError
 from harness.store.schema import (
     RECORDS_VERSION,
     BatchRow,
@@ -155,9 +156,19 @@ class StoredRun:
             upgraded = upgrade_summary(record, spec, self._row.records_version)
             return Summary.model_validate(upgraded)
 
+    def check(self) -> None:
+        """Reads all but prompts and replies. Raises `StoreError` where any of it cannot be read."""
+        _ = self.spec, self.environment, self.facts, self.is_finished and self.summary
+        _ = [entry.sessions for entry in self.entries.values()]
+
     @cached_property
     def prompts(self) -> list[PromptRow]:
-        return self._store.prompts(self.run_id)
+        """In the order in which they were saved. Their voters, positions and classes are counted
+        from 0, each without a gap."""
+        with _reading(self._row):
+            prompts = self._store.prompts(self.run_id)
+            _check_places(prompts, None if self.facts is None else len(self.facts.classes))
+            return prompts
 
     @cached_property
     def texts(self) -> list[str] | None:
@@ -177,7 +188,8 @@ class StoredRun:
     @cached_property
     def entries(self) -> dict[str, StoredEntry]:
         """By name, in the order of the run."""
-        return {row.name: StoredEntry(self, row) for row in self._store.entries(self.run_id)}
+        with _reading(self._row):
+            return {row.name: StoredEntry(self, row) for row in self._store.entries(self.run_id)}
 
     def entry(self, name: str) -> StoredEntry:
         """Raises `StoreError` where the run has none of this name."""
@@ -254,7 +266,12 @@ class StoredEntry:
         """Of each prompt, in the order of `StoredRun.prompts`; empty where there are none."""
         if self.vocabulary is None:
             return []
-        return self.run._store.prompt_tokens(self.run.run_id, self.vocabulary)
+        with _reading(self.run._row):
+            tokens = self.run._store.prompt_tokens(self.run.run_id, self.vocabulary)
+            prompts = len(self.run.prompts)
+            if len(tokens) not in (0, prompts):
+                raise DamagedError(f"prompt_tokens: {len(tokens)} for {prompts} prompts")
+            return tokens
 
     @cached_property
     def token_ids(self) -> list[NDArray[np.int32]] | None:
@@ -268,12 +285,20 @@ class StoredEntry:
     def cells(self) -> list[CellRow]:
         """In the order of prompts, then attempts; open ones are left out."""
         with _reading(self.run._row):
-            return self.run._store.cells(self.run.run_id, self.name)
+            cells, facts = self.run._store.cells(self.run.run_id, self.name), self.run.facts
+            for cell in cells:
+                if cell.attempt >= self.run.spec.attempts:
+                    raise DamagedError(f"cells.attempt: {cell.attempt} is not one of the run")
+                logprobs = cell.reply.label_logprobs if cell.reply else None
+                if facts and logprobs is not None and len(logprobs) != len(facts.classes):
+                    raise DamagedError(f"cells.label_logprobs: {len(logprobs)}, not one a class")
+            return cells
 
     @cached_property
     def batches(self) -> list[BatchRow]:
         """Over all sessions, in the order in which they were stored."""
-        return self.run._store.batches(self.run.run_id, self.name)
+        with _reading(self.run._row):
+            return self.run._store.batches(self.run.run_id, self.name)
 
     @cached_property
     def sessions(self) -> list[SessionRow]:
@@ -285,19 +310,11 @@ class StoredEntry:
     def replies(self) -> dict[tuple[int, int], Reply]:
         """By the index of the prompt in `StoredRun.prompts` and the attempt."""
         places = {prompt.id: index for index, prompt in enumerate(self.run.prompts)}
-        facts = self.run.facts
-        found = {}
-        for cell in self.cells:
-            if cell.reply is None:
-                continue
-            logprobs = cell.reply.label_logprobs
-            if logprobs is not None and not (
-                (facts is None or len(logprobs) == len(facts.classes))
-                and all(one is None or isinstance(one, int | float) for one in logprobs)
-            ):
-                raise _unreadable(self.run._row, "a reply's log-probabilities are damaged")
-            found[places[cell.prompt_id], cell.attempt] = cell.reply
-        return found
+        return {
+            (places[cell.prompt_id], cell.attempt): cell.reply
+            for cell in self.cells
+            if cell.reply is not None
+        }
 
     @property
     def summary(self) -> RunSummary:
@@ -330,7 +347,7 @@ class Results:
                 f"{folder} holds no runs",
                 remedy="Begin one with `harness run`, or give the folder with --results.",
             )
-        self._store = Store(Path(folder))
+        self._store = Store(Path(folder), to_read=True)
 
     def __enter__(self) -> Self:
         return self
@@ -408,8 +425,12 @@ class Results:
         )
 
     def imports(self) -> list[ImportRow]:
-        """Every import, the newest first."""
+        """Every import that can be read, the newest first."""
         return self._store.imports()
+
+    def damaged_imports(self) -> list[StoreError]:
+        """Why the others cannot be."""
+        return self._store.damaged_imports()
 
     def imported(self, wanted: str) -> ImportRow:
         """The import of this id, or the only one whose id begins so."""
@@ -418,7 +439,7 @@ class Results:
 
 def has_results(folder: Path) -> bool:
     """Whether anything was ever stored there."""
-    return (folder / FILE_NAME).is_file()
+    return (folder / FILE_NAME).exists()
 
 
 def sides(
@@ -485,10 +506,27 @@ def _records(entry: StoredEntry) -> Iterator[ReplyRecord]:
         )
 
 
+def _check_places(prompts: Sequence[PromptRow], classes: int | None) -> None:
+    """Raises `DamagedError` where prompts are missing, or stand where none can be."""
+    voters = {prompt.voter for prompt in prompts}
+    if voters and max(voters) >= len(voters):
+        raise DamagedError(f"prompts.voter: {max(voters)} is not one of {len(voters)}")
+    positions: dict[tuple[int, str], list[int]] = {}
+    for prompt in prompts:
+        positions.setdefault((prompt.voter, prompt.role), []).append(prompt.position)
+        if classes is not None and prompt.label >= classes:
+            raise DamagedError(f"prompts.label: {prompt.label} is not one of {classes}")
+    for own in positions.values():
+        if max(own) >= len(own):
+            raise DamagedError(f"prompts.position: {max(own)} is not one of {len(own)}")
+
+
 @contextmanager
 def _reading(row: RunRow) -> Iterator[None]:
     """Turns what a run of another version, or a damaged one, raises into a `StoreError`."""
     try:
+        if row.damage is not None:
+            raise DamagedError(row.damage)
         if row.records_version > RECORDS_VERSION:
             raise written_by_newer(f"run {row.run_id}")
         yield
