@@ -122,9 +122,7 @@ class StoredRun:
     @property
     def resume_command(self) -> str:
         """The command that completes the run."""
-        folder = self._store.path.parent
-        where = "" if folder == RESULTS else f" --results {shlex.quote(str(folder))}"
-        return f"harness run --resume {self.run_id}{where}"
+        return resume_command(self._store.path.parent, self.run_id)
 
     @cached_property
     def spec(self) -> RunSpec:
@@ -140,8 +138,11 @@ class StoredRun:
     def facts(self) -> Facts | None:
         """What packing measured; `None` in runs stored before it was, and before prompts are."""
         with _reading(self._row):
-            facts = self._row.facts
-            return None if facts is None else Facts.model_validate_json(facts)
+            if self._row.facts is None:
+                return None
+            facts = Facts.model_validate_json(self._row.facts)
+            _check_facts(facts)
+            return facts
 
     @cached_property
     def summary(self) -> Summary:
@@ -154,12 +155,20 @@ class StoredRun:
         with _reading(self._row):
             record, spec = json.loads(self._row.summary), json.loads(self._row.spec)
             upgraded = upgrade_summary(record, spec, self._row.records_version)
-            return Summary.model_validate(upgraded)
+            summary = Summary.model_validate(upgraded)
+            for one in summary.runs:
+                _check_summary(one, self.facts)
+            return summary
 
     def check(self) -> None:
         """Reads all but prompts and replies. Raises `StoreError` where any of it cannot be read."""
         _ = self.spec, self.environment, self.facts, self.is_finished and self.summary
         _ = [entry.sessions for entry in self.entries.values()]
+
+    def check_prompted(self) -> None:
+        """Reads what was prompted and replied, too."""
+        self.check()
+        _ = self.prompts, [entry.cells for entry in self.entries.values()]
 
     @cached_property
     def prompts(self) -> list[PromptRow]:
@@ -286,7 +295,10 @@ class StoredEntry:
         """In the order of prompts, then attempts; open ones are left out."""
         with _reading(self.run._row):
             cells, facts = self.run._store.cells(self.run.run_id, self.name), self.run.facts
+            batches = {batch.id for batch in self.batches}
             for cell in cells:
+                if cell.batch_id is not None and cell.batch_id not in batches:
+                    raise DamagedError(f"cells.batch_id: {cell.batch_id} is no batch of the entry")
                 if cell.attempt >= self.run.spec.attempts:
                     raise DamagedError(f"cells.attempt: {cell.attempt} is not one of the run")
                 logprobs = cell.reply.label_logprobs if cell.reply else None
@@ -304,7 +316,11 @@ class StoredEntry:
     def sessions(self) -> list[SessionRow]:
         """The oldest first."""
         with _reading(self.run._row):
-            return self.run._store.sessions(self.run.run_id, self.name)
+            sessions = self.run._store.sessions(self.run.run_id, self.name)
+            for session in sessions:
+                if session.environment is not None:
+                    Environment.model_validate_json(session.environment)
+            return sessions
 
     @cached_property
     def replies(self) -> dict[tuple[int, int], Reply]:
@@ -437,6 +453,12 @@ class Results:
         return self._store.imported(wanted)
 
 
+def resume_command(folder: Path, run_id: str) -> str:
+    """The command that completes a run."""
+    where = "" if folder == RESULTS else f" --results {shlex.quote(str(folder))}"
+    return f"harness run --resume {run_id}{where}"
+
+
 def has_results(folder: Path) -> bool:
     """Whether anything was ever stored there."""
     return (folder / FILE_NAME).exists()
@@ -504,6 +526,28 @@ def _records(entry: StoredEntry) -> Iterator[ReplyRecord]:
             text_sha256=prompt.text_sha256,
             token_sha256=entry.tokens[place].token_sha256 if entry.tokens else None,
         )
+
+
+def _check_facts(facts: Facts) -> None:
+    classes = len(facts.classes)
+    if not classes or len(facts.label_words) != classes or not all(facts.label_words):
+        raise DamagedError("facts.label_words: not one for each class")
+    if any(len(labels) != classes or not all(labels) for labels in facts.labels.values()):
+        raise DamagedError("facts.labels: not one for each class")
+    if not facts.examples_available or not facts.calibration or facts.limit < 1:
+        raise DamagedError("facts.examples_available, calibration or limit: nothing there")
+
+
+def _check_summary(one: RunSummary, facts: Facts | None) -> None:
+    named = {"majority", "soft", "calibrated"}
+    if one.accuracy.headline not in named:
+        raise DamagedError(f"summary.accuracy.headline: {one.accuracy.headline} is no vote")
+    if len(one.label_words) != len(one.accuracy.classes) or not all(one.label_words):
+        raise DamagedError("summary.label_words: not one for each class")
+    if facts is not None and one.accuracy.classes != facts.classes:
+        raise DamagedError("summary.accuracy.classes: not those of the data")
+    if not one.context_fit.examples_per_voter:
+        raise DamagedError("summary.context_fit.examples_per_voter: nothing there")
 
 
 def _check_places(prompts: Sequence[PromptRow], classes: int | None) -> None:

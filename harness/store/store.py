@@ -2,9 +2,9 @@
 
 Every method that writes is one transaction. The journal is a write-ahead log with
 `synchronous = NORMAL`: what was committed outlives the death of the process, kill -9 included; a
-power cut may cost the last transactions but leaves the file whole. The log needs shared memory,
-so all processes have to be on one machine (https://sqlite.org/wal.html). A connection that finds
-the file locked waits for up to `harness.store.file.BUSY_SECONDS`.
+power cut may cost the transactions of the last `CHECKPOINT_SECONDS` but leaves the file whole. The
+log needs shared memory, so all processes have to be on one machine (https://sqlite.org/wal.html). A
+connection that finds the file locked waits for up to `harness.store.file.BUSY_SECONDS`.
 """
 
 from __future__ import annotations
@@ -89,6 +89,7 @@ if TYPE_CHECKING:
 FILE_NAME = "harness.sqlite"
 LATEST = "latest"
 NEAR_RUNS = 5
+CHECKPOINT_SECONDS = 10.0
 
 _ENTRY_COLUMNS = tuple(field.name for field in fields(EntryRow))
 _PROMPT_COLUMNS = tuple(field.name for field in fields(PromptRow) if field.name != "id")
@@ -179,6 +180,7 @@ class Store:
         finished = {"summary": summary_json, "records_version": RECORDS_VERSION}
         with self._write() as connection:
             connection.execute(update_table(RUNS).where(RUNS.c.run_id == run_id).values(**finished))
+        self._checkpoint()
 
     def run(self, wanted: str) -> RunRow:
         """The run of this id, of a prefix that only one run has, or of the word "latest": the
@@ -260,6 +262,8 @@ class Store:
             connection.execute(
                 update_table(RUNS).where(RUNS.c.run_id == run_id).values(facts=facts_json)
             )
+
+        self._checkpoint()
 
     def prompts(self, run_id: str) -> list[PromptRow]:
         """The prompts of a run, in the order in which they were saved."""
@@ -364,6 +368,8 @@ class Store:
             ]
             _insert_all(connection, _upsert_cell(), answered)
             _update_use(connection, session_id, use)
+        if time.monotonic() - self._checkpointed > CHECKPOINT_SECONDS:
+            self._checkpoint()
 
     def save_failures(
         self,
@@ -545,6 +551,16 @@ class Store:
             return [next(following[prompt.voter]) for prompt in self.prompts(run_id)]
         except (StopIteration, KeyError) as error:
             raise ValueError("its prompts are damaged: some are missing") from error
+
+    def _checkpoint(self) -> None:
+        """Moves what is in the log to the file, as far as no reader is in the way.
+
+        SQLite does so by itself after 1,000 pages, and a short run never fills these. Until it is
+        done, a copy of the file alone lacks the run, and a power cut may cost it.
+        """
+        with self._read() as connection:
+            connection.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)")
+        self._checkpointed = time.monotonic()
 
     @contextmanager
     def _read(self) -> Iterator[Connection]:
