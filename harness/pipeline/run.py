@@ -98,7 +98,7 @@ def resume(run_id: str, results: Path, observe: Observer = lambda _: None) -> Su
     with Store(results) as store, prompting(results, store.run(run_id).run_id):
         stored = StoredRun(store, store.run(run_id))
         stored.check_prompted()
-        spec = stored.spec
+        spec = stored.given_spec
         is_open = (has_open_cells(store, stored.run_id, name, spec) for name in stored.entries)
         if stored.is_finished and not any(is_open):
             return stored.summary
@@ -180,7 +180,7 @@ def begin(
 
     Until `locks` are released, no other process resumes it.
     """
-    spec_json, environment_json = spec.model_dump_json(), describe_environment().model_dump_json()
+    spec_json, environment_json = as_json(spec), describe_environment().model_dump_json()
     facts_json = facts_of(workload).model_dump_json()
     run_id = store.create_run(
         spec_json,
@@ -202,6 +202,23 @@ def begin(
     with _can_be_resumed(store, [run_id]):
         save_prompts(store, run_id, workload, facts_json)
     return run_id
+
+
+def as_json(spec: RunSpec) -> str:
+    """The spec as it is stored. Raises `UsageError` where it could not be read again."""
+    try:
+        text = spec.model_dump_json()
+        is_same = RunSpec.model_validate_json(text) == spec
+    except ValueError as error:
+        raise UsageError(
+            f"the run cannot be stored: {error}", remedy="Give texts of whole characters."
+        ) from error
+    if not is_same:
+        raise UsageError(
+            "the run cannot be stored: a number of its options is infinite, or none at all",
+            remedy="Give finite numbers.",
+        )
+    return text
 
 
 @dataclass(slots=True)

@@ -15,6 +15,7 @@ from backends.api import Reply
 from backends.sharing.prefix_tree import floors
 from harness.comparison.against import against_baselines
 from harness.errors import StoreError
+from harness.machine.homes import without_homes
 from harness.scoring.accuracy import hold_vote, score_accuracy
 from harness.scoring.ballots import read_replies
 from harness.scoring.caveats import CaveatInputs, find_caveats
@@ -52,7 +53,7 @@ def summarise(run: StoredRun, baselines: Sequence[Baseline]) -> Summary:
             "stored by an earlier version, or is damaged",
             remedy="Its stored summary is what `harness show` prints. Begin a new run for another.",
         )
-    return Summary(
+    summary = Summary(
         run_id=run.run_id,
         created=run.created,
         group=run.group,
@@ -62,6 +63,7 @@ def summarise(run: StoredRun, baselines: Sequence[Baseline]) -> Summary:
         runs=[_run_summary(entry, run.facts, baselines) for entry in entries],
         baselines=list(baselines),
     )
+    return Summary.model_validate(without_homes(summary.model_dump()))
 
 
 def recompute(run: StoredRun) -> Summary:

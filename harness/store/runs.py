@@ -23,11 +23,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeAlias
 
 from pydantic import ValidationError
+from pydantic_core import from_json
 
 from backends.api import Reply, SessionInfo
 from harness.errors import StoreError, UsageError
 from harness.imports.records import PREFIX, ImportRow
 from harness.machine.environment import Environment
+from harness.machine.homes import without_home, without_homes
 from harness.spec import RunSpec
 from harness.store.rows import DamagedError
 from harness.store.schema import (
@@ -126,6 +128,14 @@ class StoredRun:
 
     @cached_property
     def spec(self) -> RunSpec:
+        """To be shown: with `~` in place of home folders, which tell whose they are."""
+        with _reading(self._row):
+            shown = without_homes(self.given_spec.model_dump(exclude_unset=True))
+            return RunSpec.model_validate(shown)
+
+    @cached_property
+    def given_spec(self) -> RunSpec:
+        """To be run again."""
         with _reading(self._row):
             return RunSpec.model_validate_json(self._row.spec)
 
@@ -153,9 +163,9 @@ class StoredRun:
                 remedy=f"Complete it with `{self.resume_command}`.",
             )
         with _reading(self._row):
-            record, spec = json.loads(self._row.summary), json.loads(self._row.spec)
+            record, spec = from_json(self._row.summary), json.loads(self._row.spec)
             upgraded = upgrade_summary(record, spec, self._row.records_version)
-            summary = Summary.model_validate(upgraded)
+            summary = Summary.model_validate(without_homes(upgraded))
             for one in summary.runs:
                 _check_summary(one, self.facts)
             return summary
@@ -262,7 +272,8 @@ class StoredEntry:
 
     @property
     def model(self) -> str:
-        return self._row.model
+        """With `~` in place of a home folder."""
+        return without_home(self._row.model)
 
     @property
     def vocabulary(self) -> str | None:

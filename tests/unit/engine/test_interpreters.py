@@ -118,3 +118,25 @@ def test_a_run_uses_the_interpreter_of_the_config(other_python: str, tmp_path: P
         assert engine.session.tokenize(["a"]) == [[97]]
         workers = [child.cmdline() for child in psutil.Process().children()]
     assert other_python in [command[0] for command in workers if "backends.worker" in command]
+
+
+def test_a_home_that_may_not_be_looked_at_has_no_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As in a container that another user started: HOME is /root."""
+    monkeypatch.setattr(Path, "is_file", forbidden)
+    assert not own_environment("mock").is_whole
+    assert find_interpreter("mock", None) == sys.executable
+
+
+def forbidden(*_: object, **__: object) -> None:
+    raise PermissionError(13, "Permission denied")
+
+
+def test_a_cache_that_cannot_be_written_is_one_error(
+    other_python: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "mkdir", forbidden)
+    with pytest.raises(EngineError, match="cannot be made: Permission denied") as caught:
+        worker_environment(other_python, "backends.mock")
+    assert "XDG_CACHE_HOME" in caught.value.remedy

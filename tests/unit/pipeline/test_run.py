@@ -23,7 +23,7 @@ from harness.engine.session import EngineSession, TokenizerSession
 from harness.errors import EngineError, HarnessError, StoreError, UsageError
 from harness.machine.environment import describe_environment
 from harness.pipeline.asking import Update
-from harness.pipeline.run import check_answered, resume, run, run_group
+from harness.pipeline.run import as_json, check_answered, resume, run, run_group
 from harness.spec import RunSpec
 from harness.store.runs import Results
 from harness.store.store import FILE_NAME, Store
@@ -555,3 +555,28 @@ def test_a_damaged_run_is_not_resumed(tmp_path: Path, small_data: str) -> None:
         raw.execute("UPDATE cells SET token_ids = '[1' WHERE status = 'done'")
     with pytest.raises(StoreError, match=rf"run {run_id} cannot be read: cells\.token_ids"):
         resume(run_id, tmp_path)
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), "half \ud800"])
+def test_what_could_not_be_read_again_is_not_stored(
+    tmp_path: Path, small_data: str, value: float | str
+) -> None:
+    odd = spec(small_data).model_copy(update={"engine": {"delay_ms": 0.0, "batch": value}})
+    with pytest.raises(UsageError, match="the run cannot be stored"):
+        as_json(odd)
+
+
+def test_home_folders_are_not_in_what_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_data: str
+) -> None:
+    home = Path(small_data).parent
+    monkeypatch.setenv("HOME", str(home))
+    run_id = interrupted(small_data, tmp_path, model=f"{home}/models/a.gguf")
+    summary = resume(run_id, tmp_path)  # which needs the data's own path
+    with Results(tmp_path) as results:
+        stored = results.run(run_id)
+        assert stored.spec.data == f"~/{Path(small_data).name}"
+        assert stored.given_spec.data == small_data
+        assert stored.summary == summary
+        assert str(home) not in summary.model_dump_json() + stored.spec.model_dump_json()
+        assert summary.runs[0].model == stored.entry("mock").model == "~/models/a.gguf"
