@@ -33,6 +33,7 @@ from harness.machine.homes import without_home, without_homes
 from harness.spec import RunSpec
 from harness.store.rows import DamagedError
 from harness.store.schema import (
+    MOST,
     RECORDS_VERSION,
     BatchRow,
     CellRow,
@@ -166,6 +167,7 @@ class StoredRun:
             record, spec = from_json(self._row.summary), json.loads(self._row.spec)
             upgraded = upgrade_summary(record, spec, self._row.records_version)
             summary = Summary.model_validate(without_homes(upgraded))
+            _check_sizes(upgraded)
             for one in summary.runs:
                 _check_summary(one, self.facts)
             return summary
@@ -559,6 +561,18 @@ def _check_summary(one: RunSummary, facts: Facts | None) -> None:
         raise DamagedError("summary.accuracy.classes: not those of the data")
     if not one.context_fit.examples_per_voter:
         raise DamagedError("summary.context_fit.examples_per_voter: nothing there")
+
+
+def _check_sizes(record: object, name: str = "summary") -> None:
+    """Raises `DamagedError` where a number is so large that figures made of it are infinite."""
+    if isinstance(record, dict):
+        for key, value in record.items():
+            _check_sizes(value, f"{name}.{key}")
+    elif isinstance(record, list):
+        for value in record:
+            _check_sizes(value, name)
+    elif isinstance(record, int | float) and abs(record) > MOST:
+        raise DamagedError(f"{name}: {record} is too large")
 
 
 def _check_places(prompts: Sequence[PromptRow], classes: int | None) -> None:

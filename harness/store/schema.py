@@ -64,9 +64,10 @@ def _iso(text: str) -> str:
 Words: TypeAlias = Annotated[str, Field(strict=True), AfterValidator(_whole)]
 Moment: TypeAlias = Annotated[str, Field(strict=True), AfterValidator(_whole), AfterValidator(_iso)]
 Count: TypeAlias = Annotated[int, Field(strict=True, ge=0)]
-Clock: TypeAlias = Annotated[float, Field(strict=True, ge=-1e300, le=1e300)]
-"""Sums and thousands of it are finite still, and so is every figure that is made of it."""
-Amount: TypeAlias = Annotated[float, Field(strict=True, ge=0, le=1e300)]
+MOST = 1e100
+"""Sums and ratios of what is not larger are finite still, and so is every figure made of it."""
+Clock: TypeAlias = Annotated[float, Field(strict=True, ge=-MOST, le=MOST)]
+Amount: TypeAlias = Annotated[float, Field(strict=True, ge=0, le=MOST)]
 
 
 @dataclass(frozen=True, slots=True)
