@@ -41,8 +41,7 @@ def tell_error(error: HarnessError) -> None:
 def why_unreadable(run: StoredRun) -> StoreError | None:
     """Why a run cannot be shown: a newer version wrote it, or it is damaged."""
     try:
-        # Each is read, and may fail, when it is first used.
-        _ = run.spec, run.environment, run.is_finished and run.summary
+        run.check()
     except StoreError as error:
         return error
     return None

@@ -55,9 +55,8 @@ def _entries(runs: Iterable[StoredRun]) -> tuple[list[StoredEntry], list[str]]:
     for run in sorted(runs, key=lambda run: run.created):
         if run.group is None:
             try:
-                # Both are read when they are first used. A damaged one has to fail here, where the
-                # run can still be left out.
-                _ = run.spec, run.environment
+                # What is damaged has to fail here, where the run can still be left out.
+                run.check()
                 if run.is_finished:
                     entries += [run.entry(one.entry) for one in run.summary.runs]
             except StoreError:

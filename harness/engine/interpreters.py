@@ -14,6 +14,7 @@ import os
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -43,7 +44,9 @@ class OwnEnvironment:
 
     @property
     def is_whole(self) -> bool:
-        return self.stamp.is_file() and self.python.exists()
+        with suppress(PermissionError):  # HOME is another user's: what is there is not ours
+            return self.stamp.is_file() and self.python.exists()
+        return False
 
 
 def own_environment(name: str) -> OwnEnvironment:
@@ -92,12 +95,18 @@ def _folder_with_only(sources: Sequence[Path]) -> Path:
     # Named after its sources: two installed harnesses of one user have a folder each.
     name = hashlib.sha256("\n".join(map(str, sources)).encode()).hexdigest()[:16]
     folder = platformdirs.user_cache_path(APP) / "path" / name
-    folder.mkdir(parents=True, exist_ok=True)
-    for source in sources:
-        link = folder / source.name
-        if not link.is_symlink():
-            # Under a name of its own first: of several that start together, all succeed.
-            fresh = folder / f".{uuid4().hex}"
-            fresh.symlink_to(source)
-            fresh.replace(link)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for source in sources:
+            link = folder / source.name
+            if not link.is_symlink():
+                # Under a name of its own first: of several that start together, all succeed.
+                fresh = folder / f".{uuid4().hex}"
+                fresh.symlink_to(source)
+                fresh.replace(link)
+    except OSError as error:
+        raise EngineError(
+            f"the folder {folder} cannot be made: {error.strerror}",
+            remedy="Set XDG_CACHE_HOME to a folder that you may write to, with room on its disk.",
+        ) from error
     return folder

@@ -70,8 +70,10 @@ class KnownModel:
         if len(parts) == 1:
             return parts[0]
         whole = self._whole
-        is_there = bool(parts) and whole.is_file() and whole.stat().st_size == self.size_bytes
-        return whole if is_there else None
+        with suppress(PermissionError):  # HOME is another user's: what is there is not ours
+            if parts and whole.is_file() and whole.stat().st_size == self.size_bytes:
+                return whole
+        return None
 
     @property
     def install(self) -> str:
@@ -92,7 +94,8 @@ class KnownModel:
         except OSError as error:
             raise EngineError(
                 f"the file of model {self.name} could not be written: {error}",
-                remedy=f"Make room for it in {self._whole.parent}.",
+                remedy=f"Make room for it in {self._whole.parent}, or set XDG_CACHE_HOME to a "
+                "folder that you may write to.",
             ) from error
         return self._whole
 
@@ -160,7 +163,9 @@ def cache_of(weights: Path) -> Path:
 
 def made_of(weights: Path) -> list[Path]:
     """The folders that backends have made of weights and stored in the user's cache."""
-    return sorted(path for path in cache_of(weights).glob("[!.]*") if path.is_dir())
+    with suppress(PermissionError):  # HOME is another user's: what is there is not ours
+        return sorted(path for path in cache_of(weights).glob("[!.]*") if path.is_dir())
+    return []
 
 
 def join(parts: Sequence[Path], whole: Path, sha256: str) -> None:
@@ -266,15 +271,24 @@ def _forms(model: str, own: Mapping[str, Mapping[str, str]]) -> Mapping[str, str
         return {"gguf": str(known.fetch())}
     if model.endswith(".gguf"):
         return {"gguf": model}
-    return {"hf": model} if Path(model).expanduser().is_dir() or _HUB_NAME.fullmatch(model) else {}
+    if _HUB_NAME.fullmatch(model):
+        return {"hf": model}
+    try:
+        return {"hf": model} if Path(model).expanduser().is_dir() else {}
+    except (OSError, RuntimeError) as error:  # nobody's home: `~` stands for nothing
+        raise EngineError(f"model {model}: {error}", remedy="Check the path.") from error
 
 
 def _location(model: str, format_: str, location: str) -> str:
     """An absolute path where it is one; the name of a model on the hub stays as it is."""
-    path = Path(location).expanduser()
-    if format_ == "hf" and not path.is_dir() and _HUB_NAME.fullmatch(location):
-        return location
-    if not (path.is_dir() if format_ == "hf" else path.is_file()):
+    try:
+        path = Path(location).expanduser()
+        if format_ == "hf" and not path.is_dir() and _HUB_NAME.fullmatch(location):
+            return location
+        is_there = path.is_dir() if format_ == "hf" else path.is_file()
+    except (OSError, RuntimeError) as error:  # nobody's home: `~` stands for nothing
+        raise EngineError(f"model {model}: {error}", remedy="Check the path.") from error
+    if not is_there:
         kind = "folder" if format_ == "hf" else "file"
         raise EngineError(f"model {model}: there is no {kind} {path}", remedy="Check the path.")
     return str(path.resolve())

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from harness.contract import BACKENDS, wire
 from harness.engine.interpreters import worker_environment
+from harness.engine.logs import open_log
 from harness.engine.transport import WorkerFailedError
 from harness.errors import EngineError
 from harness.machine.memory import MemoryPeak, MemoryProbe
@@ -47,10 +48,10 @@ class ProcessTransport:
         self._timeout_seconds = timeout_seconds
         self._owes_answer = False
         self._end = "it was ended before"  # why there is no worker, once there is none
-        log.parent.mkdir(parents=True, exist_ok=True)
+        sink = open_log(log)
         self._connection, theirs = socket.socketpair()
         self._connection.setblocking(False)
-        with theirs, log.open("ab") as sink:
+        with theirs, sink:
             try:
                 self._process = subprocess.Popen(  # noqa: S603 - our own module, no shell
                     [python, "-P", str(WORKER), str(theirs.fileno())],

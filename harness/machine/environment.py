@@ -5,10 +5,12 @@ No host name, no user, no environment variables. What cannot be found out is `No
 
 from __future__ import annotations
 
+import os
 import platform
+import re
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -32,6 +34,10 @@ PACKAGES = (
 COMMAND_SECONDS = 2.0
 MIB = 2**20
 
+_ROOT = Path(__file__).resolve().parents[2]
+_OWN_FILE = Path(__file__).resolve().relative_to(_ROOT).as_posix()
+_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+
 
 class Gpu(Record):
     """`memory_mib` is `None` where the GPU has none of its own."""
@@ -45,8 +51,8 @@ class Environment(Record):
     """Where and with what a run was made.
 
     `usable_cores` are the logical ones this process may use, by affinity and by quota.
-    `git_revision` is the commit of the checkout around the working directory, with "+dirty" if
-    tracked files were changed.
+    `git_revision` is the commit of the harness's own checkout, `None` where the harness was
+    installed from a package. Older versions added "+dirty" to it where tracked files were changed.
     """
 
     created: str
@@ -95,26 +101,60 @@ def _cpuinfo_name() -> str | None:
 
 
 def _git_revision() -> str | None:
+    """The commit of the clone of this project that this module is in, if it is in one.
+
+    A repository is a stranger's program: its config names commands for git to run. So only one that
+    holds our own code is looked at, never one around the working directory or around an installed
+    package. It has to lie beside `harness/`, and to track our files. Git is told to look nowhere
+    else, and is given nothing to do for which it runs a command: no hook, no filter, no monitor.
+    Whether files were changed is not looked for, as that runs the filters.
+    """
+    if not (_ROOT / ".git").exists():
+        return None
+    if _git("ls-files", "--error-unmatch", "--", "pyproject.toml", _OWN_FILE) is None:
+        return None
+    head = _git("rev-parse", "--verify", "HEAD")
+    return head if head and _COMMIT.fullmatch(head) else None
+
+
+def _git(*arguments: str) -> str | None:
     # No optional locks: looking must not get in the way of the user's own git commands.
-    describe = ["describe", "--always", "--exclude=*", "--abbrev=40", "--dirty=+dirty"]
-    return _output_of(["git", "--no-optional-locks", *describe])
+    options = ["-c", "core.fsmonitor=false", "-c", f"core.hooksPath={os.devnull}"]
+    own = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    return _output_of(
+        ["git", "--no-optional-locks", "--no-pager", *options, *arguments],
+        cwd=_ROOT,
+        env={
+            **own,
+            "GIT_CEILING_DIRECTORIES": str(_ROOT.parent),
+            "GIT_NO_LAZY_FETCH": "1",
+            "GIT_TERMINAL_PROMPT": "0",
+        },
+    )
 
 
-def _output_of(command: Sequence[str]) -> str | None:
-    """What the command prints, stripped; `None` if it is not there, fails or takes too long."""
+def _output_of(
+    command: Sequence[str], cwd: Path | None = None, env: Mapping[str, str] | None = None
+) -> str | None:
+    """What the command prints, stripped; `None` if it is not there, fails or takes too long.
+
+    A program that PATH finds below the working directory is not run: it may be a stranger's.
+    """
     program = shutil.which(command[0])
-    if program is None:
+    if program is None or not Path(program).is_absolute():
         return None
     try:
         done = subprocess.run(  # noqa: S603 - fixed arguments, no shell
             [program, *command[1:]],
             capture_output=True,
             check=True,
+            cwd=cwd,
+            env=env,
             stdin=subprocess.DEVNULL,
             text=True,
             timeout=COMMAND_SECONDS,
         )
-    except (OSError, subprocess.SubprocessError):
+    except (OSError, ValueError, subprocess.SubprocessError):
         return None
     return done.stdout.strip() or None
 

@@ -52,10 +52,10 @@ def find_source(store: Store, wanted: str) -> Source:
     Raises `StoreError`.
     """
     run = StoredRun(store, store.run(wanted))
-    if run.spec.prompts_from is not None:
+    if run.given_spec.prompts_from is not None:
         # A replay of a replay is one of the first run, whose chat template and tokens count.
-        origin = find_source(store, run.spec.prompts_from)
-        model = {"model": run.spec.model, "models": run.spec.models}
+        origin = find_source(store, run.given_spec.prompts_from)
+        model = {"model": run.given_spec.model, "models": run.given_spec.models}
         return replace(origin, spec=origin.spec.model_copy(update=model))
     first = next((entry for entry in run.entries.values() if entry.sessions), None)
     if first is None or not run.prompts:
@@ -66,7 +66,7 @@ def find_source(store: Store, wanted: str) -> Source:
             if run.is_finished
             else "Complete it with --resume, or name another run.",
         )
-    return Source(run, first, run.spec)
+    return Source(run, first, run.given_spec)
 
 
 def check_replay(source: Source, workload: Workload) -> None:

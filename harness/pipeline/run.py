@@ -17,8 +17,8 @@ The runs of a group go the same way together, so that each engine is loaded once
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -31,7 +31,7 @@ from harness.contract import SessionInfo, TokenizerInfo
 from harness.engine.engine import Engine, EnginePlan, plan_engine
 from harness.engine.options import check_options
 from harness.engine.session import TokenizerSession
-from harness.errors import EngineError, UsageError
+from harness.errors import EngineError, StoreError, UsageError
 from harness.machine.environment import describe_environment
 from harness.pipeline.asking import (
     Observer,
@@ -45,7 +45,9 @@ from harness.pipeline.prompts import check_unchanged, facts_of, save_prompts
 from harness.pipeline.replay import Source, check_replay, find_source
 from harness.pipeline.summarise import summarise
 from harness.spec import RunSpec, entries_of, replay_spec, safe_name
-from harness.store.runs import StoredRun
+from harness.store.file import disk_is_full
+from harness.store.lock import prompting
+from harness.store.runs import StoredRun, resume_command
 from harness.store.schema import EntryRow
 from harness.store.store import LATEST, Store
 from harness.summary import Baseline, CaveatKind, Summary
@@ -83,9 +85,10 @@ def run_group(
         for spec, source in settled:
             members.append(_Member(spec, prepare(spec, plans, source)))
             members[-1].wall_seconds, mark = time.perf_counter() - mark, time.perf_counter()
-        for member in members:  # only now: what cannot be packed leaves no run
-            member.run_id = begin(store, member.spec, member.workload, plans, group)
-        return _complete(store, members, plans, observe)
+        with ExitStack() as locks:
+            for member in members:  # only now: what cannot be packed leaves no run
+                member.run_id = begin(store, member.spec, member.workload, plans, group, locks)
+            return _complete(store, members, plans, observe)
 
 
 def resume(run_id: str, results: Path, observe: Observer = lambda _: None) -> Summary:
@@ -94,9 +97,10 @@ def resume(run_id: str, results: Path, observe: Observer = lambda _: None) -> Su
     A run that is complete stays as it is. Raises `HarnessError`.
     """
     began = time.perf_counter()
-    with Store(results) as store:
+    with Store(results) as store, prompting(results, store.run(run_id).run_id):
         stored = StoredRun(store, store.run(run_id))
-        spec = stored.spec
+        stored.check_prompted()
+        spec = stored.given_spec
         is_open = (has_open_cells(store, stored.run_id, name, spec) for name in stored.entries)
         if stored.is_finished and not any(is_open):
             return stored.summary
@@ -170,9 +174,13 @@ def begin(
     workload: Workload,
     plans: Sequence[EnginePlan],
     group: str | None = None,
+    locks: ExitStack | None = None,
 ) -> str:
-    """Stores what is to be prompted, and where; returns the id of the new run."""
-    spec_json, environment_json = spec.model_dump_json(), describe_environment().model_dump_json()
+    """Stores what is to be prompted, and where; returns the id of the new run.
+
+    Until `locks` are released, no other process resumes it.
+    """
+    spec_json, environment_json = as_json(spec), describe_environment().model_dump_json()
     facts_json = facts_of(workload).model_dump_json()
     run_id = store.create_run(
         spec_json,
@@ -189,8 +197,28 @@ def begin(
         workload.dataset.sha256,
         group,
     )
-    save_prompts(store, run_id, workload, facts_json)
+    if locks is not None:
+        locks.enter_context(prompting(store.path.parent, run_id))
+    with _can_be_resumed(store, [run_id]):
+        save_prompts(store, run_id, workload, facts_json)
     return run_id
+
+
+def as_json(spec: RunSpec) -> str:
+    """The spec as it is stored. Raises `UsageError` where it could not be read again."""
+    try:
+        text = spec.model_dump_json()
+        is_same = RunSpec.model_validate_json(text) == spec
+    except ValueError as error:
+        raise UsageError(
+            f"the run cannot be stored: {error}", remedy="Give texts of whole characters."
+        ) from error
+    if not is_same:
+        raise UsageError(
+            "the run cannot be stored: a number of its options is infinite, or none at all",
+            remedy="Give finite numbers.",
+        )
+    return text
 
 
 @dataclass(slots=True)
@@ -227,14 +255,28 @@ def _complete(
     store: Store, members: Sequence[_Member], plans: Sequence[EnginePlan], observe: Observer
 ) -> list[Summary]:
     """Prompts one engine after the other, then fits the baselines, and sums up."""
-    for each in plans:
-        _prompt_engine(store, members, each, observe)
-    summaries = []
-    for member in members:
-        began = time.perf_counter() - member.wall_seconds
-        baselines = make_baselines(member.spec, member.workload)
-        summaries.append(finish(store, member.run_id, baselines, began, member.engine_seconds))
-    return summaries
+    with _can_be_resumed(store, [member.run_id for member in members]):
+        for each in plans:
+            _prompt_engine(store, members, each, observe)
+        summaries = []
+        for member in members:
+            began = time.perf_counter() - member.wall_seconds
+            baselines = make_baselines(member.spec, member.workload)
+            summaries.append(finish(store, member.run_id, baselines, began, member.engine_seconds))
+        return summaries
+
+
+@contextmanager
+def _can_be_resumed(store: Store, run_ids: Sequence[str]) -> Iterator[None]:
+    """Names the command that goes on with these runs once a full disk has room again."""
+    try:
+        yield
+    except StoreError as error:
+        if not disk_is_full(error):
+            raise
+        commands = (f"`{resume_command(store.path.parent, run_id)}`" for run_id in run_ids)
+        go_on = f"Make room on the disk, then go on with {', '.join(commands)}."
+        raise StoreError(str(error), remedy=go_on) from error
 
 
 def _prompt_engine(

@@ -14,6 +14,7 @@ import numpy as np
 from harness.comparison.against import against_baselines
 from harness.contract import Reply, minimum_tokens
 from harness.errors import StoreError
+from harness.machine.homes import without_homes
 from harness.scoring.accuracy import hold_vote, score_accuracy
 from harness.scoring.ballots import read_replies
 from harness.scoring.caveats import CaveatInputs, find_caveats
@@ -51,7 +52,7 @@ def summarise(run: StoredRun, baselines: Sequence[Baseline]) -> Summary:
             "stored by an earlier version, or is damaged",
             remedy="Its stored summary is what `harness show` prints. Begin a new run for another.",
         )
-    return Summary(
+    summary = Summary(
         run_id=run.run_id,
         created=run.created,
         group=run.group,
@@ -61,6 +62,7 @@ def summarise(run: StoredRun, baselines: Sequence[Baseline]) -> Summary:
         runs=[_run_summary(entry, run.facts, baselines) for entry in entries],
         baselines=list(baselines),
     )
+    return Summary.model_validate(without_homes(summary.model_dump()))
 
 
 def recompute(run: StoredRun) -> Summary:

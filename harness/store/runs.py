@@ -23,13 +23,17 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeAlias
 
 from pydantic import ValidationError
+from pydantic_core import from_json
 
 from harness.contract import Reply, SessionInfo
 from harness.errors import StoreError, UsageError
 from harness.imports.records import PREFIX, ImportRow
 from harness.machine.environment import Environment
+from harness.machine.homes import without_home, without_homes
 from harness.spec import RunSpec
+from harness.store.rows import DamagedError
 from harness.store.schema import (
+    MOST,
     RECORDS_VERSION,
     BatchRow,
     CellRow,
@@ -121,12 +125,18 @@ class StoredRun:
     @property
     def resume_command(self) -> str:
         """The command that completes the run."""
-        folder = self._store.path.parent
-        where = "" if folder == RESULTS else f" --results {shlex.quote(str(folder))}"
-        return f"harness run --resume {self.run_id}{where}"
+        return resume_command(self._store.path.parent, self.run_id)
 
     @cached_property
     def spec(self) -> RunSpec:
+        """To be shown: with `~` in place of home folders, which tell whose they are."""
+        with _reading(self._row):
+            shown = without_homes(self.given_spec.model_dump(exclude_unset=True))
+            return RunSpec.model_validate(shown)
+
+    @cached_property
+    def given_spec(self) -> RunSpec:
+        """To be run again."""
         with _reading(self._row):
             return RunSpec.model_validate_json(self._row.spec)
 
@@ -139,9 +149,12 @@ class StoredRun:
     def facts(self) -> Facts | None:
         """What packing measured; `None` in runs stored before it was, and before prompts are."""
         with _reading(self._row):
-            facts = self._row.facts
+            if self._row.facts is None:
+                return None
             # a run of before version 3 that was resumed since has the facts of then
-            return None if facts is None else Facts.model_validate(renamed(json.loads(facts)))
+            facts = Facts.model_validate(renamed(from_json(self._row.facts)))
+            _check_facts(facts)
+            return facts
 
     @cached_property
     def summary(self) -> Summary:
@@ -152,13 +165,32 @@ class StoredRun:
                 remedy=f"Complete it with `{self.resume_command}`.",
             )
         with _reading(self._row):
-            record, spec = json.loads(self._row.summary), json.loads(self._row.spec)
+            record, spec = from_json(self._row.summary), json.loads(self._row.spec)
             upgraded = upgrade_summary(record, spec, self._row.records_version)
-            return Summary.model_validate(upgraded)
+            summary = Summary.model_validate(without_homes(upgraded))
+            _check_sizes(upgraded)
+            for one in summary.runs:
+                _check_summary(one, self.facts)
+            return summary
+
+    def check(self) -> None:
+        """Reads all but prompts and replies. Raises `StoreError` where any of it cannot be read."""
+        _ = self.spec, self.environment, self.facts, self.is_finished and self.summary
+        _ = [entry.sessions for entry in self.entries.values()]
+
+    def check_prompted(self) -> None:
+        """Reads what was prompted and replied, too."""
+        self.check()
+        _ = self.prompts, [entry.cells for entry in self.entries.values()]
 
     @cached_property
     def prompts(self) -> list[PromptRow]:
-        return self._store.prompts(self.run_id)
+        """In the order in which they were saved. Their voters, positions and classes are counted
+        from 0, each without a gap."""
+        with _reading(self._row):
+            prompts = self._store.prompts(self.run_id)
+            _check_places(prompts, None if self.facts is None else len(self.facts.classes))
+            return prompts
 
     @cached_property
     def texts(self) -> list[str] | None:
@@ -178,7 +210,8 @@ class StoredRun:
     @cached_property
     def entries(self) -> dict[str, StoredEntry]:
         """By name, in the order of the run."""
-        return {row.name: StoredEntry(self, row) for row in self._store.entries(self.run_id)}
+        with _reading(self._row):
+            return {row.name: StoredEntry(self, row) for row in self._store.entries(self.run_id)}
 
     def entry(self, name: str) -> StoredEntry:
         """Raises `StoreError` where the run has none of this name."""
@@ -242,7 +275,8 @@ class StoredEntry:
 
     @property
     def model(self) -> str:
-        return self._row.model
+        """With `~` in place of a home folder."""
+        return without_home(self._row.model)
 
     @property
     def vocabulary(self) -> str | None:
@@ -255,7 +289,12 @@ class StoredEntry:
         """Of each prompt, in the order of `StoredRun.prompts`; empty where there are none."""
         if self.vocabulary is None:
             return []
-        return self.run._store.prompt_tokens(self.run.run_id, self.vocabulary)
+        with _reading(self.run._row):
+            tokens = self.run._store.prompt_tokens(self.run.run_id, self.vocabulary)
+            prompts = len(self.run.prompts)
+            if len(tokens) not in (0, prompts):
+                raise DamagedError(f"prompt_tokens: {len(tokens)} for {prompts} prompts")
+            return tokens
 
     @cached_property
     def token_ids(self) -> list[NDArray[np.int32]] | None:
@@ -269,36 +308,43 @@ class StoredEntry:
     def cells(self) -> list[CellRow]:
         """In the order of prompts, then attempts; open ones are left out."""
         with _reading(self.run._row):
-            return self.run._store.cells(self.run.run_id, self.name)
+            cells, facts = self.run._store.cells(self.run.run_id, self.name), self.run.facts
+            batches = {batch.id for batch in self.batches}
+            for cell in cells:
+                if cell.batch_id is not None and cell.batch_id not in batches:
+                    raise DamagedError(f"cells.batch_id: {cell.batch_id} is no batch of the entry")
+                if cell.attempt >= self.run.spec.attempts:
+                    raise DamagedError(f"cells.attempt: {cell.attempt} is not one of the run")
+                logprobs = cell.reply.label_logprobs if cell.reply else None
+                if facts and logprobs is not None and len(logprobs) != len(facts.classes):
+                    raise DamagedError(f"cells.label_logprobs: {len(logprobs)}, not one a class")
+            return cells
 
     @cached_property
     def batches(self) -> list[BatchRow]:
         """Over all sessions, in the order in which they were stored."""
-        return self.run._store.batches(self.run.run_id, self.name)
+        with _reading(self.run._row):
+            return self.run._store.batches(self.run.run_id, self.name)
 
     @cached_property
     def sessions(self) -> list[SessionRow]:
         """The oldest first."""
         with _reading(self.run._row):
-            return self.run._store.sessions(self.run.run_id, self.name)
+            sessions = self.run._store.sessions(self.run.run_id, self.name)
+            for session in sessions:
+                if session.environment is not None:
+                    Environment.model_validate_json(session.environment)
+            return sessions
 
     @cached_property
     def replies(self) -> dict[tuple[int, int], Reply]:
         """By the index of the prompt in `StoredRun.prompts` and the attempt."""
         places = {prompt.id: index for index, prompt in enumerate(self.run.prompts)}
-        facts = self.run.facts
-        found = {}
-        for cell in self.cells:
-            if cell.reply is None:
-                continue
-            logprobs = cell.reply.label_logprobs
-            if logprobs is not None and not (
-                (facts is None or len(logprobs) == len(facts.classes))
-                and all(one is None or isinstance(one, int | float) for one in logprobs)
-            ):
-                raise _unreadable(self.run._row, "a reply's log-probabilities are damaged")
-            found[places[cell.prompt_id], cell.attempt] = cell.reply
-        return found
+        return {
+            (places[cell.prompt_id], cell.attempt): cell.reply
+            for cell in self.cells
+            if cell.reply is not None
+        }
 
     @property
     def summary(self) -> RunSummary:
@@ -331,7 +377,7 @@ class Results:
                 f"{folder} holds no runs",
                 remedy="Begin one with `harness run`, or give the folder with --results.",
             )
-        self._store = Store(Path(folder))
+        self._store = Store(Path(folder), to_read=True)
 
     def __enter__(self) -> Self:
         return self
@@ -409,17 +455,27 @@ class Results:
         )
 
     def imports(self) -> list[ImportRow]:
-        """Every import, the newest first."""
+        """Every import that can be read, the newest first."""
         return self._store.imports()
+
+    def damaged_imports(self) -> list[StoreError]:
+        """Why the others cannot be."""
+        return self._store.damaged_imports()
 
     def imported(self, wanted: str) -> ImportRow:
         """The import of this id, or the only one whose id begins so."""
         return self._store.imported(wanted)
 
 
+def resume_command(folder: Path, run_id: str) -> str:
+    """The command that completes a run."""
+    where = "" if folder == RESULTS else f" --results {shlex.quote(str(folder))}"
+    return f"harness run --resume {run_id}{where}"
+
+
 def has_results(folder: Path) -> bool:
     """Whether anything was ever stored there."""
-    return (folder / FILE_NAME).is_file()
+    return (folder / FILE_NAME).exists()
 
 
 def sides(
@@ -486,10 +542,61 @@ def _records(entry: StoredEntry) -> Iterator[ReplyRecord]:
         )
 
 
+def _check_facts(facts: Facts) -> None:
+    classes = len(facts.classes)
+    if not classes or len(facts.label_words) != classes or not all(facts.label_words):
+        raise DamagedError("facts.label_words: not one for each class")
+    if any(len(labels) != classes or not all(labels) for labels in facts.labels.values()):
+        raise DamagedError("facts.labels: not one for each class")
+    if not facts.examples_available or not facts.calibration or facts.limit < 1:
+        raise DamagedError("facts.examples_available, calibration or limit: nothing there")
+
+
+def _check_summary(one: RunSummary, facts: Facts | None) -> None:
+    named = {"majority", "soft", "calibrated"}
+    if one.accuracy.headline not in named:
+        raise DamagedError(f"summary.accuracy.headline: {one.accuracy.headline} is no vote")
+    if len(one.label_words) != len(one.accuracy.classes) or not all(one.label_words):
+        raise DamagedError("summary.label_words: not one for each class")
+    if facts is not None and one.accuracy.classes != facts.classes:
+        raise DamagedError("summary.accuracy.classes: not those of the data")
+    if not one.context_fit.examples_per_voter:
+        raise DamagedError("summary.context_fit.examples_per_voter: nothing there")
+
+
+def _check_sizes(record: object, name: str = "summary") -> None:
+    """Raises `DamagedError` where a number is so large that figures made of it are infinite."""
+    if isinstance(record, dict):
+        for key, value in record.items():
+            _check_sizes(value, f"{name}.{key}")
+    elif isinstance(record, list):
+        for value in record:
+            _check_sizes(value, name)
+    elif isinstance(record, int | float) and abs(record) > MOST:
+        raise DamagedError(f"{name}: {record} is too large")
+
+
+def _check_places(prompts: Sequence[PromptRow], classes: int | None) -> None:
+    """Raises `DamagedError` where prompts are missing, or stand where none can be."""
+    voters = {prompt.voter for prompt in prompts}
+    if voters and max(voters) >= len(voters):
+        raise DamagedError(f"prompts.voter: {max(voters)} is not one of {len(voters)}")
+    positions: dict[tuple[int, str], list[int]] = {}
+    for prompt in prompts:
+        positions.setdefault((prompt.voter, prompt.role), []).append(prompt.position)
+        if classes is not None and prompt.label >= classes:
+            raise DamagedError(f"prompts.label: {prompt.label} is not one of {classes}")
+    for own in positions.values():
+        if max(own) >= len(own):
+            raise DamagedError(f"prompts.position: {max(own)} is not one of {len(own)}")
+
+
 @contextmanager
 def _reading(row: RunRow) -> Iterator[None]:
     """Turns what a run of another version, or a damaged one, raises into a `StoreError`."""
     try:
+        if row.damage is not None:
+            raise DamagedError(row.damage)
         if row.records_version > RECORDS_VERSION:
             raise written_by_newer(f"run {row.run_id}")
         yield

@@ -11,8 +11,10 @@ Imports, the results of other tools, stand beside the runs and belong to none.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from datetime import datetime
+from typing import Annotated, Any, Literal, TypeAlias
 
+from pydantic import AfterValidator, Field
 from sqlalchemy import (
     JSON,
     Boolean,
@@ -44,24 +46,50 @@ Role: TypeAlias = Literal["query", "calibration"]
 Status: TypeAlias = Literal["done", "failed", "not_needed"]
 
 
+def _whole(text: str) -> str:
+    """A text that is stored is UTF-8: half of a surrogate pair stands for bytes that are not."""
+    text.encode()
+    return text
+
+
+def _iso(text: str) -> str:
+    try:
+        datetime.fromisoformat(text).astimezone()
+    except OverflowError as error:
+        raise ValueError(str(error)) from error
+    return text
+
+
+# What the values of a row have to be, which is checked as they are read (`harness.store.rows`).
+Words: TypeAlias = Annotated[str, Field(strict=True), AfterValidator(_whole)]
+Moment: TypeAlias = Annotated[str, Field(strict=True), AfterValidator(_whole), AfterValidator(_iso)]
+Count: TypeAlias = Annotated[int, Field(strict=True, ge=0)]
+MOST = 1e100
+"""Sums and ratios of what is not larger are finite still, and so is every figure made of it."""
+Clock: TypeAlias = Annotated[float, Field(strict=True, ge=-MOST, le=MOST)]
+Amount: TypeAlias = Annotated[float, Field(strict=True, ge=0, le=MOST)]
+
+
 @dataclass(frozen=True, slots=True)
 class RunRow:
     """`created` is ISO-8601 in UTC; `spec`, `environment`, `facts` and `summary` are JSON.
 
     `records_version` is that of these four. `facts` is `None` until the prompts are stored,
     `summary` until the run is finished. `group` is `None` for a run that stands alone.
-    `data_sha256` is the identity of the data, `None` in runs stored before it was.
+    `data_sha256` is the identity of the data, `None` in runs stored before it was. `damage` says of
+    a row that cannot be read why; what could not be read of it is empty.
     """
 
-    run_id: str
-    created: str
-    records_version: int
-    group: str | None
-    data_sha256: str | None
-    spec: str
-    environment: str
-    facts: str | None
-    summary: str | None
+    run_id: Words
+    created: Moment
+    records_version: Count
+    group: Words | None
+    data_sha256: Words | None
+    spec: Words
+    environment: Words
+    facts: Words | None
+    summary: Words | None
+    damage: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,19 +97,19 @@ class EntryRow:
     """One entry of a run. `vocabulary` is the hash of the tokens that it is given, `None` where a
     run was ended before they were known."""
 
-    name: str
-    backend: str
-    model: str
-    vocabulary: str | None
+    name: Words
+    backend: Words
+    model: Words
+    vocabulary: Words | None
 
 
 @dataclass(frozen=True, slots=True)
 class SessionUse:
     """What a session has used so far."""
 
-    wall_seconds: float | None = None
-    peak_rss_mib: float | None = None
-    peak_gpu_mib: float | None = None
+    wall_seconds: Amount | None = None
+    peak_rss_mib: Amount | None = None
+    peak_gpu_mib: Amount | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,14 +119,14 @@ class SessionRow:
     `environment` is JSON, `None` where it is the run's.
     """
 
-    id: int
-    run_id: str
-    entry: str
-    started: str
+    id: Count
+    run_id: Words
+    entry: Words
+    started: Moment
     info: SessionInfo
-    model_sha256: str | None
-    load_seconds: float | None
-    environment: str | None
+    model_sha256: Words | None
+    load_seconds: Amount | None
+    environment: Words | None
     use: SessionUse
 
 
@@ -110,36 +138,36 @@ class PromptRow:
     gives the `id`; it is 0 before.
     """
 
-    voter: int
+    voter: Count
     role: Role
-    position: int
-    row: int
-    label: int
-    examples: int
-    text_sha256: str
-    id: int = 0
+    position: Count
+    row: Count
+    label: Count
+    examples: Count
+    text_sha256: Words
+    id: Count = 0
 
 
 @dataclass(frozen=True, slots=True)
 class TokensRow:
     """The token ids of one prompt in one vocabulary."""
 
-    token_sha256: str
-    n_tokens: int
+    token_sha256: Words
+    n_tokens: Count
 
 
 @dataclass(frozen=True, slots=True)
 class BatchRow:
     """The clock of one batch, as in `backends.api.Batch`."""
 
-    id: int
-    session_id: int
-    began: float
-    ended: float
-    prefill_tokens: int | None
-    prefill_seconds: float | None
-    decode_tokens: int | None
-    decode_seconds: float | None
+    id: Count
+    session_id: Count
+    began: Clock
+    ended: Clock
+    prefill_tokens: Count | None
+    prefill_seconds: Amount | None
+    decode_tokens: Count | None
+    decode_seconds: Amount | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,12 +179,12 @@ class CellRow:
     with no session open.
     """
 
-    prompt_id: int
-    attempt: int
+    prompt_id: Count
+    attempt: Count
     status: Status
-    session_id: int | None
-    batch_id: int | None
-    reason: str | None
+    session_id: Count | None
+    batch_id: Count | None
+    reason: Words | None
     reply: Reply | None
 
 

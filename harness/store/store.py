@@ -2,48 +2,60 @@
 
 Every method that writes is one transaction. The journal is a write-ahead log with
 `synchronous = NORMAL`: what was committed outlives the death of the process, kill -9 included; a
-power cut may cost the last transactions but leaves the file whole. The log needs shared memory,
-so all processes have to be on one machine (https://sqlite.org/wal.html). A connection that finds
-the file locked waits for up to `BUSY_SECONDS`.
+power cut may cost the transactions of the last `CHECKPOINT_SECONDS` but leaves the file whole. The
+log needs shared memory, so all processes have to be on one machine (https://sqlite.org/wal.html). A
+connection that finds the file locked waits for up to `harness.store.file.BUSY_SECONDS`.
 """
 
 from __future__ import annotations
 
 import difflib
 import secrets
-import sqlite3
 import time
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from sqlalchemy import (
-    URL,
-    Connection,
-    Engine,
-    Row,
-    Select,
-    Table,
-    create_engine,
-    delete,
-    event,
-    insert,
-    select,
-)
+from sqlalchemy import Connection, Engine, Row, Select, Table, delete, insert, select
 from sqlalchemy import update as update_table
 from sqlalchemy.dialects.sqlite import Insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import SQLAlchemyError
 
-from harness.contract import Batch, Capabilities, Reply, SessionInfo
+from harness.contract import Batch, Reply, SessionInfo
 from harness.errors import StoreError
-from harness.imports.records import PREFIX, Imported, ImportFile, ImportRow
+from harness.imports.records import PREFIX, ImportFile, ImportRow
+from harness.store.file import (
+    DAMAGED,
+    UNWRITABLE,
+    check_kind,
+    check_tables,
+    engine_to_read,
+    engine_to_write,
+    explained,
+    has_tables,
+    is_for_reading_only,
+    refuses_writing,
+    schema_version,
+)
 from harness.store.prompts import pack_ids, pack_texts, tokens_sha256, unpack_ids, unpack_texts
+from harness.store.rows import (
+    DamagedError,
+    raw,
+    read_baseline,
+    read_batch,
+    read_blob,
+    read_cell,
+    read_import,
+    read_row,
+    read_run,
+    read_session,
+)
 from harness.store.schema import (
     BASELINES,
     BATCHES,
@@ -76,28 +88,15 @@ if TYPE_CHECKING:
 
 FILE_NAME = "harness.sqlite"
 LATEST = "latest"
-BUSY_SECONDS = 30.0
 NEAR_RUNS = 5
+CHECKPOINT_SECONDS = 10.0
 
-_DAMAGED = "Move the file away (a new one is made), or restore a copy of it."
-_UNWRITABLE = "Give a results folder that you may write to."
-_REMEDIES = {
-    sqlite3.SQLITE_NOTADB: _DAMAGED,
-    sqlite3.SQLITE_CORRUPT: _DAMAGED,
-    sqlite3.SQLITE_READONLY: _UNWRITABLE,
-    sqlite3.SQLITE_CANTOPEN: _UNWRITABLE,
-    sqlite3.SQLITE_PERM: _UNWRITABLE,
-    sqlite3.SQLITE_FULL: "Make room on the disk.",
-    sqlite3.SQLITE_IOERR: "Check the disk; the folder has to be on this machine, not on a network.",
-    sqlite3.SQLITE_BUSY: "Another process holds the file; wait for it or end it.",
-}
 _ENTRY_COLUMNS = tuple(field.name for field in fields(EntryRow))
 _PROMPT_COLUMNS = tuple(field.name for field in fields(PromptRow) if field.name != "id")
 _CLOCK_COLUMNS = tuple(field.name for field in fields(Batch) if field.name != "replies")
 _REPLY_COLUMNS = tuple(field.name for field in fields(Reply) if field.name != "prompt")
 _IMPORT_COLUMNS = tuple(field.name for field in fields(ImportRow) if field.name != "imported")
 _HASH_DIGITS = 10
-_USE_COLUMNS = tuple(field.name for field in fields(SessionUse))
 
 
 Part = TypeVar("Part")
@@ -106,22 +105,23 @@ Part = TypeVar("Part")
 class Store:
     """All runs of one results folder, which is made if it is not there. Raises `StoreError`.
 
-    A file of an earlier version is upgraded when it is opened.
+    A file of an earlier version is upgraded when it is opened. One that is opened `to_read` is
+    never made, and need not be writable: see `harness.store.file`.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, to_read: bool = False) -> None:
         self.path = folder / FILE_NAME
+        self._is_to_read = to_read
+        self._checkpointed = time.monotonic()
+        self._opened = ExitStack()
+        weakref.finalize(self, self._opened.close)
+        check_kind(self.path)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StoreError(
-                f"the results folder {folder} could not be made: {error.strerror}",
-                remedy=_UNWRITABLE,
-            ) from error
-        self._engine = _engine(self.path)
-        weakref.finalize(self, self._engine.dispose)
-        try:
-            self._prepare()
+            if to_read:
+                self._open_to_read()
+            else:
+                self._make_folder()
+                self._open(engine_to_write(self.path))
         except BaseException:
             self.close()
             raise
@@ -138,7 +138,7 @@ class Store:
         self.close()
 
     def close(self) -> None:
-        self._engine.dispose()
+        self._opened.close()
 
     def create_run(
         self,
@@ -180,33 +180,34 @@ class Store:
         finished = {"summary": summary_json, "records_version": RECORDS_VERSION}
         with self._write() as connection:
             connection.execute(update_table(RUNS).where(RUNS.c.run_id == run_id).values(**finished))
+        self._checkpoint()
 
     def run(self, wanted: str) -> RunRow:
         """The run of this id, of a prefix that only one run has, or of the word "latest": the
         newest run that is in no group."""
         run_id = _match(self.path, wanted, self.groups())
         with self._read() as connection:
-            row = connection.execute(select(RUNS).where(RUNS.c.run_id == run_id)).one()
-        return RunRow(**row._asdict())
+            return read_run(connection.execute(raw(RUNS).where(RUNS.c.run_id == run_id)).one())
 
     def groups(self) -> dict[str, str | None]:
         """The group of each run by its id, the newest first."""
-        newest_first = select(RUNS.c.run_id, RUNS.c.group).order_by(RUNS.c.created.desc())
-        with self._read() as connection:
-            return {row.run_id: row.group for row in connection.execute(newest_first)}
+        return {row.run_id: row.group for row in self.runs()}
 
     def runs(self) -> list[RunRow]:
-        """Every run, the newest first."""
+        """Every run, the newest first, damaged ones too."""
         with self._read() as connection:
-            rows = connection.execute(select(RUNS).order_by(RUNS.c.created.desc()))
-            return [RunRow(**row._asdict()) for row in rows]
+            rows = connection.execute(raw(RUNS).order_by(RUNS.c.created.desc()))
+            return [read_run(row) for row in rows]
 
     def entries(self, run_id: str) -> list[EntryRow]:
         """The entries of a run, in its order."""
-        wanted = select(*(ENTRIES.c[name] for name in _ENTRY_COLUMNS))
-        wanted = wanted.where(ENTRIES.c.run_id == run_id).order_by(ENTRIES.c.position)
+        wanted = (
+            raw(ENTRIES, *_ENTRY_COLUMNS)
+            .where(ENTRIES.c.run_id == run_id)
+            .order_by(ENTRIES.c.position)
+        )
         with self._read() as connection:
-            return [EntryRow(**row._asdict()) for row in connection.execute(wanted)]
+            return [read_row(EntryRow, ENTRIES, row) for row in connection.execute(wanted)]
 
     def save_prompts(
         self,
@@ -262,16 +263,21 @@ class Store:
                 update_table(RUNS).where(RUNS.c.run_id == run_id).values(facts=facts_json)
             )
 
+        self._checkpoint()
+
     def prompts(self, run_id: str) -> list[PromptRow]:
         """The prompts of a run, in the order in which they were saved."""
-        columns = [PROMPTS.c[field.name] for field in fields(PromptRow)]
-        wanted = select(*columns).where(PROMPTS.c.run_id == run_id).order_by(PROMPTS.c.id)
+        wanted = (
+            raw(PROMPTS, "id", *_PROMPT_COLUMNS)
+            .where(PROMPTS.c.run_id == run_id)
+            .order_by(PROMPTS.c.id)
+        )
         with self._read() as connection:
-            return [PromptRow(**row._asdict()) for row in connection.execute(wanted)]
+            return [read_row(PromptRow, PROMPTS, row) for row in connection.execute(wanted)]
 
     def prompt_texts(self, run_id: str) -> list[str] | None:
         """The text of each prompt, as `prompts` orders them; `None` where none are stored."""
-        wanted = select(PROMPT_TEXTS.c.voter, PROMPT_TEXTS.c.content)
+        wanted = raw(PROMPT_TEXTS, "voter", "content")
         blocks = self._blocks(wanted.where(PROMPT_TEXTS.c.run_id == run_id))
         if not blocks:
             return None
@@ -280,17 +286,17 @@ class Store:
     def prompt_tokens(self, run_id: str, vocabulary: str) -> list[TokensRow]:
         """The tokens of a run's prompts in a vocabulary, as `prompts` orders them."""
         wanted = (
-            select(PROMPT_TOKENS.c.token_sha256, PROMPT_TOKENS.c.n_tokens)
+            raw(PROMPT_TOKENS, "token_sha256", "n_tokens")
             .join(PROMPTS)
             .where(PROMPTS.c.run_id == run_id, PROMPT_TOKENS.c.vocabulary == vocabulary)
             .order_by(PROMPTS.c.id)
         )
         with self._read() as connection:
-            return [TokensRow(**row._asdict()) for row in connection.execute(wanted)]
+            return [read_row(TokensRow, PROMPT_TOKENS, row) for row in connection.execute(wanted)]
 
     def prompt_ids(self, run_id: str, vocabulary: str) -> list[NDArray[np.int32]] | None:
         """The token ids of each prompt, as `prompts` orders them; `None` where none are stored."""
-        wanted = select(PROMPT_IDS.c.voter, PROMPT_IDS.c.content)
+        wanted = raw(PROMPT_IDS, "voter", "content")
         of_vocabulary = PROMPT_IDS.c.vocabulary == vocabulary
         blocks = self._blocks(wanted.where(PROMPT_IDS.c.run_id == run_id, of_vocabulary))
         if not blocks:
@@ -329,9 +335,9 @@ class Store:
 
     def sessions(self, run_id: str, entry: str) -> list[SessionRow]:
         """The sessions of one entry of a run, the oldest first."""
-        wanted = select(SESSIONS).where(SESSIONS.c.run_id == run_id, SESSIONS.c.entry == entry)
+        wanted = raw(SESSIONS).where(SESSIONS.c.run_id == run_id, SESSIONS.c.entry == entry)
         with self._read() as connection:
-            return [_session(row) for row in connection.execute(wanted.order_by(SESSIONS.c.id))]
+            return [read_session(row) for row in connection.execute(wanted.order_by(SESSIONS.c.id))]
 
     def save_batch(
         self,
@@ -362,6 +368,8 @@ class Store:
             ]
             _insert_all(connection, _upsert_cell(), answered)
             _update_use(connection, session_id, use)
+        if time.monotonic() - self._checkpointed > CHECKPOINT_SECONDS:
+            self._checkpoint()
 
     def save_failures(
         self,
@@ -396,24 +404,24 @@ class Store:
         Open ones are missing.
         """
         wanted = (
-            select(CELLS)
+            raw(CELLS)
             .join(PROMPTS)
             .where(PROMPTS.c.run_id == run_id, CELLS.c.entry == entry)
             .order_by(PROMPTS.c.id, CELLS.c.attempt)
         )
         with self._read() as connection:
-            return [_cell(row) for row in connection.execute(wanted)]
+            return [read_cell(row) for row in connection.execute(wanted)]
 
     def batches(self, run_id: str, entry: str) -> list[BatchRow]:
         """The batches of one entry of a run, over all its sessions, in order."""
         wanted = (
-            select(BATCHES)
+            raw(BATCHES)
             .join(SESSIONS)
             .where(SESSIONS.c.run_id == run_id, SESSIONS.c.entry == entry)
             .order_by(BATCHES.c.id)
         )
         with self._read() as connection:
-            return [BatchRow(**row._asdict()) for row in connection.execute(wanted)]
+            return [read_batch(row) for row in connection.execute(wanted)]
 
     def save_baselines(self, run_id: str, baselines: Sequence[Baseline]) -> None:
         """Stores the baselines of a run, in place of any that it has."""
@@ -432,10 +440,10 @@ class Store:
 
     def baselines(self, run_id: str) -> list[Baseline]:
         """The baselines of a run, in the order in which they were saved."""
-        wanted = select(BASELINES.c.record).where(BASELINES.c.run_id == run_id)
+        wanted = raw(BASELINES, "record").where(BASELINES.c.run_id == run_id)
         with self._read() as connection:
             records = connection.scalars(wanted.order_by(BASELINES.c.position)).all()
-        return [Baseline.model_validate_json(record) for record in records]
+        return [read_baseline(record) for record in records]
 
     def save_imports(self, files: Sequence[ImportFile], name: str = "") -> list[ImportFile]:
         """Stores the tests of all files, under the file's name where there is no other.
@@ -454,47 +462,87 @@ class Store:
         return known
 
     def imports(self) -> list[ImportRow]:
-        """Every import, the newest first, those of one file in its order."""
-        newest_first = select(IMPORTS).order_by(IMPORTS.c.created.desc(), IMPORTS.c.id)
+        """Every import, the newest first, those of one file in its order. Damaged ones are left
+        out: see `damaged_imports`."""
+        return [row for row in self._imports() if isinstance(row, ImportRow)]
+
+    def damaged_imports(self) -> list[StoreError]:
+        """Why imports cannot be read, of each that cannot."""
+        return [row for row in self._imports() if isinstance(row, StoreError)]
+
+    def _imports(self) -> list[ImportRow | StoreError]:
+        newest_first = raw(IMPORTS).order_by(IMPORTS.c.created.desc(), IMPORTS.c.id)
         with self._read() as connection:
             return [_import(row) for row in connection.execute(newest_first)]
 
     def imported(self, wanted: str) -> ImportRow:
         """The import of this id, or of a beginning that only one has: `PREFIX` and more."""
-        newest_first = select(IMPORTS.c.import_id).order_by(IMPORTS.c.created.desc(), IMPORTS.c.id)
+        newest_first = raw(IMPORTS, "import_id").order_by(IMPORTS.c.created.desc(), IMPORTS.c.id)
         with self._read() as connection:
-            ids = connection.scalars(newest_first).all()
+            ids = [one for one in connection.scalars(newest_first) if isinstance(one, str)]
             if not ids:
                 raise StoreError(
                     f"{self.path} holds no imports.", remedy="Make one with `harness import FILE`."
                 )
             import_id = _begun_by(self.path, wanted, ids, "imports")
-            row = connection.execute(select(IMPORTS).where(IMPORTS.c.import_id == import_id)).one()
-        return _import(row)
+            row = connection.execute(raw(IMPORTS).where(IMPORTS.c.import_id == import_id)).one()
+        found = _import(row)
+        if isinstance(found, StoreError):
+            raise found
+        return found
 
-    def _prepare(self) -> None:
+    def _make_folder(self) -> None:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(
+                f"the results folder {self.path.parent} could not be made: {error.strerror}",
+                remedy=UNWRITABLE,
+            ) from error
+
+    def _open_to_read(self) -> None:
+        if not self.path.stat().st_size:
+            raise StoreError(f"{self.path} is empty", remedy=DAMAGED)
+        if not is_for_reading_only(self.path):
+            try:
+                return self._open(engine_to_write(self.path))
+            except StoreError as error:
+                if not refuses_writing(error):
+                    raise
+                self._opened.close()
+        self._open(self._opened.enter_context(engine_to_read(self.path)))
+        return None
+
+    def _open(self, engine: Engine) -> None:
         """Makes the tables, or brings those of an earlier version up to date."""
+        self._engine = engine
+        self._opened.callback(engine.dispose)
         with self._read() as connection:
-            version = _schema_version(connection)
+            version = schema_version(connection)
         if version < SCHEMA_VERSION:
             try:
-                with self._write() as connection:
+                with self._transaction() as connection:
                     # Another process may have done it while this one waited for the lock.
-                    version = _schema_version(connection)
+                    version = schema_version(connection)
+                    if version <= 0 and (version or has_tables(connection)):
+                        raise ValueError("it says nothing of its version")
                     if version < SCHEMA_VERSION:
                         upgrade_tables(connection, version)
-            except IntegrityError as error:
+            except (SQLAlchemyError, ValueError, TypeError, LookupError, AttributeError) as error:
                 raise StoreError(
-                    f"{self.path} could not be upgraded and was left as it was: {error.orig}",
-                    remedy=_DAMAGED,
+                    f"{self.path} could not be upgraded and was left as it was: "
+                    f"{getattr(error, 'orig', error)}",
+                    remedy=DAMAGED,
                 ) from error
         if version > SCHEMA_VERSION:
             raise written_by_newer(str(self.path))
+        with self._read() as connection:
+            check_tables(self.path, connection)
 
     def _blocks(self, wanted: Select[Any]) -> dict[int, bytes]:
         """The stored form of prompts by voter."""
         with self._read() as connection:
-            return {row.voter: row.content for row in connection.execute(wanted)}
+            return {row.voter: read_blob(row.content) for row in connection.execute(wanted)}
 
     def _in_order(self, run_id: str, by_voter: Mapping[int, Sequence[Part]]) -> list[Part]:
         """What is stored voter by voter, in the order of the run's prompts."""
@@ -504,13 +552,35 @@ class Store:
         except (StopIteration, KeyError) as error:
             raise ValueError("its prompts are damaged: some are missing") from error
 
+    def _checkpoint(self) -> None:
+        """Moves what is in the log to the file, as far as no reader is in the way.
+
+        SQLite does so by itself after 1,000 pages, and a short run never fills these. Until it is
+        done, a copy of the file alone lacks the run, and a power cut may cost it.
+        """
+        with self._read() as connection:
+            connection.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)")
+        self._checkpointed = time.monotonic()
+
     @contextmanager
     def _read(self) -> Iterator[Connection]:
-        with _explained(self.path), self._engine.connect() as connection:
+        with explained(self.path), self._engine.connect() as connection:
             yield connection
 
     @contextmanager
     def _write(self) -> Iterator[Connection]:
+        assert not self._is_to_read, "what is read might be a copy"
+        with self._transaction() as connection:
+            try:
+                yield connection
+            except (OverflowError, UnicodeEncodeError) as error:
+                raise StoreError(
+                    f"{self.path}: this cannot be stored: {error}",
+                    remedy="Begin a run with smaller numbers, or with texts of whole characters.",
+                ) from error
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
         with self._read() as connection:
             # The lock is taken at once: a transaction that reads first and then wants to write
             # fails without any wait if another process wrote in between.
@@ -519,64 +589,12 @@ class Store:
             connection.commit()
 
 
-def _engine(path: Path) -> Engine:
-    engine = create_engine(
-        URL.create("sqlite", database=str(path)),
-        # The driver begins no transaction of its own accord; `Store._write` does.
-        connect_args={"timeout": BUSY_SECONDS, "isolation_level": None},
-    )
-    event.listen(engine, "connect", _configure)
-    return engine
-
-
-def _configure(connection: sqlite3.Connection, _record: object) -> None:
-    _use_write_ahead_log(connection)
-    connection.execute("PRAGMA synchronous = NORMAL")
-    connection.execute("PRAGMA foreign_keys = ON")
-
-
-def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
-    """Waits for its turn itself: SQLite's own timeout does not hold for this change."""
-    give_up = time.monotonic() + BUSY_SECONDS
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-            return
-        except sqlite3.OperationalError as error:
-            if _primary_code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > give_up:
-                raise
-            time.sleep(0.01)
-
-
-@contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """Turns what a user can fix into a `StoreError`; anything else is a bug and passes."""
-    try:
-        yield
-    except DBAPIError as error:
-        remedy = _REMEDIES.get(_primary_code(error.orig))
-        if remedy is None:
-            raise
-        raise StoreError(f"{path}: {error.orig}", remedy=remedy) from error
-
-
-def _primary_code(error: BaseException | None) -> int:
-    """SQLite's error code, less the bits that refine it; 0 if the error is not from SQLite."""
-    code: int = getattr(error, "sqlite_errorcode", 0)
-    return code & 0xFF
-
-
 def written_by_newer(what: str) -> StoreError:
     """The error of whatever a newer version has stored: a file, or a run in it."""
     return StoreError(
         f"{what} was written by a newer version of the harness",
         remedy="Update the harness, or read it where it was written.",
     )
-
-
-def _schema_version(connection: Connection) -> int:
-    version: int = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
-    return version
 
 
 def _match(path: Path, wanted: str, groups: Mapping[str, str | None]) -> str:
@@ -654,34 +672,6 @@ def _update_use(connection: Connection, session_id: int, use: SessionUse) -> Non
     )
 
 
-def _session(row: Row[Any]) -> SessionRow:
-    values = row._asdict()
-    use = SessionUse(**{name: values.pop(name) for name in _USE_COLUMNS})
-    info = dict(values.pop("info"))
-    capabilities = Capabilities(**info.pop("capabilities", {}))  # as good as any, in older files
-    return SessionRow(**values, info=SessionInfo(**info, capabilities=capabilities), use=use)
-
-
-def _cell(row: Row[Any]) -> CellRow:
-    return CellRow(
-        prompt_id=row.prompt_id,
-        attempt=row.attempt,
-        status=row.status,
-        session_id=row.session_id,
-        batch_id=row.batch_id,
-        reason=row.reason,
-        reply=_reply(row) if row.status == "done" else None,
-    )
-
-
-def _reply(row: Row[Any]) -> Reply:
-    values = _values(row, _REPLY_COLUMNS)
-    logprobs = values["label_logprobs"]
-    values["token_ids"] = tuple(values["token_ids"])
-    values["label_logprobs"] = None if logprobs is None else tuple(logprobs)
-    return Reply(prompt=row.prompt_id, **values)
-
-
 def _import_values(file: ImportFile, name: str) -> Iterator[dict[str, Any]]:
     """The columns of each test. Ids tell the file: they are the same wherever it is stored."""
     for number, test in enumerate(file.tests, start=1):
@@ -695,8 +685,11 @@ def _import_values(file: ImportFile, name: str) -> Iterator[dict[str, Any]]:
         }
 
 
-def _import(row: Row[Any]) -> ImportRow:
-    values = row._asdict()
-    own = {name: values[name] for name in _IMPORT_COLUMNS}
-    reported = {name: values[name] for name in Imported.model_fields}
-    return ImportRow(**own, imported=Imported.model_validate(reported))
+def _import(row: Row[Any]) -> ImportRow | StoreError:
+    try:
+        return read_import(row, _IMPORT_COLUMNS)
+    except DamagedError as error:
+        return StoreError(
+            f"import {row.import_id} cannot be read: {error}",
+            remedy="Restore a copy of the results, or import its file into another folder.",
+        )

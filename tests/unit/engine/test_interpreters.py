@@ -147,3 +147,25 @@ def test_a_worker_and_the_processes_it_starts_find_our_backends_behind_a_users(
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     found = check_backend("spawning", 60.0, tmp_path / "log", sys.executable)
     assert found.version == str(WORKER.with_name("api.py")), (tmp_path / "log").read_text()
+
+
+def test_a_home_that_may_not_be_looked_at_has_no_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As in a container that another user started: HOME is /root."""
+    monkeypatch.setattr(Path, "is_file", forbidden)
+    assert not own_environment("mock").is_whole
+    assert find_interpreter("mock", None) == sys.executable
+
+
+def forbidden(*_: object, **__: object) -> None:
+    raise PermissionError(13, "Permission denied")
+
+
+def test_a_cache_that_cannot_be_written_is_one_error(
+    other_python: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "mkdir", forbidden)
+    with pytest.raises(EngineError, match="cannot be made: Permission denied") as caught:
+        worker_environment(other_python, "backends.mock")
+    assert "XDG_CACHE_HOME" in caught.value.remedy

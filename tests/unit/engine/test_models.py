@@ -313,3 +313,25 @@ def test_a_file_that_cannot_be_read_is_an_error(
     monkeypatch.setattr(models, "file_sha256", broken)
     with pytest.raises(EngineError, match=r"model my: .*my\.gguf cannot be read"):
         model_sha256(old)
+
+
+def forbidden(*_: object, **__: object) -> None:
+    raise PermissionError(13, "Permission denied")
+
+
+def test_a_cache_that_may_not_be_looked_at_holds_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "glob", forbidden)
+    assert made_of(tmp_path / "a.gguf") == []
+
+
+@pytest.mark.parametrize("model", ["/secret/a.gguf", "/secret/folder", "~nobody-at-all/folder"])
+def test_a_model_that_may_not_be_looked_at_is_one_error(
+    monkeypatch: pytest.MonkeyPatch, model: str
+) -> None:
+    monkeypatch.setattr(Path, "is_file", forbidden)
+    monkeypatch.setattr(Path, "is_dir", forbidden)
+    with pytest.raises(EngineError, match=f"model {model}: ") as caught:
+        resolve_model(model, ("gguf", "hf"), {})
+    assert caught.value.remedy == "Check the path."

@@ -5,12 +5,15 @@ import platform
 import re
 import shutil
 import subprocess
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
 import pynvml
 import pytest
 
+from harness.machine import environment
 from harness.machine.environment import Environment, Gpu, describe_environment
 
 needs_git = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
@@ -27,16 +30,83 @@ def git(folder: Path, *arguments: str) -> str:
     return done.stdout.strip()
 
 
-@pytest.fixture
-def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A checkout of one commit with a tag and a file, which is the working directory."""
-    (tmp_path / "file").write_text("one")
-    git(tmp_path, "init", "--quiet")
-    git(tmp_path, "add", "file")
-    git(tmp_path, "commit", "--quiet", "--message=first")
-    git(tmp_path, "tag", "--annotate", "v1", "--message=v1")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+HOSTILE = """
+[core]
+    fsmonitor = {trap} fsmonitor
+    hooksPath = {hooks}
+    pager = {trap} pager
+    editor = {trap} editor
+    sshCommand = {trap} ssh
+    alternateRefsCommand = {trap} refs
+[alias]
+    rev-parse = !{trap} alias
+    ls-files = !{trap} alias
+[diff]
+    external = {trap} diff
+[filter "trap"]
+    clean = {trap} clean
+    smudge = {trap} smudge
+    process = {trap} process
+    required = true
+[include]
+    path = {more}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Hostile:
+    """A repository whose config has git run a program for everything that it can run one for."""
+
+    folder: Path
+    sprung: Path
+
+    @property
+    def head(self) -> str:
+        return git(self.folder, "-c", "core.fsmonitor=false", "rev-parse", "HEAD")
+
+
+def make_hostile(folder: Path, beside: Path) -> Hostile:
+    """Every file that is there is tracked, has a filter, and was changed since."""
+    beside.mkdir()
+    sprung, trap, hooks = beside / "sprung", beside / "trap", beside / "hooks"
+    git(folder, "init", "--quiet")
+    git(folder, "add", "--all", "--force")
+    git(folder, "commit", "--quiet", "--message=first")
+    trap.write_text(f'#!/bin/sh\necho "$@" >> {sprung}\n')
+    trap.chmod(0o755)
+    hooks.mkdir()
+    for name in ("post-index-change", "reference-transaction", "fsmonitor-watchman"):
+        (hooks / name).symlink_to(trap)
+    (folder / ".gitattributes").write_text("* filter=trap diff=trap\n")
+    more = beside / "more"
+    more.write_text(f"[core]\n    fsmonitor = {trap} included\n")
+    config = folder / ".git" / "config"
+    config.write_text(config.read_text() + HOSTILE.format(trap=trap, hooks=hooks, more=more))
+    for file in folder.rglob("*.py"):
+        file.write_text(file.read_text() + "\n")
+    return Hostile(folder, sprung)
+
+
+def installed(folder: Path) -> str:
+    """What the harness that lies in a folder says of its revision."""
+    asks = "from harness.machine import environment as e; print(e.describe_environment()"
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", f"{asks}.git_revision, e.__file__)"],
+        check=True,
+        capture_output=True,
+        env={**os.environ, "PYTHONPATH": str(folder)},
+        text=True,
+    )
+    revision, file = done.stdout.split()
+    assert Path(file).is_relative_to(folder)
+    return revision
+
+
+def copy_package(folder: Path) -> None:
+    source = Path(environment.__file__).parents[2]
+    for name in ("harness", "backends", "prompts"):
+        ignore = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(source / name, folder / name, ignore=ignore)
 
 
 @pytest.fixture
@@ -101,25 +171,81 @@ def test_a_package_that_is_not_installed_is_left_out(monkeypatch: pytest.MonkeyP
 
 
 @needs_git
-def test_the_revision_is_the_commit(checkout: Path) -> None:
-    (checkout / "untracked").write_text("new")
-    assert describe_environment().git_revision == git(checkout, "rev-parse", "HEAD")
+def test_the_revision_is_that_of_the_clone_that_the_harness_is_in(tmp_path: Path) -> None:
+    copy_package(tmp_path)
+    (tmp_path / "pyproject.toml").write_text("")
+    git(tmp_path, "init", "--quiet")
+    git(tmp_path, "add", "--all")
+    git(tmp_path, "commit", "--quiet", "--message=first")
+    git(tmp_path, "tag", "--annotate", "v1", "--message=v1")
+    (tmp_path / "pyproject.toml").write_text("changed")
+    assert installed(tmp_path) == git(tmp_path, "rev-parse", "HEAD")
 
 
 @needs_git
-def test_a_changed_file_makes_the_revision_dirty(checkout: Path) -> None:
-    (checkout / "file").write_text("two, and longer")
-    head = git(checkout, "rev-parse", "HEAD")
-    assert describe_environment().git_revision == f"{head}+dirty"
-
-
-@needs_git
-def test_outside_a_checkout_there_is_no_revision(
+def test_a_hostile_repository_in_the_working_directory_is_not_looked_at(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "data.py").write_text("")
+    hostile = make_hostile(data, tmp_path / "beside")
+    monkeypatch.chdir(data)
+    monkeypatch.setenv("GIT_DIR", str(data / ".git"))
+    monkeypatch.setenv("GIT_WORK_TREE", str(data))
+    assert describe_environment().git_revision != hostile.head
+    assert not hostile.sprung.exists()
+    subprocess.run(["git", "describe", "--always", "--dirty"], check=False, capture_output=True)
+    assert hostile.sprung.exists()  # it is hostile indeed
+
+
+@needs_git
+@pytest.mark.parametrize("inner", ["lib/site-packages", "."])
+def test_a_hostile_repository_around_an_installed_harness_is_not_its_own(
+    tmp_path: Path, inner: str
+) -> None:
+    """Neither around site-packages nor in it, even where it tracks the package."""
+    root = tmp_path / "project"
+    packages = root / inner
+    packages.mkdir(parents=True)
+    copy_package(packages)
+    hostile = make_hostile(root, tmp_path / "beside")
+    assert installed(packages) == "None"
+    assert not hostile.sprung.exists()
+
+
+@needs_git
+def test_a_hostile_clone_of_the_project_runs_nothing(tmp_path: Path) -> None:
+    clone = tmp_path / "clone"
+    clone.mkdir()
+    copy_package(clone)
+    (clone / "pyproject.toml").write_text("")
+    hostile = make_hostile(clone, tmp_path / "beside")
+    assert installed(clone) == hostile.head
+    assert not hostile.sprung.exists()
+
+
+@needs_git
+def test_a_clone_that_does_not_track_the_harness_is_not_its_own(tmp_path: Path) -> None:
+    copy_package(tmp_path)
+    (tmp_path / "pyproject.toml").write_text("")
+    git(tmp_path, "init", "--quiet")
+    git(tmp_path, "add", "pyproject.toml")
+    git(tmp_path, "commit", "--quiet", "--message=first")
+    assert installed(tmp_path) == "None"
+
+
+def test_a_program_in_the_working_directory_is_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("git", "sysctl"):
+        (tmp_path / name).write_text(f"#!/bin/sh\ntouch {tmp_path}/sprung\n")
+        (tmp_path / name).chmod(0o755)
     monkeypatch.chdir(tmp_path)
-    assert describe_environment().git_revision is None
+    monkeypatch.setenv("PATH", f".{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr(environment, "_cpuinfo_name", lambda: None)
+    describe_environment()
+    assert not (tmp_path / "sprung").exists()
 
 
 def test_without_git_there_is_no_revision(monkeypatch: pytest.MonkeyPatch) -> None:

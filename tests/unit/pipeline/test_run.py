@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import shutil
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -19,10 +22,10 @@ from harness.engine.session import EngineSession, TokenizerSession
 from harness.errors import EngineError, HarnessError, StoreError, UsageError
 from harness.machine.environment import describe_environment
 from harness.pipeline.asking import Update
-from harness.pipeline.run import check_answered, resume, run, run_group
+from harness.pipeline.run import as_json, check_answered, resume, run, run_group
 from harness.spec import RunSpec
 from harness.store.runs import Results
-from harness.store.store import Store
+from harness.store.store import FILE_NAME, Store
 from harness.summary import CaveatKind, Missing, RunSummary, Summary
 from harness.workload.prompt import FOLDER
 
@@ -440,3 +443,140 @@ def test_a_resume_elsewhere_stores_where_it_was(
     with Results(tmp_path) as results:
         sessions = results.run("latest").entries["mock"].sessions
     assert [one.environment for one in sessions] == [None, there.model_dump_json()]
+
+
+def interrupted(data: str, folder: Path, **changes: Any) -> str:
+    """A run that was ended in the middle; returns its id."""
+    with pytest.raises(InterruptionError):
+        run(spec(data, engine={"batch": 4}, **changes), folder, interrupt)
+    with Results(folder) as results:
+        return results.run("latest").run_id
+
+
+def test_a_run_is_resumed_by_one_process_at_a_time(tmp_path: Path, small_data: str) -> None:
+    run_id = interrupted(small_data, tmp_path)
+    refused: list[str] = []
+
+    def second(update: Update) -> None:
+        if not refused:
+            with pytest.raises(StoreError, match="is being prompted by process") as caught:
+                resume(run_id, tmp_path)
+            refused.append(str(caught.value))
+            other = run(spec(small_data), tmp_path)  # a new run waits for nobody
+            assert other.runs[0].cells.done == 12
+
+    summary = resume(run_id, tmp_path, second)
+    assert refused
+    assert summary.runs[0].cells.done == 12
+    with Results(tmp_path) as results:
+        [entry] = results.run(run_id).entries.values()
+        assert len(entry.sessions) == 2
+        assert len(entry.batches) == 3
+    assert not list(tmp_path.glob("*.lock"))
+
+
+def test_a_run_that_goes_on_cannot_be_resumed(tmp_path: Path, small_data: str) -> None:
+    refused: list[str] = []
+
+    def second(update: Update) -> None:
+        if not refused:
+            with pytest.raises(StoreError, match="is being prompted by process") as caught:
+                resume(update.run_id, tmp_path)
+            refused.append(str(caught.value))
+
+    run(spec(small_data), tmp_path, second)
+    assert refused
+
+
+@pytest.mark.parametrize("how", ["moved", "deleted"])
+def test_a_store_that_is_gone_costs_no_answer(
+    tmp_path: Path, small_data: str, whole: Summary, how: str
+) -> None:
+    folder = tmp_path / "results"
+
+    def lose(update: Update) -> None:
+        if update.done and folder.exists():
+            folder.rename(tmp_path / "moved")
+            if how == "deleted":
+                shutil.rmtree(tmp_path / "moved")
+
+    summary = run(spec(small_data), folder, lose)
+    assert summary.runs[0].accuracy == whole.runs[0].accuracy
+    if how == "moved":
+        with Results(tmp_path / "moved") as results:
+            assert results.run(summary.run_id).summary == summary
+
+
+def test_a_full_disk_names_the_command_that_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_data: str
+) -> None:
+    """SQLite takes a limit of pages as it takes the end of the disk."""
+    limited: list[Store] = []
+
+    def limit(update: Update) -> None:
+        store = limited[0]
+        with store._read() as connection:
+            used = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
+            connection.exec_driver_sql(f"PRAGMA max_page_count = {used}")
+
+    def remembered(self: Store, *given: Any, **more: Any) -> None:
+        original(self, *given, **more)
+        limited.append(self)
+
+    original = Store.__init__
+    monkeypatch.setattr(Store, "__init__", remembered)
+    with pytest.raises(StoreError, match="full") as caught:
+        run(spec(small_data, queries=100, attempts=4), tmp_path, limit)
+    monkeypatch.undo()
+    with Results(tmp_path) as results:
+        command = results.run("latest").resume_command
+    assert f"`{command}`" in caught.value.remedy
+    assert resume("latest", tmp_path).runs[0].cells.failed == 0
+
+
+def test_a_run_is_in_the_file_and_not_in_the_log_alone(tmp_path: Path, small_data: str) -> None:
+    copy = tmp_path / "copy"
+    copy.mkdir()
+
+    def take(update: Update) -> None:
+        if update.loading:
+            shutil.copy(tmp_path / FILE_NAME, copy)
+
+    summary = run(spec(small_data), tmp_path, take)
+    with Results(copy) as results:
+        stored = results.run(summary.run_id)
+        assert len(stored.prompts) == 12
+        assert stored.texts
+
+
+def test_a_damaged_run_is_not_resumed(tmp_path: Path, small_data: str) -> None:
+    run_id = interrupted(small_data, tmp_path)
+    with closing(sqlite3.connect(tmp_path / FILE_NAME, isolation_level=None)) as raw:
+        raw.execute("UPDATE cells SET token_ids = '[1' WHERE status = 'done'")
+    with pytest.raises(StoreError, match=rf"run {run_id} cannot be read: cells\.token_ids"):
+        resume(run_id, tmp_path)
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), "half \ud800"])
+def test_what_could_not_be_read_again_is_not_stored(
+    tmp_path: Path, small_data: str, value: float | str
+) -> None:
+    odd = spec(small_data).model_copy(update={"engine": {"delay_ms": 0.0, "batch": value}})
+    with pytest.raises(UsageError, match="the run cannot be stored"):
+        as_json(odd)
+
+
+def test_home_folders_are_not_in_what_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_data: str
+) -> None:
+    home = Path(small_data).parent
+    monkeypatch.setenv("HOME", str(home))
+    run_id = interrupted(small_data, tmp_path, model=f"{home}/models/a.gguf")
+    summary = resume(run_id, tmp_path)  # which needs the data's own path
+    with Results(tmp_path) as results:
+        stored = results.run(run_id)
+        assert stored.spec.data == f"~/{Path(small_data).name}"
+        assert stored.given_spec.data == small_data
+        assert stored.summary == summary
+        assert str(home) not in summary.model_dump_json() + stored.spec.model_dump_json()
+        assert summary.runs[0].model == stored.entry("mock").model == "~/models/a.gguf"

@@ -60,7 +60,7 @@ def results(store: Store) -> Iterator[Results]:
 
 
 def begin(store: Store, *names: str, group: str | None = None) -> str:
-    spec = RunSpec(backend=names or ("mock",), voters=1)
+    spec = RunSpec(backend=names or ("mock",), voters=1, attempts=2)
     entries = [EntryRow(name, "mock", "m", None) for name in spec.backend]
     return store.create_run(spec.model_dump_json(), "{}", entries, "dd", group)
 

@@ -536,7 +536,7 @@ def test_a_folder_that_cannot_be_made_is_a_clear_error(tmp_path: Path) -> None:
 
 def test_a_file_that_cannot_be_opened_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / FILE_NAME).mkdir()
-    with pytest.raises(StoreError, match="unable to open") as caught:
+    with pytest.raises(StoreError, match="is not a file") as caught:
         Store(tmp_path)
     assert "results folder" in caught.value.remedy
 
@@ -552,7 +552,7 @@ def test_a_read_only_folder_is_a_clear_error(tmp_path: Path) -> None:
 def test_a_locked_file_is_a_clear_error(
     store: Store, run_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("harness.store.store.BUSY_SECONDS", 0.01)
+    monkeypatch.setattr("harness.store.file.BUSY_SECONDS", 0.01)
     raw = sqlite3.connect(store.path, isolation_level=None)
     raw.execute("BEGIN IMMEDIATE")
     with (

@@ -18,6 +18,7 @@ from harness.store.runs import Results, StoredRun
 from harness.store.schema import RECORDS_VERSION, SCHEMA_VERSION
 from harness.store.store import FILE_NAME, Store
 from harness.summary import headline
+from tests.unit.store.test_runs import FACTS
 
 EARLIER = pytest.mark.parametrize("version", [1, 2, 3])
 OldResults = Callable[[int], Path]
@@ -212,9 +213,10 @@ def test_an_old_run_can_be_completed(old_results: OldResults, version: int) -> N
         assert entry.vocabulary is not None
         prompts, texts = unfinished.prompts, [f"text {p.id}" for p in unfinished.prompts]
         token_ids = {entry.vocabulary: [[prompt.id] for prompt in prompts], "new": [[1]] * 20}
-        store.save_prompts(run_id, prompts, texts, token_ids, {"mock": "new"}, "{}")
+        facts = FACTS.model_dump_json()
+        store.save_prompts(run_id, prompts, texts, token_ids, {"mock": "new"}, facts)
         opened = prompts[0].id
-        store.save_failures(entry.name, {(opened, 0): "crashed", (opened, 1): "crashed"})
+        store.save_failures(entry.name, {(opened, 0): "crashed"})
         summary = plain.summary.model_copy(update={"run_id": run_id})
         store.finish_run(run_id, summary.model_dump_json())
 
@@ -225,7 +227,7 @@ def test_an_old_run_can_be_completed(old_results: OldResults, version: int) -> N
         assert completed.entry("mock").vocabulary == "new"
         assert completed.entry("mock").tokens[0].n_tokens == 1
         assert store.prompt_tokens(run_id, entry.vocabulary) == entry.tokens
-        assert len(completed.entry("mock").cells) == 8 + 2
+        assert len(completed.entry("mock").cells) == 8 + 1
 
 
 def test_backends_of_one_vocabulary_share_their_tokens(old_results: OldResults) -> None:
