@@ -14,6 +14,7 @@ reply has failed.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Collection
 from dataclasses import fields
 from typing import Any, NoReturn, get_args
@@ -34,6 +35,9 @@ from backends.rules import NOT_FINITE
 from backends.wire import Message, WireError, front_code, front_decode
 
 _NOT_FINITE = ("-inf", "inf", "nan")  # as `_number` writes them
+_NAME_CHARACTERS = 10_000  # a model's name may be a path
+_TEMPLATE_CHARACTERS = 2**20  # those of models have some thousands
+_SHA256 = re.compile("[0-9a-f]{64}")
 _BEYOND = 2**63  # JSON has whole numbers of any size, what stores them has not
 _FINISHES: tuple[str, ...] = get_args(Finish)
 _CHOICES: dict[str, tuple[str, ...]] = {
@@ -103,14 +107,14 @@ def decode_session_info(value: object) -> SessionInfo:
     record = _Record.of(SessionInfo, value)
     can = _Record.of(Capabilities, record.values["capabilities"])
     return SessionInfo(
-        engine=record.whole_text("engine"),
-        engine_version=record.whole_text("engine_version"),
-        model=record.whole_text("model"),
-        weights=record.whole_text("weights"),
-        device=record.whole_text("device"),
+        engine=record.name("engine"),
+        engine_version=record.name("engine_version"),
+        model=record.name("model"),
+        weights=record.name("weights"),
+        device=record.name("device"),
         **_tokenizer_fields(record),
         threads=record.count("threads"),
-        allocated_context=record.count("allocated_context"),
+        allocated_context=record.count("allocated_context", least=1),
         shared_block_tokens=record.count("shared_block_tokens", least=1),
         is_mock=record.flag("is_mock"),
         capabilities=Capabilities(
@@ -173,17 +177,26 @@ class _Record:
         value = self.values[field]
         return value if isinstance(value, str) else self.refuse(field, "a text")
 
-    def whole_text(self, field: str) -> str:
-        """A text that can be stored: half of a surrogate pair has no UTF-8."""
+    def whole_text(self, field: str, most: int) -> str:
+        """A text that can be stored and shown: half of a surrogate pair has no UTF-8."""
         value = self.text(field)
         try:
             value.encode()
         except UnicodeEncodeError:
             self.refuse(field, "a text of whole characters")
-        return value
+        return value if len(value) <= most else self.refuse(field, f"at most {most} characters")
 
-    def text_or_none(self, field: str) -> str | None:
-        return None if self.values[field] is None else self.text(field)
+    def name(self, field: str) -> str:
+        """It stands in tables, on one line."""
+        value = self.whole_text(field, _NAME_CHARACTERS)
+        return value if value.isprintable() and value else self.refuse(field, "a line of text")
+
+    def text_or_none(self, field: str, most: int) -> str | None:
+        return None if self.values[field] is None else self.whole_text(field, most)
+
+    def sha256(self, field: str) -> str:
+        value = self.text(field)
+        return value if _SHA256.fullmatch(value) else self.refuse(field, "a SHA-256 in hexadecimal")
 
     def flag(self, field: str) -> bool:
         value = self.values[field]
@@ -293,12 +306,12 @@ def _decode_logprobs(record: _Record, labels: int) -> tuple[float | None, ...] |
 def _tokenizer_fields(record: _Record) -> dict[str, Any]:
     """What `TokenizerInfo` and `SessionInfo` have in common."""
     return {
-        "declared_context": record.count("declared_context"),
-        "vocabulary_sha256": record.whole_text("vocabulary_sha256"),
+        "declared_context": record.count("declared_context", least=1),
+        "vocabulary_sha256": record.sha256("vocabulary_sha256"),
         "bos_id": record.token_or_none("bos_id"),
-        "bos_text": record.text("bos_text"),
-        "eos_text": record.text("eos_text"),
-        "chat_template": record.text_or_none("chat_template"),
+        "bos_text": record.whole_text("bos_text", _NAME_CHARACTERS),
+        "eos_text": record.whole_text("eos_text", _NAME_CHARACTERS),
+        "chat_template": record.text_or_none("chat_template", _TEMPLATE_CHARACTERS),
     }
 
 
