@@ -68,7 +68,7 @@ class Rounds:
         """Outside the time of the round."""
         if self.fresh_engine:
             self.engine.restart()
-            _ = self.engine.session.info  # waits until it is loaded
+            self.engine.load()
         else:
             self.engine.make_cold()
         self._began, self._busy_before = time.perf_counter(), self.engine.busy_seconds
