@@ -158,6 +158,7 @@ class Audit:
             )
         if reply.finish in _REFUSED:
             return
+        _check(reply.prompt in self.started, "reply.prompt", "a prompt is answered and not begun")
         finishes = _FINISHES[self._decoding.mode]
         _check(
             reply.finish in finishes,

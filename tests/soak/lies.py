@@ -77,7 +77,7 @@ def _lie(name: str, places: Sequence[str]) -> None:
         else:
             connection.sendall(sent)
 
-    wire.send = send
+    vars(wire)["send"] = send
 
 
 def _place(message: dict[str, Any]) -> str:
@@ -171,6 +171,7 @@ LONG = "a" * 30_000_000
 NAN, INF = math.nan, math.inf
 
 LIES: dict[str, Lie] = {}
+wrong: Any
 
 
 def of(place: str, said: str, **changes: Change) -> None:

@@ -82,7 +82,7 @@ def outcome_of(kind: str, data: str, folder: Path, healed: Path) -> str:
     reasons = {cell.reason for cell in liar if cell.status == "failed"}
     if any(cell.status != "done" for cell in other):
         return "WRONG: it cost the other entry"
-    if len(liar) != len(other) or not reasons:
+    if len(liar) != len(other) or (not reasons and lie.place != "end"):
         return f"WRONG: it passed, {done} done"
     if not all(re.search(lie.said, reason or "") for reason in reasons):
         return f"WRONG: {reasons}"
@@ -96,7 +96,7 @@ def outcome_of(kind: str, data: str, folder: Path, healed: Path) -> str:
         return f"WRONG: {time.monotonic() - began:.0f} s"
     if psutil.Process().children():
         return "WRONG: a process is left"
-    return "one reply failed, and resumed" if len(liar) - done == 1 else "entry failed, and resumed"
+    return f"{len(liar) - done} of {len(liar)} replies failed, and the run was resumed"
 
 
 def test_a_wrong_record_costs_its_entry_and_nothing_else(

@@ -36,6 +36,13 @@ def audit(decoding: Decoding = FREE, clock_began: float | None = 99.0, **info: A
     return Audit(replace(INFO, **info), PROMPTS, decoding, clock_began)
 
 
+def begun(decoding: Decoding = FREE, **info: Any) -> Audit:
+    """One whose prompts the engine has taken up."""
+    taken = audit(decoding, **info)
+    taken.take(Started((0, 1)), 0.0)
+    return taken
+
+
 def with_reply(**changes: Any) -> Batch:
     return replace(BATCH, replies=(replace(REPLY, **changes),))
 
@@ -67,7 +74,8 @@ def of_score(**changes: Any) -> Batch:
     ],
 )
 def test_what_can_be_is_taken(decoding: Decoding, event: Event) -> None:
-    assert audit(decoding).take(event, elapsed_seconds=1.0)
+    taken = audit(decoding) if isinstance(event, Started) else begun(decoding)
+    assert taken.take(event, elapsed_seconds=1.0)
 
 
 @pytest.mark.parametrize("event", [Progress(0), Started(()), Batch((), 100.0, 100.0)])
@@ -103,7 +111,12 @@ def test_a_sign_of_life_alone_does_not_bring_a_call_on(event: Event) -> None:
 )  # fmt: skip
 def test_what_cannot_be_is_refused(decoding: Decoding, event: Event, said: str) -> None:
     with pytest.raises(WireError, match=said):
-        audit(decoding).take(event, elapsed_seconds=1.0)
+        begun(decoding).take(event, elapsed_seconds=1.0)
+
+
+def test_what_is_answered_was_begun() -> None:
+    with pytest.raises(WireError, match="answered and not begun"):
+        audit().take(BATCH, elapsed_seconds=1.0)
 
 
 def test_what_was_said_before_counts() -> None:
@@ -117,20 +130,18 @@ def test_what_was_said_before_counts() -> None:
     with pytest.raises(WireError, match="begun twice"):
         taken.take(Started((0,)), 2.0)
     second = Batch((replace(REPLY, prompt=1, prompt_tokens=20),), 101.0, 102.0, 21, 0.5)
-    with pytest.raises(WireError, match="prefill_tokens: 31 in all"):
-        audit_after(BATCH).take(replace(second, prefill_tokens=21), 2.0)
-    assert audit_after(BATCH).take(replace(second, prefill_tokens=20), 2.0)
-
-
-def audit_after(*events: Event) -> Audit:
-    taken = audit()
-    for event in events:
-        taken.take(event, 1.0)
-    return taken
+    for tokens in (20, 21):
+        taken = begun()
+        taken.take(BATCH, 1.0)
+        if tokens == 20:
+            assert taken.take(replace(second, prefill_tokens=tokens), 2.0)
+            continue
+        with pytest.raises(WireError, match="prefill_tokens: 31 in all"):
+            taken.take(replace(second, prefill_tokens=tokens), 2.0)
 
 
 def test_prompts_of_a_refused_batch_stay_open() -> None:
-    taken = audit_after(Started((0, 1)))
+    taken = begun()
     wrong = Reply(1, "stop", 19)
     with pytest.raises(WireError, match="prompt_tokens"):
         taken.take(replace(BATCH, replies=(REPLY, wrong)), 1.0)
@@ -141,9 +152,10 @@ def test_an_engine_that_takes_text_counts_tokens_of_its_own() -> None:
     texts = Capabilities(prompts="text")
     prompts = [Prompt([7] * 10, "a longer text")]
     taken = Audit(replace(INFO, capabilities=texts), prompts, CHOICE, None)
+    taken.take(Started((0,)), 0.0)
     batch = of_choice(prompt_tokens=13)
     assert taken.take(replace(batch, prefill_tokens=13), 1.0)
 
 
 def test_the_clock_of_a_mock_need_not_be_ours() -> None:
-    assert audit(is_mock=True).take(replace(BATCH, ended=1000.0), elapsed_seconds=0.001)
+    assert begun(is_mock=True).take(replace(BATCH, ended=1000.0), elapsed_seconds=0.001)
