@@ -6,12 +6,15 @@ raises `backends.wire.WireError`, which names the field. Standard library only.
 
 Times and counts are not negative, and no number is NaN or infinite, with one exception: the
 log-probability of a label that is impossible is minus infinity. JSON has no such number, so the
-text "-inf" stands for it; any other number that is not finite is sent as its text too, and refused.
+text "-inf" stands for it. Any other number that is not finite is sent as its text too, and refused;
+in label log-probabilities it is the engine's computation that is wrong and not its record, so that
+reply has failed.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Collection
 from dataclasses import fields
 from typing import Any, NoReturn, get_args
@@ -28,9 +31,13 @@ from backends.api import (
     Started,
     TokenizerInfo,
 )
+from backends.rules import NOT_FINITE
 from backends.wire import Message, WireError, front_code, front_decode
 
-_IMPOSSIBLE = str(-math.inf)
+_NOT_FINITE = ("-inf", "inf", "nan")  # as `_number` writes them
+_NAME_CHARACTERS = 10_000  # a model's name may be a path
+_TEMPLATE_CHARACTERS = 2**20  # those of models have some thousands
+_SHA256 = re.compile("[0-9a-f]{64}")
 _BEYOND = 2**63  # JSON has whole numbers of any size, what stores them has not
 _FINISHES: tuple[str, ...] = get_args(Finish)
 _CHOICES: dict[str, tuple[str, ...]] = {
@@ -100,14 +107,14 @@ def decode_session_info(value: object) -> SessionInfo:
     record = _Record.of(SessionInfo, value)
     can = _Record.of(Capabilities, record.values["capabilities"])
     return SessionInfo(
-        engine=record.whole_text("engine"),
-        engine_version=record.whole_text("engine_version"),
-        model=record.whole_text("model"),
-        weights=record.whole_text("weights"),
-        device=record.whole_text("device"),
+        engine=record.name("engine"),
+        engine_version=record.name("engine_version"),
+        model=record.name("model"),
+        weights=record.name("weights"),
+        device=record.name("device"),
         **_tokenizer_fields(record),
         threads=record.count("threads"),
-        allocated_context=record.count("allocated_context"),
+        allocated_context=record.count("allocated_context", least=1),
         shared_block_tokens=record.count("shared_block_tokens", least=1),
         is_mock=record.flag("is_mock"),
         capabilities=Capabilities(
@@ -170,17 +177,26 @@ class _Record:
         value = self.values[field]
         return value if isinstance(value, str) else self.refuse(field, "a text")
 
-    def whole_text(self, field: str) -> str:
-        """A text that can be stored: half of a surrogate pair has no UTF-8."""
+    def whole_text(self, field: str, most: int) -> str:
+        """A text that can be stored and shown: half of a surrogate pair has no UTF-8."""
         value = self.text(field)
         try:
             value.encode()
         except UnicodeEncodeError:
             self.refuse(field, "a text of whole characters")
-        return value
+        return value if len(value) <= most else self.refuse(field, f"at most {most} characters")
 
-    def text_or_none(self, field: str) -> str | None:
-        return None if self.values[field] is None else self.text(field)
+    def name(self, field: str) -> str:
+        """It stands in tables, on one line."""
+        value = self.whole_text(field, _NAME_CHARACTERS)
+        return value if value.isprintable() and value else self.refuse(field, "a line of text")
+
+    def text_or_none(self, field: str, most: int) -> str | None:
+        return None if self.values[field] is None else self.whole_text(field, most)
+
+    def sha256(self, field: str) -> str:
+        value = self.text(field)
+        return value if _SHA256.fullmatch(value) else self.refuse(field, "a SHA-256 in hexadecimal")
 
     def flag(self, field: str) -> bool:
         value = self.values[field]
@@ -252,39 +268,50 @@ def _decode_reply(value: object, token_ids: tuple[int, ...], prompts: int, label
     cached_tokens = record.count_or_none("cached_tokens")
     if cached_tokens is not None and cached_tokens > prompt_tokens:
         record.refuse("cached_tokens", f"within the {prompt_tokens} tokens of the prompt")
-    logprobs = record.values["label_logprobs"]
-    if logprobs is not None:
-        logprobs = tuple(
-            -math.inf if one == _IMPOSSIBLE else one for one in record.list("label_logprobs")
-        )
-        if len(logprobs) != labels:
-            record.refuse("label_logprobs", f"as many as the {labels} labels")
-        if not all(one is None or one == -math.inf or _is_number(one) for one in logprobs):
-            record.refuse("label_logprobs", f"a list of finite numbers, null and {_IMPOSSIBLE}")
-        if any(one is not None and one > _ROUNDING for one in logprobs):
-            record.refuse("label_logprobs", "a list of logarithms of probabilities")
-    return Reply(
+    reply = Reply(
         prompt=record.index("prompt", record.values["prompt"], prompts),
         finish=record.one_of("finish", _FINISHES),
         prompt_tokens=prompt_tokens,
         cached_tokens=cached_tokens,
         text=record.text("text"),
         token_ids=token_ids,
-        label_logprobs=logprobs,
+        label_logprobs=_decode_logprobs(record, labels),
         time_to_first_token_ms=record.amount_or_none("time_to_first_token_ms"),
         time_per_output_token_ms=record.amount_or_none("time_per_output_token_ms"),
     )
+    if reply.finish == "failed" and not reply.text.strip():
+        record.refuse("text", "the reason of a reply that failed")
+    if any(one is not None and not one < math.inf for one in reply.label_logprobs or ()):
+        return Reply(reply.prompt, "failed", prompt_tokens, cached_tokens, NOT_FINITE)
+    return reply
+
+
+def _decode_logprobs(record: _Record, labels: int) -> tuple[float | None, ...] | None:
+    """With NaN and infinity, which are the engine's own, and no fault of the record."""
+    if record.values["label_logprobs"] is None:
+        return None
+    sent = record.list("label_logprobs")
+    if len(sent) != labels:
+        record.refuse("label_logprobs", f"as many as the {labels} labels")
+    logprobs = tuple(
+        float(one) if isinstance(one, str) and one in _NOT_FINITE else one for one in sent
+    )
+    if not all(one is None or type(one) is float or _is_number(one) for one in logprobs):
+        record.refuse("label_logprobs", f"a list of numbers, null and {', '.join(_NOT_FINITE)}")
+    if any(one is not None and _ROUNDING < one < math.inf for one in logprobs):
+        record.refuse("label_logprobs", "a list of logarithms of probabilities")
+    return logprobs
 
 
 def _tokenizer_fields(record: _Record) -> dict[str, Any]:
     """What `TokenizerInfo` and `SessionInfo` have in common."""
     return {
-        "declared_context": record.count("declared_context"),
-        "vocabulary_sha256": record.whole_text("vocabulary_sha256"),
+        "declared_context": record.count("declared_context", least=1),
+        "vocabulary_sha256": record.sha256("vocabulary_sha256"),
         "bos_id": record.token_or_none("bos_id"),
-        "bos_text": record.text("bos_text"),
-        "eos_text": record.text("eos_text"),
-        "chat_template": record.text_or_none("chat_template"),
+        "bos_text": record.whole_text("bos_text", _NAME_CHARACTERS),
+        "eos_text": record.whole_text("eos_text", _NAME_CHARACTERS),
+        "chat_template": record.text_or_none("chat_template", _TEMPLATE_CHARACTERS),
     }
 
 

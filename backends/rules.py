@@ -27,6 +27,9 @@ TRUST_REMOTE_CODE = Option(
     default=False,
 )
 
+NOT_FINITE = "the engine's log-probabilities are not finite"
+"""The reason of a reply that failed for logits or log-probabilities with NaN or infinity."""
+
 _SPACE = "\N{LOWER ONE EIGHTH BLOCK}"
 
 

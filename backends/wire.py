@@ -34,8 +34,9 @@ Message: TypeAlias = dict[str, Any]
 Wait: TypeAlias = Callable[[int], None]
 """Returns when the socket is ready for `select.POLLIN` or `select.POLLOUT`; raises to give up."""
 
-MOST_BYTES = 2**30
-"""Of a frame: head and body together."""
+MOST_BYTES = 2**28
+"""Of a frame: head and body together. It holds 600 prompts of 100,000 tokens that share nothing,
+and those of a voter share nearly all; a size beyond it is no message, and takes no memory."""
 
 _SIZES = struct.Struct("<II")
 _ARRAYS = "arrays"
@@ -70,7 +71,9 @@ def receive(connection: socket.socket, wait: Wait = wait_for_ever) -> Message:
     head = _read(connection, head_bytes, wait)
     body = _read(connection, body_bytes, wait)
     try:
-        message = json.loads(head, parse_constant=_refuse_constant)
+        message = json.loads(
+            head.decode(), parse_constant=_refuse_constant, object_pairs_hook=_without_doubles
+        )
     except (ValueError, RecursionError) as error:
         raise WireError(f"the head of a frame is not JSON: {error}") from error
     if not isinstance(message, dict):
@@ -197,6 +200,15 @@ def _read(connection: socket.socket, size: int, wait: Wait) -> bytearray:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no number")
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> Message:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        names = [name for name, _ in pairs]
+        double = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{double!r:.80} is there twice")
+    return values
 
 
 def _little_endian(values: array[int]) -> array[int]:

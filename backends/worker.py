@@ -4,7 +4,8 @@
 
 `FD` is an inherited stream socket. Stdout and stderr are the engine's; no message travels there. On
 the socket go messages, one a frame (`backends.wire` has the layout; what is called an array here
-travels in its body). The harness sends requests one at a time:
+travels in its body). The harness sends requests one at a time. Each has a number under "request",
+which all messages of its answer bear too, so that none is taken for the answer to another:
 
     {"do": "check", "backend": "module"}                       -> {"result": Availability}
     {"do": "open_tokenizer", "backend": "module", "model": ModelRef, "options": {..}}
@@ -192,12 +193,13 @@ def main(descriptor: int) -> None:
                 request = wire.receive(connection)
             except (EOFError, ConnectionResetError):
                 return
+            number = {"request": request.get("request")}
             try:
                 try:
                     for message in server.answer(request):
-                        wire.send(connection, message)
+                        wire.send(connection, {**message, **number})
                 except wire.WireError as error:  # the engine's answer is none that can be sent
-                    wire.send(connection, unexpected(error))
+                    wire.send(connection, {**unexpected(error), **number})
             except (BrokenPipeError, ConnectionResetError):
                 return  # the harness is gone, and with it all that is worth doing
             if request["do"] == "close":

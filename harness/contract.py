@@ -97,6 +97,7 @@ with own_backends():
         Batch,
         Capabilities,
         Decoding,
+        DecodingMode,
         Event,
         Finish,
         ModelRef,
@@ -112,7 +113,7 @@ with own_backends():
         TokenizerInfo,
     )
     from backends.remedies import DISTRIBUTION, install_extra
-    from backends.rules import usable_cpus
+    from backends.rules import reply_reserve, usable_cpus
     from backends.sharing.prefix_tree import common_prefix_length, minimum_tokens
 
 __all__ = (
@@ -125,6 +126,7 @@ __all__ = (
     "Batch",
     "Capabilities",
     "Decoding",
+    "DecodingMode",
     "Event",
     "Finish",
     "ModelRef",
@@ -143,6 +145,7 @@ __all__ = (
     "minimum_tokens",
     "own_backends",
     "records",
+    "reply_reserve",
     "usable_cpus",
     "wire",
 )

@@ -82,7 +82,7 @@ def bench(
 
 def _check_engine(engine: Engine, needed: int) -> None:
     """Raises `UsageError` where these tests cannot be put to the engine."""
-    info = engine.session.info
+    info = engine.load()
     if info.capabilities.prompts == "text":
         raise UsageError(
             f"{engine.name} takes prompts as text only, and bench times random token ids",

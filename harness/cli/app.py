@@ -2,7 +2,8 @@
 
 0    done                       130  ended by Ctrl-C
 1    a `HarnessError`           143  ended by SIGTERM
-2    wrong usage                3    anything else: a bug
+2    wrong usage                129  ended by SIGHUP: its terminal was closed
+3    anything else: a bug
 """
 
 from __future__ import annotations
@@ -147,8 +148,10 @@ def main() -> None:
 
 @contextmanager
 def _ended_by_signals() -> Iterator[None]:
-    """Ctrl-C and SIGTERM end the program in order, workers included. Ignored ones stay ignored."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    """Ctrl-C, SIGTERM and SIGHUP end the program in order, workers included. Ignored ones stay
+    ignored, as nohup wants it."""
+    ending = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in ending}
     for number, handler in before.items():
         # `nohup`, or a script that starts us in the background, has them ignored.
         if handler is not signal.SIG_IGN:

@@ -14,17 +14,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from harness.contract import ModelRef, OptionValue, Requirements
+from harness.contract import ModelRef, OptionValue, Requirements, SessionInfo
 from harness.engine.interpreters import find_interpreter
 from harness.engine.models import combined_sha256, model_files, resolve_model
 from harness.engine.options import INTERPRETER, options_of
 from harness.engine.process import ProcessTransport
 from harness.engine.registry import find_backend
 from harness.engine.session import EngineSession, TokenizerSession, check_backend
+from harness.engine.transport import WorkerDiedError
 from harness.errors import EngineError
 from harness.machine.nvml import has_gpu
 from harness.spec import Entry, RunSpec
 
+MOST_STARTS = 3  # of a worker that dies while it loads
 _PACKAGE_NAME = re.compile(r"[\w.-]+")  # what a requirement begins with, as PEP 508 has it
 
 
@@ -57,8 +59,17 @@ class EnginePlan:
     def open_session(self, max_model_len: int) -> EngineSession:
         """Starts to load the model, for prompts and replies of so many tokens.
 
-        Raises `EngineError` where a file of the model is not the one that was planned with.
+        Raises `EngineError` where a file of the model is not the one that was planned with; so does
+        the session, where that is so when it has loaded.
         """
+        self.check_files()
+        options = {**self.options, "max_model_len": max_model_len}
+        return EngineSession(
+            self._start(), self.target, self.model, options, check_loaded=self.check_files
+        )
+
+    def check_files(self) -> None:
+        """Raises `EngineError` where a file of the model is not the one that was planned with."""
         now = model_files(self.model)
         for path in sorted(now.keys() | self.model_files.keys()):
             if now.get(path) != self.model_files.get(path):
@@ -67,8 +78,6 @@ class EnginePlan:
                     "planned",
                     remedy="Bring the file back, or begin a new run.",
                 )
-        options = {**self.options, "max_model_len": max_model_len}
-        return EngineSession(self._start(), self.target, self.model, options)
 
     def _start(self) -> ProcessTransport:
         return ProcessTransport(self.target, self.timeout_seconds, self.log, self.python)
@@ -134,6 +143,19 @@ class Engine:
         """How long it was loading and at work, and ending, in all sessions."""
         return self._busy_before + self.session.engine_seconds + self.session.closing_seconds
 
+    def load(self) -> SessionInfo:
+        """Waits until the session is loaded. Raises `EngineError`.
+
+        Where its worker dies at it, which another program's need of memory is enough for, it is
+        started again.
+        """
+        for _ in range(MOST_STARTS - 1):
+            try:
+                return self.session.info
+            except WorkerDiedError:
+                self.restart()
+        return self.session.info
+
     def restart(self) -> None:
         """A fresh session instead of this one. Raises `EngineError`."""
         before = self.session
@@ -157,13 +179,13 @@ class Engine:
             self.revive()
         elif session.has_failed or not session.is_cold:
             self.restart()
-            _ = self.session.info  # waits until it is loaded
+            self.load()
 
     def revive(self) -> None:
         """A loaded session that failed is started again. Raises `EngineError`."""
         if self.session.has_failed:
             self.restart()
-            _ = self.session.info  # waits until it is loaded
+            self.load()
 
 
 def _lacks(wanted: Requirements) -> bool:

@@ -198,7 +198,7 @@ def model_sha256(model: ModelRef) -> str | None:
 def model_files(model: ModelRef) -> dict[str, str]:
     """The hash of each file that `model_sha256` is made of, by its path.
 
-    A hash is stored in the user's cache, and computed again only where size, inode or time of the
+    A hash is stored in the user's cache, and computed again only where size, inode or a time of the
     file has changed. Raises `EngineError` where a file cannot be read.
     """
     location = Path(model.location)
@@ -213,7 +213,12 @@ def model_files(model: ModelRef) -> dict[str, str]:
     for path in sorted(path for path in paths if path.is_file()):
         try:
             stat = path.stat()
-            state = {"size": stat.st_size, "inode": stat.st_ino, "mtime_ns": stat.st_mtime_ns}
+            state = {
+                "size": stat.st_size,
+                "inode": stat.st_ino,
+                "mtime_ns": stat.st_mtime_ns,
+                "ctime_ns": stat.st_ctime_ns,  # the one time that nobody can set back
+            }
             entry = known.get(str(path))
             sha256 = entry.get("sha256") if isinstance(entry, dict) else None
             if isinstance(sha256, str) and entry == {**state, "sha256": sha256}:

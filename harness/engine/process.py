@@ -1,7 +1,8 @@
 """A worker in a process of its own on this machine, and the socket to it.
 
 Every worker is the leader of its own process group, so that its children end with it. One that
-crashes, or keeps silent past its deadline, never takes the harness with it.
+crashes, or keeps silent past its deadline, never takes the harness with it; and a harness that is
+killed takes all of its workers with it (`Guard`).
 """
 
 from __future__ import annotations
@@ -17,15 +18,17 @@ import time
 from pathlib import Path
 
 from harness.contract import BACKENDS, wire
+from harness.engine.guard import Guard
 from harness.engine.interpreters import worker_environment
 from harness.engine.logs import open_log
-from harness.engine.transport import WorkerFailedError
+from harness.engine.transport import Failure, WorkerFailedError
 from harness.errors import EngineError
 from harness.machine.memory import MemoryPeak, MemoryProbe
 
 WORKER = BACKENDS / "worker.py"  # by its path: the name may be found elsewhere
 _CLOSE_SECONDS = 10.0
 _LOOK_SECONDS = 0.2  # how often a wait for the socket looks whether the worker still runs
+_MOST_CHARACTERS = 1000  # of an error's text: it is stored with every prompt that it costs
 _ILLEGAL_INSTRUCTION = (
     "the engine crashed (SIGILL): it was compiled for another processor, or wrongly; "
     "reinstall it so that it is compiled on this machine"
@@ -45,9 +48,11 @@ class ProcessTransport:
     ) -> None:
         self.name = log.stem
         self.log = log
-        self._timeout_seconds = timeout_seconds
+        self.timeout_seconds = timeout_seconds
+        self._requests = 0
         self._owes_answer = False
-        self._end = "it was ended before"  # why there is no worker, once there is none
+        # why there is no worker, once there is none
+        self._end = WorkerFailedError("it was ended before", "died")
         sink = open_log(log)
         self._connection, theirs = socket.socketpair()
         self._connection.setblocking(False)
@@ -69,7 +74,12 @@ class ProcessTransport:
                     remedy="Fix `python` in the backend's table of the config.",
                 ) from error
         self._watching = contextlib.ExitStack()
-        self._probe = self._watching.enter_context(MemoryProbe(self._process.pid))
+        try:
+            self._guard = Guard(self._process.pid)
+            self._probe = self._watching.enter_context(MemoryProbe(self._process.pid))
+        except BaseException:
+            self._end_group()
+            raise
 
     @property
     def has_failed(self) -> bool:
@@ -86,9 +96,11 @@ class ProcessTransport:
             self.kill()
         if self._connection.fileno() < 0:
             return
+        self._requests += 1
+        numbered = {**message, "request": self._requests}
         try:
             self._owes_answer = True
-            wire.send(self._connection, message, self._wait_until(self._timeout_seconds))
+            wire.send(self._connection, numbered, self._wait_until(self.timeout_seconds))
         except wire.WireError as error:  # nothing was sent
             self._owes_answer = False
             raise EngineError(
@@ -96,29 +108,34 @@ class ProcessTransport:
                 remedy="Give fewer or shorter prompts at once.",
             ) from error
         except TimeoutError:
-            self._fail(f"it took no request for {self._timeout_seconds:g} s")
+            self._fail(f"it took no request for {self.timeout_seconds:g} s", "silent")
         except (EOFError, OSError):
-            self._fail(self._cause_of_death())
+            self._fail(self._cause_of_death(), "died")
 
     def answer(self) -> wire.Message:
         if self._connection.fileno() < 0:
-            raise WorkerFailedError(self._end)
+            raise WorkerFailedError(self._end.reason, self._end.kind)
         if not self._owes_answer:  # one would be waited for in vain
-            raise WorkerFailedError("it owes no answer")
+            raise WorkerFailedError("it owes no answer", "died")
         try:
-            message = wire.receive(self._connection, self._wait_until(self._timeout_seconds))
+            message = wire.receive(self._connection, self._wait_until(self.timeout_seconds))
+            if message.pop("request", None) != self._requests:
+                raise wire.WireError("request: this answers nothing that it was given now")
         except TimeoutError as error:
-            raise self._fail(f"no sign of life for {self._timeout_seconds:g} s") from error
+            raise self._fail(f"no sign of life for {self.timeout_seconds:g} s", "silent") from error
         except (EOFError, OSError) as error:
-            raise self._fail(self._cause_of_death()) from error
+            raise self._fail(self._cause_of_death(), "died") from error
         except wire.WireError as error:
-            raise self._fail(f"the engine sent what makes no sense: {error}") from error
+            reason = f"the engine sent what makes no sense: {error}"
+            raise self._fail(reason, "nonsense") from error
         self._owes_answer = "event" in message
         if "error" not in message:
             return message
+        said = str(message["error"])[:_MOST_CHARACTERS]
         if message.get("expected"):
-            raise EngineError(str(message["error"]), remedy=str(message.get("remedy", "")))
-        raise EngineError(f"the engine failed: {message['error']}", remedy=f"See {self.log}.")
+            remedy = str(message.get("remedy", ""))[:_MOST_CHARACTERS]
+            raise EngineError(said, remedy=remedy)
+        raise EngineError(f"the engine failed: {said}", remedy=f"See {self.log}.")
 
     def close(self) -> None:
         self._watching.close()
@@ -133,7 +150,12 @@ class ProcessTransport:
         self._watching.close()
         if self._connection.fileno() < 0:
             return
-        with contextlib.suppress(ProcessLookupError):
+        self._end_group()
+        self._guard.release()
+
+    def _end_group(self) -> None:
+        # macOS forbids it, rather than finds none, where only a zombie is left
+        with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         self._connection.close()
@@ -161,10 +183,10 @@ class ProcessTransport:
 
         return wait
 
-    def _fail(self, reason: str) -> WorkerFailedError:
-        self._end = reason
+    def _fail(self, reason: str, kind: Failure) -> WorkerFailedError:
+        self._end = WorkerFailedError(reason, kind)
         self.kill()
-        return WorkerFailedError(reason)
+        return self._end
 
     def _cause_of_death(self) -> str:
         try:
@@ -176,5 +198,6 @@ class ProcessTransport:
         if code == -signal.SIGILL:
             return _ILLEGAL_INSTRUCTION
         if code < 0:
-            return f"the engine crashed ({signal.Signals(-code).name})"
+            named = -code in set(signal.Signals)  # of the real-time signals, most have no name
+            return f"the engine crashed ({signal.Signals(-code).name if named else -code})"
         return f"the engine ended with exit code {code}; see {self.log}"

@@ -21,19 +21,24 @@ from harness.contract import (
     OptionValue,
     Prompt,
     SessionInfo,
-    Started,
     TokenIds,
     TokenizerInfo,
     records,
     wire,
 )
+from harness.engine.audit import Audit
 from harness.engine.process import ProcessTransport
-from harness.engine.transport import Transport, WorkerFailedError
+from harness.engine.transport import Transport, WorkerDiedError, WorkerFailedError
 from harness.errors import EngineError
 from harness.machine.memory import MemoryPeak
 from harness.stats.spans import busy_seconds
 
 _Read = TypeVar("_Read")
+
+_PATIENCE = 10
+"""How many deadlines an engine may fill with signs of life that bring a call on by nothing: no
+prompt begun, none answered, no token of one evaluated. Only decoding takes that long: at a token a
+second, ten times the default deadline are a reply of 3,000 tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +102,8 @@ class _Opened(ABC):
             failure: Exception = error
         except WorkerFailedError as error:
             failure = error
-        raise EngineError(
+        has_died = isinstance(failure, WorkerFailedError) and failure.kind == "died"
+        raise (WorkerDiedError if has_died else EngineError)(
             f"the engine failed while it {doing}: {failure}",
             remedy=f"See {self._transport.log}. If it only takes long: raise --timeout-seconds.",
         ) from failure
@@ -131,7 +137,8 @@ class EngineSession(_Opened):
 
     Construction starts the loading; `info` waits. `load_seconds` is by the worker's clock;
     `closing_seconds` is how long ending it took. `was_prompted`: since it was opened; `is_cold`:
-    not since then, or since it forgot.
+    not since then, or since it forgot. `check_loaded` is called when it is loaded, and what it
+    raises ends it.
     """
 
     def __init__(
@@ -140,8 +147,10 @@ class EngineSession(_Opened):
         target: str,
         model: ModelRef,
         options: Mapping[str, OptionValue],
+        check_loaded: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__("open", transport, target, model, options)
+        self._check_loaded = check_loaded
         self._spans: list[tuple[float, float]] = []
         self._failing_seconds = 0.0
         self.load_seconds = 0.0
@@ -158,6 +167,11 @@ class EngineSession(_Opened):
                 records.decode_seconds(message),
             ),
         )
+        try:
+            self._check_loaded()
+        except EngineError:
+            self.kill()
+            raise
         return info
 
     @property
@@ -185,6 +199,9 @@ class EngineSession(_Opened):
         ends the worker: it has no other way to stop.
         """
         takes_text = self.info.capabilities.prompts == "text"
+        ended = max((ended for _, ended in self._spans), default=None)
+        audit = Audit(self.info, prompts, decoding, ended)
+        began = time.perf_counter()
         self.is_cold = False
         self.was_prompted = True
         self._transport.request(
@@ -197,15 +214,14 @@ class EngineSession(_Opened):
             }
         )
         try:
-            for event in self._events(len(prompts), len(decoding.labels)):
+            for event in self._events(audit, began, len(prompts), len(decoding.labels)):
                 yield WorkerEvent(self._transport.name, event)
         finally:
             if self._transport.has_failed:
                 self.kill()
 
-    def _events(self, prompts: int, labels: int) -> Iterator[Event]:
-        started: set[int] = set()
-        answered: set[int] = set()
+    def _events(self, audit: Audit, began: float, prompts: int, labels: int) -> Iterator[Event]:
+        idle_seconds = 0.0  # waited for signs of life alone
         while True:
             waits_since = time.perf_counter()
             try:
@@ -213,25 +229,30 @@ class EngineSession(_Opened):
                 if "event" not in message:
                     return
                 event = records.decode_event(message, prompts, labels)
-                if isinstance(event, Started) and started & set(event.prompts):
-                    raise wire.WireError("started.prompts: a prompt is begun twice")
-                if isinstance(event, Batch):
-                    new = {reply.prompt for reply in event.replies} - answered
-                    if len(new) < len(event.replies):
-                        raise wire.WireError("reply.prompt: a prompt is answered twice")
-                    answered |= new
+                now = time.perf_counter()
+                idle_seconds += now - waits_since
+                if audit.take(event, now - began):
+                    idle_seconds = 0.0
+                if idle_seconds > _PATIENCE * self._transport.timeout_seconds:
+                    raise WorkerFailedError(
+                        f"it gave signs of life, and nothing else, for {idle_seconds:.0f} s",
+                        "silent",
+                    )
             except (EngineError, WorkerFailedError, wire.WireError) as error:
                 self._failing_seconds += time.perf_counter() - waits_since
-                reason = str(error)
-                if isinstance(error, wire.WireError):
-                    self.kill()
-                    reason = f"the engine sent what makes no sense: {error}"
-                raise WorkerFailedError(reason, sorted(started - answered)) from error
-            if isinstance(event, Started):
-                started.update(event.prompts)
-            elif isinstance(event, Batch):
+                raise self._failed(error, audit.open_prompts) from error
+            if isinstance(event, Batch):
                 self._spans.append((event.began, event.ended))
             yield event
+
+    def _failed(self, error: Exception, open_prompts: Sequence[int]) -> WorkerFailedError:
+        if isinstance(error, EngineError):
+            return WorkerFailedError(str(error), "reported", open_prompts)
+        self.kill()
+        if isinstance(error, WorkerFailedError):
+            return WorkerFailedError(error.reason, error.kind, open_prompts)
+        reason = f"the engine sent what makes no sense: {error}"
+        return WorkerFailedError(reason, "nonsense", open_prompts)
 
     def forget(self) -> None:
         """Has the engine drop what it keeps of earlier prompts, where its capabilities say so."""

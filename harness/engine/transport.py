@@ -4,32 +4,44 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol, TypeAlias
 
 from harness.contract import wire
+from harness.errors import EngineError
 from harness.machine.memory import MemoryPeak
+
+Failure: TypeAlias = Literal["died", "silent", "nonsense", "reported"]
 
 
 class WorkerFailedError(Exception):
-    """The worker failed: it crashed, was silent past its deadline, or sent what makes no sense.
+    """The worker failed.
 
-    `open_prompts`, by their index in the call, were begun and not answered: this is what it costs.
+    `kind`: it "died", was "silent" past its deadline, sent "nonsense" (a fresh one would too), or
+    "reported" an error of its engine. `open_prompts`, by their index in the call, were begun and
+    not answered: this is what it costs.
     """
 
-    def __init__(self, reason: str, open_prompts: Sequence[int] = ()) -> None:
+    def __init__(self, reason: str, kind: Failure, open_prompts: Sequence[int] = ()) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.kind = kind
         self.open_prompts = tuple(open_prompts)
+
+
+class WorkerDiedError(EngineError):
+    """The worker died at what no run can do without, such as loading. A fresh one may not."""
 
 
 class Transport(Protocol):
     """One worker, which answers one request at a time (`backends.worker` has both).
 
     `name` says which worker it is among those of a run. `log` holds what its engine printed.
+    `timeout_seconds` is the deadline of each message.
     """
 
     name: str
     log: Path
+    timeout_seconds: float
 
     @property
     def has_failed(self) -> bool:

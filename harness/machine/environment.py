@@ -105,8 +105,8 @@ def _git_revision() -> str | None:
 
     A repository is a stranger's program: its config names commands for git to run. So only one that
     holds our own code is looked at, never one around the working directory or around an installed
-    package. It has to lie beside `harness/`, and to track our files. Git is told to look nowhere
-    else, and is given nothing to do for which it runs a command: no hook, no filter, no monitor.
+    package. It has to lie beside `harness/`, and to track our files. Git looks nowhere
+    else, and has nothing to do for which it runs a command: no hook, no filter, no monitor.
     Whether files were changed is not looked for, as that runs the filters.
     """
     if not (_ROOT / ".git").exists():

@@ -1,21 +1,23 @@
 """Giving one engine all prompts that have no reply yet, and storing what comes back.
 
 A worker that failed costs the cells it had begun: these are stored as failed, and a fresh one goes
-on with the rest.
+on with the rest. One that sends what makes no sense costs the entry all that it has left, as a
+fresh one would send the same. So does one whose replies do not depend on the prompts.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from harness.contract import Batch, Decoding, Progress, Prompt, Reply
 from harness.engine.engine import Engine
 from harness.engine.transport import WorkerFailedError
 from harness.errors import EngineError, StoreError
+from harness.pipeline.sameness import Sameness
 from harness.spec import RunSpec
 from harness.store.schema import SessionRow, SessionUse, Status
 from harness.store.store import Store
@@ -95,8 +97,10 @@ def ask(
         failures = 0 if asking.update.done > done else failures + 1
         if left and failures < MOST_FAILURES:
             engine.restart()
+            engine.load()
         elif left:
-            asking.fail(None, left, f"the engine failed {failures} times in a row")
+            reason = f"the engine failed {failures} times in a row: {asking.failure}"
+            asking.fail(None, dict.fromkeys(left, reason))
             left = []
 
 
@@ -153,6 +157,11 @@ def _check_same_engine(engine: Engine, earlier: Sequence[SessionRow]) -> None:
         )
 
 
+def _reason(reply: Reply) -> str | None:
+    """Why it is no answer; `None` where it is one."""
+    return reply.text if reply.finish == "failed" else _REFUSALS.get(reply.finish)
+
+
 def _decoding(spec: RunSpec, workload: Workload, entry: str) -> Decoding:
     return Decoding(
         mode=spec.decoding,
@@ -164,9 +173,19 @@ def _decoding(spec: RunSpec, workload: Workload, entry: str) -> Decoding:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Answered:
+    """A batch, the cells of its prompts, and how far the session was then."""
+
+    batch: Batch
+    cells: Mapping[int, _Cell]
+    wall_seconds: float
+
+
 @dataclass(slots=True)
 class _Asking:
-    """One engine that is given prompts; `update` says how far it is."""
+    """One engine that is given prompts; `update` says how far it is, `failure` why its last session
+    failed. `held` are batches that are stored once they are known to depend on the prompts."""
 
     engine: Engine
     decoding: Decoding
@@ -176,6 +195,9 @@ class _Asking:
     observe: Observer
     update: Update
     environment: str | None
+    failure: str = ""
+    sameness: Sameness = field(default_factory=Sameness)
+    held: list[_Answered] = field(default_factory=list)
 
     def ask(self, left: Sequence[_Cell]) -> list[_Cell]:
         """Gives these cells to one session; returns those that a failed worker left over."""
@@ -203,40 +225,63 @@ class _Asking:
             for event in (one.event for one in session.generate(prompts, self.decoding)):
                 if isinstance(event, Batch):
                     cells = {reply.prompt: open_cells.pop(reply.prompt) for reply in event.replies}
-                    self._save(session_id, event, cells, time.perf_counter() - began)
+                    self.held.append(_Answered(event, cells, time.perf_counter() - began))
+                    for reply in event.replies:
+                        self.sameness.see(prompts[reply.prompt].token_ids, reply)
+                    if info.is_mock or self.sameness.is_excluded:
+                        self._store_held(session_id)
+                    elif self.sameness.is_certain:
+                        break
                 elif isinstance(event, Progress):
                     self._report(prompt_tokens=event.prompt_tokens)
             costs = tuple(open_cells)
         except WorkerFailedError as failure:
-            # A worker that dies before it has begun anything would do so for ever.
+            # What an engine reports before it has begun anything, it would report again.
             moved = failure.open_prompts or len(open_cells) < len(left)
-            costs = failure.open_prompts if moved else tuple(open_cells)
-            reason = failure.reason
+            is_final = failure.kind == "nonsense" or (failure.kind == "reported" and not moved)
+            costs = tuple(open_cells) if is_final else failure.open_prompts
+            reason = self.failure = failure.reason
+        if self.held and (same := self.sameness.reason):
+            costs, reason = tuple(open_cells), same
+            self._fail_held(session_id, same)
+        self._store_held(session_id)
         self.store.close_session(session_id, self._use(time.perf_counter() - began))
         if costs:
-            self.fail(session_id, [open_cells.pop(index) for index in costs], reason)
+            self.fail(session_id, {open_cells.pop(index): reason for index in costs})
         return list(open_cells.values())
 
-    def fail(self, session_id: int | None, cells: Sequence[_Cell], reason: str) -> None:
+    def fail(self, session_id: int | None, failures: Mapping[_Cell, str]) -> None:
         """Stores why these cells have no reply."""
-        failures = {self._key(cell): reason for cell in cells}
-        self.store.save_failures(self.engine.name, failures, session_id)
-        self._report(failed=len(cells))
+        reasons = {self._key(cell): reason for cell, reason in failures.items()}
+        self.store.save_failures(self.engine.name, reasons, session_id)
+        self._report(failed=len(failures))
 
-    def _save(
-        self, session_id: int, batch: Batch, cells: dict[int, _Cell], wall_seconds: float
-    ) -> None:
-        for finish, reason in _REFUSALS.items():
-            refused = [cells[r.prompt] for r in batch.replies if r.finish == finish]
-            if refused:
-                self.fail(session_id, refused, reason)
-        answers: tuple[Reply, ...] = tuple(r for r in batch.replies if r.finish not in _REFUSALS)
+    def _store_held(self, session_id: int) -> None:
+        for one in self.held:
+            self._store(session_id, one)
+        self.held.clear()
+
+    def _fail_held(self, session_id: int, same: str) -> None:
+        """A prompt that was refused keeps the reason of its own."""
+        held = [
+            (one.cells[reply.prompt], reply) for one in self.held for reply in one.batch.replies
+        ]
+        self.held.clear()
+        self.fail(session_id, {cell: _reason(reply) or same for cell, reply in held})
+
+    def _store(self, session_id: int, answered: _Answered) -> None:
+        batch, cells = answered.batch, answered.cells
+        reasons = {reply.prompt: _reason(reply) for reply in batch.replies}
+        failures = {cells[prompt]: reason for prompt, reason in reasons.items() if reason}
+        if failures:
+            self.fail(session_id, failures)
+        answers = tuple(reply for reply in batch.replies if not reasons[reply.prompt])
         if answers:
             self.store.save_batch(
                 session_id,
                 replace(batch, replies=answers),
                 {reply.prompt: self._key(cells[reply.prompt]) for reply in answers},
-                self._use(wall_seconds),
+                self._use(answered.wall_seconds),
             )
             self._report(done=len(answers))
 

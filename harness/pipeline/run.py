@@ -303,7 +303,7 @@ def _prompt_engine(
         with ExitStack() as stack:
             longest = max(member.workload.packed.limit for member in waiting)
             engine = stack.enter_context(Engine(plan, longest))
-            _ = engine.session.info  # waits until it is loaded
+            engine.load()
             for place, member in enumerate(waiting):
                 if unlike := _unlike_packed(engine, member):
                     fail([member], unlike)

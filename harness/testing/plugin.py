@@ -232,9 +232,9 @@ class _Engines:
         if request not in self.by_request:
             with ExitStack() as opening:
                 engine = opening.enter_context(Engine(plan, max_model_len))
-                _ = engine.session.info  # waits until it is loaded
                 # Only a loaded engine is closed with the module; one that fails to load is closed
                 # at once.
+                engine.load()
                 self.stack.enter_context(opening.pop_all())
             self.by_request[request] = engine
         self.by_request[request].revive()

@@ -68,7 +68,7 @@ class Rounds:
         """Outside the time of the round."""
         if self.fresh_engine:
             self.engine.restart()
-            _ = self.engine.session.info  # waits until it is loaded
+            self.engine.load()
         else:
             # Or all rounds but the first would find their prompts in the cache.
             self.engine.make_cold()

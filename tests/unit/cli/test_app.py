@@ -34,9 +34,10 @@ def same_handlers() -> Iterator[None]:
     A shell starts background jobs with Ctrl-C ignored; these tests begin with it heard.
     """
     outside = signal.signal(signal.SIGINT, signal.default_int_handler)
-    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    ending = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = [signal.getsignal(number) for number in ending]
     yield
-    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+    assert [signal.getsignal(number) for number in ending] == before
     signal.signal(signal.SIGINT, outside)
 
 
@@ -80,7 +81,9 @@ def test_anything_else_is_a_bug_with_its_traceback(ending: Ending) -> None:
     assert "this is a bug" in said
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
 def test_signals_end_in_order(ending: Ending, number: signal.Signals, code: int) -> None:
     cleaned = []
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import textwrap
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -14,10 +16,10 @@ import pytest
 from backends import mock
 from backends.api import Availability, Capabilities, Decoding, Prompt, Requirements
 from harness.engine import engine as engine_module
-from harness.engine.engine import Engine, EnginePlan, plan_engine
+from harness.engine.engine import MOST_STARTS, Engine, EnginePlan, plan_engine
 from harness.engine.models import file_sha256
 from harness.engine.options import check_options
-from harness.engine.transport import WorkerFailedError
+from harness.engine.transport import WorkerDiedError, WorkerFailedError
 from harness.errors import EngineError, UsageError
 from harness.spec import RunSpec, entries_of
 
@@ -211,6 +213,87 @@ def test_a_model_file_that_has_changed_is_an_error_at_the_next_start(
                 start()
         assert engine.busy_seconds == busy
     assert not psutil.Process().children()
+
+
+def test_a_folder_is_held_to_its_files_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weights: Path
+) -> None:
+    monkeypatch.setattr(mock, "FORMATS", ("hf",))
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    shard = folder / "model-2.safetensors"
+    shutil.copy2(weights, shard)
+    [plan] = plans(tmp_path, model=str(folder))
+    with Engine(plan, 100) as engine:
+        engine.load()
+        (folder / "model-3.safetensors").write_bytes(b"more")
+        with pytest.raises(EngineError, match=r"model-3\.safetensors has changed since"):
+            engine.restart()
+        (folder / "model-3.safetensors").unlink()
+        engine.restart()
+        engine.load()
+        before = shard.stat()
+        shard.write_bytes(b"WEIGHTS")  # of the same size, and the time set back
+        os.utime(shard, ns=(before.st_atime_ns, before.st_mtime_ns))
+        with pytest.raises(EngineError, match=r"model-2\.safetensors has changed since"):
+            engine.restart()
+
+
+def test_a_model_file_that_changes_while_it_is_loaded_is_an_error(
+    tmp_path: Path, weights: Path
+) -> None:
+    [plan] = plans(tmp_path, model=str(weights))
+    with Engine(plan, 100) as engine:  # its hash was compared; its worker has just been started
+        other = tmp_path / "other"
+        other.write_bytes(b"WEIGHTS")
+        other.replace(weights)
+        with pytest.raises(EngineError, match=rf"mock: the model's file {weights} has changed"):
+            engine.load()
+        assert not psutil.Process().children()
+
+
+def dying(folder: Path, deaths: int) -> Engine:
+    """Of which so many workers die while they load."""
+    (folder / "dying.py").write_text(
+        textwrap.dedent(
+            f"""
+            import os
+            from pathlib import Path
+            from backends import mock
+            FORMATS, OPTIONS = mock.FORMATS, mock.OPTIONS
+            def open_session(model, options):
+                died = Path({str(folder)!r}, "died")
+                deaths = len(died.read_text()) if died.exists() else 0
+                if deaths < {deaths}:
+                    died.write_text("x" * (deaths + 1))
+                    os.kill(os.getpid(), 9)
+                return mock.open_session(model, options)
+            """
+        )
+    )
+    [plan] = plans(folder)
+    return Engine(replace(plan, target="dying"), 100)
+
+
+@pytest.mark.parametrize("deaths", [0, 1, MOST_STARTS - 1])
+def test_a_worker_that_dies_while_it_loads_is_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deaths: int
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    with dying(tmp_path, deaths) as engine:
+        assert engine.load() == engine.session.info
+        assert (tmp_path / "died").exists() == (deaths > 0)
+
+
+def test_a_worker_that_always_dies_while_it_loads_is_not_started_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    with dying(tmp_path, 99) as engine:
+        with pytest.raises(WorkerDiedError, match=r"failed while it loaded: .*signal 9"):
+            engine.load()
+        assert len((tmp_path / "died").read_text()) == MOST_STARTS
 
 
 @pytest.mark.parametrize("failing", [True, False])

@@ -6,7 +6,6 @@ import os
 import signal
 import sys
 import textwrap
-import time
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
@@ -25,12 +24,15 @@ from backends.api import (
     Decoding,
     Event,
     ModelRef,
+    Progress,
     Prompt,
     Reply,
     SessionInfo,
     Started,
 )
 from backends.wire import Message
+from harness.engine import process as process_module
+from harness.engine import session as session_module
 from harness.engine.process import ProcessTransport
 from harness.engine.session import EngineSession, TokenizerSession, check_backend
 from harness.engine.transport import WorkerFailedError
@@ -48,7 +50,7 @@ Start: TypeAlias = Callable[..., EngineSession]
 ODD = """
     import math, os, signal, struct, subprocess, sys, time
     from backends import mock
-    from backends.api import Availability, Batch, Reply, Started
+    from backends.api import Availability, Batch, Progress, Reply, Started
 
     FORMATS, OPTIONS = mock.FORMATS, mock.OPTIONS
 
@@ -75,6 +77,11 @@ ODD = """
             if self.name == "parent":
                 subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
 
+        def close(self):
+            if self.name == "sleeps in close":
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)
+                time.sleep(600)
+
         def tokenize(self, texts):
             if self.name == "dies tokenizing":
                 os.kill(os.getpid(), signal.SIGSEGV)
@@ -98,6 +105,21 @@ ODD = """
                 if os.fork() == 0:
                     time.sleep(600)  # and holds the socket open
                 os._exit(7)
+            if self.name == "closes":
+                os.close(descriptor)
+                time.sleep(600)
+            if self.name == "stops":
+                os.kill(os.getpid(), signal.SIGSTOP)
+            if self.name == "real-time signal":
+                os.kill(os.getpid(), signal.SIGRTMIN + 1)
+            if self.name == "long words":
+                raise mock.BackendError("no" * 10_000_000, "go" * 10_000_000)
+            if self.name == "unasked":
+                sent = b'{"result":null,"arrays":{}}'
+                os.write(descriptor, struct.pack("<II", len(sent), 0) + sent)
+            while self.name == "signs":
+                yield Progress(0)
+                time.sleep(0.05)
             if self.name == "illegal":
                 os.kill(os.getpid(), signal.SIGILL)
             if self.name == "nonsense":
@@ -117,7 +139,7 @@ ODD = """
 def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
     """Starts sessions of the mock, or of the odd backend if a name says how it is odd."""
     (tmp_path / "odd_backend.py").write_text(textwrap.dedent(ODD), encoding="utf-8")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     opened: list[EngineSession] = []
 
     def begin(
@@ -306,6 +328,71 @@ def test_a_child_that_holds_the_socket_does_not_hide_the_end_of_its_worker(start
     assert not still_there([p for p in psutil.process_iter() if in_group(p, group)])
 
 
+def test_a_worker_that_closes_its_connection_and_lives_on_is_ended(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process_module, "_CLOSE_SECONDS", 0.5)
+    session = start("closes")
+    assert session.info.is_mock
+    process = worker()
+    failure, _ = fail(session)
+    assert (failure.reason, failure.kind) == (
+        "the engine closed its connection and did not end", "died",
+    )  # fmt: skip
+    assert not still_there([process])
+
+
+def test_a_worker_that_stops_itself_is_ended_at_the_deadline(start: Start) -> None:
+    session = start("stops", timeout_seconds=1.0)
+    assert session.info.is_mock
+    process = worker()
+    failure, _ = fail(session)
+    assert (failure.reason, failure.kind) == ("no sign of life for 1 s", "silent")
+    assert not still_there([process])
+
+
+def test_signs_of_life_alone_are_not_waited_for_without_end(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_module, "_PATIENCE", 0.1)
+    failure, events = fail(start("signs", timeout_seconds=10.0))
+    assert failure.reason == "it gave signs of life, and nothing else, for 1 s"
+    assert failure.kind == "silent"
+    assert set(events) == {Progress(0)}
+
+
+def test_what_was_not_wanted_is_no_answer(start: Start) -> None:
+    session = start("unasked")
+    failure, _ = fail(session)
+    assert failure.reason == (
+        "the engine sent what makes no sense: request: this answers nothing that it was given now"
+    )
+    assert failure.kind == "nonsense"
+
+
+def test_a_worker_that_does_not_close_is_ended_all_the_same(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process_module, "_CLOSE_SECONDS", 0.5)
+    session = start("sleeps in close")
+    assert session.info.is_mock
+    process = worker()
+    session.close()
+    assert 0.5 <= session.closing_seconds < 5
+    assert not still_there([process])
+
+
+def test_a_signal_without_a_name_is_named_by_its_number(start: Start) -> None:
+    failure, _ = fail(start("real-time signal"))
+    assert failure.reason == f"the engine crashed ({signal.SIGRTMIN + 1})"
+
+
+def test_of_an_error_no_more_is_stored_than_can_be_read(start: Start) -> None:
+    failure, _ = fail(start("long words"))
+    assert failure.reason == "no" * 500
+    assert failure.kind == "reported"
+
+
 def test_an_illegal_instruction_says_what_it_may_be(start: Start) -> None:
     failure, _ = fail(start("illegal"))
     assert "compiled for another processor" in failure.reason
@@ -427,35 +514,6 @@ def test_closing_gives_the_peak_of_memory(start: Start) -> None:
     assert session.peak.rss_mib > 1
 
 
-def test_a_worker_whose_harness_is_gone_ends(tmp_path: Path) -> None:
-    """The harness is a process of its own here, and is killed while its worker answers."""
-    code = f"""
-        from pathlib import Path
-        from backends.api import Decoding, ModelRef, Prompt
-        from harness.engine.process import ProcessTransport
-        from harness.engine.session import EngineSession
-        session = EngineSession(
-            ProcessTransport("backends.mock", 30.0, Path({str(tmp_path / "engine.log")!r})),
-            "backends.mock",
-            ModelRef("toy", "mock", ""),
-            {{"max_model_len": 100, "delay_ms": 20}},
-        )
-        prompts = [Prompt([i]) for i in range(2000)]
-        for event in session.generate(prompts, Decoding("score", ((1,),))):
-            print(event, flush=True)
-    """
-    harness = psutil.Popen(
-        [sys.executable, "-c", textwrap.dedent(code)], stdout=-1, start_new_session=True
-    )
-    assert harness.stdout.readline()
-    [orphan] = harness.children()
-    time.sleep(0.1)
-    harness.send_signal(signal.SIGKILL)
-    harness.wait()
-    harness.stdout.close()
-    assert not still_there([orphan])
-
-
 def test_check_reports_what_a_backend_says(tmp_path: Path) -> None:
     assert check_backend("backends.mock", 30.0, tmp_path / "log", sys.executable).available
     assert not psutil.Process().children()
@@ -506,7 +564,7 @@ def test_a_tokenizer_that_cannot_be_opened_says_why(start: Start, tmp_path: Path
 
 INFO = SessionInfo(
     "toy", "toy 1", "m", "w", "cpu", 1, declared_context=99, allocated_context=99,
-    vocabulary_sha256="0" * 64,
+    vocabulary_sha256="0" * 64, is_mock=True,
 )  # fmt: skip
 
 
@@ -516,6 +574,7 @@ class Scripted:
     name = "scripted"
     log = Path("scripted.log")
     peak = MemoryPeak(None, None)
+    timeout_seconds = 30.0
 
     def __init__(self, *answers: Message | Event, info: SessionInfo = INFO) -> None:
         opened: Message = {"result": asdict(info), "seconds": 2.0}
@@ -528,7 +587,7 @@ class Scripted:
 
     def answer(self) -> Message:
         if not self.answers:
-            raise WorkerFailedError("it has ended")
+            raise WorkerFailedError("it has ended", "died")
         answer = self.answers.pop(0)
         return answer if isinstance(answer, dict) else records.encode_event(answer)
 
@@ -576,7 +635,7 @@ def test_batches_that_overlap_are_counted_once(
     spans: list[tuple[float, float]], seconds: float
 ) -> None:
     batches = [batch(index, began=began, ended=ended) for index, (began, ended) in enumerate(spans)]
-    session, _ = scripted(*batches, END)
+    session, _ = scripted(Started(tuple(range(len(spans)))), *batches, END)
     seen = []
     for _ in session.generate(PROMPTS, SCORE):
         seen.append(session.engine_seconds)
@@ -590,7 +649,7 @@ def test_busy_is_every_moment_in_which_a_batch_was_under_way(spans: list[tuple[i
         batch(index, began=float(began), ended=float(began + length))
         for index, (began, length) in enumerate(spans)
     ]
-    session, _ = scripted(*batches, END)
+    session, _ = scripted(Started(tuple(range(len(spans)))), *batches, END)
     list(session.generate(PROMPTS, SCORE))
     moments = {second for began, length in spans for second in range(began, began + length)}
     assert session.engine_seconds == 2.0 + len(moments)
@@ -599,8 +658,9 @@ def test_busy_is_every_moment_in_which_a_batch_was_under_way(spans: list[tuple[i
 @pytest.mark.parametrize(
     ("answers", "said"),
     [
-        ([batch(0), batch(0)], "a prompt is answered twice"),
-        ([batch(1, 1)], "a prompt is answered twice"),
+        ([batch(2), batch(2)], "a prompt is answered twice"),
+        ([batch(3, 3)], "a prompt is answered twice"),
+        ([batch(0)], "a prompt is answered and not begun"),
         ([batch(len(PROMPTS))], "none of the 20 prompts"),
         ([Started((20,))], "none of the 20 prompts"),
         ([Batch((Reply(0, "scored", 1, label_logprobs=(0.0,)),), 0.0, 0.0)], "label_logprobs"),
@@ -615,7 +675,7 @@ def test_events_that_make_no_sense_are_a_failure(
     failure, _ = fail(session)
     assert "the engine sent what makes no sense: " in failure.reason
     assert said in failure.reason
-    assert set(failure.open_prompts) >= {2, 3}
+    assert 3 in failure.open_prompts
     assert transport.has_failed
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,9 +32,10 @@ VOCABULARY = mock.open_tokenizer(ModelRef("toy", NO_FILES, ""), {}).info.vocabul
 
 # A mock that dies or falls silent where its name says.
 FICKLE = """
-    import os
+    import math, os
+    from dataclasses import replace
     from backends import mock
-    from backends.api import Batch, Started
+    from backends.api import BackendError, Batch, Reply, Started
 
     FORMATS, OPTIONS, requirements = mock.FORMATS, mock.OPTIONS, mock.requirements
     open_tokenizer = mock.open_tokenizer
@@ -42,10 +44,19 @@ FICKLE = """
         return Session(model, options)
 
     class Session(mock.MockSession):
+        def __init__(self, model, options):
+            super().__init__(model, options)
+            self.info = replace(self.info, is_mock="mock" in model.name)
+
         def generate(self, prompts, decoding):
             name = self.info.model
             if name == "dies at once":
                 os._exit(3)
+            if name == "dies once at once" and not os.path.exists("died"):
+                open("died", "x").close()
+                os.kill(os.getpid(), 9)
+            if name == "refuses":
+                raise BackendError("I do not like it")
             batches = 0
             for event in super().generate(prompts, decoding):
                 if name == "dies between batches" and batches == 2:
@@ -53,6 +64,23 @@ FICKLE = """
                 if name == "leaves out the last" and isinstance(event, Started):
                     if len(prompts) - 1 in event.prompts:
                         return
+                if name == "is not finite" and isinstance(event, Batch):
+                    first, second, *rest = event.replies
+                    event = replace(event, replies=(
+                        replace(first, label_logprobs=(math.nan, 0.0)),
+                        Reply(second.prompt, "failed", second.prompt_tokens, text="it is broken"),
+                        *rest,
+                    ))
+                if name == "lies in its second batch" and isinstance(event, Batch) and batches:
+                    first, *rest = event.replies
+                    event = replace(event, replies=(
+                        replace(first, prompt_tokens=first.prompt_tokens + 1), *rest,
+                    ))
+                if name.startswith("always") and isinstance(event, Batch):
+                    logprobs = {"alike": (-1.0, -2.0), "level": (-3.0, -3.0)}[name.split()[1]]
+                    event = replace(event, replies=tuple(
+                        replace(one, label_logprobs=logprobs) for one in event.replies
+                    ))
                 yield event
                 batches += isinstance(event, Batch)
 """
@@ -61,8 +89,9 @@ FICKLE = """
 @pytest.fixture
 def fickle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "fickle.py").write_text(textwrap.dedent(FICKLE), encoding="utf-8")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.chdir(tmp_path)
     entry = EntryPoint("mock", "fickle", ENTRY_POINT_GROUP)
     monkeypatch.setattr(registry, "entry_points", lambda group: [entry])
 
@@ -169,13 +198,44 @@ def test_an_engine_that_always_crashes_comes_to_an_end(tmp_path: Path) -> None:
         assert sessions(store) == 3
 
 
-def test_an_engine_that_dies_before_it_begins_is_not_tried_again(
+def test_an_engine_that_always_dies_before_it_begins_comes_to_an_end(
     tmp_path: Path, fickle: None
 ) -> None:
     with asked(tmp_path, spec("dies at once"), packed()) as (store, cells, _):
         assert count(cells, "failed") == COUNT
+        assert sessions(store) == 3
+        assert {cell.reason for cell in cells} == {
+            "the engine failed 3 times in a row: the engine ended with exit code 3; "
+            f"see {tmp_path / 'mock.log'}"
+        }
+
+
+def test_an_engine_that_is_killed_once_before_it_begins_costs_nothing(
+    tmp_path: Path, fickle: None
+) -> None:
+    with asked(tmp_path, spec("dies once at once"), packed()) as (store, cells, _):
+        assert count(cells, "done") == COUNT
+        assert sessions(store) == 2
+
+
+def test_an_engine_that_reports_an_error_before_it_begins_is_not_tried_again(
+    tmp_path: Path, fickle: None
+) -> None:
+    with asked(tmp_path, spec("refuses"), packed()) as (store, cells, _):
+        assert {cell.reason for cell in cells} == {"I do not like it"}
+        assert (count(cells, "failed"), sessions(store)) == (COUNT, 1)
+
+
+def test_nonsense_costs_the_entry_what_it_has_left_and_is_not_tried_again(
+    tmp_path: Path, fickle: None
+) -> None:
+    with asked(tmp_path, spec("lies in its second batch"), packed()) as (store, cells, updates):
+        assert (count(cells, "done"), count(cells, "failed")) == (8, COUNT - 8)
+        assert {cell.reason for cell in cells if cell.reason} == {
+            "the engine sent what makes no sense: reply.prompt_tokens: 12 of a prompt of 11"
+        }
         assert sessions(store) == 1
-        assert all(cell.reason and "exit code 3" in cell.reason for cell in cells)
+        assert updates[-1].failed == COUNT - 8
 
 
 def test_an_engine_that_dies_between_batches_costs_nothing(tmp_path: Path, fickle: None) -> None:
@@ -189,6 +249,46 @@ def test_a_prompt_that_gets_no_reply_has_failed(tmp_path: Path, fickle: None) ->
         assert count(cells, "failed") == 4
         assert {cell.reason for cell in cells} == {"the engine gave no reply to it"}
         assert sessions(store) == 1
+
+
+def test_a_reply_that_failed_is_stored_with_its_reason_and_the_others_stay(
+    tmp_path: Path, fickle: None
+) -> None:
+    with asked(tmp_path, spec("is not finite"), packed(16)) as (store, cells, updates):
+        assert (count(cells, "done"), count(cells, "failed")) == (12, 4)
+        assert [cell.reason for cell in cells if cell.reason] == [
+            "the engine's log-probabilities are not finite", "it is broken",
+        ] * 2  # fmt: skip
+        assert sessions(store) == 1
+        assert updates[-1].failed == 4
+
+
+@pytest.mark.parametrize(
+    ("kind", "prompts", "said"),
+    [
+        ("alike", 3, "the labels' log-probabilities are the same in all of 3 prompts: "),
+        ("level", 8, "all labels have the same log-probability, in all of 8 prompts: "),
+        ("alike", COUNT, "the labels' log-probabilities are the same in all of 32 prompts: "),
+    ],
+)
+def test_an_engine_whose_replies_depend_on_nothing_has_failed(
+    tmp_path: Path, fickle: None, kind: str, prompts: int, said: str
+) -> None:
+    with asked(tmp_path, spec(f"always {kind}"), packed(prompts)) as (store, cells, updates):
+        assert count(cells, "failed") == prompts
+        assert {cell.reason for cell in cells} == {
+            f"{said}perhaps the weights are damaged, or the model does not generate text"
+        }
+        assert sessions(store) == 1
+        assert (updates[-1].done, updates[-1].failed) == (0, prompts)
+
+
+@pytest.mark.parametrize("model", ["always alike", "always alike mock"])
+def test_replies_of_one_prompt_and_of_a_mock_may_be_alike(
+    tmp_path: Path, fickle: None, model: str
+) -> None:
+    with asked(tmp_path, spec(model), packed(1 if "mock" not in model else COUNT)) as (_, cells, _):
+        assert count(cells, "done") == len(cells)
 
 
 def test_prompts_that_do_not_fit_have_failed_with_the_reason(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import textwrap
 from collections.abc import Callable
 from importlib.metadata import EntryPoint
@@ -64,7 +65,7 @@ KINDS = """
 
     like = kind(Session)
     bare = kind(Session, bos_id=None)
-    dear = kind(Dear, vocabulary_sha256="dear")
+    dear = kind(Dear, vocabulary_sha256="d" * 64)
     broken = kind(Session, chat_template="{% nothing %}")
 """
 
@@ -74,7 +75,7 @@ Spec: TypeAlias = Callable[..., RunSpec]
 @pytest.fixture(autouse=True)
 def kinds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "kinds.py").write_text(textwrap.dedent(KINDS), encoding="utf-8")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     monkeypatch.syspath_prepend(str(tmp_path))
     targets = {"mock": "backends.mock"} | {
         n: f"kinds:{n}" for n in ("like", "bare", "dear", "broken")
