@@ -16,7 +16,7 @@ ENTRY_POINT_GROUP = "llm_harness.backends"
 NO_FILES = "none"  # the model format of a backend that reads no model files
 
 DecodingMode: TypeAlias = Literal["free", "choice", "score"]
-Finish: TypeAlias = Literal["stop", "length", "label", "scored", "overflow", "empty"]
+Finish: TypeAlias = Literal["stop", "length", "label", "scored", "overflow", "empty", "failed"]
 OptionValue: TypeAlias = bool | int | float | str
 Options: TypeAlias = Mapping[str, OptionValue]
 TokenIds: TypeAlias = Sequence[int]
@@ -172,8 +172,9 @@ class Reply:
 
     `finish`: "stop" (end token or stop string), "length" (`max_tokens` reached), "label" (a whole
     label, in "choice"), "scored" (nothing generated, in "score"); or, with no answer at all,
-    "overflow" (the prompt and the reply do not fit in the allocated context) and "empty" (a prompt
-    of no tokens). Engines never shorten a prompt.
+    "overflow" (the prompt and the reply do not fit in the allocated context), "empty" (a prompt
+    of no tokens) and "failed" (what the engine computed is no answer, such as logits that are not
+    finite: `text` is the reason, in a sentence). Engines never shorten a prompt.
 
     `label_logprobs` are natural logarithms in the order of `Decoding.labels`, over the whole
     vocabulary; `None` for a label that the engine reports none of. `cached_tokens` of the

@@ -6,7 +6,9 @@ raises `backends.wire.WireError`, which names the field. Standard library only.
 
 Times and counts are not negative, and no number is NaN or infinite, with one exception: the
 log-probability of a label that is impossible is minus infinity. JSON has no such number, so the
-text "-inf" stands for it; any other number that is not finite is sent as its text too, and refused.
+text "-inf" stands for it. Any other number that is not finite is sent as its text too, and refused;
+in label log-probabilities it is the engine's computation that is wrong and not its record, so that
+reply has failed.
 """
 
 from __future__ import annotations
@@ -28,9 +30,10 @@ from backends.api import (
     Started,
     TokenizerInfo,
 )
+from backends.rules import NOT_FINITE
 from backends.wire import Message, WireError, front_code, front_decode
 
-_IMPOSSIBLE = str(-math.inf)
+_NOT_FINITE = ("-inf", "inf", "nan")  # as `_number` writes them
 _BEYOND = 2**63  # JSON has whole numbers of any size, what stores them has not
 _FINISHES: tuple[str, ...] = get_args(Finish)
 _CHOICES: dict[str, tuple[str, ...]] = {
@@ -252,28 +255,39 @@ def _decode_reply(value: object, token_ids: tuple[int, ...], prompts: int, label
     cached_tokens = record.count_or_none("cached_tokens")
     if cached_tokens is not None and cached_tokens > prompt_tokens:
         record.refuse("cached_tokens", f"within the {prompt_tokens} tokens of the prompt")
-    logprobs = record.values["label_logprobs"]
-    if logprobs is not None:
-        logprobs = tuple(
-            -math.inf if one == _IMPOSSIBLE else one for one in record.list("label_logprobs")
-        )
-        if len(logprobs) != labels:
-            record.refuse("label_logprobs", f"as many as the {labels} labels")
-        if not all(one is None or one == -math.inf or _is_number(one) for one in logprobs):
-            record.refuse("label_logprobs", f"a list of finite numbers, null and {_IMPOSSIBLE}")
-        if any(one is not None and one > _ROUNDING for one in logprobs):
-            record.refuse("label_logprobs", "a list of logarithms of probabilities")
-    return Reply(
+    reply = Reply(
         prompt=record.index("prompt", record.values["prompt"], prompts),
         finish=record.one_of("finish", _FINISHES),
         prompt_tokens=prompt_tokens,
         cached_tokens=cached_tokens,
         text=record.text("text"),
         token_ids=token_ids,
-        label_logprobs=logprobs,
+        label_logprobs=_decode_logprobs(record, labels),
         time_to_first_token_ms=record.amount_or_none("time_to_first_token_ms"),
         time_per_output_token_ms=record.amount_or_none("time_per_output_token_ms"),
     )
+    if reply.finish == "failed" and not reply.text.strip():
+        record.refuse("text", "the reason of a reply that failed")
+    if any(one is not None and not one < math.inf for one in reply.label_logprobs or ()):
+        return Reply(reply.prompt, "failed", prompt_tokens, cached_tokens, NOT_FINITE)
+    return reply
+
+
+def _decode_logprobs(record: _Record, labels: int) -> tuple[float | None, ...] | None:
+    """With NaN and infinity, which are the engine's own, and no fault of the record."""
+    if record.values["label_logprobs"] is None:
+        return None
+    sent = record.list("label_logprobs")
+    if len(sent) != labels:
+        record.refuse("label_logprobs", f"as many as the {labels} labels")
+    logprobs = tuple(
+        float(one) if isinstance(one, str) and one in _NOT_FINITE else one for one in sent
+    )
+    if not all(one is None or type(one) is float or _is_number(one) for one in logprobs):
+        record.refuse("label_logprobs", f"a list of numbers, null and {', '.join(_NOT_FINITE)}")
+    if any(one is not None and _ROUNDING < one < math.inf for one in logprobs):
+        record.refuse("label_logprobs", "a list of logarithms of probabilities")
+    return logprobs
 
 
 def _tokenizer_fields(record: _Record) -> dict[str, Any]:

@@ -7,6 +7,9 @@ from collections.abc import Iterable, Sequence
 
 from backends.api import BackendError, Decoding, Finish, Options, Prompt, Reply
 
+NOT_FINITE = "the engine's log-probabilities are not finite"
+"""The reason of a reply that failed for logits or log-probabilities with NaN or infinity."""
+
 _SPACE = "\N{LOWER ONE EIGHTH BLOCK}"
 
 

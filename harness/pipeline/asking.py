@@ -7,7 +7,7 @@ on with the rest.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -95,7 +95,7 @@ def ask(
         if left and failures < MOST_FAILURES:
             engine.restart()
         elif left:
-            asking.fail(None, left, f"the engine failed {failures} times in a row")
+            asking.fail(None, dict.fromkeys(left, f"the engine failed {failures} times in a row"))
             left = []
 
 
@@ -143,6 +143,11 @@ def _check_same_engine(engine: Engine, earlier: Sequence[SessionRow]) -> None:
             f"{engine.name}: this run was begun with another {' and '.join(differing)}",
             remedy="Bring back what it was begun with, or begin a new run.",
         )
+
+
+def _reason(reply: Reply) -> str | None:
+    """Why it is no answer; `None` where it is one."""
+    return reply.text if reply.finish == "failed" else _REFUSALS.get(reply.finish)
 
 
 def _decoding(spec: RunSpec, workload: Workload, entry: str) -> Decoding:
@@ -206,23 +211,23 @@ class _Asking:
             reason = failure.reason
         self.store.close_session(session_id, self._use(time.perf_counter() - began))
         if costs:
-            self.fail(session_id, [open_cells.pop(index) for index in costs], reason)
+            self.fail(session_id, {open_cells.pop(index): reason for index in costs})
         return list(open_cells.values())
 
-    def fail(self, session_id: int | None, cells: Sequence[_Cell], reason: str) -> None:
+    def fail(self, session_id: int | None, failures: Mapping[_Cell, str]) -> None:
         """Stores why these cells have no reply."""
-        failures = {self._key(cell): reason for cell in cells}
-        self.store.save_failures(self.engine.name, failures, session_id)
-        self._report(failed=len(cells))
+        reasons = {self._key(cell): reason for cell, reason in failures.items()}
+        self.store.save_failures(self.engine.name, reasons, session_id)
+        self._report(failed=len(failures))
 
     def _save(
         self, session_id: int, batch: Batch, cells: dict[int, _Cell], wall_seconds: float
     ) -> None:
-        for finish, reason in _REFUSALS.items():
-            refused = [cells[r.prompt] for r in batch.replies if r.finish == finish]
-            if refused:
-                self.fail(session_id, refused, reason)
-        answers: tuple[Reply, ...] = tuple(r for r in batch.replies if r.finish not in _REFUSALS)
+        reasons = {reply.prompt: _reason(reply) for reply in batch.replies}
+        failures = {cells[prompt]: reason for prompt, reason in reasons.items() if reason}
+        if failures:
+            self.fail(session_id, failures)
+        answers = tuple(reply for reply in batch.replies if not reasons[reply.prompt])
         if answers:
             self.store.save_batch(
                 session_id,

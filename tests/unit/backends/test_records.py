@@ -34,10 +34,10 @@ INDICES = st.integers(0, PROMPTS - 1)
 REPLIES = st.builds(
     Reply,
     prompt=INDICES,
-    finish=st.sampled_from(["stop", "length", "label", "scored", "overflow", "empty"]),
+    finish=st.sampled_from(["stop", "length", "label", "scored", "overflow", "empty", "failed"]),
     prompt_tokens=st.integers(1000, 2**31),
     cached_tokens=st.none() | st.integers(0, 1000),
-    text=st.text(),
+    text=st.text(min_size=1).map("it ".__add__),
     token_ids=st.lists(COUNTS, max_size=5).map(tuple),
     label_logprobs=st.none() | st.tuples(LOGPROBS, LOGPROBS),
     time_to_first_token_ms=st.none() | AMOUNTS,
@@ -151,9 +151,10 @@ COUNT, AMOUNT = "a whole number of 0 or more", "(a finite number|0 or more)"
         (with_reply(text=None), r"reply\.text: None is not a text"),
         (with_reply(label_logprobs=[-1.0]), r"reply\.label_logprobs: .* as many as the 2 labels"),
         (with_reply(label_logprobs=0.5), r"reply\.label_logprobs: 0\.5 is not a list"),
-        (with_reply(label_logprobs=["nan", 0]), r"reply\.label_logprobs: .* finite numbers"),
-        (with_reply(label_logprobs=["inf", 0]), r"reply\.label_logprobs: .* finite numbers"),
-        (with_reply(label_logprobs=[[], 0]), r"reply\.label_logprobs: .* finite numbers"),
+        (with_reply(label_logprobs=["low", 0]), r"reply\.label_logprobs: .* a list of numbers"),
+        (with_reply(label_logprobs=[[], 0]), r"reply\.label_logprobs: .* a list of numbers"),
+        (with_reply(label_logprobs=[0.5, 0]), r"reply\.label_logprobs: .* logarithms of prob"),
+        (with_reply(finish="failed", text=" "), r"reply\.text: ' ' is not the reason"),
         (with_reply(time_to_first_token_ms=-1), r"reply\.time_to_first_token_ms: -1"),
         (with_reply(time_to_first_token_ms="inf"), r"reply\.time_to_first_token_ms: 'inf'"),
         (with_reply(time_per_output_token_ms=[]), r"reply\.time_per_output_token_ms: \[\]"),
@@ -163,6 +164,22 @@ COUNT, AMOUNT = "a whole number of 0 or more", "(a finite number|0 or more)"
 def test_an_event_that_is_wrong_is_refused(message: Message, said: str) -> None:
     with pytest.raises(WireError, match=said):
         records.decode_event(message, PROMPTS, labels=2)
+
+
+@pytest.mark.parametrize("logprobs", [(math.nan, -1.0), (None, math.inf), (math.nan, math.nan)])
+def test_a_reply_with_log_probabilities_that_are_not_finite_has_failed(
+    logprobs: tuple[float | None, ...],
+) -> None:
+    """It is the computation that is wrong: the record is sound, and so are the other replies."""
+    sent = carried(
+        records.encode_event(
+            replace(BATCH, replies=(replace(REPLY, label_logprobs=logprobs), BATCH.replies[1]))
+        )
+    )
+    read = records.decode_event(sent, PROMPTS, labels=2)
+    assert isinstance(read, Batch)
+    failed = Reply(3, "failed", 7, 5, "the engine's log-probabilities are not finite")
+    assert read.replies == (failed, BATCH.replies[1])
 
 
 def test_what_an_engine_may_not_report_is_sent_all_the_same_and_refused() -> None:

@@ -31,9 +31,10 @@ VOCABULARY = mock.open_tokenizer(ModelRef("toy", NO_FILES, ""), {}).info.vocabul
 
 # A mock that dies or falls silent where its name says.
 FICKLE = """
-    import os
+    import math, os
+    from dataclasses import replace
     from backends import mock
-    from backends.api import Batch, Started
+    from backends.api import Batch, Reply, Started
 
     FORMATS, OPTIONS, requirements = mock.FORMATS, mock.OPTIONS, mock.requirements
     open_tokenizer = mock.open_tokenizer
@@ -53,6 +54,13 @@ FICKLE = """
                 if name == "leaves out the last" and isinstance(event, Started):
                     if len(prompts) - 1 in event.prompts:
                         return
+                if name == "is not finite" and isinstance(event, Batch):
+                    first, second, *rest = event.replies
+                    event = replace(event, replies=(
+                        replace(first, label_logprobs=(math.nan, 0.0)),
+                        Reply(second.prompt, "failed", second.prompt_tokens, text="it is broken"),
+                        *rest,
+                    ))
                 yield event
                 batches += isinstance(event, Batch)
 """
@@ -189,6 +197,18 @@ def test_a_prompt_that_gets_no_reply_has_failed(tmp_path: Path, fickle: None) ->
         assert count(cells, "failed") == 4
         assert {cell.reason for cell in cells} == {"the engine gave no reply to it"}
         assert sessions(store) == 1
+
+
+def test_a_reply_that_failed_is_stored_with_its_reason_and_the_others_stay(
+    tmp_path: Path, fickle: None
+) -> None:
+    with asked(tmp_path, spec("is not finite"), packed(16)) as (store, cells, updates):
+        assert (count(cells, "done"), count(cells, "failed")) == (12, 4)
+        assert [cell.reason for cell in cells if cell.reason] == [
+            "the engine's log-probabilities are not finite", "it is broken",
+        ] * 2  # fmt: skip
+        assert sessions(store) == 1
+        assert updates[-1].failed == 4
 
 
 def test_prompts_that_do_not_fit_have_failed_with_the_reason(tmp_path: Path) -> None:
