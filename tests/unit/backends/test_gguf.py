@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from backends.api import BackendError
-from backends.hf.gguf_metadata import read_metadata
+from backends.gguf import read_metadata
 
 
 @pytest.fixture
