@@ -67,7 +67,7 @@ class HfContext:
         self._model.to(self.device).eval()
         self._config = self._model.config.get_text_config()
         self.vocabulary_size = int(self._model.get_input_embeddings().weight.shape[0])
-        _check_vocabulary(tokenizer, self.vocabulary_size, name)
+        tokenizer.check_rows(self.vocabulary_size, name)
         _check_kind(self._model, self._config, cells, name)
         self._takes_booleans = self._model.config._attn_implementation == "sdpa"
         self.short_length = _short_length(self._config)
@@ -247,17 +247,6 @@ def _attention(folder: str, trusted: bool) -> str:
     mapping = transformers.MODEL_FOR_CAUSAL_LM_MAPPING
     kind = mapping.get(type(config), None)
     return "sdpa" if getattr(kind, "_supports_sdpa", True) else "eager"
-
-
-def _check_vocabulary(tokenizer: HfTokenizer, rows: int, name: str) -> None:
-    """Special tokens beyond the embedding are known of models that never use them; one that comes
-    in a prompt fails there."""
-    if beyond := [token for token in tokenizer.plain_ids if token >= rows]:
-        raise BackendError(
-            f"the tokenizer of {name} has {len(beyond)} tokens that the model has no embedding "
-            f"for: the model has {rows}",
-            "Check that tokenizer and weights are of the same model.",
-        )
 
 
 def _check_kind(model: Any, config: Any, cells: int, name: str) -> None:

@@ -138,7 +138,25 @@ def _model(source: Path) -> Any:
     import torch
 
     model = load_whole("the file", **_file(source), dtype=torch.float32)
+    _check_read_whole(source, model)
     return _without_quantization(model).to(torch.bfloat16)
+
+
+def _check_read_whole(source: Path, model: Any) -> None:
+    """Refuses a file that holds more than the model took: transformers leaves out, without a word,
+    tensors that it has no name for, such as biases and the scales of positions (rope_freqs)."""
+    from gguf import GGUFReader
+
+    sizes = {tensor.name: int(tensor.n_elements) for tensor in GGUFReader(source).tensors}
+    unread = sum(sizes.values()) - sum(weight.numel() for weight in model.parameters())
+    if unread > 0:
+        likely = [name for name in sizes if name.startswith("rope") or not name.endswith(".weight")]
+        raise BackendError(
+            f"the file holds {unread} numbers that transformers leaves out "
+            f"({', '.join(likely[:3] or list(sizes)[:3])})",
+            "Give this engine the model as a folder or a hub name, in the config's "
+            '[models.NAME] table: hf = "...".',
+        )
 
 
 def _without_quantization(model: Any) -> Any:

@@ -43,6 +43,17 @@ class HfTokenizer:
         end: int | None = self._tokenizer.eos_token_id
         return end
 
+    def check_rows(self, rows: int, name: str) -> None:
+        """Raises `BackendError`, which calls the model `name`, where text is made of tokens that
+        its embedding of so many rows does not have. Models never use some special tokens that their
+        tokenizers have: a prompt with one of those fails by itself."""
+        if beyond := sum(token >= rows for token in self.plain_ids):
+            raise BackendError(
+                f"the tokenizer of {name} has {beyond} tokens that the model has no embedding for: "
+                f"the model knows {rows}",
+                "Check that tokenizer and weights are of the same model.",
+            )
+
     def token_texts(self, token_ids: TokenIds) -> list[str]:
         texts = self._tokenizer.convert_ids_to_tokens(list(token_ids))
         return [text or "" for text in texts]

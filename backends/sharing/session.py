@@ -310,6 +310,12 @@ class SharedCacheSession:
             yield Progress(0)
         decode_seconds = time.perf_counter() - decode_began if decode_tokens else 0.0
         self._keep(branches)
+        if len(group) > 1 and any(branch.has_failed for branch in branches):
+            # What is not finite spoils what lies beside it, though that does not see it.
+            self.forget()
+            for leaf in group:
+                yield from self._answer([leaf], prompts, decoding)
+            return
         yield Batch(
             replies=tuple(_reply(branch, decoding) for branch in branches),
             began=began,
