@@ -7,6 +7,7 @@ a vocabulary of 262,144 tokens.
 
 from __future__ import annotations
 
+import math
 import re
 import struct
 from collections.abc import Mapping
@@ -125,17 +126,36 @@ def check_model(metadata: Mapping[str, Any], name: str) -> None:
 def read_metadata(path: Path, name: str = "") -> Mapping[str, Any]:
     """The numbers, flags and strings by their keys. Raises `BackendError` for any other file, which
     it calls `name`."""
-    name = name or path.name
+    return _read_head(path, name or path.name)[0]
+
+
+def tensor_sizes(path: Path) -> Mapping[str, int]:
+    """How many numbers each tensor has. Raises `BackendError` for any other file."""
+    return _read_head(path, path.name)[1]
+
+
+def _read_head(path: Path, name: str) -> tuple[Mapping[str, Any], Mapping[str, int]]:
     check_file(path, name)
     with path.open("rb") as file:
         try:
-            _magic, _version, _tensors, fields = _read(file, "4sIQQ")
-            return dict(_field(file) for _ in range(fields))
+            _magic, _version, tensors, fields = _read(file, "4sIQQ")
+            return (
+                dict(_field(file) for _ in range(fields)),
+                dict(_tensor(file) for _ in range(tensors)),
+            )
         except _MALFORMED:
             pass
     raise BackendError(
         f"{name} is not a whole GGUF file: it is cut short or damaged", "Fetch it again."
     )
+
+
+def _tensor(file: IO[bytes]) -> tuple[str, int]:
+    name = _text(file)
+    [dimensions] = _read(file, "I")
+    sizes = _read(file, f"{dimensions}Q")
+    _read(file, "IQ")  # how its numbers are written, and where
+    return name, math.prod(sizes)
 
 
 def _beginning(path: Path) -> bytes:

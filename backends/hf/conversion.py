@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from backends.api import BackendError
-from backends.gguf import parts_of, read_metadata
+from backends.gguf import parts_of, read_metadata, tensor_sizes
 from backends.hf.loading import load_whole
 
 VERSION = 2
@@ -145,9 +145,7 @@ def _model(source: Path) -> Any:
 def _check_read_whole(source: Path, model: Any) -> None:
     """Refuses a file that holds more than the model took: transformers leaves out, without a word,
     tensors that it has no name for, such as biases and the scales of positions (rope_freqs)."""
-    from gguf import GGUFReader
-
-    sizes = {tensor.name: int(tensor.n_elements) for tensor in GGUFReader(source).tensors}
+    sizes = tensor_sizes(source)
     unread = sum(sizes.values()) - sum(weight.numel() for weight in model.parameters())
     if unread > 0:
         likely = [name for name in sizes if name.startswith("rope") or not name.endswith(".weight")]
