@@ -282,9 +282,9 @@ def _location(model: str, format_: str, location: str) -> str:
     if format_ != "gguf":
         return str(path.resolve())
     try:
-        check_file(path, location)
+        check_file(path, f"model {model}")
     except BackendError as error:
-        raise EngineError(f"model {model}: {error}", remedy=error.remedy) from error
+        raise EngineError(str(error), remedy=error.remedy) from error
     # one of several files is found by its name, and a link's target (a blob of the hub) has another
     return str(path.absolute() if len(_parts(model, path)) > 1 else path.resolve())
 

@@ -54,8 +54,9 @@ def llama(**sizes: Any) -> Any:
 
 
 def opened(folder: Path, **options: OptionValue) -> SharedCacheSession:
-    usual = {"max_model_len": 128, "dtype": "float32", "device": "cpu", "threads": 1}
-    return hf.open_session(ModelRef("tiny", "hf", str(folder)), {**usual, **options})
+    usual: dict[str, OptionValue] = {"dtype": "float32", "device": "cpu", "threads": 1}
+    given = {"max_model_len": 128, **usual, **options}
+    return hf.open_session(ModelRef("tiny", "hf", str(folder)), given)
 
 
 def ask(
