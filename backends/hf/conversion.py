@@ -137,7 +137,7 @@ def _model(source: Path) -> Any:
     """The weights go to bfloat16, which is closer than the file's own rounding to a few bits."""
     import torch
 
-    model = load_whole("the file", **_file(source), dtype=torch.float32)
+    model = load_whole("the GGUF file", **_file(source), dtype=torch.float32)
     _check_read_whole(source, model)
     return _without_quantization(model).to(torch.bfloat16)
 
@@ -150,7 +150,7 @@ def _check_read_whole(source: Path, model: Any) -> None:
     if unread > 0:
         likely = [name for name in sizes if name.startswith("rope") or not name.endswith(".weight")]
         raise BackendError(
-            f"the file holds {unread} numbers that transformers leaves out "
+            f"the GGUF file holds {unread} numbers that transformers leaves out "
             f"({', '.join(likely[:3] or list(sizes)[:3])})",
             "Give this engine the model as a folder or a hub name, in the config's "
             '[models.NAME] table: hf = "...".',

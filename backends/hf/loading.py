@@ -37,7 +37,7 @@ def check_loaded(model: Any, info: Mapping[str, Any], name: str) -> None:
     weights = {key for key, _ in model.named_parameters(remove_duplicate=False)}
     if missing := weights & set(info["missing_keys"]):
         raise BackendError(
-            f"{name} lacks {_listed(missing, 'weights')} that a {_kind(model)} needs", _REMEDY
+            f"{name} lacks weights that a {_kind(model)} needs ({_listed(missing)})", _REMEDY
         )
     if mismatched := list(info["mismatched_keys"]):
         key, found, wanted = min(mismatched)
@@ -53,8 +53,8 @@ def check_loaded(model: Any, info: Mapping[str, Any], name: str) -> None:
         left_over = unexpected
     if left_over:
         raise BackendError(
-            f"{name} holds {_listed(left_over, 'tensors')} that a {_kind(model)} of its "
-            "configuration has no use for",
+            f"{name} holds weights that a {_kind(model)} of its configuration has no use for "
+            f"({_listed(left_over)})",
             "Check that config.json belongs to the weights.",
         )
 
@@ -75,11 +75,10 @@ def _kind(model: Any) -> str:
     return f"{model.config.model_type} model"
 
 
-def _listed(keys: Iterable[str], what: str) -> str:
-    first, *others = sorted(keys)
-    shown = ", ".join([first, *others[: _NAMED - 1]])
-    more = len(others) + 1 - _NAMED
-    return f"{len(others) + 1} {what} ({shown}{', ...' if more > 0 else ''})"
+def _listed(keys: Iterable[str]) -> str:
+    """How many, and the first of them."""
+    every = sorted(keys)
+    return f"{len(every)}: {', '.join(every[:_NAMED])}{', ...' if len(every) > _NAMED else ''}"
 
 
 def _shape(sizes: Iterable[int]) -> str:

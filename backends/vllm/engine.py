@@ -190,7 +190,8 @@ class VllmSession:
         computed = sum(_evaluated(outputs[index, ()]) for index in wave)
         # a label's later tokens are not decoded but chosen among what was scored
         free = decoding.mode == "free"
-        decode_tokens = sum(len(reply.token_ids) - 1 for reply in replies) if free else 0
+        written = [len(reply.token_ids) for reply in replies if reply.token_ids]
+        decode_tokens = sum(written) - len(written) if free else 0
         yield Batch(
             replies=tuple(replies),
             began=began,

@@ -108,9 +108,9 @@ def test_only_the_file_counts_and_not_what_lies_beside_it(tmp_path: Path, expect
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("blk.1.ffn_up.weight", r"lacks 1 weights \(model\.layers\.1\.mlp\.up_proj\.weight\)"),
-        ("token_embd.weight", "lacks 1 weights"),
-        ("blk.1.", "lacks 9 weights"),
+        ("blk.1.ffn_up.weight", r"lacks weights .* \(1: model\.layers\.1\.mlp\.up_proj\.weight\)"),
+        ("token_embd.weight", r"lacks weights .* \(1: "),
+        ("blk.1.", r"lacks weights .* \(9: "),
     ],
 )
 def test_a_tensor_that_is_not_there_is_named(tmp_path: Path, name: str, message: str) -> None:

@@ -55,23 +55,23 @@ LAYER = "model.layers.1.mlp.up_proj.weight"
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda w: w.pop(LAYER), r"tiny lacks 1 weights \(model\.layers\.1\.mlp\.up_proj"),
-        (lambda w: w.pop("lm_head.weight"), r"lacks 1 weights \(lm_head\.weight\)"),
-        (lambda w: w.pop("model.embed_tokens.weight"), r"lacks 1 weights \(model\.embed_tokens"),
-        (lambda w: rename(w, "model.", "decoder."), r"lacks 20 weights .*, \.\.\.\)"),
-        (lambda w: rename(w, "layers.1.", "layers.2."), r"lacks 9 weights \(model\.layers\.1\."),
+        (lambda w: w.pop(LAYER), r"tiny lacks weights .* \(1: model\.layers\.1\.mlp\.up_proj"),
+        (lambda w: w.pop("lm_head.weight"), r"lacks weights .* \(1: lm_head\.weight\)"),
+        (lambda w: w.pop("model.embed_tokens.weight"), r"lacks .* \(1: model\.embed_tok"),
+        (lambda w: rename(w, "model.", "decoder."), r"lacks weights .* \(20: .*, \.\.\.\)"),
+        (lambda w: rename(w, "layers.1.", "layers.2."), r"lacks .* \(9: model\.layers\.1\."),
         (lambda w: w.update({LAYER: w[LAYER][:8]}), r"up_proj\.weight is 8 x 32 and not 32 x 32"),
         (
             lambda w: w.update({LAYER.replace("layers.1", "layers.2"): w[LAYER].clone()}),
-            r"holds 1 tensors \(model\.layers\.2\.mlp\.up_proj\.weight\) that .* no use for",
+            r"no use for \(1: model\.layers\.2\.mlp\.up_proj\.weight\)",
         ),
         (
             lambda w: w.update({LAYER.replace("weight", "bias"): w[LAYER][0].clone()}),
-            r"holds 1 tensors \(model\.layers\.1\.mlp\.up_proj\.bias\)",
+            r"no use for \(1: model\.layers\.1\.mlp\.up_proj\.bias\)",
         ),
         (
             lambda w: w.update({f"vision.{i}.weight{i}": w[LAYER].clone() for i in range(30)}),
-            "holds 30 tensors",
+            r"no use for \(30: ",
         ),
         (lambda w: [tensor.zero_() for tensor in w.values()], "equally likely"),
         (lambda w: w["model.norm.weight"].zero_(), "equally likely"),
