@@ -94,6 +94,7 @@ with own_backends():
         NO_FILES,
         Availability,
         Backend,
+        BackendError,
         Batch,
         Capabilities,
         Decoding,
@@ -112,6 +113,7 @@ with own_backends():
         TokenIds,
         TokenizerInfo,
     )
+    from backends.gguf import check_file, parts_of
     from backends.remedies import DISTRIBUTION, install_extra
     from backends.rules import reply_reserve, usable_cpus
     from backends.sharing.prefix_tree import common_prefix_length, minimum_tokens
@@ -123,6 +125,7 @@ __all__ = (
     "NO_FILES",
     "Availability",
     "Backend",
+    "BackendError",
     "Batch",
     "Capabilities",
     "Decoding",
@@ -140,10 +143,12 @@ __all__ = (
     "Started",
     "TokenIds",
     "TokenizerInfo",
+    "check_file",
     "common_prefix_length",
     "install_extra",
     "minimum_tokens",
     "own_backends",
+    "parts_of",
     "records",
     "reply_reserve",
     "usable_cpus",

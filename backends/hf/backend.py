@@ -76,6 +76,7 @@ def open_session(model: ModelRef, options: Options) -> SharedCacheSession:
     availability = check()
     if not availability.available:
         raise BackendError(availability.reason, availability.remedy)
+    from backends.hf.checks import check_sharing
     from backends.hf.context import HfContext
     from backends.hf.tokenizer import load_tokenizer
     from backends.hf.weights import folder_of
@@ -88,7 +89,9 @@ def open_session(model: ModelRef, options: Options) -> SharedCacheSession:
     declared = tokenizer.info.declared_context
     if longest > declared:
         raise beyond_model(longest, declared, model.name)
-    context = HfContext(folder, tokenizer, options, longest + BRANCH_CELLS, SEQUENCES)
+    cells = longest + BRANCH_CELLS
+    context = HfContext(folder, model.name, tokenizer, options, cells, SEQUENCES)
+    check_sharing(context, model.name, longest)
     info = SessionInfo(
         engine="transformers",
         engine_version=f"transformers {availability.version}",

@@ -8,13 +8,17 @@ those of llama.cpp's `src/llama-vocab.cpp`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from backends.hf.gguf_metadata import read_metadata
+from backends.api import BackendError
+from backends.gguf import parts_of, read_metadata, tensor_sizes
+from backends.hf.loading import load_whole
 
-VERSION = 1
+VERSION = 2
 """Raise it with any change of what is written here: what another one wrote is made again."""
 
 # fmt: off
@@ -46,7 +50,8 @@ _NO_END_BESIDE = (
 def convert_tokenizer(source: Path, target: Path) -> None:
     """Writes the tokenizer into the folder `target`. Reads no weights."""
     metadata = read_metadata(source)
-    tokenizer = _tokenizer(source, metadata)
+    with _alone([source], target) as alone:
+        tokenizer = _tokenizer(alone, metadata)
     ends = end_ids(tokenizer.get_vocab(), metadata)
     tokenizer.backend_tokenizer.add_special_tokens(tokenizer.convert_ids_to_tokens(ends))
     tokenizer.save_pretrained(target)
@@ -58,9 +63,54 @@ def convert(source: Path, target: Path) -> None:
 
     plain: Any = PreTrainedTokenizerFast
     vocabulary = plain.from_pretrained(target).get_vocab()
-    model = _model(source)
+    with _alone(parts_of(source), target) as alone:
+        model = _model(alone)
     model.generation_config.eos_token_id = end_ids(vocabulary, read_metadata(source))
     model.save_pretrained(target)
+
+
+@contextmanager
+def _alone(parts: list[Path], target: Path) -> Iterator[Path]:
+    """The model's one file, in a folder of its own: transformers is given a folder, and would take
+    the tokenizer of whatever model lies in it. It goes where there is room for what is made."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=".alone-", dir=target.parent) as folder:
+        alone = Path(folder) / "model.gguf"
+        if len(parts) > 1:
+            _merge(parts, alone)
+        else:
+            alone.symlink_to(parts[0].absolute())
+        yield alone
+
+
+def _merge(parts: list[Path], whole: Path) -> None:
+    """One file of several, which transformers does not put together. The first has the head."""
+    from gguf import GGUFReader, GGUFValueType, GGUFWriter
+
+    readers = [GGUFReader(part) for part in parts]
+    head = readers[0].fields
+    tensors = [tensor for reader in readers for tensor in reader.tensors]
+    told = head.get("split.tensors.count")
+    if told and int(told.contents()) != len(tensors):
+        raise BackendError(
+            f"the {len(parts)} files of {parts[0].name} hold {len(tensors)} tensors and not the "
+            f"{told.contents()} that they should",
+            "Fetch all of them again, from one place.",
+        )
+    architecture = head["general.architecture"].contents()
+    writer = GGUFWriter(whole, architecture)
+    for name, field in head.items():
+        # the writer has written the architecture, and the file is not split any more
+        if not name.startswith(("GGUF.", "split.")) and name != "general.architecture":
+            [kind, *items] = field.types
+            inner = items[-1] if kind == GGUFValueType.ARRAY else None
+            writer.add_key_value(name, field.contents(), kind, sub_type=inner)
+    for tensor in tensors:
+        writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
 
 
 def adds_bos(metadata: Mapping[str, Any]) -> bool:
@@ -86,10 +136,25 @@ def end_ids(vocabulary: Mapping[str, int], metadata: Mapping[str, Any]) -> list[
 def _model(source: Path) -> Any:
     """The weights go to bfloat16, which is closer than the file's own rounding to a few bits."""
     import torch
-    from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(**_file(source), dtype=torch.float32)
+    model = load_whole("the GGUF file", **_file(source), dtype=torch.float32)
+    _check_read_whole(source, model)
     return _without_quantization(model).to(torch.bfloat16)
+
+
+def _check_read_whole(source: Path, model: Any) -> None:
+    """Refuses a file that holds more than the model took: transformers leaves out, without a word,
+    tensors that it has no name for, such as biases and the scales of positions (rope_freqs)."""
+    sizes = tensor_sizes(source)
+    unread = sum(sizes.values()) - sum(weight.numel() for weight in model.parameters())
+    if unread > 0:
+        likely = [name for name in sizes if name.startswith("rope") or not name.endswith(".weight")]
+        raise BackendError(
+            f"the GGUF file holds {unread} numbers that transformers leaves out "
+            f"({', '.join(likely[:3] or list(sizes)[:3])})",
+            "Give this engine the model as a folder or a hub name, in the config's "
+            '[models.NAME] table: hf = "...".',
+        )
 
 
 def _without_quantization(model: Any) -> Any:

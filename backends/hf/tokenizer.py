@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from backends.api import BackendError, ModelRef, TokenIds, TokenizerInfo
-from backends.hf.gguf_metadata import read_metadata
+from backends.gguf import read_metadata
 from backends.hf.weights import tokenizer_folder_of
 from backends.rules import first_line, vocabulary_sha256
 
@@ -22,6 +22,8 @@ class HfTokenizer:
     def __init__(self, tokenizer: Any, declared_context: int) -> None:
         self._tokenizer = tokenizer
         texts = {token: text for text, token in tokenizer.get_vocab().items()}
+        added = set(tokenizer.added_tokens_decoder)
+        self.plain_ids = sorted(texts.keys() - added)  # those that text is made of
         template = tokenizer.chat_template
         if isinstance(template, dict):  # several by name, of which transformers takes this one
             template = template.get("default")
@@ -42,6 +44,17 @@ class HfTokenizer:
     def eos_id(self) -> int | None:
         end: int | None = self._tokenizer.eos_token_id
         return end
+
+    def check_rows(self, rows: int, name: str) -> None:
+        """Raises `BackendError`, which calls the model `name`, where text is made of tokens that
+        its embedding of so many rows does not have. Models never use some special tokens that their
+        tokenizers have: a prompt with one of those fails by itself."""
+        if beyond := sum(token >= rows for token in self.plain_ids):
+            raise BackendError(
+                f"the tokenizer of {name} has {beyond} tokens that the model has no embedding for: "
+                f"the model knows {rows}",
+                "Check that tokenizer and weights are of the same model.",
+            )
 
     def token_texts(self, token_ids: TokenIds) -> list[str]:
         texts = self._tokenizer.convert_ids_to_tokens(list(token_ids))
@@ -74,9 +87,12 @@ def load_tokenizer(model: ModelRef, folder: str, trusted: bool) -> HfTokenizer:
         if model.format == "gguf":
             return HfTokenizer(*_converted(model, folder))
         return HfTokenizer(*_given(folder, trusted))
-    except (OSError, ValueError) as error:
+    except BackendError:
+        raise
+    except Exception as error:  # whatever a damaged file makes transformers raise
         raise BackendError(
-            f"transformers could not read the tokenizer in {folder}: {first_line(error)}",
+            f"transformers could not read the tokenizer of {model.name}: "
+            f"{first_line(error).replace(folder, model.name)}",
             "Give a folder with config.json, safetensors and a tokenizer, or a model that is in "
             "the hub's cache on this machine.",
         ) from error
@@ -88,10 +104,10 @@ def _converted(model: ModelRef, folder: str) -> tuple[Any, int]:
 
     plain: Any = PreTrainedTokenizerFast
     source = Path(model.location)
-    metadata = read_metadata(source)
+    metadata = read_metadata(source, model.name)
     length = metadata.get(f"{metadata.get('general.architecture')}.context_length")
     if not isinstance(length, int):
-        raise ValueError(f"{source} does not say how long a context its model was made for")
+        raise ValueError("the file does not say how long a context its model was made for")
     return plain.from_pretrained(folder), length
 
 
@@ -100,4 +116,7 @@ def _given(folder: str, trusted: bool) -> tuple[Any, int]:
 
     config = AutoConfig.from_pretrained(folder, trust_remote_code=trusted)
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trusted)
-    return tokenizer, int(config.get_text_config().max_position_embeddings)
+    length = getattr(config.get_text_config(), "max_position_embeddings", None)
+    if type(length) is not int:
+        raise ValueError("config.json does not say how long a context the model was made for")
+    return tokenizer, length

@@ -1,12 +1,12 @@
 """Where the folders are that transformers and vLLM read: one with a tokenizer, one with weights.
 
-A folder is taken as it is, a hub name from the hub's cache on this machine; what only code that
-came with it could load is refused. A GGUF file is converted, and the result stored in our cache:
-the tokenizer in one folder, the weights beside a copy of it in another, both named after the file's
-hash. A folder's manifest, written last, has the hash of each file and is checked at every use: a
-folder that is not as it was made, or that another version of the conversion made, is made again.
-That happens under a lock and under another name: two runs that start together make it once, and
-none ever sees half of it.
+A folder is taken as it is, a hub name from the hub's cache on this machine; what is no safetensors,
+lies elsewhere, or only code that came with it could load, is refused (`backends.hf.folder`). A GGUF
+file is converted, and the result stored in our cache: the tokenizer in one folder, the weights
+beside a copy of it in another, both named after the file's hash. A folder's manifest, written last,
+has the hash of each file and is checked at every use: a folder that is not as it was made, or that
+another version of the conversion made, is made again. That happens under a lock and under another
+name: two runs that start together make it once, and none ever sees half of it.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from backends.api import BackendError, ModelRef
+from backends.gguf import check_model, parts_of, read_metadata
 from backends.hf.conversion import VERSION, convert, convert_tokenizer
+from backends.hf.folder import check_config, check_weights
 from backends.rules import first_line
 
 _MANIFEST = "manifest.json"
-_PICKLES = (".bin", ".pt", ".pth", ".ckpt")
-_REMEDY = "Give a folder with config.json, safetensors and a tokenizer."
 
 
 def folder_of(model: ModelRef, trusted: bool = False) -> str:
@@ -37,8 +37,8 @@ def folder_of(model: ModelRef, trusted: bool = False) -> str:
     if model.format == "gguf":
         return str(_converted(model))
     folder = _given_folder(model)
-    _check_weights(folder)
-    _check_code(folder, trusted)
+    config = check_config(folder, model.name, trusted)
+    check_weights(folder, model.name, config)
     return str(folder)
 
 
@@ -47,18 +47,14 @@ def tokenizer_folder_of(model: ModelRef, trusted: bool = False) -> str:
     if model.format == "gguf":
         return str(_converted_tokenizer(model))
     folder = _given_folder(model)
-    _check_code(folder, trusted)
+    check_config(folder, model.name, trusted)
     return str(folder)
 
 
 def _given_folder(model: ModelRef) -> Path:
     """The user's own, or the one in the hub's cache."""
     folder = Path(model.location)
-    if not folder.is_dir():
-        folder = _snapshot(model.location)
-    if not (folder / "config.json").is_file():
-        raise BackendError(f"{folder} holds no model: there is no config.json", _REMEDY)
-    return folder
+    return folder if folder.is_dir() else _snapshot(model.location)
 
 
 def _snapshot(name: str) -> Path:
@@ -74,38 +70,13 @@ def _snapshot(name: str) -> Path:
         ) from error
 
 
-def _check_weights(folder: Path) -> None:
-    if any(folder.glob("*.safetensors")):
-        return
-    pickles = sorted(path.name for suffix in _PICKLES for path in folder.glob(f"*{suffix}"))
-    if pickles:
-        raise BackendError(
-            f"the weights in {folder} are pickles ({pickles[0]}), which can run any code when they "
-            "are read, and are never loaded",
-            "Convert them to safetensors.",
-        )
-    raise BackendError(f"{folder} holds no safetensors", _REMEDY)
-
-
-def _check_code(folder: Path, trusted: bool) -> None:
-    """Refuses a model that transformers has no code of its own for, unless its code is trusted."""
-    from transformers import CONFIG_MAPPING
-
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    needs_code = "auto_map" in config and config.get("model_type") not in CONFIG_MAPPING
-    if needs_code and not trusted:
-        raise BackendError(
-            f"{folder} can only be loaded by running code that came with it",
-            "If you trust that code: --engine-option trust_remote_code=true",
-        )
-
-
 def _converted(model: ModelRef) -> Path:
     def make(target: Path) -> None:
         made = _converted_tokenizer(model)
         shutil.copytree(made, target, ignore=shutil.ignore_patterns(_MANIFEST))
         convert(Path(model.location), target)
 
+    check_model(read_metadata(Path(model.location), model.name), model.name)
     return _made_once("safetensors", model, make)
 
 
@@ -116,11 +87,13 @@ def _converted_tokenizer(model: ModelRef) -> Path:
 
 def _made_once(kind: str, model: ModelRef, make: Callable[[Path], None]) -> Path:
     source, cache = Path(model.location), Path(model.cache)
-    folder = cache / f"{kind}-{_sha256(source)[:16]}"
+    hashes = [_sha256(part) for part in parts_of(source)]
+    name = hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
+    folder = cache / f"{kind}-{name[:16]}"
     cache.mkdir(parents=True, exist_ok=True)
     with _locked(cache / f"{folder.name}.lock"):
         if not is_whole(folder):
-            _make(source, folder, make)
+            _make(model, folder, make)
     return folder
 
 
@@ -133,18 +106,21 @@ def is_whole(folder: Path) -> bool:
         return False
 
 
-def _make(source: Path, folder: Path, make: Callable[[Path], None]) -> None:
+def _make(model: ModelRef, folder: Path, make: Callable[[Path], None]) -> None:
     reason = "it is not as it was made" if folder.exists() else "this happens once"
-    sys.stderr.write(f"Converting {source.name} to {folder} ({reason})\n")
+    sys.stderr.write(f"Converting {model.name} to {folder} ({reason})\n")
     scratch = folder.with_name(f".{folder.name}")
     for old in (scratch, folder):
         shutil.rmtree(old, ignore_errors=True)
     try:
         make(scratch)
-    except (ValueError, LookupError, OSError, RuntimeError, TypeError) as error:
+    except BackendError:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise
+    except Exception as error:  # whatever a damaged file makes transformers raise
         shutil.rmtree(scratch, ignore_errors=True)
         raise BackendError(
-            f"{source} could not be converted for transformers: {first_line(error)}",
+            f"{model.name} could not be converted for transformers: {first_line(error)}",
             "Give this engine the model as a folder or a hub name, in the config's "
             '[models.NAME] table: hf = "...".',
         ) from error

@@ -48,6 +48,8 @@ class LlamaContext:
     Refuses a `longest` sequence that is longer than the model was made for.
     """
 
+    short_length: int | None = None
+
     def __init__(
         self, model: ModelRef, options: Options, longest: int, cells: int, sequences: int
     ) -> None:
@@ -62,7 +64,8 @@ class LlamaContext:
             lib.llama_model_is_recurrent(self._model) or lib.llama_model_is_hybrid(self._model)
         )
         self.uses_gpu = bool(lib.llama_supports_gpu_offload()) and N_GPU_LAYERS.given(options) != 0
-        self._row = ctypes.c_float * self.tokenizer.vocabulary_size
+        self.vocabulary_size = self.tokenizer.vocabulary_size
+        self._row = ctypes.c_float * self.vocabulary_size
         self._views: dict[int, Logits] = {}
         self.cells = cells
         self._most_outputs = sequences
@@ -114,6 +117,9 @@ class LlamaContext:
 
     def is_end(self, token: int) -> bool:
         return self.tokenizer.is_end(token)
+
+    def expect(self, is_long: bool) -> None:
+        """Of no concern: the size of the context decides, for all of its sequences."""
 
     def evaluate(
         self, steps: Sequence[Step], alike: bool = True

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
+import sys
 from collections import deque
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import llama_cpp as lib
 
 from backends.api import BackendError, ModelRef, TokenIds, TokenizerInfo
+from backends.gguf import check_file, check_model, parts_of
 from backends.rules import vocabulary_sha256
 
 _LOG_WARN, _LOG_ERROR = 3, 4  # of ggml_log_level; the Python package does not name them
+_WHERE = re.compile(r"^\w+: (error loading model: )?(\w+: )?")  # functions of llama.cpp's own
 
 _recent_log: deque[str] = deque(maxlen=20)
 
@@ -29,14 +34,25 @@ _LOG_CALLBACK = lib.llama_log_callback(_store_log)
 
 def load_model(model: ModelRef, params: Any) -> Any:
     """llama.cpp's own handle of a model. Raises `BackendError`."""
+    check_file(Path(model.location), model.name)
+    parts_of(Path(model.location))
     lib.llama_log_set(_LOG_CALLBACK, ctypes.c_void_p(0))
     lib.llama_backend_init()
+    _recent_log.clear()
     loaded = lib.llama_model_load_from_file(os.fsencode(model.location), params)
     if not loaded:
+        # the first complaint is the cause, those behind it say what became of that
+        reason = _WHERE.sub("", next(iter(_recent_log), "")).replace(model.location, model.name)
+        sys.stderr.write("\n".join([*_recent_log, ""]))
         raise BackendError(
-            f"llama.cpp could not load {model.location}{last_words()}",
+            f"llama.cpp could not load {model.name}{f': {reason}' if reason else ''}",
             "Give a whole GGUF file of an architecture that this llama-cpp-python knows.",
         )
+    try:
+        check_model(_said_of_kind(loaded), model.name)
+    except BackendError:
+        lib.llama_model_free(loaded)
+        raise
     return loaded
 
 
@@ -110,6 +126,18 @@ class LlamaTokenizer:
         return (
             self._piece(token, special=True).decode("utf-8", errors="replace") if token >= 0 else ""
         )
+
+
+def _said_of_kind(handle: Any) -> dict[str, Any]:
+    """What the file's head says of what the model is for."""
+    architecture = _metadata(handle, "general.architecture")
+    causal = f"{architecture}.attention.causal"
+    pooling = f"{architecture}.pooling_type"
+    return {
+        "general.architecture": architecture,
+        causal: _metadata(handle, causal) != "false",
+        pooling: int(_metadata(handle, pooling) or 0),
+    }
 
 
 def _declared_context(handle: Any) -> int:

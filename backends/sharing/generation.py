@@ -20,6 +20,12 @@ Logits: TypeAlias = NDArray[np.floating[Any]]
 Detokenize: TypeAlias = Callable[[TokenIds], str]
 
 
+def are_finite(logits: Logits) -> bool:
+    """Whether probabilities can be made of them: single ones may be minus infinity, which is a
+    token that cannot be."""
+    return bool(np.isfinite(logits.max()))
+
+
 def log_softmax(logits: Logits) -> NDArray[np.float64]:
     """Natural log-probabilities over the last axis, in double precision."""
     shifted = np.asarray(logits, np.float64) - logits.max(axis=-1, keepdims=True)

@@ -8,6 +8,7 @@ between groups and between calls: whatever the next group shares with it is ther
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from typing import Protocol
 import numpy as np
 
 from backends.api import (
+    BackendError,
     Batch,
     Decoding,
     Event,
@@ -26,8 +28,15 @@ from backends.api import (
     Started,
     TokenIds,
 )
-from backends.rules import refuse
-from backends.sharing.generation import Draft, Logits, Picker, choose_label, log_softmax
+from backends.rules import NOT_FINITE, refuse
+from backends.sharing.generation import (
+    Draft,
+    Logits,
+    Picker,
+    are_finite,
+    choose_label,
+    log_softmax,
+)
 from backends.sharing.prefix_tree import Leaf, common_prefix_length, walk
 
 BRANCH_CELLS = 2048  # KV cells for the ends and replies of a group, beside the longest prompt
@@ -54,13 +63,17 @@ class Step:
 class SharedCache(Protocol):
     """What an engine offers for it: a model with one KV cache for all of `SEQUENCES` sequences.
 
-    `cells`: the tokens that the cache holds. `shares_prefixes`: whether a sequence can be cut and
-    branched (recurrent models cannot). A sequence that is cut or dropped gives its tokens back,
-    unless another one holds them too.
+    `cells`: the tokens that the cache holds. `vocabulary_size`: the model knows no token from this
+    one on. `shares_prefixes`: whether a sequence can be cut and
+    branched (recurrent models cannot). `short_length`: where it is not null, a sequence of more
+    tokens is computed in another way from its first token on, and shares nothing with a shorter
+    one. A sequence that is cut or dropped gives its tokens back, unless another one holds them too.
     """
 
     cells: int
+    vocabulary_size: int
     shares_prefixes: bool
+    short_length: int | None
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]: ...
 
@@ -71,6 +84,11 @@ class SharedCache(Protocol):
         ...
 
     def is_end(self, token: int) -> bool: ...
+
+    def expect(self, is_long: bool) -> None:
+        """What is evaluated from now on is of sequences of more than `short_length` tokens, or of
+        others."""
+        ...
 
     def evaluate(
         self, steps: Sequence[Step], alike: bool = True
@@ -97,7 +115,8 @@ class _Branch:
     """One prompt of a group, in a sequence of its own.
 
     `shared`: tokens in common with the branch before. `cached`: tokens it need not evaluate.
-    `logits`: those behind the prompt. Times are in seconds from the group's begin.
+    `logits`: those behind the prompt. It has failed where any are not finite. Times are in seconds
+    from the group's begin.
     """
 
     index: int
@@ -109,12 +128,13 @@ class _Branch:
     draft: Draft
     logits: Logits
     label_logprobs: list[list[float]] = field(default_factory=list)
+    has_failed: bool = False
     first_token_seconds: float | None = None
     last_token_seconds: float | None = None
 
     @property
     def is_growing(self) -> bool:
-        return bool(self.draft.token_ids) and self.draft.finish is None
+        return bool(self.draft.token_ids) and self.draft.finish is None and not self.has_failed
 
 
 class SharedCacheSession:
@@ -125,6 +145,7 @@ class SharedCacheSession:
         self.info = info
         self._held: TokenIds = ()
         self._held_logits: Logits = np.empty(0, np.float32)
+        self._is_long = False
         self._warm_up()
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
@@ -134,16 +155,58 @@ class SharedCacheSession:
         return self._cache.token_texts(token_ids)
 
     def generate(self, prompts: Sequence[Prompt], decoding: Decoding) -> Iterator[Event]:
-        refused, accepted = refuse(prompts, decoding, self.info.allocated_context)
-        if refused:
+        refused, fitting = refuse(prompts, decoding, self.info.allocated_context)
+        unknown, accepted = self._refuse_unknown(prompts, fitting)
+        if refused := (*refused, *unknown):
             now = time.perf_counter()
             yield Batch(refused, now, now, 0, 0.0, 0, 0.0)
-        leaves = walk({index: prompts[index].token_ids for index in accepted})
-        while leaves:
-            size = self._group_size(leaves, prompts, decoding)
-            group, leaves = leaves[:size], leaves[size:]
-            yield Started(tuple(leaf.prompt for leaf in group))
-            yield from self._answer(group, prompts, decoding)
+        for some in self._of_one_kind(accepted, prompts, decoding):
+            leaves = walk({index: prompts[index].token_ids for index in some})
+            while leaves:
+                size = self._group_size(leaves, prompts, decoding)
+                group, leaves = leaves[:size], leaves[size:]
+                yield Started(tuple(leaf.prompt for leaf in group))
+                yield from self._answer(group, prompts, decoding)
+
+    def _refuse_unknown(
+        self, prompts: Sequence[Prompt], indices: Sequence[int]
+    ) -> tuple[list[Reply], list[int]]:
+        """Replies to the prompts with a token that the model has no embedding for (tokenizers have
+        special tokens that a model was not made for), and the indices of the others."""
+        refused: list[Reply] = []
+        known: list[int] = []
+        for index in indices:
+            token_ids = prompts[index].token_ids
+            if (largest := max(token_ids)) < self._cache.vocabulary_size:
+                known.append(index)
+            else:
+                reason = f"the model has no embedding for token {largest} of the prompt"
+                refused.append(Reply(index, "failed", len(token_ids), text=reason))
+        return refused, known
+
+    def _of_one_kind(
+        self, indices: Sequence[int], prompts: Sequence[Prompt], decoding: Decoding
+    ) -> Iterator[list[int]]:
+        """Prompts that can share, one kind after the other; the cache is made ready for each.
+
+        A prompt is as long as it gets with its reply: of both, all tokens but the last are
+        evaluated.
+        """
+        turn = self._cache.short_length
+        if turn is None:
+            yield list(indices)
+            return
+        added = max(
+            _longest_end(decoding), decoding.max_tokens - 1 if decoding.mode == "free" else 0
+        )
+        long = {index for index in indices if len(prompts[index].token_ids) + added > turn}
+        for is_long in (self._is_long, not self._is_long):
+            if some := [index for index in indices if (index in long) is is_long]:
+                if is_long is not self._is_long:
+                    self.forget()
+                self._is_long = is_long
+                self._cache.expect(is_long)
+                yield some
 
     def forget(self) -> None:
         self._cache.truncate(_HELD, 0)
@@ -154,9 +217,23 @@ class SharedCacheSession:
 
     def _warm_up(self) -> None:
         """The first evaluation reads weights and takes memory; that is loading, not speed."""
-        last = _WARM_UP_TOKENS - 1
-        self._logits([Step(0, i, (_HELD,), i == last) for i in range(_WARM_UP_TOKENS)])
+        # tokens from all over the vocabulary: the first may be for padding, and say nothing
+        stride = max(1, self._cache.vocabulary_size // _WARM_UP_TOKENS)
+        tokens = range(stride // 2, stride * _WARM_UP_TOKENS, stride)
+        last = len(tokens) - 1
+        [row] = self._logits(
+            [
+                Step(token % self._cache.vocabulary_size, i, (_HELD,), i == last)
+                for i, token in enumerate(tokens)
+            ]
+        )
         self._cache.truncate(_HELD, 0)
+        if row.min() == row.max():
+            raise BackendError(
+                f"{self.info.model} finds every token of its vocabulary equally likely: its "
+                "weights are damaged, or it has no language head",
+                "Fetch the model again, or give a causal language model.",
+            )
 
     def _group_size(
         self, leaves: Sequence[Leaf], prompts: Sequence[Prompt], decoding: Decoding
@@ -219,12 +296,13 @@ class SharedCacheSession:
             prefill_tokens += count
             yield Progress(count)
         prefill_seconds = time.perf_counter() - began
+        sound = [branch for branch in branches if not branch.has_failed]
         if decoding.mode == "free":
-            tokens = [branch.picker.pick(branch.logits) for branch in branches]
-            self._take_tokens(branches, tokens, began)
-        yield from self._score_labels(branches, decoding)
+            tokens = [branch.picker.pick(branch.logits) for branch in sound]
+            self._take_tokens(sound, tokens, began)
+        yield from self._score_labels(sound, decoding)
         if decoding.mode == "choice":
-            self._choose_labels(branches, decoding, began)
+            self._choose_labels(sound, decoding, began)
         decode_began = time.perf_counter()
         decode_tokens = 0
         for count in self._decode(branches, began):
@@ -232,6 +310,12 @@ class SharedCacheSession:
             yield Progress(0)
         decode_seconds = time.perf_counter() - decode_began if decode_tokens else 0.0
         self._keep(branches)
+        if len(group) > 1 and any(branch.has_failed for branch in branches):
+            # What is not finite spoils what lies beside it, though that does not see it.
+            self.forget()
+            for leaf in group:
+                yield from self._answer([leaf], prompts, decoding)
+            return
         yield Batch(
             replies=tuple(_reply(branch, decoding) for branch in branches),
             began=began,
@@ -254,6 +338,7 @@ class SharedCacheSession:
             # A branch that adds no token is equal to the prompt before it.
             known = next(left) if branch.cached < len(branch.prompt) else known
             branch.logits = known
+            branch.has_failed = not are_finite(known)
 
     def _keep(self, branches: Sequence[_Branch]) -> None:
         last = branches[-1]
@@ -290,8 +375,12 @@ class SharedCacheSession:
             # that is stored: those come of prompts and labels.
             rows = (row for _, rows in self._cache.evaluate(steps, alike=False) for row in rows)
             # Picked as they come: to copy logits first takes longer than to pick from them.
-            tokens = [branch.picker.pick(row) for branch, row in zip(live, rows, strict=True)]
-            self._take_tokens(live, tokens, began)
+            tokens: list[int] = []
+            for branch, row in zip(live, rows, strict=True):
+                branch.has_failed = not are_finite(row)
+                if not branch.has_failed:
+                    tokens.append(branch.picker.pick(row))
+            self._take_tokens([one for one in live if not one.has_failed], tokens, began)
             yield len(live)
 
     def _score_labels(self, branches: Sequence[_Branch], decoding: Decoding) -> Iterator[Progress]:
@@ -319,11 +408,16 @@ class SharedCacheSession:
         rows = iter(self._logits(steps))
         for sequence, (branch, label) in zip(_SPARE, jobs, strict=False):
             for token in decoding.labels[label][1:]:
-                branch.label_logprobs[label].append(float(log_softmax(next(rows))[token]))
+                row = next(rows)
+                branch.has_failed |= not are_finite(row)
+                known = -math.inf if branch.has_failed else float(log_softmax(row)[token])
+                branch.label_logprobs[label].append(known)
             self._cache.truncate(sequence, 0)
 
     def _choose_labels(self, branches: Sequence[_Branch], decoding: Decoding, began: float) -> None:
         for branch in branches:
+            if branch.has_failed:  # at a label's later token
+                continue
             chosen = choose_label(decoding.labels, branch.label_logprobs, branch.picker)
             branch.draft.take_label(decoding.labels[chosen], self._cache.detokenize)
             branch.first_token_seconds = time.perf_counter() - began
@@ -374,6 +468,8 @@ def _sharers(branches: Sequence[_Branch], number: int) -> list[tuple[int, int]]:
 
 
 def _reply(branch: _Branch, decoding: Decoding) -> Reply:
+    if branch.has_failed:
+        return Reply(branch.index, "failed", len(branch.prompt), branch.cached, NOT_FINITE)
     token_ids = branch.draft.token_ids
     first, last = branch.first_token_seconds, branch.last_token_seconds
     per_token = None

@@ -128,7 +128,8 @@ def open_session(model: ModelRef, options: Options) -> VllmSession:
     declared = tokenizer.info.declared_context
     if longest > declared:
         raise beyond_model(longest, declared, model.name)
-    engine = VllmEngine(folder, options, longest)
+    engine = VllmEngine(folder, model.name, options, longest)
+    tokenizer.check_rows(engine.vocabulary_size, model.name)
     info = SessionInfo(
         engine="vllm",
         engine_version=f"vllm {availability.version}",

@@ -10,9 +10,10 @@ label, a request asks for the log-probabilities of the tokens that can come next
 
 from __future__ import annotations
 
+import math
 import os
 import time
-from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -35,7 +36,7 @@ from backends.api import (
     TokenIds,
 )
 from backends.hf.tokenizer import HfTokenizer
-from backends.rules import TRUST_REMOTE_CODE, first_line, refuse
+from backends.rules import NOT_FINITE, TRUST_REMOTE_CODE, first_line, refuse
 from backends.sharing.generation import prompt_entropy
 from backends.sharing.prefix_tree import Leaf, in_whole_blocks, walk
 from backends.vllm.backend import (
@@ -59,12 +60,13 @@ _Outputs: TypeAlias = dict[_Key, Any]  # vLLM's RequestOutput of each request
 
 
 class VllmEngine:
-    """The model in `folder`, loaded for prompts and replies of `longest` tokens.
+    """The model in `folder`, which the user calls `name`, loaded for prompts and replies of
+    `longest` tokens.
 
     Raises `BackendError` where vLLM refuses the model or an option.
     """
 
-    def __init__(self, folder: str, options: Options, longest: int) -> None:
+    def __init__(self, folder: str, name: str, options: Options, longest: int) -> None:
         self._folder, self._options, self._longest = folder, options, longest
         self._is_cpu = current_platform.is_cpu()
         self.device = "cpu" if self._is_cpu else str(current_platform.device_name)
@@ -80,12 +82,13 @@ class VllmEngine:
             self.engine = LLMEngine.from_engine_args(self._arguments())
         except (AssertionError, LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
             raise BackendError(
-                f"vLLM could not load {folder}: {first_line(error)}",
+                f"vLLM could not load {name}: {first_line(error).replace(folder, name)}",
                 "Change the option or the model it names; the engine's log has the rest.",
             ) from error
         found = self.engine.vllm_config
         # What vLLM has settled on, which may differ from what was given.
         self.block_tokens = int(found.cache_config.block_size)
+        self.vocabulary_size = int(found.model_config.get_vocab_size())
         self.step_tokens = int(found.scheduler_config.max_num_batched_tokens)
         self.most_prompts = int(found.scheduler_config.max_num_seqs)
         dtype = str(found.model_config.dtype).removeprefix("torch.")
@@ -203,7 +206,8 @@ class VllmSession:
         computed = sum(_evaluated(outputs[index, ()]) for index in wave)
         # a label's later tokens are not decoded but chosen among what was scored
         free = decoding.mode == "free"
-        decode_tokens = sum(len(reply.token_ids) - 1 for reply in replies) if free else 0
+        written = [len(reply.token_ids) for reply in replies if reply.token_ids]
+        decode_tokens = sum(written) - len(written) if free else 0
         yield Batch(
             replies=tuple(replies),
             began=began,
@@ -233,6 +237,9 @@ class VllmSession:
 
     def _reply(self, index: int, decoding: Decoding, outputs: _Outputs, clock: _Clock) -> Reply:
         output = outputs[index, ()]
+        if not _are_finite(outputs[key] for key in outputs if key[0] == index):
+            length, cached = len(output.prompt_token_ids), output.num_cached_tokens
+            return Reply(index, "failed", length, cached, NOT_FINITE)
         scored = Reply(
             prompt=index,
             finish="scored",
@@ -330,6 +337,17 @@ def _label_logprobs(index: int, decoding: Decoding, outputs: _Outputs) -> tuple[
             for label in decoding.labels
         )
         or None
+    )
+
+
+def _are_finite(outputs: Iterable[Any]) -> bool:
+    """Whether probabilities came out of the logits: minus infinity is a token that cannot be. What
+    was asked for no log-probabilities has none."""
+    return all(
+        known.logprob < math.inf  # NaN is not
+        for output in outputs
+        for step in output.outputs[0].logprobs or ()
+        for known in step.values()
     )
 
 

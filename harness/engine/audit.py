@@ -1,7 +1,7 @@
 """What the events of one call must say together: `backends.records` looks at each by itself.
 
-An engine that reports what cannot be is not believed in anything else. What it says is compared with
-what it was given, against what it said before, and against our own clock.
+An engine that reports what cannot be is not believed in anything else. What it says is compared
+with what it was given, with what it said before, and with our own clock.
 """
 
 from __future__ import annotations

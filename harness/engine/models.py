@@ -17,12 +17,21 @@ from typing import Any
 
 import platformdirs
 
-from harness.contract import NO_FILES, ModelRef, install_extra
+from harness.contract import (
+    NO_FILES,
+    BackendError,
+    ModelRef,
+    check_file,
+    install_extra,
+    parts_of,
+)
 from harness.errors import EngineError, UsageError
 
 _HASHES = "sha256.json"
 _SETTLED_NS = 2_000_000_000
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+# what transformers and vLLM read of a folder
+_READ = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja", "*.tiktoken", "*.py")
 _KINDS = {"gguf": "a GGUF file", "hf": "a folder of safetensors or a name on the hub"}
 
 
@@ -191,7 +200,8 @@ def join(parts: Sequence[Path], whole: Path, sha256: str) -> None:
 
 
 def model_sha256(model: ModelRef) -> str | None:
-    """The hash of a model's file, or of its folder's safetensors and config; `None` for neither."""
+    """The hash of a model's file, of the files it is in, or of its folder's weights, configuration
+    and tokenizer; `None` for neither."""
     return combined_sha256(model, model_files(model))
 
 
@@ -204,8 +214,10 @@ def model_files(model: ModelRef) -> dict[str, str]:
     location = Path(model.location)
     if model.format == NO_FILES:  # its empty location would be the current folder
         return {}
-    is_file = location.is_file()
-    paths = [location] if is_file else [*location.glob("*.safetensors"), location / "config.json"]
+    if location.is_file():
+        paths = _parts(model.name, location)
+    else:
+        paths = [path for pattern in _READ for path in location.glob(pattern)]
     store = cache_of(location) / _HASHES
     known = _read_hashes(store)
     found: dict[str, str] = {}
@@ -239,8 +251,8 @@ def model_files(model: ModelRef) -> dict[str, str]:
 
 def combined_sha256(model: ModelRef, files: Mapping[str, str]) -> str | None:
     """What `model_sha256` is, of `model_files`."""
-    if sha256 := files.get(str(Path(model.location))):
-        return sha256
+    if list(files) == [str(Path(model.location))]:
+        return files[str(Path(model.location))]
     lines = [f"{sha256}  {Path(path).name}" for path, sha256 in sorted(files.items())]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest() if lines else None
 
@@ -274,12 +286,11 @@ def _forms(model: str, own: Mapping[str, Mapping[str, str]]) -> Mapping[str, str
         return own[model]
     if known := KNOWN_MODELS.get(model):
         return {"gguf": str(known.fetch())}
-    if model.endswith(".gguf"):
-        return {"gguf": model}
-    if _HUB_NAME.fullmatch(model):
-        return {"hf": model}
     try:
-        return {"hf": model} if Path(model).expanduser().is_dir() else {}
+        path = Path(model).expanduser()
+        if path.suffix.lower() == ".gguf" or path.is_file():  # whatever it is called, as by a hash
+            return {"gguf": model}
+        return {"hf": model} if path.is_dir() or _HUB_NAME.fullmatch(model) else {}
     except (OSError, RuntimeError) as error:  # nobody's home: `~` stands for nothing
         raise EngineError(f"model {model}: {error}", remedy="Check the path.") from error
 
@@ -295,8 +306,23 @@ def _location(model: str, format_: str, location: str) -> str:
         raise EngineError(f"model {model}: {error}", remedy="Check the path.") from error
     if not is_there:
         kind = "folder" if format_ == "hf" else "file"
-        raise EngineError(f"model {model}: there is no {kind} {path}", remedy="Check the path.")
-    return str(path.resolve())
+        raise EngineError(f"model {model}: there is no {kind} {location}", remedy="Check the path.")
+    if format_ != "gguf":
+        return str(path.resolve())
+    try:
+        check_file(path, f"model {model}")
+    except BackendError as error:
+        raise EngineError(str(error), remedy=error.remedy) from error
+    # one of several files is found by its name, and a link's target (a blob of the hub) has another
+    return str(path.absolute() if len(_parts(model, path)) > 1 else path.resolve())
+
+
+def _parts(model: str, path: Path) -> list[Path]:
+    """All files of the model that this one is, or begins. Raises `EngineError`."""
+    try:
+        return parts_of(path)
+    except BackendError as error:
+        raise EngineError(f"model {model}: {error}", remedy=error.remedy) from error
 
 
 def _no_form(

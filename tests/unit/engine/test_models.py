@@ -154,6 +154,65 @@ def test_a_known_model_is_the_file_it_says(model: KnownModel) -> None:
     assert file_sha256(model.fetch()) == model.sha256
 
 
+def test_a_gguf_file_is_known_by_how_it_begins(tmp_path: Path) -> None:
+    for name in ("sha256-0a1b", "UP.GGUF", "models"):
+        (tmp_path / name).write_bytes(b"GGUF")
+        found = resolve_model(str(tmp_path / name), ("gguf",), {})
+        assert (found.format, found.location) == ("gguf", str(tmp_path / name))
+
+
+def test_a_name_of_two_words_can_be_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "sha256-0a1b").write_bytes(b"GGUF")
+    monkeypatch.chdir(tmp_path)
+    assert resolve_model("models/sha256-0a1b", ("hf", "gguf"), {}).format == "gguf"
+
+
+@pytest.mark.parametrize("name", ["page.gguf", "page"])
+def test_a_file_that_is_none_is_named_before_any_engine_starts(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("<html>Sign in first</html>")
+    with pytest.raises(EngineError, match=f"{name} is no GGUF file: it is a web page"):
+        resolve_model(str(tmp_path / name), ("gguf",), {})
+
+
+@pytest.fixture
+def parts(tmp_path: Path, cache: Path) -> list[Path]:
+    """Links, as in the hub's cache, to files that are not called so."""
+    del cache
+    blobs = tmp_path / "blobs"
+    blobs.mkdir()
+    paths = [tmp_path / f"big-{i:05}-of-00002.gguf" for i in (1, 2)]
+    for number, path in enumerate(paths):
+        (blobs / str(number)).write_bytes(b"GGUF" + bytes([number]))
+        path.symlink_to(blobs / str(number))
+    return paths
+
+
+def test_all_files_of_a_model_in_several_are_hashed(parts: list[Path]) -> None:
+    model = resolve_model(str(parts[0]), ("gguf",), {})
+    assert model.location == str(parts[0])
+    assert list(model_files(model)) == [str(path) for path in parts]
+    before = model_sha256(model)
+    assert before not in model_files(model).values()
+    parts[1].resolve().write_bytes(b"GGUF and more")
+    assert model_sha256(model) != before
+
+
+def test_a_model_of_which_a_part_is_missing_is_an_error(parts: list[Path]) -> None:
+    with pytest.raises(EngineError, match="and not the first") as caught:
+        resolve_model(str(parts[1]), ("gguf",), {})
+    assert caught.value.remedy == "Give the first: big-00001-of-00002.gguf"
+    parts[1].unlink()
+    with pytest.raises(EngineError, match=r"big-00002-of-00002\.gguf is not beside it"):
+        resolve_model(str(parts[0]), ("gguf",), {})
+
+
+def test_the_path_in_an_error_is_the_one_that_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/nowhere/at/all")
+    with pytest.raises(EngineError, match=r"there is no file ~/none\.gguf$"):
+        resolve_model("~/none.gguf", ("gguf",), {})
+
+
 def test_the_hash_is_of_the_files_bytes(gguf: Path) -> None:
     assert file_sha256(gguf) == hashlib.sha256(b"GGUF").hexdigest()
 
@@ -173,7 +232,10 @@ def test_a_folders_hash_is_of_weights_and_config(
     (tmp_path / "README.md").write_text("no weights")
     assert found() == one
     (tmp_path / "a.safetensors").write_bytes(b"2")
-    assert one != found()
+    two = found()
+    assert one != two
+    (tmp_path / "tokenizer.json").write_text("{}")
+    assert two != found()
     assert found("a.safetensors", "gguf") == file_sha256(tmp_path / "a.safetensors")
     assert found("nothing") is None
     monkeypatch.chdir(tmp_path)

@@ -89,7 +89,7 @@ def test_the_hubs_cache_needs_no_more_either(
 
 def test_a_folder_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(CONFIG))
-    with pytest.raises(BackendError, match="could not read the tokenizer in"):
+    with pytest.raises(BackendError, match="could not read the tokenizer of mine"):
         hf.open_tokenizer(ModelRef("mine", "hf", str(tmp_path)), {})
 
 

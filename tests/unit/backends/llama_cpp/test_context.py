@@ -14,11 +14,13 @@ from hypothesis import strategies as st
 
 from backends.api import BackendError, Batch, Decoding, ModelRef, Prompt, Reply
 from backends.llama_cpp import backend as llama_cpp
+from backends.rules import NOT_FINITE
 from backends.sharing import session as shared_cache
 from backends.sharing.prefix_tree import common_prefix_length, unique_tokens
 from backends.sharing.session import SharedCacheSession
 from harness.engine.models import resolve_model
 from harness.errors import EngineError
+from tests.unit.backends.tiny_gguf import random_tensors, write
 
 LONG = "one two three four five six seven eight nine ten "
 OTHER = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday "
@@ -159,16 +161,62 @@ def test_an_option_that_cannot_be_is_named_with_what_can(
     assert caught.value.remedy
 
 
-def test_a_file_that_is_no_model_is_named(tmp_path: Path) -> None:
+@pytest.fixture
+def needs_engine() -> None:
     if not llama_cpp.check().available:
         pytest.skip(llama_cpp.check().remedy)
+    pytest.importorskip("gguf", reason="writes the files")
+
+
+def check_refused(path: Path, message: str) -> None:
+    broken = ModelRef("mine", "gguf", str(path))
+    for open_it in (opened, lambda model: llama_cpp.open_tokenizer(model, {})):
+        with pytest.raises(BackendError, match=message) as caught:
+            open_it(broken)
+        assert caught.value.remedy
+        assert str(path) not in str(caught.value)
+
+
+@pytest.mark.usefixtures("needs_engine")
+def test_why_a_file_cannot_be_loaded_is_passed_on(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "broken.gguf"
     path.write_bytes(b"GGUF" + bytes(100))
-    broken = ModelRef("broken", "gguf", str(path))
-    for open_it in (opened, lambda model: llama_cpp.open_tokenizer(model, {})):
-        with pytest.raises(BackendError, match=r"could not load .*broken\.gguf") as caught:
-            open_it(broken)
-        assert "GGUF" in caught.value.remedy
+    check_refused(path, "could not load mine: ")
+    write(path, architecture="starling9")
+    check_refused(path, "could not load mine: unknown model architecture: 'starling9'$")
+    assert "starling9" in capfd.readouterr().err  # the log has all of it
+    path.write_bytes(b"version https://git-lfs.github.com/spec/v1")
+    check_refused(path, "mine is no GGUF file: it is a Git LFS pointer")
+    write(path, head={"pooling_type": 3})
+    check_refused(path, "mine is not a model that writes text")
+
+
+@pytest.mark.usefixtures("needs_engine")
+def test_damaged_weights_are_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "broken.gguf")
+    broken = ModelRef("mine", "gguf", str(path))
+    path.write_bytes(path.read_bytes()[:-5000])
+    with pytest.raises(BackendError, match=r"output\.weight' data is not within the file"):
+        opened(broken)
+    tensors = random_tensors()
+    tensors["output.weight"] *= 0
+    write(path, tensors)
+    with pytest.raises(BackendError, match=r"mine finds every token .* equally likely"):
+        opened(broken)
+
+
+@pytest.mark.usefixtures("needs_engine")
+@pytest.mark.parametrize("mode", ["free", "choice", "score"])
+def test_logits_that_are_not_finite_fail_the_reply(tmp_path: Path, mode: str) -> None:
+    tensors = random_tensors()
+    tensors["token_embd.weight"][7] = float("nan")
+    model = ModelRef("mine", "gguf", str(write(tmp_path / "odd.gguf", tensors)))
+    with closing(opened(model)) as session:
+        replies = ask(session, [[1, 2, 3], [1, 7, 3], [1, 2, 4]], mode=mode, labels=((5,), (6,)))
+    assert [replies[i].finish == "failed" for i in range(3)] == [False, True, False]
+    assert replies[1].text == NOT_FINITE
 
 
 def test_attempts_at_one_prompt_share_it(session: SharedCacheSession) -> None:
