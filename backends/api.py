@@ -8,7 +8,9 @@ that names such a module; the harness treats it exactly as it treats its own.
 
 from __future__ import annotations
 
+import keyword
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar
@@ -58,6 +60,13 @@ class Option(Generic[T]):
     short: str = ""
     has_flag: bool = True
 
+    def __post_init__(self) -> None:
+        """Raises `ValueError` for a name that could be no flag and no key of a TOML file."""
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", self.name) or keyword.iskeyword(self.name):
+            raise ValueError(f"an option cannot be named {self.name!r}: use lower_case words")
+        if not re.fullmatch(r"[a-zA-Z]?", self.short):
+            raise ValueError(f"the short flag of {self.name} is one letter, not {self.short!r}")
+
     def given(self, options: Options) -> T | None:
         """The value given, `None` where there is none. Raises `BackendError` for one that is not
         allowed."""
@@ -65,7 +74,7 @@ class Option(Generic[T]):
             return None
         value: Any = options[self.name]
         if allowed := self.why_not(value):
-            raise BackendError(f"{self.name} is {value!r}", f"Use {allowed}.")
+            raise BackendError(f"{self.name} is {written(value)}", f"Use {allowed}.")
         return self.kind(value)
 
     def of(self, options: Options) -> T:
@@ -104,6 +113,11 @@ class Option(Generic[T]):
         if self.most is None:
             return f" of {self.least:g} or more"
         return f" from {self.least:g} to {self.most:g}"
+
+
+def written(value: object) -> str:
+    """A value as a TOML file has it: `true`, and text in quotes."""
+    return str(value).lower() if isinstance(value, bool) else repr(value)
 
 
 @dataclass(frozen=True, slots=True)

@@ -112,6 +112,7 @@ with own_backends():
         Started,
         TokenIds,
         TokenizerInfo,
+        written,
     )
     from backends.gguf import check_file, parts_of
     from backends.remedies import DISTRIBUTION, install_extra
@@ -153,4 +154,5 @@ __all__ = (
     "reply_reserve",
     "usable_cpus",
     "wire",
+    "written",
 )

@@ -7,25 +7,24 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    ValidationError,
     field_validator,
     model_validator,
 )
 
 from harness.errors import UsageError
 from harness.flag import Flag
+from harness.validation import validated
 
 EngineOption = bool | int | float | str
-_Model = TypeVar("_Model", bound=BaseModel)
 
 # All voters are held in memory with all that they may show. The votes of so many are known to
 # 0.016 (the standard error of a share of 1,000): more would change no answer.
@@ -85,14 +84,18 @@ class RunSpec(BaseModel):
         default=0, ge=0, lt=2**32
     )
 
-    voters: Annotated[int, Flag("Random subsets of the training examples that vote.", _VOTERS)] = (
-        Field(default=7, ge=1, le=MOST_VOTERS)
-    )
-    queries: Annotated[int, Flag("Test examples put to each voter, at most.", _VOTERS)] = Field(
-        default=100, ge=1
+    voters: Annotated[
+        int,
+        Flag(
+            "Number of voters. Each sees a random subset of the training examples and features.",
+            _VOTERS,
+        ),
+    ] = Field(default=7, ge=1, le=MOST_VOTERS)
+    queries: Annotated[int, Flag("Most test examples that each voter classifies.", _VOTERS)] = (
+        Field(default=100, ge=1)
     )
     calibration_queries: Annotated[
-        int, Flag("Training examples that each voter is calibrated on, at most.", _VOTERS)
+        int, Flag("Most training examples that each voter is calibrated on.", _VOTERS)
     ] = Field(default=20, ge=0)
     reducer: Annotated[
         str,
@@ -103,11 +106,14 @@ class RunSpec(BaseModel):
         ),
     ] = "plsda:4"
     feature_fraction: Annotated[
-        float, Flag("Share of the features that each voter sees, from 0 to 1.", _VOTERS)
+        float, Flag("Share of the features that each voter sees: above 0, at most 1.", _VOTERS)
     ] = Field(default=0.5, gt=0, le=1)
     bootstrap: Annotated[
         bool,
-        Flag("Fit each voter's reducer on a bootstrap sample, and show other examples.", _VOTERS),
+        Flag(
+            "Fit each voter's reducer on a bootstrap sample; its prompts show only other examples.",
+            _VOTERS,
+        ),
     ] = True
     encoding: Annotated[
         str,
@@ -126,24 +132,27 @@ class RunSpec(BaseModel):
             _REPLY,
         ),
     ] = "free"
-    max_model_len: Annotated[int, Flag("Longest prompt and its reply.", _REPLY, unit="tokens")] = (
-        Field(default=1024, ge=16)
-    )
+    max_model_len: Annotated[
+        int,
+        Flag("Most tokens that a prompt and its reply may have together.", _REPLY, unit="tokens"),
+    ] = Field(default=1024, ge=16)
     shots: Annotated[
         int | None,
         Flag(
-            "Examples that each voter shows; too many overflow the context.",
+            "Examples that each voter shows. More than fit is an error.",
             _REPLY,
             default_text="as many as fit",
         ),
     ] = Field(default=None, ge=0)
-    max_tokens: Annotated[int, Flag("Longest reply.", _REPLY, unit="tokens")] = Field(
+    max_tokens: Annotated[int, Flag("Most tokens of a reply.", _REPLY, unit="tokens")] = Field(
         default=8, ge=1
     )
     temperature: Annotated[
         float, Flag("Sampling temperature; 0 takes the most likely token.", _REPLY)
     ] = Field(default=0.0, ge=0)
-    attempts: Annotated[int, Flag("Replies to each prompt.", _REPLY)] = Field(default=1, ge=1)
+    attempts: Annotated[int, Flag("Number of replies to each prompt.", _REPLY)] = Field(
+        default=1, ge=1
+    )
     baselines: Annotated[
         bool,
         Flag("Fit classifiers without a language model, and test the votes against them.", _VOTERS),
@@ -151,7 +160,7 @@ class RunSpec(BaseModel):
 
     timeout_seconds: Annotated[
         float,
-        Flag("Abort if the engine sends nothing for this many seconds.", ENGINE, unit="seconds"),
+        Flag("Abort if the engine sends nothing for this long.", ENGINE, unit="seconds"),
     ] = Field(default=300.0, gt=0)
     engine: dict[str, EngineOption] = {}
     backends: dict[str, dict[str, EngineOption]] = {}
@@ -161,10 +170,10 @@ class RunSpec(BaseModel):
     prompts_from: Annotated[
         str | None,
         Flag(
-            "Give the engines the prompts of this earlier run.",
+            "Use the prompts of this earlier run again.",
             _PROMPTED,
             metavar="RUN",
-            default_text="new prompts",
+            default_text="draw new ones",
         ),
     ] = None
 
@@ -295,19 +304,23 @@ def replay_spec(given: RunSpec, earlier: RunSpec, run_id: str) -> RunSpec:
     return earlier.model_copy(update={**own, "prompts_from": run_id})
 
 
-def merge_spec(file: Mapping[str, Any], flags: Mapping[str, object], where: str) -> RunSpec:
+def merge_spec(
+    file: Mapping[str, Any],
+    flags: Mapping[str, object],
+    where: str,
+    more_keys: Collection[str] = (),
+) -> RunSpec:
     """The spec of a file's table with the flags over it; tables are merged by key.
 
-    Raises `UsageError`.
+    `more_keys` may stand in the file, too. Raises `UsageError`.
     """
     table = dict(file)
     for key, value in flags.items():
-        # `--threads 4` must not drop the other options of an `[engine]` table.
         if isinstance(value, dict) and isinstance(table.get(key), dict):
             table[key] = {**table[key], **value}
         else:
             table[key] = value
-    return parse_spec(table, where)
+    return validated(RunSpec, table, where, flags, more_keys)
 
 
 def parse_spec(table: Mapping[str, object], where: str) -> RunSpec:
@@ -315,25 +328,14 @@ def parse_spec(table: Mapping[str, object], where: str) -> RunSpec:
     return validated(RunSpec, table, where)
 
 
-def validated(model: type[_Model], table: Mapping[str, object], where: str) -> _Model:
-    """A record of a mapping. Raises `UsageError` that names every key that is wrong."""
-    try:
-        return model.model_validate(dict(table))
-    except ValidationError as error:
-        lines = [f"{_dotted(item['loc'])}: {item['msg']}" for item in error.errors()]
-        known = ", ".join(sorted(model.model_fields))
-        raise UsageError(
-            f"{where}: " + "; ".join(lines), remedy=f"The keys are: {known}."
-        ) from error
-
-
 def read_toml(path: Path) -> dict[str, Any]:
     """The tables of a TOML file. Raises `UsageError` where it cannot be read."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"{path}: {error}", remedy="Give a readable TOML file.") from error
-
-
-def _dotted(location: tuple[int | str, ...]) -> str:
-    return ".".join(map(str, location)) or "spec"
+        # Editors on Windows write a byte-order mark, which TOML does not have.
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}", remedy="Check the path.") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(
+            f"{path} is no TOML file: {error}", remedy='A text needs quotes: model = "mine".'
+        ) from error

@@ -33,7 +33,7 @@ N_GPU_LAYERS = Option(
     "n_gpu_layers",
     int,
     "Layers of the model on the GPU; -1 for all.",
-    default_text="all, where llama.cpp was built for a GPU",
+    default_text="all if llama.cpp was built for a GPU, else none",
     least=-1,
 )
 FLASH_ATTN = Option(

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from backends.vllm.engine import VllmSession
 
 FORMATS = ("hf", "gguf")
+CPU_BLOCK_TOKENS = 32  # the smallest that vLLM's attention on a CPU can work with
+CPU_KV_CACHE_GIB = 2
 DTYPE = Option(
     "dtype",
     str,
@@ -40,7 +42,7 @@ BLOCK_SIZE = Option(
     "block_size",
     int,
     "Size of a KV cache block. Only whole blocks of a shared prefix are computed once.",
-    default_text="32 on a CPU, vLLM's own on a GPU",
+    default_text=f"{CPU_BLOCK_TOKENS} on a CPU; on a GPU, vLLM's default",
     unit="tokens",
     least=1,
 )
@@ -48,7 +50,7 @@ KV_CACHE_GIB = Option(
     "kv_cache_gib",
     float,
     "Memory of the KV cache.",
-    default_text="2 on a CPU, what gpu_memory_utilization leaves on a GPU",
+    default_text=f"{CPU_KV_CACHE_GIB} on a CPU; on a GPU, what gpu_memory_utilization leaves",
     unit="GiB",
     least=0.01,
 )
@@ -56,7 +58,7 @@ GPU_MEMORY_UTILIZATION = Option(
     "gpu_memory_utilization",
     float,
     "Share of the GPU's memory that vLLM takes, from 0 to 1.",
-    default_text="vLLM's own",
+    default_text="vLLM's default",
     least=0.01,
     most=1,
 )

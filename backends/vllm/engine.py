@@ -41,15 +41,14 @@ from backends.sharing.generation import prompt_entropy
 from backends.sharing.prefix_tree import Leaf, in_whole_blocks, walk
 from backends.vllm.backend import (
     BLOCK_SIZE,
+    CPU_BLOCK_TOKENS,
+    CPU_KV_CACHE_GIB,
     DTYPE,
     ENFORCE_EAGER,
     GPU_MEMORY_UTILIZATION,
     KV_CACHE_GIB,
     TENSOR_PARALLEL_SIZE,
 )
-
-CPU_BLOCK_TOKENS = 32  # the smallest that vLLM's attention on a CPU can work with
-CPU_KV_CACHE_GIB = 2
 
 _WARM_UP_TOKENS = CPU_BLOCK_TOKENS - 1  # not a whole block: it leaves nothing to share
 

@@ -68,7 +68,9 @@ class Plan:
     ] = (128,)
     depth: Annotated[
         tuple[int, ...],
-        Flag("Tokens in the KV cache before the test.", _TIMED, "tokens", "N,...", short="d"),
+        Flag(
+            "Depth: tokens in the KV cache before the test.", _TIMED, "tokens", "N,...", short="d"
+        ),
     ] = (0,)
     batch: Annotated[
         tuple[int, ...],

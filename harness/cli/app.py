@@ -8,6 +8,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
 import sys
 import traceback
@@ -32,9 +34,10 @@ from harness.cli.models import models
 from harness.cli.options import examples
 from harness.cli.run import run
 from harness.cli.show import show
-from harness.errors import HarnessError
+from harness.errors import HarnessError, StoreError
 
 BUG = 3
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 app = typer.Typer(
@@ -64,7 +67,7 @@ def harness(
 ) -> None:
     """Which engine on your machine serves your long many-shot prompts best?
 
-    One row an engine: context fit, speed, parse success and voted accuracy.
+    It measures context fit, speed, parse success and voted accuracy of each engine.
     """
     del version
 
@@ -136,14 +139,35 @@ def main() -> None:
             stream.reconfigure(errors="replace")
     with _ended_by_signals():
         try:
-            app()
+            try:
+                app()
+            finally:
+                sys.stdout.flush()  # here, where an error of it can still be named
+        except BrokenPipeError:  # the reader has left
+            _drop_stdout()
+            sys.exit(1)
+        except OSError as error:
+            if error.errno not in _NO_ROOM:
+                _report_bug()
+            _drop_stdout()
+            tell_error(StoreError(f"{error.strerror}", remedy="Free some space and try again."))
+            sys.exit(1)
         except HarnessError as error:
             tell_error(error)
             sys.exit(error.exit_code)
         except Exception:  # noqa: BLE001 - whatever it is, the user has to hear that it is our fault
-            traceback.print_exc()
-            tell("error: this is a bug in the harness. Please report it with the lines above.")
-            sys.exit(BUG)
+            _report_bug()
+
+
+def _report_bug() -> NoReturn:
+    traceback.print_exc()
+    tell("error: this is a bug in the harness. Please report it with the lines above.")
+    sys.exit(BUG)
+
+
+def _drop_stdout() -> None:
+    """What is left in its buffer cannot be written; Python would try once more at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextmanager

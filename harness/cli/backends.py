@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli.commands import PLAIN, Command
-from harness.cli.console import answers, check_output, chosen, give, tell
+from harness.cli.console import answers, give, target, tell
 from harness.cli.options import FormatOption, JsonOption, OutputOption, examples
 from harness.errors import EngineError
 
@@ -58,24 +58,24 @@ def list_backends(
     from harness.report.formats import Answer
     from harness.report.table import simple_table
 
-    wanted = chosen(format_, json)
-    check_output(output)
+    wanted = target(format_, json, output)
     with ThreadPoolExecutor() as pool:  # each check waits for a process of its own
         every = list(pool.map(check, registered_backends()))
     titles = ("backend", "runs here", "version", "model formats", "if not, why")
     data = [asdict(one) for one in every]
     records = [{**one, "formats": " ".join(one["formats"])} for one in data]
     table = simple_table(titles, map(_cells, every))
-    give(Answer(table, {"backends": data}, records), wanted, output)
+    give(Answer(table, {"backends": data}, records), wanted)
 
 
 @backends.command(cls=Command, epilog=examples("harness backends install vllm"))
 def install(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The engine's backend, as listed.")],
 ) -> None:
-    """Install an engine into an environment of its own, where runs then find it.
+    """Install an engine into an environment of its own.
 
-    It is made in your data folder, by uv if that is there, else by venv and pip.
+    Runs find it there. It is made in your data folder, with uv if that is installed, else with venv
+    and pip.
     """
     from harness.engine.install import install as make
     from harness.engine.interpreters import own_environment

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from harness.cli.console import check_output, give, tell
+from harness.cli.console import checked, give, tell
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def bench(**given: Any) -> None:
     """Time prefill and generation, as llama-bench does.
 
-    Several numbers, by commas or by repeating a flag, give every combination.
+    Give several numbers with commas, or repeat the flag. Every combination is timed.
     Prompts are timed cold, and once more when they are cached.
     """
     from harness.bench.rows import Plan
@@ -28,7 +28,7 @@ def bench(**given: Any) -> None:
     plan = Plan(**_numbers(of_plan))
     order = read_order({key: value for key, value in given.items() if key not in _LEAST})
     # Before anything is timed, which may take an hour.
-    check_output(order.output.output)
+    wanted = checked(order.output.target)
     rows: list[Row] = []
     try:
         _carry_out(plan, order, rows)
@@ -38,7 +38,7 @@ def bench(**given: Any) -> None:
     # Also after Ctrl-C or an error: rows that are finished are an answer.
     finally:
         if rows:
-            give(bench_answer(rows), order.output.format, order.output.output)
+            give(bench_answer(rows), wanted)
 
 
 _LEAST = {"prompt_tokens": 0, "generate_tokens": 0, "depth": 0, "batch": 1, "repetitions": 1}

@@ -6,7 +6,7 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from harness.cli.console import check_output, chosen, give, tell
+from harness.cli.console import give, target, tell
 from harness.cli.options import (
     RESULTS,
     RUN_HELP,
@@ -21,7 +21,7 @@ RunsArgument: TypeAlias = Annotated[
     list[str],
     typer.Argument(
         metavar="RUN",
-        help=f"Each is {RUN_HELP}, or an import. RUN:ENTRY is one entry of a run, and "
+        help=f"Each is {RUN_HELP}, or the id of an import. RUN:ENTRY is one entry of a run, and "
         '"latest:ENTRY" the newest finished run that has it. An entry is named after its '
         "backend, unless the config names it.",
     ),
@@ -46,13 +46,12 @@ def compare(
     from harness.report.compare import compare_answer, warnings
     from harness.store.runs import Results, sides
 
-    wanted = chosen(format_, json)
-    check_output(output)
+    wanted = target(format_, json, output)
     with Results(results) as stored:
         found = sides(runs, stored)
         compared = compare_sides(found)
-        give(compare_answer(found, compared, flips), wanted, output)
-    if wanted is Format.CSV:
+        give(compare_answer(found, compared, flips), wanted)
+    if wanted.format is Format.CSV:
         # what stands in the way of comparing has no column: it is said beside
         for said in (said for one in compared.against_first for said in warnings(one)):
             tell(said)

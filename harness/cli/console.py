@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -55,54 +57,79 @@ def fail_if_unreadable(errors: Sequence[StoreError]) -> None:
         raise typer.Exit(1)
 
 
-def chosen(format_: Format | None, json: bool) -> Format:
-    """The format that the flags of a command name. Raises `UsageError` where they name two."""
+@dataclass(frozen=True, slots=True)
+class Target:
+    """How an answer is written, and where to: `None` is stdout."""
+
+    format: Format = Format.TABLE
+    file: Path | None = None
+
+
+def target(format_: Format | None, json: bool, output: str | None) -> Target:
+    """What the flags of a command name. Raises `UsageError` where they name two formats, or a file
+    that cannot be written, before there is an answer."""
     if json and format_ not in (None, Format.JSON):
         raise UsageError("--json and --format differ", remedy="Give one of them.")
-    return Format.JSON if json else format_ or Format.TABLE
+    refuse_format_as_file(output)
+    chosen = Format.JSON if json else format_ or Format.TABLE
+    return checked(Target(chosen, None if output is None else Path(output)))
 
 
-def check_output(path: Path | None) -> None:
-    """Raises `UsageError` where no answer can be written there, before there is one."""
+def refuse_format_as_file(output: object) -> None:
+    """In earlier versions `-o` named the format; `./json` is a file."""
+    if output in list(Format):
+        raise UsageError(f"-o names a file now, not {output}", remedy=f"Give --format {output}.")
+
+
+def checked(wanted: Target) -> Target:
+    """Raises `UsageError` where the file cannot be written."""
+    path = wanted.file
     if path is None:
-        return
-    # In earlier versions `-o` named the format.
-    if str(path) in list(Format):
-        raise UsageError(f"-o takes a file now, not {path}", remedy=f"Give --format {path}.")
-    if path.is_dir() or not path.parent.is_dir():
-        why = "is a folder" if path.is_dir() else f"is in {path.parent}, which is no folder"
-        raise UsageError(f"-o {path} {why}", remedy="Name a file in a folder that exists.")
+        return wanted
+    if path.is_dir():
+        why = "is a folder"
+    elif not path.parent.is_dir():
+        why = f"is in {path.parent}, which is no folder"
+    elif not os.access(path if path.exists() else path.parent, os.W_OK):
+        why = "cannot be written"
+    else:
+        return wanted
+    raise UsageError(f"-o {path} {why}", remedy="Name a file in a folder that you may write to.")
 
 
-def give(answer: Answer, format_: Format, output: Path | None = None) -> None:
-    """The answer of a command, on stdout or in a file. Raises `StoreError` where that fails."""
+def give(answer: Answer, wanted: Target) -> None:
+    """The answer of a command. Raises `StoreError` where its file cannot be written; then it is
+    printed, so that nothing is lost."""
     from harness.report.formats import as_csv, as_json, as_markdown
 
-    check_output(output)
-    write = {Format.JSON: as_json, Format.CSV: as_csv, Format.MD: as_markdown}.get(format_)
-    if output is None and write is None:
+    write = {Format.JSON: as_json, Format.CSV: as_csv, Format.MD: as_markdown}.get(wanted.format)
+    if wanted.file is None and write is None:
         answers().print(answer.parts)
         return
     text = write(answer) if write else _printed(answer.parts)
-    if output is None:
+    if wanted.file is None:
         # Not through rich, which would break long lines of JSON.
         typer.echo(text, nl=False)
         return
     try:
-        output.write_text(text, encoding="utf-8")
+        wanted.file.write_text(text, encoding="utf-8")
     except OSError as error:
+        typer.echo(text, nl=False)
         raise StoreError(
-            f"the answer cannot be written to {output}: {error.strerror}",
-            remedy="Name another file. What was measured is stored: `harness show` prints it.",
+            f"the answer cannot be written to {wanted.file}: {error.strerror}; it is printed",
+            remedy="Name another file with -o.",
         ) from error
 
 
 def _printed(parts: RenderableType) -> str:
     """A table as a file has it: no colours, as wide as a page."""
-    with Console(file=StringIO(), width=_PAGE_COLUMNS, highlight=False, markup=False) as console:
-        console.print(parts)
-        assert isinstance(console.file, StringIO)
-        return console.file.getvalue()
+    file = StringIO()
+    # FORCE_COLOR makes rich take anything for a terminal, a file too.
+    console = Console(
+        file=file, width=_FILE_COLUMNS, highlight=False, markup=False, force_terminal=False
+    )
+    console.print(parts)
+    return file.getvalue()
 
 
-_PAGE_COLUMNS = 140
+_FILE_COLUMNS = 140

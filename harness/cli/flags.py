@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
 
-from harness.cli.options import JSON_HELP, RUN_HELP
+from harness.cli.options import JSON_FLAG, PANEL, RUN_HELP
 from harness.cli.output import Output
 from harness.contract import Option
 from harness.engine.options import KnownOption, known_options
@@ -30,8 +30,9 @@ class Definition:
 
     `default` is in words, empty where there is nothing to say. `values` are those that a text may
     have. `backends` are those that an option of engines is for. Without `has_flag` it is given by
-    `--engine-option` or by its key alone. `differs`: the backends define it differently, and the
-    help says how each does.
+    `--engine-option` or by its key alone. With `has_negation` a switch has a flag `--no-...` too.
+    `unit` is that of the value, where the default does not show it. `differs`: the backends define
+    it differently, and the help says how each does.
     """
 
     name: str
@@ -46,7 +47,15 @@ class Definition:
     backends: tuple[str, ...] = ()
     has_flag: bool = True
     is_hidden: bool = False
+    has_negation: bool = True
     differs: bool = False
+    unit: str = ""
+
+    @property
+    def names(self) -> set[str]:
+        """What no other flag of the command may be called: its name, its letter, its negation."""
+        negation = f"no_{self.name}" if self.kind is bool and self.has_negation else ""
+        return {name for name in (self.name, self.short, negation) if name}
 
     @property
     def flag(self) -> str:
@@ -63,19 +72,23 @@ class Definition:
         default = f"Default: {self.default}." if self.default else ""
         is_said = self.differs or not self.backends
         engines = "" if is_said else f"For {', '.join(self.backends)}."
-        return " ".join(filter(None, [self.help, default, engines]))
+        unit = f"In {self.unit}." if self.unit else ""
+        return " ".join(filter(None, [self.help, unit, default, engines]))
 
 
-OUTPUT = "Output"
 CONFIG = Definition(
-    "config", Path, "TOML file; its keys are these flags, with _ for -.", OUTPUT, metavar="FILE"
+    "config",
+    Path,
+    "TOML file with the keys that docs/OPTIONS.md lists; a flag wins over its key.",
+    PANEL,
+    metavar="FILE",
 )
-RESUME = Definition("resume", str, f"Complete this run: {RUN_HELP}.", OUTPUT, metavar="RUN")
-JSON = Definition("json", bool, JSON_HELP, OUTPUT)
+RESUME = Definition("resume", str, f"Complete this run: {RUN_HELP}.", PANEL, metavar="RUN")
+JSON = Definition("json", bool, JSON_FLAG.help, PANEL, has_negation=False)
 ENGINE_OPTION = Definition(
     "engine_option",
     str,
-    "Any option of an engine, by name; may be repeated. docs/OPTIONS.md lists them.",
+    "An option of an engine by name, also one without a flag; may be repeated.",
     ENGINE,
     metavar="NAME=VALUE",
     several=True,
@@ -102,14 +115,19 @@ def flags_of_bench() -> list[Definition]:
 
 
 def _with_engines(own: Sequence[Definition]) -> list[Definition]:
-    """An option of an engine whose name or letter the command has already goes without."""
-    taken = {name for one in own for name in (one.name, one.short) if name}
-    engines = [
-        one for one in engine_definitions() if one.has_flag and not taken & {one.name, one.short}
-    ]
+    """An option of an engine whose name or letter is taken already goes without."""
     # Hidden but read, so that the error names the new flag.
-    renamed = [Definition(name, bool, "", OUTPUT, is_hidden=True) for name in RENAMED]
-    return [*own, *engines, ENGINE_OPTION, *renamed]
+    renamed = [
+        Definition(name, bool, "", PANEL, is_hidden=True, has_negation=False) for name in RENAMED
+    ]
+    flags = [*own, ENGINE_OPTION, *renamed]
+    taken = {"help", "h", *(name for one in flags for name in one.names)}
+    for one in engine_definitions():
+        if one.has_flag and taken.isdisjoint(names := {*one.names} - {one.short}):
+            letter = "" if one.short in taken else one.short
+            flags.append(replace(one, short=letter))
+            taken |= {*names, letter}
+    return flags
 
 
 def definitions(model: type[Any]) -> list[Definition]:
@@ -140,6 +158,7 @@ def _of_field(name: str, hint: Any, flag: Flag, default: object) -> Definition:
         help=flag.help,
         panel=flag.panel,
         default=in_words(default, flag.unit, flag.default_text),
+        unit=_unit_apart(default, flag.unit),
         metavar=flag.metavar,
         short=flag.short,
         several=several,
@@ -155,22 +174,26 @@ def engine_definitions() -> list[Definition]:
 def _of_option(known: KnownOption) -> Definition:
     """Where backends define an option differently, the help says how each does."""
     any_of_them = known.any
-    groups: dict[tuple[str, str], list[str]] = {}
+    groups: dict[tuple[str, str, str], list[str]] = {}
     for backend, option in known.by_backend.items():
-        groups.setdefault((option.help, _default_of(option)), []).append(backend)
-    help_, default = next(iter(groups))
+        unit = _unit_apart(option.default, option.unit)
+        groups.setdefault((option.help, _default_of(option), unit), []).append(backend)
+    help_, default, unit = next(iter(groups))
     if len(groups) > 1:
-        said = (f"{', '.join(who)}: {text} Default: {d}." for (text, d), who in groups.items())
-        help_, default = " ".join(said), ""  # that names the backends, too
-    same_kind = len({one.kind for one in known.by_backend.values()}) == 1
+        said = (
+            f"{', '.join(who)}: {Definition(known.name, str, text, ENGINE, d, unit=u).text}"
+            for (text, d, u), who in groups.items()
+        )
+        help_, default, unit = " ".join(said), "", ""  # that names the backends, too
     return Definition(
         name=known.name,
-        kind=any_of_them.kind if same_kind else str,  # text, which the entry's own backend checks
+        kind=str if known.is_mixed else any_of_them.kind,
         help=help_,
         panel=ENGINE,
         default=default,
+        unit=unit,
         short=any_of_them.short,
-        values=any_of_them.choices,
+        values=() if known.is_mixed else any_of_them.choices,
         backends=tuple(known.by_backend),
         differs=len(groups) > 1,
         has_flag=any(one.has_flag for one in known.by_backend.values()),
@@ -188,9 +211,14 @@ def in_words(default: object, unit: str = "", text: str = "") -> str:
     if isinstance(default, tuple):
         default = ",".join(map(str, default))
     if default is None:
-        return f"{text}, in {unit}" if text and unit else text
+        return text
     number = f"{default:g}" if isinstance(default, float) else str(default)
     return f"{number} {unit}".strip()
+
+
+def _unit_apart(default: object, unit: str) -> str:
+    """The unit where the default has no number to show it with."""
+    return unit if default is None else ""
 
 
 def signature(flags: Iterable[Definition]) -> inspect.Signature:
@@ -202,7 +230,7 @@ def signature(flags: Iterable[Definition]) -> inspect.Signature:
 def _parameter(one: Definition) -> inspect.Parameter:
     names = [one.flag, *([f"-{one.short}"] if one.short else [])]
     # With its negation: a flag has to be able to undo a key of the TOML file.
-    if one.kind is bool and one not in (JSON,) and not one.is_hidden:
+    if one.kind is bool and one.has_negation:
         names = [f"{one.flag}/--no-{one.flag.removeprefix('--')}"]
     option = typer.Option(
         *names,
@@ -211,8 +239,8 @@ def _parameter(one: Definition) -> inspect.Parameter:
         rich_help_panel=one.panel,
         hidden=one.is_hidden,
     )
-    # a list of numbers is read by us: `512,1024` is two of them
-    kind: Any = list[str] if one.several else one.kind
+    # A list of numbers is read by us: `512,1024` is two of them. A path is taken as it was written.
+    kind: Any = list[str] if one.several else str if one.kind is Path else one.kind
     return inspect.Parameter(
         one.name,
         inspect.Parameter.KEYWORD_ONLY,

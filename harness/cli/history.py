@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.console import check_output, chosen, fail_if_unreadable, give, why_unreadable
+from harness.cli.console import fail_if_unreadable, give, target, why_unreadable
 from harness.cli.options import (
     RESULTS,
     FormatOption,
@@ -29,14 +29,16 @@ def history(
             show_default=False,
         ),
     ] = "prefill_tokens_per_second",
-    backend: Annotated[str | None, typer.Option(help="Runs on this backend only.")] = None,
+    backend: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Runs on this backend only.")
+    ] = None,
     model: Annotated[
-        str | None, typer.Option("--model", "-m", help="Runs of this model only.")
+        str | None, typer.Option("--model", "-m", metavar="MODEL", help="Runs of this model only.")
     ] = None,
     results: ResultsOption = RESULTS,
     everything: Annotated[
         bool,
-        typer.Option("--all", help="All runs in the tables; series of fewer than two runs too."),
+        typer.Option("--all", help="Show every run, and also series with a single run."),
     ] = False,
     format_: FormatOption = None,
     json: JsonOption = False,
@@ -44,15 +46,14 @@ def history(
 ) -> None:
     """Show a metric over all stored runs, and where it changed.
 
-    A series is one engine and model that was given the same on one machine.
+    A series has the runs of one engine and model with the same data and settings on one machine.
     """
     from harness.comparison.history import read_history
     from harness.comparison.metrics import METRICS
     from harness.report.history import history_answer
     from harness.store.runs import Results
 
-    wanted = chosen(format_, json)
-    check_output(output)
+    wanted = target(format_, json, output)
     if metric not in METRICS:
         raise UsageError(
             f"no metric is called {metric!r}", remedy=f"Give one of: {', '.join(METRICS)}."
@@ -60,5 +61,5 @@ def history(
     with Results(results) as stored:
         found = read_history(stored, metric, backend, model)
         unreadable = [why_unreadable(run) for run in stored if run.run_id in found.unreadable]
-    give(history_answer(found, everything), wanted, output)
+    give(history_answer(found, everything), wanted)
     fail_if_unreadable([error for error in unreadable if error])

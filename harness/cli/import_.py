@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.console import check_output, chosen, give, tell
+from harness.cli.console import give, target, tell
 from harness.cli.options import (
     RESULTS,
     FormatOption,
@@ -28,7 +28,9 @@ def import_files(
     name: Annotated[
         str,
         typer.Option(
-            "--name", metavar="NAME", help="Name to show them by. Default: the file's name."
+            "--name",
+            metavar="NAME",
+            help="Name under which they are shown. Default: the file's name.",
         ),
     ] = "",
     format_: FormatOption = None,
@@ -45,15 +47,14 @@ def import_files(
     from harness.report.imports import imports_answer
     from harness.store.store import Store
 
-    wanted = chosen(format_, json)
-    check_output(output)
+    wanted = target(format_, json, output)
     # All are read before the first is stored: if one is refused, none is stored.
     read = [read_file(path) for path in files]
     with Store(results) as store:
         known = store.save_imports(read, name)
         rows = _rows_of(read, store.imports())
     _tell_known(known, rows)
-    give(imports_answer(rows), wanted, output)
+    give(imports_answer(rows), wanted)
 
 
 def _rows_of(files: Sequence[ImportFile], rows: Sequence[ImportRow]) -> list[ImportRow]:

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from harness.cli.console import check_output, chosen, fail_if_unreadable, give, why_unreadable
+from harness.cli.console import fail_if_unreadable, give, target, why_unreadable
 from harness.cli.options import (
     RESULTS,
     FormatOption,
@@ -40,8 +40,7 @@ def list_runs(
     from harness.imports.records import import_json
     from harness.report.formats import Answer
 
-    wanted = chosen(format_, json)
-    check_output(output)
+    wanted = target(format_, json, output)
     rows, imports = read_rows(results)
     every = [
         run for row in rows for run in (row.members if isinstance(row, ListedGroup) else (row,))
@@ -52,7 +51,7 @@ def list_runs(
         "imports": list(map(import_json, imports)),
     }
     records = [record for run in every for record in as_records(run)]
-    give(Answer(_tables(rows, imports, results), data, records), wanted, output)
+    give(Answer(_tables(rows, imports, results), data, records), wanted)
     fail_if_unreadable([run.error for run in every if run.error])
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from harness.cli.console import check_output, chosen, give
+from harness.cli.console import give, target
 from harness.cli.options import FormatOption, JsonOption, OutputOption
 
 if TYPE_CHECKING:
@@ -24,12 +24,11 @@ def models(
     from harness.report.formats import Answer
     from harness.report.table import simple_table
 
-    wanted = chosen(format_, json)
-    check_output(output)
+    wanted = target(format_, json, output)
     every = [as_json(model) for model in KNOWN_MODELS.values()]
     titles = ("model", "MiB", "licence", "files")
     table = simple_table(titles, map(_cells, every), numbers=["MiB"])
-    give(Answer(table, {"models": every}, list(map(_record, every))), wanted, output)
+    give(Answer(table, {"models": every}, list(map(_record, every))), wanted)
 
 
 def as_json(model: KnownModel) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Flags that commands without a spec share, and how examples look in a help text."""
+"""Flags that all commands share, and how examples look in a help text."""
 
 from __future__ import annotations
 
@@ -8,13 +8,11 @@ from typing import Annotated, TypeAlias
 
 import typer
 
+from harness.flag import Flag
+
 RESULTS = Path("results")
-RESULTS_HELP = "Folder that stores the runs."
-RESULTS_DEFAULT = f"{RESULTS_HELP} Default: {RESULTS}."
-FORMAT_HELP = "How the answer is written; JSON has everything."
-OUTPUT_HELP = "Write the answer to this file and not to stdout."
-JSON_HELP = "Short form of --format json."
-RUN_HELP = 'an id, the beginning of one, or "latest"'
+PANEL = "Output"
+RUN_HELP = 'a run\'s id (or its beginning), or "latest"'
 
 
 class Format(StrEnum):
@@ -24,16 +22,36 @@ class Format(StrEnum):
     MD = "md"
 
 
+RESULTS_FLAG = Flag("Folder that stores the runs.", PANEL, metavar="DIR")
+FORMAT_FLAG = Flag(
+    "Format of the answer; JSON has the most detail.", PANEL, metavar="|".join(Format)
+)
+OUTPUT_FLAG = Flag("Write the answer to this file and not to stdout.", PANEL, "", "FILE", short="o")
+JSON_FLAG = Flag("Short form of --format json.", PANEL)
+
+# Of commands that have no spec. Those of `run` and `bench` are made in `harness.cli.flags`, of the
+# same definitions.
 ResultsOption: TypeAlias = Annotated[
     Path,
-    typer.Option("--results", metavar="DIR", help=RESULTS_DEFAULT, show_default=False),
+    typer.Option(
+        "--results",
+        metavar=RESULTS_FLAG.metavar,
+        help=f"{RESULTS_FLAG.help} Default: {RESULTS}.",
+        show_default=False,
+    ),
 ]
 FormatOption: TypeAlias = Annotated[
-    Format | None, typer.Option("--format", metavar="table|json|csv|md", help=FORMAT_HELP)
+    Format | None,
+    typer.Option(
+        "--format", metavar=FORMAT_FLAG.metavar, help=f"{FORMAT_FLAG.help} Default: {Format.TABLE}."
+    ),
 ]
-JsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help=JSON_HELP)]
+JsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help=JSON_FLAG.help)]
 OutputOption: TypeAlias = Annotated[
-    Path | None, typer.Option("--output", "-o", metavar="FILE", help=OUTPUT_HELP)
+    str | None,
+    typer.Option(
+        "--output", f"-{OUTPUT_FLAG.short}", metavar=OUTPUT_FLAG.metavar, help=OUTPUT_FLAG.help
+    ),
 ]
 
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.cli.flags import ENGINE_OPTION, JSON, RENAMED, engine_definitions
+from harness.cli.console import refuse_format_as_file
+from harness.cli.flags import ENGINE_OPTION, JSON, RENAMED
 from harness.cli.options import Format
 from harness.cli.output import Output
-from harness.engine.options import parse_options
+from harness.engine.options import known_options, parse_options, parse_scalar
 from harness.errors import UsageError
-from harness.spec import RunSpec, merge_spec, read_toml, validated
+from harness.spec import RunSpec, merge_spec, read_toml
+from harness.validation import validated
 
 _ANY_OPTION = ENGINE_OPTION.name
-_RENAMED_KEYS = {JSON.name: 'format = "json"'}
+_RENAMED_KEYS = {JSON.name: 'format = "json"', _ANY_OPTION: "the table [engine]"}
 """Keys of earlier versions, and what they are now."""
 
 
@@ -33,20 +35,20 @@ def read_order(given: Mapping[str, Any]) -> Order:
     Raises `UsageError`.
     """
     flags = _renamed_refused(given)
-    config: Path | None = flags.pop("config", None)
+    config: str | None = flags.pop("config", None)
     run_id: str | None = flags.pop("resume", None)
     if _ANY_OPTION in flags:
         flags[_ANY_OPTION] = parse_options(flags[_ANY_OPTION], ENGINE_OPTION.flag)
     output = {key: flags.pop(key) for key in Output.model_fields if key in flags}
     if run_id is None:
-        return _new_run(config, flags, output)
+        return _new_run(Path(config) if config else None, flags, output)
     if config or flags:
         output_flags = ", ".join(f"--{key}" for key in Output.model_fields)
         raise UsageError(
             "--resume completes a run as it was begun; it takes no other spec",
             remedy=f"Leave out every flag but {output_flags}.",
         )
-    return Order(run_id, _output(output, "the flags"))
+    return Order(run_id, _output(output, {}, ""))
 
 
 def _renamed_refused(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -64,20 +66,27 @@ def _new_run(config: Path | None, flags: Mapping[str, Any], output: Mapping[str,
     where = str(config) if config else "the flags"
     file = read_toml(config) if config else {}
     for key in _RENAMED_KEYS.keys() & file.keys():
-        raise UsageError(f"{where}: the key {key} is {_RENAMED_KEYS[key]} now", "Use that.")
+        raise UsageError(
+            f"{where}: {key} is {_RENAMED_KEYS[key]} now", remedy="Change it in the file."
+        )
     of_file = {key: file.pop(key) for key in Output.model_fields if key in file}
-    if _ANY_OPTION in file:
-        file[_ANY_OPTION] = _options_of_file(where, file[_ANY_OPTION])
-    # A third party's option may have the name of a key of the spec, which wins.
-    names = {one.name for one in engine_definitions()} - RunSpec.model_fields.keys()
+    options = {one.name: one for one in known_options() if one.name not in RunSpec.model_fields}
+    names = list(options)
     engine_of_file, of_spec = _split(file, names)
     engine, of_flags = _split(flags, names)
+    for name in engine.keys() & options.keys():
+        # Backends disagree on its type, so its flag gives text.
+        if options[name].is_mixed and isinstance(engine[name], str):
+            engine[name] = parse_scalar(engine[name])
     if engine_of_file:
         of_spec["engine"] = {**_table(of_spec.get("engine")), **engine_of_file}
     if engine:
         of_flags["engine"] = engine
-    spec = merge_spec(of_spec, of_flags, where)
-    return Order(spec, _output({**of_file, **output}, where))
+        for tables in ("backends", "entries"):  # a flag wins over these, too
+            if tables in of_spec:
+                of_spec[tables] = _without(_table(of_spec[tables]), engine.keys())
+    spec = merge_spec(of_spec, of_flags, where, [*names, *Output.model_fields])
+    return Order(spec, _output(output, of_file, where))
 
 
 def _split(table: Mapping[str, Any], names: Iterable[str]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -87,22 +96,25 @@ def _split(table: Mapping[str, Any], names: Iterable[str]) -> tuple[dict[str, An
     return {**table.get(_ANY_OPTION, {}), **named}, rest
 
 
+def _without(tables: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+    """The tables without these keys in each."""
+    return {
+        name: {key: one for key, one in table.items() if key not in names}
+        if isinstance(table, dict)
+        else table
+        for name, table in tables.items()
+    }
+
+
 def _table(value: object) -> dict[str, Any]:
     """A table as it is, nothing for anything else: that is refused with the rest of the spec."""
     return value if isinstance(value, dict) else {}
 
 
-def _output(values: Mapping[str, Any], where: str) -> Output:
-    return validated(Output, values, where)
-
-
-def _options_of_file(where: str, value: object) -> dict[str, Any]:
-    """`engine_option` of a file: a table, or a list of what the flag takes."""
-    if isinstance(value, dict):
-        return value
-    if isinstance(value, list) and all(isinstance(text, str) for text in value):
-        return parse_options(value, f"{where}: {_ANY_OPTION}")
-    raise UsageError(
-        f"{where}: {_ANY_OPTION} has to be a table, or a list of NAME=VALUE",
-        remedy="Correct the file.",
-    )
+def _output(flags: Mapping[str, Any], file: Mapping[str, Any], where: str) -> Output:
+    refuse_format_as_file(flags.get("output"))
+    if (name := file.get("output")) in list(Format):
+        raise UsageError(
+            f"{where}: output is {name!r}, and names a file now", remedy=f'Write format = "{name}".'
+        )
+    return validated(Output, {**file, **flags}, where, flags)

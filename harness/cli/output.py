@@ -7,25 +7,30 @@ from typing import Annotated, Any
 
 from pydantic import field_validator
 
-from harness.cli.options import FORMAT_HELP, OUTPUT_HELP, RESULTS, RESULTS_HELP, Format
+from harness.cli.console import Target
+from harness.cli.options import FORMAT_FLAG, OUTPUT_FLAG, PANEL, RESULTS, RESULTS_FLAG, Format
 from harness.flag import Flag
 from harness.record import Record
-
-_PANEL = "Output"
 
 
 class Output(Record):
     """Each field is a flag of `harness run` and `harness bench`, and a key of the TOML file."""
 
-    results: Annotated[Path, Flag(RESULTS_HELP, _PANEL, metavar="DIR")] = RESULTS
-    format: Annotated[Format, Flag(FORMAT_HELP, _PANEL)] = Format.TABLE
-    output: Annotated[Path | None, Flag(OUTPUT_HELP, _PANEL, metavar="FILE", short="o")] = None
-    quiet: Annotated[bool, Flag("No progress on stderr.", _PANEL)] = False
+    results: Annotated[Path, RESULTS_FLAG] = RESULTS
+    format: Annotated[Format, FORMAT_FLAG] = Format.TABLE
+    output: Annotated[Path | None, OUTPUT_FLAG] = None
+    quiet: Annotated[bool, Flag("No progress on stderr.", PANEL)] = False
 
     @field_validator("results", "output", mode="before")
     @classmethod
-    def _is_named(cls, value: Any) -> Any:
-        # As a path it would be the current folder: a shell variable that is not set gives it.
-        if value == "":
-            raise ValueError("an empty name")
-        return value
+    def _is_a_path(cls, value: Any) -> Any:
+        # An empty path would be the current folder. No file name has a NUL.
+        if value is None or (
+            isinstance(value, str | Path) and str(value) and "\0" not in str(value)
+        ):
+            return value
+        raise ValueError("use a path, as text")
+
+    @property
+    def target(self) -> Target:
+        return Target(self.format, self.output)

@@ -72,7 +72,7 @@ def _engine_table(options: Sequence[Definition]) -> str:
 
 def _flag(one: Definition) -> str:
     short = f"-{one.short}, " if one.short else ""
-    if one.kind is bool and one != JSON:
+    if one.kind is bool and one.has_negation:
         return f"{one.flag}, --no-{one.flag.removeprefix('--')}"
     return f"{short}{one.flag} {one.value}".rstrip()
 

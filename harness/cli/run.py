@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.cli.console import check_output, tell
+from harness.cli.console import checked, tell
 from harness.cli.show import show_run
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def run(**given: Any) -> None:
-    """Give every engine the same prompts, and print one row for each.
+    """Give every engine the same prompts, and print their figures side by side.
 
     Every reply is stored as it comes, so a run that ended early can be completed with --resume.
     """
@@ -24,10 +24,10 @@ def run(**given: Any) -> None:
     from harness.store.runs import Results
 
     order = read_order(given)
-    check_output(order.output.output)
+    wanted = checked(order.output.target)
     summary = _carry_out(order)
     with Results(order.output.results) as stored:
-        show_run(stored.run(summary.run_id), summary, order.output.format, order.output.output)
+        show_run(stored.run(summary.run_id), summary, wanted)
     # After the answer is printed: a run without a reply has caveats to show, and exits with 1.
     check_answered(summary)
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
-from harness.cli.console import check_output, chosen, give
+from harness.cli.console import Target, give, target
 from harness.cli.options import (
     RESULTS,
     RUN_HELP,
@@ -29,7 +28,7 @@ RunArgument: TypeAlias = Annotated[
     str,
     typer.Argument(
         metavar="RUN",
-        help=f"This is {RUN_HELP}, the name of a group, or an import.",
+        help=f"It is {RUN_HELP}, the name of a group, or the id of an import.",
     ),
 ]
 
@@ -53,40 +52,39 @@ def show(
     from harness.report.imports import import_answer
     from harness.store.runs import Results
 
-    wanted = chosen(format_, json)
-    check_output(output)
+    wanted = target(format_, json, output)
     with Results(results) as stored:
         is_import = run.startswith(PREFIX)
         is_group = not is_import and stored.is_group(run)
         if recompute and (is_import or is_group):
             raise UsageError("--recompute takes one run", remedy="`harness list` shows them.")
         if is_import:
-            give(import_answer(stored.imported(run)), wanted, output)
+            give(import_answer(stored.imported(run)), wanted)
         elif is_group:
-            _show_group(run, stored.group(run), wanted, output)
+            _show_group(run, stored.group(run), wanted)
         elif recompute:
             from harness.pipeline.summarise import recompute as compute
 
             found = stored.run(run)
-            show_run(found, compute(found), wanted, output)
+            show_run(found, compute(found), wanted)
         else:
             found = stored.run(run)
-            show_run(found, found.summary, wanted, output)
+            show_run(found, found.summary, wanted)
 
 
-def show_run(run: StoredRun, summary: Summary, format_: Format, output: Path | None) -> None:
+def show_run(run: StoredRun, summary: Summary, wanted: Target) -> None:
     """The answer, its caveats included, and whether its entries agree."""
     from harness.comparison.compare import agreements
     from harness.report.answer import run_answer
 
     entries = list(run.entries.values())
-    is_read = format_ in (Format.TABLE, Format.MD)  # the other formats have no place for it
+    is_read = wanted.format in (Format.TABLE, Format.MD)  # the other formats have no place for it
     found = agreements(entries) if len(entries) > 1 and is_read else []
-    give(run_answer(run.spec, summary, found), format_, output)
+    give(run_answer(run.spec, summary, found), wanted)
 
 
-def _show_group(name: str, runs: Sequence[StoredRun], format_: Format, output: Path | None) -> None:
+def _show_group(name: str, runs: Sequence[StoredRun], wanted: Target) -> None:
     from harness.report.group import Point, group_answer
 
     points = [Point(run.run_id, run.spec, run.summary if run.is_finished else None) for run in runs]
-    give(group_answer(name, points), format_, output)
+    give(group_answer(name, points), wanted)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.contract import Backend, Option, OptionValue
-from harness.engine.registry import find_backend, registered_backends
+from harness.contract import NO_FILES, Backend, Option, OptionValue, written
+from harness.engine.registry import Registered, find_backend, registered_backends
 from harness.errors import EngineError, UsageError
 from harness.spec import Entry, RunSpec, entries_of
 
@@ -26,6 +26,11 @@ class KnownOption:
     def any(self) -> Option[Any]:
         """One of the definitions, for what is the same in all: the type, mostly."""
         return next(iter(self.by_backend.values()))
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether backends disagree on its type."""
+        return len({option.kind for option in self.by_backend.values()}) > 1
 
 
 def known_options() -> list[KnownOption]:
@@ -45,14 +50,30 @@ def check_options(spec: RunSpec) -> None:
     """Raises `UsageError` for an option that none of the run's backends has, for one that an
     entry's own backend does not have, for a value that is not allowed, and for the options of a
     backend that there is not."""
-    for name in spec.backends:
-        find_backend(name)
+    for name, given in spec.backends.items():
+        known = {option.name for option in find_backend(name).load().OPTIONS}
+        _refuse_unknown(given.keys() - {INTERPRETER}, known, f"[backends.{name}]")
+    _check_models(spec)
     entries = entries_of(spec)
     backends = {entry.backend: find_backend(entry.backend).load() for entry in entries}
-    known = {option.name for backend in backends.values() for option in backend.OPTIONS}
-    _refuse_unknown(spec.engine, known, ", ".join(backends))
+    of_all = {option.name for backend in backends.values() for option in backend.OPTIONS}
+    _refuse_unknown(spec.engine, of_all, ", ".join(backends))
     for entry in entries:
         options_of(entry, backends[entry.backend], spec)
+
+
+def _check_models(spec: RunSpec) -> None:
+    """Raises `UsageError` for a model in a format that no backend reads: a slip of the pen."""
+    read = {name for one in registered_backends() for name in _formats(one)} - {NO_FILES}
+    for model, table in spec.models.items():
+        _refuse_unknown(table, read, f"[models.{model}]")
+
+
+def _formats(registered: Registered) -> Sequence[str]:
+    try:
+        return registered.load().FORMATS
+    except EngineError:
+        return ()
 
 
 def options_of(entry: Entry, backend: Backend, spec: RunSpec) -> Mapping[str, OptionValue]:
@@ -66,7 +87,7 @@ def options_of(entry: Entry, backend: Backend, spec: RunSpec) -> Mapping[str, Op
     given = {**common, **own}
     for name, value in given.items():
         if allowed := known[name].why_not(value):
-            raise UsageError(f"{who}: {name} is {value!r}", remedy=f"Use {allowed}.")
+            raise UsageError(f"{who}: {name} is {written(value)}", remedy=f"Use {allowed}.")
     return {**given, "max_model_len": spec.max_model_len}
 
 

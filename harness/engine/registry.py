@@ -27,7 +27,7 @@ class Registered:
             backend = cast(Backend, getattr(loaded, attribute) if attribute else loaded)
             # Read here: a module that has none is to fail with this error, not with a later one.
             options = tuple(backend.OPTIONS)
-        except (ImportError, AttributeError, TypeError) as error:
+        except Exception as error:
             raise EngineError(
                 f"backend {self.name} cannot be imported: {error}",
                 remedy="Install it again, or remove the package that registers it.",

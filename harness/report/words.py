@@ -162,7 +162,7 @@ _WORDS: Mapping[CaveatKind, Callable[[_Figures], tuple[str, str]]] = {
     CaveatKind.TOKENS_DIFFER: _tokens_differ,
     CaveatKind.COVERS_CHANCE: lambda f: (
         f"The accuracy is not shown to differ from chance ({f['chance']:.2f}).",
-        "Use more queries, or show more.",
+        "Use more queries, or show more examples (--max-model-len).",
     ),
     CaveatKind.FEW_QUERIES: _few_queries,
     CaveatKind.UNANSWERED: _unanswered,

@@ -58,3 +58,15 @@ def test_a_value_is_allowed_exactly_where_it_can_be_read(value: Any) -> None:
         else:
             assert option.given({option.name: value}) == value
             assert type(option.given({option.name: value})) is option.kind
+
+
+@pytest.mark.parametrize("name", ["my-opt", "lambda", "Big", "", "1st", "a b"])
+def test_a_name_that_could_be_no_flag_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="cannot be named"):
+        Option(name, int, "One.")
+
+
+@pytest.mark.parametrize("short", ["tt", "-", "1"])
+def test_a_short_flag_is_one_letter(short: str) -> None:
+    with pytest.raises(ValueError, match="is one letter"):
+        Option("one", int, "One.", short=short)

@@ -160,8 +160,8 @@ def test_json_and_another_format_exclude_each_other(tmp_path: Path, other: Forma
 
 @pytest.mark.parametrize("old", list(Format))
 def test_an_output_that_was_a_format_once_names_the_new_flag(tmp_path: Path, old: Format) -> None:
-    with pytest.raises(UsageError, match="takes a file now") as caught:
-        compare(["a", "b"], output=Path(old.value), results=tmp_path)
+    with pytest.raises(UsageError, match="names a file now") as caught:
+        compare(["a", "b"], output=old.value, results=tmp_path)
     assert caught.value.remedy == f"Give --format {old.value}."
 
 

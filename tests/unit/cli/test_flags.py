@@ -9,7 +9,7 @@ import pytest
 
 from backends import mock
 from backends.api import Option
-from harness.cli import flags, reference
+from harness.cli import reference
 from harness.cli.flags import (
     Definition,
     definitions,
@@ -88,14 +88,40 @@ def test_an_option_of_an_engine_is_in_flag_help_key_and_page(
     assert "| colour | mock | --colour red\\|blue | red paint | Colour of it. |" in page
 
 
-def test_an_option_whose_name_the_command_has_goes_without_a_flag(
+def with_options(monkeypatch: pytest.MonkeyPatch, *more: Option[Any]) -> None:
+    monkeypatch.setattr(mock, "OPTIONS", (*mock.OPTIONS, *more))
+
+
+@pytest.mark.parametrize("name", ["voters", "help", "no_bootstrap", "json"])
+def test_an_option_whose_name_is_taken_goes_without_a_flag(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    with_options(monkeypatch, Option(name, int, "Another."))
+    assert name not in by_name([one for one in flags_of_run() if one.backends])
+    assert name in by_name(engine_definitions())
+
+
+def test_an_option_whose_letter_is_taken_goes_without_the_letter(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    taken = Option("voters", int, "Other voters."), Option("other", str, "Other.", short="m")
-    monkeypatch.setattr(mock, "OPTIONS", (*mock.OPTIONS, *taken))
-    found = [one for one in flags_of_run() if one.backends]
-    assert {one.name for one in found}.isdisjoint({"voters", "other"})
-    assert {"voters", "other"} <= {one.name for one in engine_definitions()}
+    with_options(
+        monkeypatch, *(Option(f"one_{letter}", int, "One.", short=letter) for letter in "mthz")
+    )
+    found = by_name(flags_of_run())
+    assert [found[f"one_{letter}"].short for letter in "mthz"] == ["", "", "", "z"]
+
+
+def test_a_unit_is_said_where_no_default_shows_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_options(
+        monkeypatch,
+        Option("one", int, "One.", unit="MiB"),
+        Option("two", int, "Two.", unit="MiB", default_text="what is free"),
+        Option("three", int, "Three.", 3, unit="MiB"),
+    )
+    found = by_name(engine_definitions())
+    assert found["one"].text == "One. In MiB. For mock."
+    assert found["two"].text == "Two. In MiB. Default: what is free. For mock."
+    assert found["three"].text == "Three. Default: 3 MiB. For mock."
 
 
 def test_backends_that_define_an_option_differently_are_both_in_the_help() -> None:
@@ -119,7 +145,7 @@ def test_the_reference_page_is_the_one_of_the_definitions() -> None:
         (300.0, "seconds", "", "300 seconds"),
         ((512, 1024), "tokens", "", "512,1024 tokens"),
         (None, "", "", ""),
-        (None, "GiB", "what is free", "what is free, in GiB"),
+        (None, "GiB", "what is free", "what is free"),
         (Path("results"), "", "", "results"),
     ],
 )
@@ -129,4 +155,3 @@ def test_defaults_in_words(default: object, unit: str, text: str, said: str) -> 
 
 def test_a_flag_says_what_its_field_does_not() -> None:
     assert set(Flag.__slots__).isdisjoint({"name", "default", "kind"})
-    assert definitions(Output)[0].panel == flags.OUTPUT

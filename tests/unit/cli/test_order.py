@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 
 import harness.cli.order
+from backends import mock
+from backends.api import Option
 from harness.cli.options import Format
 from harness.cli.order import read_order
 from harness.cli.output import Output
@@ -108,15 +110,42 @@ def test_flags_of_the_engine_are_keys_of_the_file(tmp_path: Path) -> None:
     }
 
 
-@pytest.mark.parametrize(
-    "text", ['engine_option = ["batch=2", "script=a|b"]', '[engine_option]\nbatch=2\nscript="a|b"']
-)
-def test_general_options_stand_in_the_file_as_a_list_or_a_table(tmp_path: Path, text: str) -> None:
+FILE_OF_TABLES = """
+threads = 1
+[engine]
+threads = 2
+batch = 2
+[backends.mock]
+threads = 3
+batch = 3
+[entries.one]
+backend = "mock"
+threads = 4
+"""
+
+
+def test_a_flag_wins_over_every_table_of_the_file(tmp_path: Path) -> None:
     path = tmp_path / "bench.toml"
-    assert engine_of(path, text) == {"batch": 2, "script": "a|b"}
-    assert engine_of(path, text, engine_option=["batch=3"]) == {"batch": 3, "script": "a|b"}
-    assert engine_of(path, f"threads = 4\n{text}")["threads"] == 4
-    assert engine_of(path, text, threads=5)["threads"] == 5
+    path.write_text(FILE_OF_TABLES)
+    plain = read_order({"config": path}).what
+    assert isinstance(plain, RunSpec)
+    assert plain.engine == {"threads": 1, "batch": 2}
+    assert entries_of(plain)[0].options == {"threads": 4, "batch": 3}
+    flags = read_order({"config": path, "threads": 8, "engine_option": ["batch=9"]}).what
+    assert isinstance(flags, RunSpec)
+    assert flags.engine == {"threads": 8, "batch": 9}
+    assert entries_of(flags)[0].options == {}
+
+
+def test_an_option_that_backends_define_with_other_types_is_read_as_in_a_file(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    other = Option("device", int, "A number.", least=0)
+    monkeypatch.setattr(mock, "OPTIONS", (*mock.OPTIONS, other))
+    for text, value in (("4", 4), ("cuda", "cuda")):
+        order = read_order({"device": text})
+        assert isinstance(order.what, RunSpec)
+        assert order.what.engine == {"device": value}
 
 
 def test_a_flag_of_the_engine_wins_over_the_general_one() -> None:
@@ -143,15 +172,15 @@ def test_resume_takes_no_spec(flags: dict[str, object]) -> None:
         ("voter = 3", "voter"),
         ("resume = 'latest'", "resume"),
         ("config = 'x'", "config"),
-        ("json = true", 'the key json is format = "json" now'),
-        ("format = 'xml'", "format: "),
-        ("quiet = 'loud'", "quiet: "),
-        ("results = 1", "results: "),
+        ("json = true", 'json is format = "json" now'),
+        ("engine_option = ['a=1']", r"engine_option is the table \[engine\] now"),
+        ("format = 'xml'", "format is 'xml': use one of: table, json, csv or md"),
+        ("quiet = 'loud'", "quiet is 'loud': use true or false"),
+        ("results = 1", "results is 1: use a path, as text"),
+        ("results = ''", "results is '': use a path, as text"),
+        ("output = 'json'", "output is 'json', and names a file now"),
         ("voters = ", "bench.toml"),
         ("threads = []", "engine.threads"),
-        ("engine_option = 'a=1'", "engine_option has to be a table"),
-        ("engine_option = [1]", "engine_option has to be a table"),
-        ("engine_option = ['a']", "engine_option 'a' is no NAME=VALUE"),
     ],
 )
 def test_wrong_file_is_named_with_what_is_wrong(tmp_path: Path, text: str, named: str) -> None:
