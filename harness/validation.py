@@ -34,7 +34,7 @@ def validated(
         # Of a union, pydantic has an error for each member: one is enough.
         wrong = {_place(item["loc"]): item for item in reversed(error.errors())}
         said = [_explained(place, item, where, flags) for place, item in reversed(wrong.items())]
-        unknown = [str(item["loc"][-1]) for item in wrong.values() if _is_unknown(item)]
+        unknown = [str(item["loc"][-1]) for item in reversed(wrong.values()) if _is_unknown(item)]
         known = [*model.model_fields, *more_keys]
         raise UsageError("; ".join(said), remedy=_remedy(unknown, known)) from error
 

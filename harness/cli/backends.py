@@ -77,6 +77,7 @@ def install(
     Runs find it there. It is made in your data folder, with uv if that is installed, else with venv
     and pip.
     """
+    from harness.contract import own_backends
     from harness.engine.install import install as make
     from harness.engine.interpreters import own_environment
     from harness.engine.registry import find_backend
@@ -84,7 +85,9 @@ def install(
     from harness.report.text import lines
 
     registered = find_backend(name)
-    wanted = registered.load().requirements(has_gpu())
+    backend = registered.load()
+    with own_backends():  # it may import `backends` only now
+        wanted = backend.requirements(has_gpu())
     if not wanted.packages:
         answers().print(lines(f"{name} needs no packages: there is nothing to install."))
         return

@@ -8,7 +8,6 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from harness.comparison.metrics import with_metrics
 from harness.comparison.records import Agreement
 from harness.report.agreement import agreement_notes, agreement_table
 from harness.report.figures import VOTES, Row, is_in_table, title_of
@@ -17,7 +16,7 @@ from harness.report.table import FiguresTable, simple_table
 from harness.report.text import NOTHING, brief, lines, p_column, percent, share
 from harness.report.words import MISSING, accuracy_sentence, presented, worded
 from harness.spec import RunSpec, entries_of
-from harness.summary import BaselineTest, RunSummary, Summary
+from harness.summary import BaselineTest, RunSummary, Summary, is_mock
 
 _TITLES = ("vote or baseline", "accuracy", "model - baseline, pp\n(95 % interval)", "p")
 
@@ -29,16 +28,41 @@ def run_answer(spec: RunSpec, summary: Summary, agreements: Sequence[Agreement] 
     """
     data = presented(summary).model_dump(mode="json")
     parts = Group(*_parts(spec, summary, agreements))
-    return Answer(parts, data, entry_records(summary))
+    return Answer(parts, data, entry_records(spec, summary))
 
 
-def entry_records(summary: Summary) -> list[dict[str, Any]]:
+def entry_records(spec: RunSpec, summary: Summary) -> list[dict[str, Any]]:
     """What the CSV of a run has of each entry: every figure by its path in the JSON."""
-    begin = {"run_id": summary.run_id, "created": summary.created, "group": summary.group}
+    begin = {
+        "run_id": summary.run_id,
+        "created": summary.created,
+        "group": summary.group,
+        **{f"spec.{name}": getattr(spec, name) for name in _OF_SPEC},
+    }
     return [
-        {**begin, **flat(RunSummary, run), **{f"metrics.{k}": v for k, v in run.metrics.items()}}
-        for run in with_metrics(summary).runs
+        {
+            **begin,
+            "mock": is_mock(run),
+            **flat(RunSummary, run),
+            **{f"metrics.{name}": value for name, value in run.metrics.items()},
+        }
+        for run in presented(summary).runs
     ]
+
+
+# What tells runs apart, and is one value for all entries.
+_OF_SPEC = (
+    "data",
+    "prompt",
+    "voters",
+    "reducer",
+    "encoding",
+    "decoding",
+    "max_model_len",
+    "shots",
+    "temperature",
+    "attempts",
+)
 
 
 def what_was_prompted(spec: RunSpec, summary: Summary) -> Text:

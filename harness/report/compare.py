@@ -19,7 +19,7 @@ from harness.report.figures import Row
 from harness.report.formats import Answer, flat
 from harness.report.imports import imports_table
 from harness.report.table import FiguresTable, Sheet, simple_table
-from harness.report.text import brief, lines, number, p_column, p_value, plain
+from harness.report.text import brief, factor, lines, number, p_column, p_value, plain
 from harness.report.words import presented_comparison
 from harness.store.runs import Side
 
@@ -85,7 +85,7 @@ def warnings(one: Comparison) -> list[str]:
 
 
 def _warnings(one: Comparison) -> Iterator[str]:
-    who = f"{_name(one.other)} against {_name(one.first)}"
+    who = f"{_name(one.first)} and {_name(one.other)}"  # as the values that differ stand
     # Of what another tool has measured neither prompts nor spec are known.
     if one.elsewhere:
         if one.conditions:
@@ -135,7 +135,7 @@ def _how(compared: Compared) -> Iterator[str]:
 
 
 _HOW_RATIOS = (
-    "Speeds, times and memory: other / first, over samples of some seconds or of one session each; "
+    "Speeds, times and memory: other / first, over blocks of a few seconds, or one figure for each session; "
     "interval by bootstrap, p by Mann-Whitney, both corrected for autocorrelation."
 )
 
@@ -182,7 +182,9 @@ def _change(one: Difference) -> str:
     if one.kind == "difference":
         between = f"\n({100 * span.low:.1f} to {100 * span.high:.1f})" if span else ""
         return f"{100 * one.change:+.1f} pp{between}"
-    return f"x {one.change:.2f}" + (f"\n({span.low:.2f} to {span.high:.2f})" if span else "")
+    return f"x {factor(one.change)}" + (
+        f"\n({factor(span.low)} to {factor(span.high)})" if span else ""
+    )
 
 
 def _where(one: Comparison) -> str:

@@ -19,7 +19,7 @@ from harness.report.markdown import escape, markdown_table
 from harness.report.table import FiguresTable, Sheet
 from harness.report.text import plain
 
-SCHEMA_VERSION = 1
+JSON_VERSION = 1
 """Of every JSON object that a command prints; a key that is renamed or removed raises it."""
 
 
@@ -37,7 +37,7 @@ class Answer:
 
 
 def as_json(answer: Answer) -> str:
-    return json.dumps({"schema_version": SCHEMA_VERSION, **answer.data}, indent=2) + "\n"
+    return json.dumps({"schema_version": JSON_VERSION, **answer.data}, indent=2) + "\n"
 
 
 def as_csv(answer: Answer) -> str:

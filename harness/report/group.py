@@ -38,7 +38,12 @@ def group_answer(name: str, points: Sequence[Point]) -> Answer:
         "run_ids": [point.run_id for point in points],
         "summaries": [presented(summary).model_dump(mode="json") for summary in finished],
     }
-    records = [record for summary in finished for record in entry_records(summary)]
+    records = [
+        record
+        for point in points
+        if point.summary
+        for record in entry_records(point.spec, point.summary)
+    ]
     return Answer(group_table(name, points), data, records)
 
 

@@ -102,7 +102,7 @@ def _table(metric: str, points: Sequence[Point], newest: int | None) -> Sheet:
     numbered = list(enumerate(points, start=1))
     shown = numbered if newest is None else numbered[-newest:]
     cells = (_cells(metric, place, point) for place, point in shown)
-    return simple_table(_TITLES, cells, numbers=_NUMBERS)
+    return simple_table(_TITLES, cells, numbers=_NUMBERS, whole=("run", "begun"))
 
 
 def _cells(metric: str, place: int, point: Point) -> tuple[str, ...]:

@@ -15,15 +15,17 @@ _SPECIAL = re.compile(r"([\\`*_\[\]|~$])")
 
 
 def markdown_table(sheet: Sheet) -> str:
-    titles = tuple(map(_one_line, sheet.titles))
+    titles = tuple(map(_cell, sheet.titles))
     # A colon on the right sets a column to the right.
     rules = ("---:" if title in sheet.numbers else "---" for title in sheet.titles)
-    rows = (tuple(map(_one_line, row)) for row in sheet.rows)
+    rows = (tuple(map(_cell, row)) for row in sheet.rows)
     return "".join(f"| {' | '.join(line)} |\n" for line in (titles, tuple(rules), *rows))
 
 
-def _one_line(cell: str | Text) -> str:
-    return escape(cell if isinstance(cell, str) else cell.plain)
+def _cell(cell: str | Text) -> str:
+    text = cell if isinstance(cell, str) else cell.plain
+    # A cell is one line; GitHub breaks it where this tag stands.
+    return "<br>".join(map(escape, text.split("\n")))
 
 
 def escape(text: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 
-from harness.report.formats import SCHEMA_VERSION
+from harness.report.formats import JSON_VERSION
 from harness.summary import Summary
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -19,7 +19,7 @@ def run_schema() -> str:
     # For what is written: a field with a default may be left out of what is read, and never is
     # here.
     of_summary = Summary.model_json_schema(mode="serialization")
-    version = {"schema_version": {"const": SCHEMA_VERSION}}
+    version = {"schema_version": {"const": JSON_VERSION}}
     schema = {
         "$schema": DIALECT,
         **of_summary,

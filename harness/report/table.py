@@ -27,13 +27,15 @@ class Sheet:
 
     A line feed in a cell stays, and no text is left out. A cell may be a `Text` with a style.
     Columns whose titles are among `numbers` are set to the right. `columns` are the most that each
-    column is wide, `None` for as wide as it is.
+    column is wide, `None` for as wide as it is. Cells of columns whose titles are among `whole` are
+    not broken, so that they can be copied.
     """
 
     titles: Sequence[str | Text]
     rows: Sequence[Sequence[str | Text]]
     numbers: Collection[str] = ()
     columns: Sequence[int | None] = ()
+    whole: Collection[str] = ()
 
     def __rich__(self) -> Table:
         table = Table(
@@ -46,16 +48,25 @@ class Sheet:
         for title, columns in zip_longest(self.titles, self.columns):
             side: Literal["left", "right"] = "right" if title in self.numbers else "left"
             # rich's default cuts a long cell and writes an ellipsis; folded, it stays whole.
-            table.add_column(_text(title), overflow="fold", justify=side, max_width=columns)
+            table.add_column(
+                _text(title),
+                overflow="fold",
+                justify=side,
+                max_width=columns,
+                no_wrap=title in self.whole,
+            )
         for row in self.rows:
             table.add_row(*map(_text, row))
         return table
 
 
 def simple_table(
-    titles: Iterable[str], rows: Iterable[Sequence[str]], numbers: Collection[str] = ()
+    titles: Iterable[str],
+    rows: Iterable[Sequence[str]],
+    numbers: Collection[str] = (),
+    whole: Collection[str] = (),
 ) -> Sheet:
-    return Sheet(tuple(titles), tuple(rows), numbers)
+    return Sheet(tuple(titles), tuple(rows), numbers, whole=whole)
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,13 @@ def number(value: float | None) -> str:
     return f"{value:,.{places}f}"
 
 
+def factor(value: float) -> str:
+    """A ratio with two decimals or more: 0.000068, 0.082, 1.04, 11.44, 16,226."""
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.2f}" if value >= 0.1 or value == 0 else f"{value:.2g}"
+
+
 def percent(share: float | None) -> str:
     return NOTHING if share is None else f"{100 * share:.3g} %"
 

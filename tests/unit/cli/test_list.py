@@ -8,7 +8,7 @@ import pytest
 import typer
 
 from harness.cli.list import ListedRun, as_cells, as_json, list_runs, read_rows
-from harness.report.formats import SCHEMA_VERSION
+from harness.report.formats import JSON_VERSION
 from harness.spec import RunSpec
 from tests.unit.cli.conftest import Shelf
 from tests.unit.report.conftest import RUN, Sample
@@ -75,7 +75,7 @@ def test_a_folder_without_runs_is_an_empty_list(
     list_runs(tmp_path, json=True)
     nothing: dict[str, list[object]] = {"runs": [], "groups": [], "imports": []}
     out, said = capsys.readouterr()
-    assert (json.loads(out), said) == ({"schema_version": SCHEMA_VERSION, **nothing}, "")
+    assert (json.loads(out), said) == ({"schema_version": JSON_VERSION, **nothing}, "")
     list_runs(tmp_path)
     assert "holds no runs yet. Begin one with `harness run`." in words(capsys.readouterr().out)
     assert list(tmp_path.iterdir()) == []

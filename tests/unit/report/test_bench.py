@@ -99,7 +99,7 @@ def test_markdown_is_a_table_of_equal_lines() -> None:
         ("a|b", r"a\|b"),
         ("<img src=x>", "&lt;img src=x&gt;"),
         ("[a](b)`*_", r"\[a\](b)\`\*\_"),
-        ("a\nb\x1b[2J", r"a b\[2J"),
+        ("a\tb\x1b[2J", r"a b\[2J"),
     ],
 )
 def test_markdown_takes_nothing_from_a_model_file_as_its_own(name: str, written: str) -> None:

@@ -199,7 +199,7 @@ THREADS = FieldDifference(field="threads", first=2, other=None)
     ],
 )
 def test_what_stands_in_the_way_is_said(changes: dict[str, Any], said: list[str]) -> None:
-    who = f"WARNING: hf {OTHER_RUN} against llama-cpp {RUN}: "
+    who = f"WARNING: llama-cpp {RUN} and hf {OTHER_RUN}: "
     assert warnings(found(**changes)) == [who + sentence for sentence in said]
 
 
@@ -272,10 +272,10 @@ def test_csv_reads_back() -> None:
 def test_markdown_is_one_table_and_the_warnings() -> None:
     note, table, *_ = markdown_of(whole(found(spec=[THREADS]))).split("\n\n")
     titles, rule, *body = table.splitlines()
-    assert titles == "|  | first | other | change (95 % interval) | p | other is |"
+    assert titles == "|  | first | other | change<br>(95 % interval) | p | other is |"
     assert rule == "| --- | ---: | ---: | --- | ---: | --- |"
     assert [line.count("|") for line in body] == [7] * 3
-    assert note.startswith("WARNING: hf ")
+    assert note.startswith("WARNING: llama-cpp ")
 
 
 UNTRUSTED = found(

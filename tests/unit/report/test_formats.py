@@ -11,7 +11,7 @@ from rich.text import Text
 
 from harness.record import Estimate, Record
 from harness.report.chart import Drawing
-from harness.report.formats import SCHEMA_VERSION, Answer, as_csv, as_json, as_markdown, flat
+from harness.report.formats import JSON_VERSION, Answer, as_csv, as_json, as_markdown, flat
 from harness.report.table import simple_table
 
 
@@ -32,7 +32,7 @@ def answer(*parts: Any, records: list[dict[str, Any]] | None = None) -> Answer:
 
 
 def test_json_is_one_object_with_its_version() -> None:
-    assert json.loads(as_json(answer())) == {"schema_version": SCHEMA_VERSION, "a": [1]}
+    assert json.loads(as_json(answer())) == {"schema_version": JSON_VERSION, "a": [1]}
 
 
 def test_csv_has_the_columns_of_all_records_and_reads_back() -> None:
@@ -51,7 +51,7 @@ def test_markdown_has_tables_paragraphs_and_drawings() -> None:
     assert as_markdown(answer(Group(*parts))).split("\n\n") == [
         "first",
         r"\*second\*",
-        "| a b | n |\n| --- | ---: |\n| x\\|y z | 1 |",
+        "| a<br>b | n |\n| --- | ---: |\n| x\\|y<br>z | 1 |",
         "```\n100\n```\n",
     ]
 
