@@ -139,7 +139,7 @@ def _check_code(config: Mapping[str, Any], name: str, trusted: bool) -> None:
     if "auto_map" in config and not known and not trusted:
         raise BackendError(
             f"{name} can only be loaded by running code that came with it",
-            "If you trust that code: --engine-option trust_remote_code=true",
+            "If you trust that code: --trust-remote-code",
         )
 
 

@@ -340,8 +340,8 @@ def _label_logprobs(index: int, decoding: Decoding, outputs: _Outputs) -> tuple[
 
 
 def _are_finite(outputs: Iterable[Any]) -> bool:
-    """Whether probabilities came out of the logits: minus infinity is a token that cannot be. What
-    was asked for no log-probabilities has none."""
+    """Whether probabilities came out of the logits: minus infinity is a token that cannot be. A
+    request without log-probabilities has none."""
     return all(
         known.logprob < math.inf  # NaN is not
         for output in outputs

@@ -135,8 +135,8 @@ def _how(compared: Compared) -> Iterator[str]:
 
 
 _HOW_RATIOS = (
-    "Speeds, times and memory: other / first, over blocks of a few seconds, or one figure for each session; "
-    "interval by bootstrap, p by Mann-Whitney, both corrected for autocorrelation."
+    "Speeds, times and memory: other / first, over blocks of a few seconds, or one figure for each "
+    "session; interval by bootstrap, p by Mann-Whitney, both corrected for autocorrelation."
 )
 
 

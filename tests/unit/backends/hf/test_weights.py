@@ -219,7 +219,7 @@ def test_code_of_a_model_is_run_only_where_it_is_trusted(tmp_path: Path) -> None
     for find in (folder_of, tokenizer_folder_of):
         with pytest.raises(BackendError, match="running code that came with it") as caught:
             find(odd)
-        assert "--engine-option trust_remote_code=true" in caught.value.remedy
+        assert "--trust-remote-code" in caught.value.remedy
         assert find(odd, trusted=True) == str(tmp_path)
 
 
