@@ -16,6 +16,8 @@ from harness.cli.options import FormatOption, JsonOption, OutputOption, examples
 from harness.errors import EngineError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from harness.engine.registry import Registered
 
 CHECK_SECONDS = 120.0
@@ -44,6 +46,14 @@ class Checked:
 @backends.callback()
 def list_backends(
     context: typer.Context,
+    config: Annotated[
+        str | None,
+        typer.Option(
+            "--config",
+            metavar="FILE",
+            help="TOML file of a run: its [backends.NAME] tables name interpreters.",
+        ),
+    ] = None,
     format_: FormatOption = None,
     json: JsonOption = False,
     output: OutputOption = None,
@@ -60,7 +70,8 @@ def list_backends(
 
     wanted = target(format_, json, output)
     with ThreadPoolExecutor() as pool:  # each check waits for a process of its own
-        every = list(pool.map(check, registered_backends()))
+        registered = registered_backends()
+        every = list(pool.map(check, registered, interpreters(config, registered)))
     titles = ("backend", "runs here", "version", "model formats", "if not, why")
     data = [asdict(one) for one in every]
     records = [{**one, "formats": " ".join(one["formats"])} for one in data]
@@ -112,24 +123,37 @@ def _version(registered: Registered, folder: Path) -> str:
     return found.version
 
 
-def check(registered: Registered) -> Checked:
-    """Asks a backend in a worker; one that cannot be imported cannot run."""
+def interpreters(config: str | None, registered: Sequence[Registered]) -> list[object]:
+    """What a config names as `python` of each backend, `None` where it names none."""
+    from harness.engine.options import INTERPRETER
+    from harness.spec import read_toml
+
+    tables = read_toml(Path(config)).get("backends", {}) if config else {}
+    of_each = [tables.get(one.name) if isinstance(tables, dict) else None for one in registered]
+    return [table.get(INTERPRETER) if isinstance(table, dict) else None for table in of_each]
+
+
+def check(registered: Registered, python: object = None) -> Checked:
+    """Checks a backend in a worker, in the interpreter that a run would use with this `python` of
+    its table; one that cannot be imported cannot run."""
     from harness.engine.interpreters import find_interpreter
     from harness.engine.session import check_backend
 
-    name, python = registered.name, find_interpreter(registered.name, None)
+    name = registered.name
+    formats: tuple[str, ...] = ()
     try:
         formats = tuple(registered.load().FORMATS)
+        interpreter = find_interpreter(name, python)
     except EngineError as error:
-        return Checked(name, False, False, "", (), python, str(error), error.remedy)
-    found = check_backend(registered.target, CHECK_SECONDS, Path(os.devnull), python)
+        return Checked(name, False, False, "", formats, str(python or ""), str(error), error.remedy)
+    found = check_backend(registered.target, CHECK_SECONDS, Path(os.devnull), interpreter)
     return Checked(
         name=name,
         available=found.available,
         mock=found.is_mock,
         version=found.version,
         formats=formats,
-        python=python,
+        python=interpreter,
         reason=found.reason,
         remedy=found.remedy,
     )

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pytest
 
 from backends.api import NO_FILES
-from harness.cli.backends import check
-from harness.engine.registry import Registered
+from harness.cli.backends import check, interpreters
+from harness.engine.registry import Registered, registered_backends
 
 
 def test_the_mock_runs_anywhere_and_is_called_a_mock() -> None:
@@ -27,3 +28,27 @@ def test_a_broken_registration_is_told_not_raised(target: str) -> None:
 
 def test_the_interpreter_that_a_run_would_use_is_told() -> None:
     assert check(Registered("pretender", "backends.mock")).python == sys.executable
+
+
+def test_the_interpreter_of_a_config_is_the_one_that_is_checked(tmp_path: Path) -> None:
+    config = tmp_path / "run.toml"
+    config.write_text(
+        f'[backends.mock]\npython = "{sys.executable}"\n[backends.vllm]\npython = "/no/python"\n'
+    )
+    registered = registered_backends()
+    found = dict(
+        zip([one.name for one in registered], interpreters(str(config), registered), strict=True)
+    )
+    assert found["mock"] == sys.executable
+    assert found["llama-cpp"] is None
+    vllm = check(Registered("vllm", "backends.vllm.backend"), found["vllm"])
+    assert (vllm.available, vllm.python) == (False, "/no/python")
+    assert "there is no interpreter /no/python" in vllm.reason
+
+
+@pytest.mark.parametrize("text", ["backends = 3", "[backends]\nmock = 3", "voters = 2"])
+def test_a_config_that_names_no_interpreter_is_no_error(tmp_path: Path, text: str) -> None:
+    config = tmp_path / "run.toml"
+    config.write_text(text)
+    registered = registered_backends()
+    assert interpreters(str(config), registered) == [None] * len(registered)
