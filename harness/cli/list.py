@@ -41,7 +41,7 @@ def list_runs(
     from harness.report.formats import Answer
 
     wanted = target(format_, json, output)
-    rows, imports = read_rows(results)
+    rows, imports, damaged = read_rows(results)
     every = [
         run for row in rows for run in (row.members if isinstance(row, ListedGroup) else (row,))
     ]
@@ -52,7 +52,7 @@ def list_runs(
     }
     records = [record for run in every for record in as_records(run)]
     give(Answer(_tables(rows, imports, results), data, records), wanted)
-    fail_if_unreadable([run.error for run in every if run.error])
+    fail_if_unreadable([*(run.error for run in every if run.error), *damaged])
 
 
 def _tables(rows: Sequence[Listed], imports: Sequence[ImportRow], results: Path) -> RenderableType:
@@ -101,15 +101,17 @@ class ListedGroup:
 Listed: TypeAlias = ListedRun | ListedGroup
 
 
-def read_rows(results: Path) -> tuple[list[Listed], list[ImportRow]]:
+def read_rows(results: Path) -> tuple[list[Listed], list[ImportRow], list[StoreError]]:
     """What is stored in a folder, the newest first, a group where its newest run stands.
+
+    With it, why the imports that are left out cannot be read.
 
     Nothing where no run was begun in it yet.
     """
     from harness.store.runs import Results, has_results
 
     if not has_results(results):
-        return [], []
+        return [], [], []
     # The space in "group ..." sets the name of a group apart from a run's id.
     rows: dict[str, Listed] = {}
     with Results(results) as stored:
@@ -123,7 +125,7 @@ def read_rows(results: Path) -> tuple[list[Listed], list[ImportRow]]:
                 group = rows.get(f"group {run.group}")
                 earlier = group.members if isinstance(group, ListedGroup) else ()
                 rows[f"group {run.group}"] = ListedGroup(run.group, (*earlier, row))
-        return list(rows.values()), stored.imports()
+        return list(rows.values()), stored.imports(), stored.damaged_imports()
 
 
 def read_row(run: StoredRun) -> ListedRun:

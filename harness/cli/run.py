@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.cli.console import checked, tell
-from harness.cli.show import show_run
+from harness.cli.console import checked, fail_if_unreadable, give, tell
+from harness.cli.show import answer_of
+from harness.errors import StoreError
 
 if TYPE_CHECKING:
     from harness.cli.order import Order
     from harness.cli.progress import Watch
+    from harness.report.formats import Answer
+    from harness.spec import RunSpec
     from harness.summary import Summary
 
 
@@ -21,15 +24,47 @@ def run(**given: Any) -> None:
     """
     from harness.cli.order import read_order
     from harness.pipeline.run import check_answered
-    from harness.store.runs import Results
 
     order = read_order(given)
     wanted = checked(order.output.target)
+    spec = _spec_of(order)
     summary = _carry_out(order)
-    with Results(order.output.results) as stored:
-        show_run(stored.run(summary.run_id), summary, wanted)
+    answer, errors = _answer(order, spec, summary)
+    give(answer, wanted)
     # After the answer is printed: a run without a reply has caveats to show, and exits with 1.
     check_answered(summary)
+    fail_if_unreadable(errors)
+
+
+def _spec_of(order: Order) -> RunSpec:
+    """What the answer names. It is known before the run: afterwards its store may be gone."""
+    from harness.machine.homes import without_homes
+    from harness.pipeline.run import settle
+    from harness.spec import RunSpec
+    from harness.store.runs import Results
+    from harness.store.store import Store
+
+    spec, results = order.what, order.output.results
+    if isinstance(spec, str):
+        with Results(results) as stored:
+            return stored.run(spec).spec
+    if spec.prompts_from is not None:
+        with Store(results) as store:
+            spec, _ = settle(spec, store)
+    return RunSpec.model_validate(without_homes(spec.model_dump(exclude_unset=True)))
+
+
+def _answer(order: Order, spec: RunSpec, summary: Summary) -> tuple[Answer, list[StoreError]]:
+    """Where the store was moved or damaged meanwhile: what is in memory, and why it is no more."""
+    from harness.report.answer import run_answer
+    from harness.store.runs import Results
+
+    try:
+        with Results(order.output.results) as stored:
+            run = stored.run(summary.run_id)
+            return answer_of(run, summary, order.output.format), []
+    except StoreError as error:
+        return run_answer(spec, summary), [error]
 
 
 def _carry_out(order: Order) -> Summary:
@@ -59,8 +94,7 @@ def _say_interrupted(run_id: str | None, results: Path) -> None:
     if run_id is None:
         tell("Interrupted before anything was prompted.")
         return
-    from harness.store.runs import Results
+    from harness.store.runs import resume_command
 
-    with Results(results) as stored:
-        command = stored.run(run_id).resume_command
+    command = resume_command(results, run_id)
     tell("Interrupted. Everything that was finished is stored; go on with:", f"  {command}")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
-from harness.cli.console import Target, give, target
+from harness.cli.console import fail_if_unreadable, give, target, why_unreadable
 from harness.cli.options import (
     RESULTS,
     RUN_HELP,
@@ -21,6 +21,8 @@ from harness.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from harness.cli.console import Target
+    from harness.report.formats import Answer
     from harness.store.runs import StoredRun
     from harness.summary import Summary
 
@@ -66,25 +68,33 @@ def show(
             from harness.pipeline.summarise import recompute as compute
 
             found = stored.run(run)
-            show_run(found, compute(found), wanted)
+            give(answer_of(found, compute(found), wanted.format), wanted)
         else:
             found = stored.run(run)
-            show_run(found, found.summary, wanted)
+            give(answer_of(found, found.summary, wanted.format), wanted)
 
 
-def show_run(run: StoredRun, summary: Summary, wanted: Target) -> None:
+def answer_of(run: StoredRun, summary: Summary, format_: Format) -> Answer:
     """The answer, its caveats included, and whether its entries agree."""
     from harness.comparison.compare import agreements
     from harness.report.answer import run_answer
 
     entries = list(run.entries.values())
-    is_read = wanted.format in (Format.TABLE, Format.MD)  # the other formats have no place for it
+    is_read = format_ in (Format.TABLE, Format.MD)  # the other formats have no place for it
     found = agreements(entries) if len(entries) > 1 and is_read else []
-    give(run_answer(run.spec, summary, found), wanted)
+    return run_answer(run.spec, summary, found)
 
 
 def _show_group(name: str, runs: Sequence[StoredRun], wanted: Target) -> None:
+    """One run that cannot be read must not hide the others."""
     from harness.report.group import Point, group_answer
 
-    points = [Point(run.run_id, run.spec, run.summary if run.is_finished else None) for run in runs]
-    give(group_answer(name, points), wanted)
+    unreadable = {run.run_id: error for run in runs if (error := why_unreadable(run))}
+    points = [
+        Point(run.run_id, run.spec, run.summary if run.is_finished else None)
+        for run in runs
+        if run.run_id not in unreadable
+    ]
+    if points:
+        give(group_answer(name, points), wanted)
+    fail_if_unreadable(list(unreadable.values()))

@@ -183,7 +183,7 @@ def test_entries_are_timed_one_after_the_other_under_their_names(tmp_path: Path)
     rows = bench(replace(SMALL, generate_tokens=()), RunSpec(entries=entries), tmp_path)
     for name, model in (("one", "smollm2-135m"), ("two", "other")):
         pair = [next(rows), next(rows)]
-        assert {(row.backend, row.info.model) for row in pair} == {(name, model)}
+        assert {(row.entry, row.info.model) for row in pair} == {(name, model)}
         assert len(psutil.Process().children()) == 1
         assert (tmp_path / f"{name}.log").exists()
     assert list(rows) == []
@@ -213,6 +213,7 @@ class BlockEngine:
     reports = True
 
     def __init__(self, plan: EnginePlan, max_model_len: int) -> None:
+        self.plan = plan
         self.name = plan.entry.name
         self.session = self
         self._now = 0.0
@@ -222,6 +223,9 @@ class BlockEngine:
         return self
 
     def __exit__(self, *_: object) -> None: ...
+
+    def load(self) -> SessionInfo:
+        return self.info
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         return [list(text.encode()) for text in texts]

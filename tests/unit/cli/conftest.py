@@ -48,9 +48,15 @@ class Shelf:
     def damage(self, run_id: str) -> None:
         self._set(run_id, "summary", '{"colour": "red"}')
 
+    def damage_import(self, import_id: str) -> None:
+        self._execute("UPDATE imports SET figures = '}' WHERE import_id = ?", import_id)
+
     def _set(self, run_id: str, column: str, value: object) -> None:
+        self._execute(f"UPDATE runs SET {column} = ? WHERE run_id = ?", value, run_id)
+
+    def _execute(self, statement: str, *values: object) -> None:
         with closing(sqlite3.connect(self.folder / FILE_NAME)) as connection:
-            connection.execute(f"UPDATE runs SET {column} = ? WHERE run_id = ?", (value, run_id))
+            connection.execute(statement, values)
             connection.commit()
 
 

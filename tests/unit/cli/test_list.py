@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ def test_entries_go_by_their_names() -> None:
 def test_a_folder_without_runs_is_an_empty_list(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert read_rows(tmp_path / "nowhere") == ([], [])
+    assert read_rows(tmp_path / "nowhere") == ([], [], [])
     list_runs(tmp_path, json=True)
     nothing: dict[str, list[object]] = {"runs": [], "groups": [], "imports": []}
     out, said = capsys.readouterr()
@@ -110,6 +111,20 @@ def test_imports_are_listed_behind_the_runs(
     assert [len(found[name]) for name in ("runs", "groups", "imports")] == [1, 0, 1]
     list_runs(shelf.folder)
     assert "Imported from other tools:" in capsys.readouterr().out
+
+
+def test_a_damaged_import_is_named_and_does_not_hide_the_others(
+    shelf: Shelf, sample: Sample, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shelf.add(sample.run())
+    shelf.store.save_imports([ONE, replace(ONE, sha256="b" * 64)])
+    shelf.damage_import(f"import-{'b' * 10}")
+    with pytest.raises(typer.Exit) as ended:
+        list_runs(shelf.folder, json=True)
+    out, said = capsys.readouterr()
+    assert ended.value.exit_code == 1
+    assert [len(json.loads(out)[name]) for name in ("runs", "imports")] == [1, 1]
+    assert f"import-{'b' * 10}" in said
 
 
 def test_unreadable_runs_are_named_and_do_not_hide_the_others(

@@ -3,8 +3,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import typer
 
-from harness.cli.run import _say_interrupted
+import harness.cli.run
+from harness.cli.options import Format
+from harness.cli.run import _say_interrupted, run
 from harness.errors import EngineError
 from harness.pipeline.run import check_answered
 from harness.spec import RunSpec
@@ -40,12 +43,33 @@ def test_a_run_without_any_reply_says_why() -> None:
     assert str(caught.value) == "every cell failed; llama-cpp: 24 x x; mock: 24 x x"
 
 
-def test_interruption_tells_how_to_go_on(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("format_", list(Format))
+def test_the_answer_is_printed_though_the_store_is_gone(
+    format_: Format,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    folder = tmp_path / "my results"
-    with Store(folder) as store:
-        run_id = store.create_run(RunSpec().model_dump_json(), "{}", [], None)
+    sample = Sample()
+    summary = sample.summary(sample.run(), run_id="20260101-120000-7f3a")
+    monkeypatch.setattr(harness.cli.run, "_carry_out", lambda _: summary)
+    with pytest.raises(typer.Exit) as ended:
+        run(data="own.npz", results=tmp_path / "moved", format=format_)
+    out, said = capsys.readouterr()
+    assert ended.value.exit_code == 1
+    assert summary.run_id in out
+    assert said.startswith(f"error: {tmp_path / 'moved'}")
+    assert format_ is not Format.TABLE or "own.npz" in out
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_interruption_tells_how_to_go_on(
+    is_there: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, run_id = tmp_path / "my results", "20260101-120000-7f3a"
+    if is_there:
+        with Store(folder) as store:
+            run_id = store.create_run(RunSpec().model_dump_json(), "{}", [], None)
     _say_interrupted(run_id, folder)
     out, said = capsys.readouterr()
     assert out == ""

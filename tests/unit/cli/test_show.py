@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import typer
 
 import harness.pipeline.summarise
 from harness.cli.show import show
@@ -70,6 +71,26 @@ def test_a_group_is_shown_run_below_run(
     assert f"harness show {points[-1]}" in out
     show("curve", results=shelf.folder, json=True)
     assert [one["run_id"] for one in json.loads(capsys.readouterr().out)["summaries"]] == points[:2]
+
+
+def test_a_damaged_member_does_not_hide_the_others_of_its_group(
+    shelf: Shelf, sample: Sample, capsys: pytest.CaptureFixture[str]
+) -> None:
+    points = [shelf.add(sample.mock(), group="curve", voters=n) for n in (1, 2)]
+    shelf.damage(points[0])
+    with pytest.raises(typer.Exit) as ended:
+        show("curve", results=shelf.folder, json=True)
+    out, said = capsys.readouterr()
+    assert ended.value.exit_code == 1
+    assert json.loads(out)["run_ids"] == points[1:]
+    assert f"error: run {points[0]} cannot be read: " in said
+
+    shelf.damage(points[1])
+    with pytest.raises(typer.Exit):
+        show("curve", results=shelf.folder)
+    out, said = capsys.readouterr()
+    assert out == ""
+    assert all(f"error: run {point} cannot be read: " in said for point in points)
 
 
 @pytest.mark.parametrize("name", ["curve", "import-a"])

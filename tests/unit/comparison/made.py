@@ -48,7 +48,7 @@ INFO = SessionInfo(
     threads=2,
     declared_context=10,
     allocated_context=10,
-    vocabulary_sha256="v",
+    vocabulary_sha256="0" * 64,
 )
 SESSION = SessionRow(
     id=1,

@@ -45,7 +45,7 @@ def test_each_attempt_is_a_reply_that_could_be_read_or_not() -> None:
         for cell in made.cells_of
         if cell.reply
     ]
-    twice = entry(store=replace(made, cells_of=[*made.cells_of, *again]))
+    twice = entry(store=replace(made, cells_of=[*made.cells_of, *again]), attempts=2)
     assert readable_by_query(twice) == {100: 0.5, 101: 0.5, 102: 0.5, 103: 0.5}
 
 

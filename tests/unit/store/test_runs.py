@@ -27,7 +27,7 @@ INFO = SessionInfo(
     threads=2,
     declared_context=100,
     allocated_context=50,
-    vocabulary_sha256="00",
+    vocabulary_sha256="0" * 64,
 )
 FACTS = Facts(
     dataset="d",

@@ -41,8 +41,8 @@ INFO = SessionInfo(
     threads=2,
     declared_context=100,
     allocated_context=50,
-    vocabulary_sha256="00",
-    chat_template="{{ messages }} \ud800",
+    vocabulary_sha256="0" * 64,
+    chat_template="{{ messages }} \U0001f600",
     capabilities=Capabilities(label_logprobs="top_k", clock="client"),
 )
 PROMPTS = 4
