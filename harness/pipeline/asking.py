@@ -7,7 +7,6 @@ fresh one would send the same. So does one whose replies do not depend on the pr
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,6 +16,7 @@ from harness.contract import Batch, Decoding, Progress, Prompt, Reply
 from harness.engine.engine import Engine
 from harness.engine.transport import WorkerFailedError
 from harness.errors import EngineError, StoreError
+from harness.pipeline.failures import failure_text
 from harness.pipeline.sameness import Sameness
 from harness.spec import RunSpec
 from harness.store.schema import SessionRow, SessionUse, Status
@@ -124,18 +124,11 @@ def fail_open_cells(
     """Stores why an entry that cannot go on has no more replies, for each cell without a reply or
     a reason of its own."""
     statuses = cell_statuses(store, run_id, entry, spec)
-    said = ". ".join(filter(None, [str(error).rstrip("."), error.remedy.rstrip(".")]))
-    reason = without_home(said)
+    reason = failure_text(str(error), error.remedy)
     failures = {key: reason for key, status in statuses.items() if status is None}
     store.save_failures(entry, failures)
     done = list(statuses.values()).count("done")
     observe(Update(run_id, entry, len(statuses), done, len(failures), 0))
-
-
-def without_home(text: str) -> str:
-    """What is stored does not tell whose it is: a remedy names the interpreter by its path."""
-    home = os.path.expanduser("~").rstrip(os.sep)  # noqa: PTH111 - it raises where there is none
-    return text.replace(f"{home}{os.sep}", f"~{os.sep}") if home not in ("", "~") else text
 
 
 def _check_same_engine(engine: Engine, earlier: Sequence[SessionRow]) -> None:
@@ -240,7 +233,7 @@ class _Asking:
             moved = failure.open_prompts or len(open_cells) < len(left)
             is_final = failure.kind == "nonsense" or (failure.kind == "reported" and not moved)
             costs = tuple(open_cells) if is_final else failure.open_prompts
-            reason = self.failure = failure.reason
+            reason = self.failure = failure_text(failure.reason, failure.remedy)
         if self.held and (same := self.sameness.reason):
             costs, reason = tuple(open_cells), same
             self._fail_held(session_id, same)
