@@ -30,9 +30,6 @@ TRUST_REMOTE_CODE = Option(
 NOT_FINITE = "the engine's log-probabilities are not finite"
 """The reason of a reply that failed for logits or log-probabilities with NaN or infinity."""
 
-NOT_FINITE = "the engine's log-probabilities are not finite"
-"""The reason of a reply that failed for logits or log-probabilities with NaN or infinity."""
-
 _SPACE = "\N{LOWER ONE EIGHTH BLOCK}"
 
 
