@@ -115,7 +115,7 @@ with own_backends():
         written,
     )
     from backends.gguf import check_file, parts_of
-    from backends.remedies import DISTRIBUTION, install_extra
+    from backends.remedies import DISTRIBUTION, install_environment, install_extra
     from backends.rules import reply_reserve, usable_cpus
     from backends.sharing.prefix_tree import common_prefix_length, minimum_tokens
 
@@ -146,6 +146,7 @@ __all__ = (
     "TokenizerInfo",
     "check_file",
     "common_prefix_length",
+    "install_environment",
     "install_extra",
     "minimum_tokens",
     "own_backends",

@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 
 FORMATS = ("hf", "gguf")
 DEVICE = Option(
-    "device", str, "Where the model runs: cpu or cuda.", default_text="cuda where there is one"
+    "device",
+    str,
+    "Where the model runs: cpu, cuda, or one of several GPUs, such as cuda:1.",
+    default_text="cuda where there is one",
 )
 DTYPE = Option(
     "dtype",

@@ -60,7 +60,7 @@ class HfContext:
     ) -> None:
         self.threads = THREADS.given(options) or usable_cpus()
         torch.set_num_threads(self.threads)
-        self.device = torch.device(DEVICE.given(options) or _best_device())
+        self.device = _device(DEVICE.given(options))
         self.dtype = _dtype(DTYPE.of(options), self.device)
         self._model = _load(folder, name, self.dtype, TRUST_REMOTE_CODE.of(options))
         self._tokenizer = tokenizer
@@ -282,8 +282,15 @@ def _short_length(config: Any) -> int | None:
     return min(lengths, default=None)
 
 
-def _best_device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
+def _device(wanted: str | None) -> torch.device:
+    gpus = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+    usable = [*(["cuda"] if gpus else []), *gpus, "cpu"]  # the best first
+    if wanted is not None and wanted not in usable:
+        raise BackendError(
+            f"there is no device {wanted!r} for PyTorch here",
+            f"Use --device {' or '.join(usable)}.",
+        )
+    return torch.device(wanted or usable[0])
 
 
 def _dtype(name: str, device: torch.device) -> torch.dtype:

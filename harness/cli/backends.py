@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -30,7 +30,8 @@ backends = typer.Typer(invoke_without_command=True, **PLAIN)
 class Checked:
     """A backend in the interpreter that a run would use, `python`.
 
-    `remedy` makes it run if it cannot, for `reason`.
+    `remedy` makes it run if it cannot, for `reason`. One that can has both where its own
+    environment was made for other requirements than those of now.
     """
 
     name: str
@@ -72,7 +73,7 @@ def list_backends(
     with ThreadPoolExecutor() as pool:  # each check waits for a process of its own
         registered = registered_backends()
         every = list(pool.map(check, registered, interpreters(config, registered)))
-    titles = ("backend", "runs here", "version", "model formats", "if not, why")
+    titles = ("backend", "runs here", "version", "model formats", "what to do, and why")
     data = [asdict(one) for one in every]
     records = [{**one, "formats": " ".join(one["formats"])} for one in data]
     table = simple_table(titles, map(_cells, every))
@@ -103,24 +104,29 @@ def install(
         answers().print(lines(f"{name} needs no packages: there is nothing to install."))
         return
     folder = own_environment(name).folder
-    # True where it was made now. That all packages are there does not show that the engine runs.
-    if make(name, wanted, tell):
+
+    def checked() -> Checked:
+        # That all packages are there does not show that the engine runs.
         tell("Checking that it can run")
-        answer = f"{name} {_version(registered, folder)} is installed in {folder}"
+        return check(registered)
+
+    def can_run() -> bool:
+        found = checked()
+        if not found.available:
+            tell(f"It cannot run: {found.reason}")
+        return found.available
+
+    if make(name, wanted, tell, can_run):
+        found = checked()
+        if not found.available:
+            raise EngineError(
+                f"{name} is installed in {folder} and cannot run: {found.reason}",
+                remedy="Fix that, and run the same command again: it is made again then.",
+            )
+        answer = f"{name} {found.version} is installed in {folder}"
     else:
         answer = f"{name} is there already, in {folder}. To have it made again, remove that."
     answers().print(lines(answer), soft_wrap=True)
-
-
-def _version(registered: Registered, folder: Path) -> str:
-    """The version of an engine just installed. Raises `EngineError` where it cannot run."""
-    found = check(registered)
-    if not found.available:
-        raise EngineError(
-            f"{found.name} is installed in {folder} and cannot run: {found.reason}",
-            remedy="Fix that. To have it made again, remove the folder and install it.",
-        )
-    return found.version
 
 
 def interpreters(config: str | None, registered: Sequence[Registered]) -> list[object]:
@@ -136,17 +142,28 @@ def interpreters(config: str | None, registered: Sequence[Registered]) -> list[o
 def check(registered: Registered, python: object = None) -> Checked:
     """Checks a backend in a worker, in the interpreter that a run would use with this `python` of
     its table; one that cannot be imported cannot run."""
-    from harness.engine.interpreters import find_interpreter
+    from harness.contract import install_environment, own_backends
+    from harness.engine.install import is_current
+    from harness.engine.interpreters import find_interpreter, own_environment
     from harness.engine.session import check_backend
+    from harness.machine.nvml import has_gpu
 
     name = registered.name
     formats: tuple[str, ...] = ()
     try:
-        formats = tuple(registered.load().FORMATS)
+        backend = registered.load()
+        formats = tuple(backend.FORMATS)
         interpreter = find_interpreter(name, python)
     except EngineError as error:
         return Checked(name, False, False, "", formats, str(python or ""), str(error), error.remedy)
     found = check_backend(registered.target, CHECK_SECONDS, Path(os.devnull), interpreter)
+    own = own_environment(name)
+    with own_backends():  # it may import `backends` only now
+        wanted = backend.requirements(has_gpu())
+    if interpreter == str(own.python) and not is_current(own, wanted):
+        outdated = f"the environment {own.folder} was made for other packages, or another Python"
+        reason = "; ".join(filter(None, [found.reason, outdated]))
+        found = replace(found, reason=reason, remedy=install_environment(name))
     return Checked(
         name=name,
         available=found.available,

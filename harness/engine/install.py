@@ -32,28 +32,37 @@ _NO_WHEEL = (
 _NO_NETWORK = "after connection broken by"  # pip then finds no matching distribution either
 
 
-def install(name: str, wanted: Requirements, tell: Callable[[str], None]) -> bool:
-    """Makes the environment of a backend; false where it was there already.
+def install(
+    name: str, wanted: Requirements, tell: Callable[[str], None], can_run: Callable[[], bool]
+) -> bool:
+    """Makes the environment of a backend; false where it was there already, and `can_run`.
 
     What the steps print goes to our stderr; `tell` takes what we have to say. Raises `EngineError`
     where a step fails. After that, and after Ctrl-C, nothing is left of it.
     """
     environment = own_environment(name)
-    stamp = _stamp(wanted)
     try:
         environment.folder.parent.mkdir(parents=True, exist_ok=True)
         with _locked(environment.folder.with_name(f"{name}.lock"), tell):
-            if environment.is_whole and environment.stamp.read_text() == stamp:
+            # Whole by its stamp, it can still be damaged, as by a removed package.
+            if environment.is_whole and is_current(environment, wanted) and can_run():
                 return False
             tell(f"Installing {', '.join(wanted.packages)} into {environment.folder}")
             _make(environment, wanted)
-            environment.stamp.write_text(stamp)
+            environment.stamp.write_text(_stamp(wanted))
             return True
     except OSError as error:
         raise EngineError(
             f"the environment of {name} cannot be made: {error}",
             remedy="Set XDG_DATA_HOME to a folder that can be written and has room.",
         ) from error
+
+
+def is_current(environment: OwnEnvironment, wanted: Requirements) -> bool:
+    """Whether one that is whole was made for these requirements and for our version of Python."""
+    with suppress(OSError, ValueError):
+        return environment.stamp.read_text(encoding="utf-8") == _stamp(wanted)
+    return False
 
 
 def missing_wheel(said: str) -> str | None:

@@ -247,7 +247,7 @@ class EngineSession(_Opened):
 
     def _failed(self, error: Exception, open_prompts: Sequence[int]) -> WorkerFailedError:
         if isinstance(error, EngineError):
-            return WorkerFailedError(str(error), "reported", open_prompts)
+            return WorkerFailedError(str(error), "reported", open_prompts, error.remedy)
         self.kill()
         if isinstance(error, WorkerFailedError):
             return WorkerFailedError(error.reason, error.kind, open_prompts)

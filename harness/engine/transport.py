@@ -17,15 +17,18 @@ class WorkerFailedError(Exception):
     """The worker failed.
 
     `kind`: it "died", was "silent" past its deadline, sent "nonsense" (a fresh one would too), or
-    "reported" an error of its engine. `open_prompts`, by their index in the call, were begun and
-    not answered: this is what it costs.
+    "reported" an error of its engine, which may have a `remedy`. `open_prompts`, by their index in
+    the call, were begun and not answered: this is what it costs.
     """
 
-    def __init__(self, reason: str, kind: Failure, open_prompts: Sequence[int] = ()) -> None:
+    def __init__(
+        self, reason: str, kind: Failure, open_prompts: Sequence[int] = (), remedy: str = ""
+    ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.kind = kind
         self.open_prompts = tuple(open_prompts)
+        self.remedy = remedy
 
 
 class WorkerDiedError(EngineError):

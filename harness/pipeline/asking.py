@@ -16,7 +16,7 @@ from harness.contract import Batch, Decoding, Progress, Prompt, Reply
 from harness.engine.engine import Engine
 from harness.engine.transport import WorkerFailedError
 from harness.errors import EngineError, StoreError
-from harness.machine.homes import without_home
+from harness.pipeline.failures import failure_text
 from harness.pipeline.sameness import Sameness
 from harness.spec import RunSpec
 from harness.store.schema import SessionRow, SessionUse, Status
@@ -124,8 +124,7 @@ def fail_open_cells(
     """Stores why an entry that cannot go on has no more replies, for each cell without a reply or
     a reason of its own."""
     statuses = cell_statuses(store, run_id, entry, spec)
-    said = ". ".join(filter(None, [str(error).rstrip("."), error.remedy.rstrip(".")]))
-    reason = without_home(said)
+    reason = failure_text(str(error), error.remedy)
     failures = {key: reason for key, status in statuses.items() if status is None}
     store.save_failures(entry, failures)
     done = list(statuses.values()).count("done")
@@ -234,7 +233,7 @@ class _Asking:
             moved = failure.open_prompts or len(open_cells) < len(left)
             is_final = failure.kind == "nonsense" or (failure.kind == "reported" and not moved)
             costs = tuple(open_cells) if is_final else failure.open_prompts
-            reason = self.failure = failure.reason
+            reason = self.failure = failure_text(failure.reason, failure.remedy)
         if self.held and (same := self.sameness.reason):
             costs, reason = tuple(open_cells), same
             self._fail_held(session_id, same)

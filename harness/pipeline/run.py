@@ -20,6 +20,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import cast
 
@@ -50,7 +51,7 @@ from harness.store.lock import prompting
 from harness.store.runs import StoredRun, resume_command
 from harness.store.schema import EntryRow
 from harness.store.store import LATEST, Store
-from harness.summary import Baseline, CaveatKind, Summary
+from harness.summary import Baseline, CaveatKind, RunSummary, Summary
 from harness.workload.chat import ChatTemplate
 from harness.workload.tokens import Tokenizer
 from harness.workload.workload import Workload, draw, numbers, write
@@ -397,19 +398,23 @@ def check_answered(summary: Summary) -> None:
     silent = [run for run in summary.runs if not run.cells.done]
     if not silent:
         return
-    reasons = [
-        f"{run.entry}: {reason}"
-        for run in silent
-        for caveat in run.caveats
-        if caveat.kind is CaveatKind.CELLS_FAILED
-        for reason in cast("list[str]", caveat.figures["reasons"])
-    ]
-    names = ", ".join(run.entry for run in silent)
-    what = f"{names} gave no reply" if len(silent) < len(summary.runs) else "every cell failed"
+    remedies = dict.fromkeys(chain.from_iterable(_failures(run, "remedies") for run in silent))
     raise EngineError(
-        f"{what}; {'; '.join(reasons)}",
-        remedy="See the engine's log in the results folder; --resume prompts them again.",
+        "; ".join(map(_why_silent, silent)),
+        remedy=" ".join(remedies)
+        or "See the engine's log in the results folder; --resume prompts them again.",
     )
+
+
+def _why_silent(run: RunSummary) -> str:
+    # Without a version it was in no session: it was not loaded, or is not what was packed for.
+    what = "cannot be prompted" if run.engine_version is None else "gave no reply"
+    return f"{run.entry} {what}: {'; '.join(_failures(run, 'reasons'))}"
+
+
+def _failures(run: RunSummary, figure: str) -> Sequence[str]:
+    found = (one.figures for one in run.caveats if one.kind is CaveatKind.CELLS_FAILED)
+    return [text for figures in found for text in cast("list[str]", figures.get(figure, []))]
 
 
 def _check_same_entries(specs: Sequence[RunSpec]) -> None:

@@ -15,6 +15,7 @@ from harness.comparison.against import against_baselines
 from harness.contract import Reply, minimum_tokens
 from harness.errors import StoreError
 from harness.machine.homes import without_homes
+from harness.pipeline.failures import read_failure
 from harness.scoring.accuracy import hold_vote, score_accuracy
 from harness.scoring.ballots import read_replies
 from harness.scoring.caveats import CaveatInputs, find_caveats
@@ -85,7 +86,7 @@ def _run_summary(entry: StoredEntry, facts: Facts, baselines: Sequence[Baseline]
     verdicts = hold_vote(accuracy.headline, ballots, len(facts.classes))
     fit, speed, memory = _context_fit(entry, facts), _speed(entry), _memory(entry)
     statuses = Counter(cell.status for cell in entry.cells)
-    reasons = Counter(cell.reason for cell in entry.cells if cell.reason is not None)
+    failures = [read_failure(cell.reason) for cell in entry.cells if cell.reason is not None]
     is_scored = info is not None and info.capabilities.label_logprobs != "none"
     return RunSummary(
         entry=entry.name,
@@ -128,7 +129,8 @@ def _run_summary(entry: StoredEntry, facts: Facts, baselines: Sequence[Baseline]
                 examples_available=fit.examples_available,
                 cells_failed=statuses["failed"],
                 cells_missing=len(prompts) * spec.attempts - statuses.total(),
-                failure_reasons=tuple(f"{n} x {reason}" for reason, n in reasons.most_common()),
+                failure_reasons=_counted(Counter(message for message, _ in failures)),
+                failure_remedies=tuple(dict.fromkeys(remedy for _, remedy in failures if remedy)),
                 has_replies=bool(replies),
                 shared_vectors=facts.train_test_duplicates,
                 context_limit=facts.limit,
@@ -138,6 +140,13 @@ def _run_summary(entry: StoredEntry, facts: Facts, baselines: Sequence[Baseline]
             )
         ),
     )
+
+
+def _counted(messages: Counter[str]) -> tuple[str, ...]:
+    """Each with how often it came, the most frequent first; one that is the only one as it is."""
+    if len(messages) == 1:
+        return tuple(messages)
+    return tuple(f"{n} x {message}" for message, n in messages.most_common())
 
 
 def _context_fit(entry: StoredEntry, facts: Facts) -> ContextFit:

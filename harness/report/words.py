@@ -86,9 +86,11 @@ MISSING: Mapping[Missing, str] = {
 
 
 def _failed(figures: _Figures) -> tuple[str, str]:
+    remedies = figures.get("remedies", ())  # summaries of earlier versions have none
     return (
         f"{figures['cells']} cells failed: {'; '.join(figures['reasons'])}.",
-        "See the engine's log in the results folder; --resume prompts them again.",
+        " ".join(remedies)
+        or "See the engine's log in the results folder; --resume prompts them again.",
     )
 
 

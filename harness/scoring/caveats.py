@@ -49,6 +49,7 @@ class CaveatInputs:
     cells_failed: int
     cells_missing: int
     failure_reasons: tuple[str, ...]
+    failure_remedies: tuple[str, ...]
     has_replies: bool
     shared_vectors: int
     context_limit: int
@@ -75,8 +76,14 @@ def _of_the_run(inputs: CaveatInputs) -> _Caveats:
     if inputs.is_mock:
         yield CaveatKind.MOCK, {}
     if inputs.cells_failed:
-        reasons: list[JsonValue] = list(inputs.failure_reasons)
-        yield CaveatKind.CELLS_FAILED, {"cells": inputs.cells_failed, "reasons": reasons}
+        yield (
+            CaveatKind.CELLS_FAILED,
+            {
+                "cells": inputs.cells_failed,
+                "reasons": list(inputs.failure_reasons),
+                "remedies": list(inputs.failure_remedies),
+            },
+        )
     if inputs.cells_missing:
         yield CaveatKind.CELLS_MISSING, {"cells": inputs.cells_missing}
     if inputs.shared_vectors:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -169,6 +170,13 @@ def test_installed_once_it_is_found_by_every_run(machine: Machine) -> None:
     done = machine.harness("run", "--backend", "tiny", *QUICK, "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["runs"][0]["cells"]["failed"] == 0
+
+    [engine] = machine.own.glob("lib/python*/site-packages/tinyengine.py")
+    shutil.rmtree(engine.parent)  # whole by its stamp, and damaged
+    again = machine.harness("backends", "install", "tiny")
+    assert again.returncode == 0, again.stderr
+    assert "It cannot run: no tinyengine" in again.stderr
+    assert again.stdout == f"tiny 1.0 is installed in {machine.own}\n"
 
 
 def test_without_a_wheel_the_error_says_so(machine: Machine) -> None:

@@ -380,7 +380,7 @@ def test_a_run_without_any_reply_prints_its_table_and_fails(tmp_path: Path) -> N
     assert done.returncode == 1, done.stderr
     assert "4 cells failed" in done.stdout
     assert "note: This is the mock" in done.stdout
-    assert done.stderr.startswith("error: every cell failed; mock: 4 x ")
+    assert done.stderr.startswith("error: mock gave no reply: ")
     assert "Traceback" not in done.stderr
 
 

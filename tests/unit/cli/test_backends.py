@@ -5,8 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from backends.api import NO_FILES
+from backends import mock
+from backends.api import NO_FILES, Requirements
 from harness.cli.backends import check, interpreters
+from harness.engine.install import _stamp
+from harness.engine.interpreters import own_environment
 from harness.engine.registry import Registered, registered_backends
 
 
@@ -52,3 +55,20 @@ def test_a_config_that_names_no_interpreter_is_no_error(tmp_path: Path, text: st
     config.write_text(text)
     registered = registered_backends()
     assert interpreters(str(config), registered) == [None] * len(registered)
+
+
+@pytest.mark.parametrize("is_current", [True, False])
+def test_an_environment_made_for_other_requirements_is_named_with_what_renews_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_current: bool
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    own = own_environment("pretender")
+    own.python.parent.mkdir(parents=True)
+    own.python.symlink_to(sys.executable)
+    own.stamp.write_text(_stamp(Requirements(("engine==1",))))
+    wanted = Requirements(("engine==1" if is_current else "engine==2",))
+    monkeypatch.setattr(mock, "requirements", lambda _: wanted)
+    found = check(Registered("pretender", "backends.mock"))
+    assert found.available
+    assert (str(own.folder) in found.reason) is not is_current
+    assert found.remedy.endswith("backends install pretender") is not is_current

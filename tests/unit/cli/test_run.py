@@ -32,7 +32,7 @@ def test_an_entry_without_any_reply_is_named_with_why() -> None:
     sample = Sample()
     with pytest.raises(EngineError) as caught:
         check_answered(sample.summary(sample.run(), failed(sample, "mock")))
-    assert str(caught.value) == "mock gave no reply; mock: 24 x x"
+    assert str(caught.value) == "mock gave no reply: 24 x x"
     assert "--resume" in caught.value.remedy
 
 
@@ -40,7 +40,7 @@ def test_a_run_without_any_reply_says_why() -> None:
     sample = Sample()
     with pytest.raises(EngineError) as caught:
         check_answered(sample.summary(failed(sample, "llama-cpp"), failed(sample, "mock")))
-    assert str(caught.value) == "every cell failed; llama-cpp: 24 x x; mock: 24 x x"
+    assert str(caught.value) == "llama-cpp gave no reply: 24 x x; mock gave no reply: 24 x x"
 
 
 @pytest.mark.parametrize("format_", list(Format))

@@ -178,7 +178,7 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(mock, "FORMATS", ("gguf",))
     path = tmp_path / "my.gguf"
-    path.write_bytes(b"weights")
+    path.write_bytes(b"GGUF weights")
     hour_ago = time.time() - 3600
     os.utime(path, (hour_ago, hour_ago))
     return path
@@ -206,7 +206,7 @@ def test_a_model_file_that_has_changed_is_an_error_at_the_next_start(
         if change == "is gone":
             weights.unlink()
         else:
-            weights.write_bytes(b"WEIGHTS")
+            weights.write_bytes(b"GGUF WEIGHTS")
         busy = engine.busy_seconds
         for start in (engine.restart, lambda: Engine(plan, 100)):
             with pytest.raises(EngineError, match=rf"mock: the model's file {weights} has changed"):
@@ -234,7 +234,7 @@ def test_a_folder_is_held_to_its_files_too(
         engine.restart()
         engine.load()
         before = shard.stat()
-        shard.write_bytes(b"WEIGHTS")  # of the same size, and the time set back
+        shard.write_bytes(b"GGUF WEIGHTS")  # of the same size, and the time set back
         os.utime(shard, ns=(before.st_atime_ns, before.st_mtime_ns))
         with pytest.raises(EngineError, match=r"model-2\.safetensors has changed since"):
             engine.restart()
@@ -246,7 +246,7 @@ def test_a_model_file_that_changes_while_it_is_loaded_is_an_error(
     [plan] = plans(tmp_path, model=str(weights))
     with Engine(plan, 100) as engine:  # its hash was compared; its worker has just been started
         other = tmp_path / "other"
-        other.write_bytes(b"WEIGHTS")
+        other.write_bytes(b"GGUF WEIGHTS")
         other.replace(weights)
         with pytest.raises(EngineError, match=rf"mock: the model's file {weights} has changed"):
             engine.load()

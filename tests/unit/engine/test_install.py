@@ -5,14 +5,14 @@ from __future__ import annotations
 import shlex
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from backends.api import Requirements
-from harness.engine.install import install, missing_wheel
+from harness.engine.install import install, is_current, missing_wheel
 from harness.engine.interpreters import find_interpreter, own_environment
 from harness.errors import EngineError
 
@@ -63,8 +63,16 @@ def silent(_: str) -> None:
     pass
 
 
+def made(
+    wanted: Requirements = WANTED,
+    tell: Callable[[str], None] = silent,
+    can_run: Callable[[], bool] = lambda: True,
+) -> bool:
+    return install("tiny", wanted, tell, can_run)
+
+
 def test_it_is_made_filled_and_rid_of_what_is_unwanted(uv: FakeUv) -> None:
-    assert install("tiny", WANTED, silent)
+    assert made()
     own = own_environment("tiny")
     assert uv.calls == [
         f"venv --python {sys.executable} {own.folder}",
@@ -76,32 +84,50 @@ def test_it_is_made_filled_and_rid_of_what_is_unwanted(uv: FakeUv) -> None:
 
 
 def test_where_nothing_is_unwanted_nothing_is_removed(uv: FakeUv) -> None:
-    install("tiny", Requirements(("engine==1",)), silent)
+    made(Requirements(("engine==1",)))
     assert [call.split()[1] for call in uv.calls[1:]] == ["install"]
 
 
 def test_what_is_there_is_left_alone(uv: FakeUv) -> None:
     said: list[str] = []
-    install("tiny", WANTED, said.append)
+    made(WANTED, said.append)
     before = uv.calls
-    assert not install("tiny", WANTED, said.append)
+    assert not made(WANTED, said.append)
     assert uv.calls == before
     assert said == [f"Installing engine==1, helper>=2 into {own_environment('tiny').folder}"]
 
 
+def test_what_is_there_and_cannot_run_is_made_again(uv: FakeUv) -> None:
+    made()
+    damaged = own_environment("tiny").folder / "damaged"
+    damaged.touch()
+    assert made(can_run=lambda: False)
+    assert not damaged.exists()
+    assert own_environment("tiny").is_whole
+
+
+def test_one_made_for_other_requirements_is_not_current(uv: FakeUv) -> None:
+    made()
+    own = own_environment("tiny")
+    assert is_current(own, WANTED)
+    assert not is_current(own, Requirements(("engine==2",)))
+    own.stamp.write_bytes(b"\xff")
+    assert not is_current(own, WANTED)
+
+
 def test_with_other_requirements_it_is_made_anew(uv: FakeUv) -> None:
-    install("tiny", WANTED, silent)
+    made()
     old = own_environment("tiny").folder / "old"
     old.touch()
-    assert install("tiny", Requirements(("engine==2",)), silent)
+    assert made(Requirements(("engine==2",)))
     assert not old.exists()
 
 
 def test_without_its_stamp_it_counts_for_nothing(uv: FakeUv) -> None:
-    install("tiny", WANTED, silent)
+    made()
     own_environment("tiny").stamp.unlink()
     assert find_interpreter("tiny", None) == sys.executable
-    assert install("tiny", WANTED, silent)
+    assert made()
 
 
 def test_a_step_that_fails_is_named_and_leaves_nothing(
@@ -109,30 +135,30 @@ def test_a_step_that_fails_is_named_and_leaves_nothing(
 ) -> None:
     uv.behave("echo downloading; echo no room >&2; exit 4")
     with pytest.raises(EngineError, match=r"exit code 4: .*uv pip install --python"):
-        install("tiny", WANTED, silent)
+        made()
     assert not own_environment("tiny").folder.exists()
     out, told = capfd.readouterr()
     assert (out, sorted(told.splitlines())) == ("", ["downloading", "no room"])
 
 
 def test_half_of_a_new_one_is_not_taken_for_the_old_one(uv: FakeUv) -> None:
-    install("tiny", WANTED, silent)
+    made()
     uv.behave("exit 4")
     with pytest.raises(EngineError):
-        install("tiny", Requirements(("engine==2",)), silent)
+        made(Requirements(("engine==2",)))
     assert find_interpreter("tiny", None) == sys.executable
 
 
 def test_a_missing_wheel_is_said_plainly(uv: FakeUv) -> None:
     uv.behave("echo '  cause: Because engine==1 has no usable wheels' >&2; exit 1")
     with pytest.raises(EngineError, match=r"no wheel for this platform .*engine==1"):
-        install("tiny", WANTED, silent)
+        made()
 
 
 def test_two_at_once_make_it_once(uv: FakeUv, tmp_path: Path) -> None:
     go_on, waiting = tmp_path / "go_on", threading.Event()
     uv.behave(f"while [ ! -e {shlex.quote(str(go_on))} ]; do sleep 0.05; done")
-    made: list[bool] = []
+    results: list[bool] = []
     told: list[str] = []
 
     def begin(tell: str) -> None:
@@ -141,8 +167,7 @@ def test_two_at_once_make_it_once(uv: FakeUv, tmp_path: Path) -> None:
             waiting.set()
 
     threads = [
-        threading.Thread(target=lambda: made.append(install("tiny", WANTED, begin)))
-        for _ in range(2)
+        threading.Thread(target=lambda: results.append(made(WANTED, begin))) for _ in range(2)
     ]
     for thread in threads:
         thread.start()
@@ -150,7 +175,7 @@ def test_two_at_once_make_it_once(uv: FakeUv, tmp_path: Path) -> None:
     go_on.touch()
     for thread in threads:
         thread.join(30)
-    assert sorted(made) == [False, True]
+    assert sorted(results) == [False, True]
     assert [tell.split()[0] for tell in told].count("Installing") == 1
 
 
@@ -160,7 +185,7 @@ def test_a_folder_that_cannot_be_written_is_an_error(
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "file"))
     with pytest.raises(EngineError, match="environment of tiny cannot be made") as caught:
-        install("tiny", WANTED, silent)
+        made()
     assert "XDG_DATA_HOME" in caught.value.remedy
 
 

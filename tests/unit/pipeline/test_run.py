@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import sqlite3
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from functools import cached_property
@@ -18,7 +19,8 @@ import pytest
 from backends.api import Capabilities
 from harness.baselines.run import run_baselines
 from harness.engine.engine import Engine, EnginePlan
-from harness.engine.session import EngineSession, TokenizerSession
+from harness.engine.session import EngineSession, TokenizerSession, WorkerEvent
+from harness.engine.transport import WorkerFailedError
 from harness.errors import EngineError, HarnessError, StoreError, UsageError
 from harness.machine.environment import describe_environment
 from harness.pipeline.asking import Update
@@ -121,7 +123,7 @@ def test_an_entry_that_allocates_less_than_was_packed_fails_alone(
     assert re.search(
         r"allocated 200 tokens of context, and its prompts were packed for 2\d\d", message
     )
-    with pytest.raises(EngineError, match=r"^small gave no reply"):
+    with pytest.raises(EngineError, match=r"^small cannot be prompted"):
         check_answered(summary)
 
 
@@ -150,6 +152,34 @@ def test_an_engine_that_is_not_what_was_packed_for_fails_with_why(
     assert result.cells.failed == 12
     [reason] = failures(result)
     assert re.search(message, reason)
+
+
+def test_an_engine_that_cannot_be_loaded_is_one_error_with_its_own_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_data: str
+) -> None:
+    def load(_: Engine) -> None:
+        raise EngineError("there is no device 'tpu' here", remedy="Use --device cpu.")
+
+    monkeypatch.setattr(Engine, "load", load)
+    summary = run(spec(small_data), tmp_path)
+    with pytest.raises(EngineError) as caught:
+        check_answered(summary)
+    assert str(caught.value) == "mock cannot be prompted: there is no device 'tpu' here"
+    assert caught.value.remedy == "Use --device cpu."
+
+
+def test_what_an_engine_reports_while_it_answers_has_its_remedy_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_data: str
+) -> None:
+    def generate(*_: object) -> Iterator[WorkerEvent]:
+        raise WorkerFailedError("no room", "reported", remedy="Use a shorter context.")
+        yield
+
+    monkeypatch.setattr(EngineSession, "generate", generate)
+    summary = run(spec(small_data), tmp_path)
+    with pytest.raises(EngineError, match=r"^mock gave no reply: no room$") as caught:
+        check_answered(summary)
+    assert caught.value.remedy == "Use a shorter context."
 
 
 def test_never_are_two_engines_loaded_at_once(

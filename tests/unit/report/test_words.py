@@ -72,6 +72,8 @@ def test_advice_follows_the_cause() -> None:
     def advice(kind: CaveatKind, **changes: Any) -> str:
         return worded(Caveat(kind=kind, figures={**CAVEATS[kind][0], **changes})).advice
 
+    assert "--resume" in advice(CaveatKind.CELLS_FAILED)
+    assert advice(CaveatKind.CELLS_FAILED, remedies=["Use cpu."]) == "Use cpu."
     assert "--queries" not in advice(CaveatKind.FEW_QUERIES)
     assert "--queries" in advice(CaveatKind.FEW_QUERIES, wanted=15)
     assert "--resume" in advice(CaveatKind.UNANSWERED)

@@ -44,6 +44,7 @@ def found(**changes: Any) -> list[Caveat]:
         "cells_failed": 0,
         "cells_missing": 0,
         "failure_reasons": (),
+        "failure_remedies": (),
         "has_replies": True,
         "shared_vectors": 0,
         "context_limit": 1024,
@@ -70,8 +71,8 @@ def test_a_run_to_trust_has_none() -> None:
         (CaveatKind.MOCK, {"is_mock": True}, {}),
         (
             CaveatKind.CELLS_FAILED,
-            {"cells_failed": 3, "failure_reasons": ("3 x overflow",)},
-            {"cells": 3, "reasons": ["3 x overflow"]},
+            {"cells_failed": 3, "failure_reasons": ("overflow",), "failure_remedies": ("Fix it.",)},
+            {"cells": 3, "reasons": ["overflow"], "remedies": ["Fix it."]},
         ),
         (CaveatKind.CELLS_MISSING, {"cells_missing": 4}, {"cells": 4}),
         (CaveatKind.TRAIN_TEST_OVERLAP, {"shared_vectors": 5}, {"vectors": 5}),
