@@ -17,6 +17,7 @@ from typing import IO, Any
 from backends.api import BackendError
 
 _MAGIC = b"GGUF"
+# The types of numbers by their code in the file, as `struct` writes them.
 _NUMBERS = {
     0: "B",
     1: "b",
@@ -38,7 +39,7 @@ _OTHERS = (
     (rb"version https://git-lfs", _LFS),
     (rb"(?i)\s*<(!doctype|html|\?xml|head|body)", "a web page"),
     (rb"\s*[{\[]", "JSON"),
-    (rb"(?s).{8}\{", "a safetensors file"),
+    (rb"(?s).{8}\{", "a safetensors file"),  # a length in 8 bytes, then JSON
     (rb"(tjgg|fmgg|lmgg|algg|ggjt|ggml)", "of the older format GGML"),
     (rb"FUGG", "of the other byte order"),
     (rb"PK\x03\x04|\x1f\x8b|BZh|\xfd7zXZ|\x28\xb5\x2f\xfd|7z\xbc\xaf", "an archive"),
@@ -77,6 +78,7 @@ def parts_of(path: Path) -> list[Path]:
         return [path]
     count = int(name["count"])
     names = [f"{name['stem']}-{i:05}-of-{count:05}.gguf" for i in range(1, count + 1)]
+    # Not `names[0]`: of `-00001-of-00000` there are none.
     if path.name not in names[:1]:
         raise BackendError(
             f"{path.name} is one of {count} files that make up a model, and not the first",
@@ -92,7 +94,7 @@ def parts_of(path: Path) -> list[Path]:
 
 
 def check_file(path: Path, name: str) -> None:
-    """Raises `BackendError`, which calls the file `name`, where it is no GGUF file for certain."""
+    """Raises `BackendError`, which calls the file `name`, where it is certainly no GGUF file."""
     begins = _beginning(path)
     if begins.startswith(_MAGIC):
         return  # whatever the file is called: Ollama and the hub's cache name files by their hash

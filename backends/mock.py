@@ -243,7 +243,7 @@ class MockSession:
     def _misbehave(self, count: int) -> None:
         self._started += count
         if 0 < self._crash_at <= self._started:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), signal.SIGKILL)  # as the kernel does when memory runs out
         while 0 < self._hang_at <= self._started:
             time.sleep(3600)
 
@@ -259,6 +259,7 @@ class MockSession:
             cached = common_prefix_length(self._held, token_ids)
             self._held = token_ids
             computed += len(token_ids) - cached
+            # Not by the seed of the call: what a model computes does not depend on what is drawn.
             preferred = self._label(token_ids, _digest(token_ids, seed=0), decoding)
             logprobs = _label_logprobs(preferred, len(decoding.labels))
             scored.append(
@@ -270,6 +271,7 @@ class MockSession:
         replies = tuple(
             self._reply(one, prompts[one.prompt], decoding, prefill_seconds) for one in scored
         )
+        # The first token of each reply comes out of the prefill.
         later = sum(max(len(reply.token_ids) - 1, 0) for reply in replies)
         decode_seconds = self._clock.passed(later, decode_began)
         yield Batch(
@@ -288,6 +290,7 @@ class MockSession:
         if self._threshold is not None:
             numbers = _NUMBER.findall(bytes(token for token in prompt if token < BOS))
             label = int(float(numbers[-1]) >= self._threshold) if numbers else 0
+        # Seeded by a text, it draws the same in every process.
         noise = Random(f"{self._noise_seed}:{digest.hex()}")  # noqa: S311 - nothing here is a secret
         return (label + (noise.random() < self._errors)) % max(len(decoding.labels), 1)
 
@@ -313,6 +316,7 @@ class MockSession:
     def _tokens(self, prompt: TokenIds, digest: bytes, decoding: Decoding) -> Sequence[int]:
         said = self._said(prompt, digest, decoding)
         if decoding.mode == "free" and decoding.ignore_end:
+            # One more than is wanted, so that the reply ends by its length.
             return tuple(islice(cycle(said or b" "), decoding.max_tokens + 1))
         return said
 
@@ -353,6 +357,7 @@ class _ScriptedClock(_Clock):
         plain = tokens / self._tokens_per_second
         stays = math.exp(-plain / _JITTER_SECONDS)
         self._deviation *= stays
+        # With these weights, the standard deviation of the deviation itself stays 1.
         self._deviation += math.sqrt(1 - stays**2) * self._random.gauss()
         seconds = plain * math.exp(self._jitter * self._deviation)
         self._now += seconds

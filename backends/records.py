@@ -86,6 +86,7 @@ def decode_event(message: Message, prompts: int, labels: int) -> Event:
     if len(replies) != len(token_ids):
         raise WireError(f"batch.replies: {len(replies)} with the ids of {len(token_ids)}")
     began, ended = record.number("began"), record.number("ended")
+    # The difference of two finite numbers can be infinite.
     if not 0 <= ended - began < math.inf:
         record.refuse("ended", f"at or behind began ({began}), by a finite time")
     return Batch(
@@ -208,6 +209,7 @@ class _Record:
 
     def count(self, field: str, least: int = 0) -> int:
         value = self.values[field]
+        # In Python, `True` is an instance of `int`.
         if type(value) is not int or not least <= value < _BEYOND:
             self.refuse(field, f"a whole number of {least} or more")
         return value
@@ -281,6 +283,7 @@ def _decode_reply(value: object, token_ids: tuple[int, ...], prompts: int, label
     )
     if reply.finish == "failed" and not reply.text.strip():
         record.refuse("text", "the reason of a reply that failed")
+    # Infinity and NaN: neither is less than infinity.
     if any(one is not None and not one < math.inf for one in reply.label_logprobs or ()):
         return Reply(reply.prompt, "failed", prompt_tokens, cached_tokens, NOT_FINITE)
     return reply

@@ -29,6 +29,8 @@ def install_extra(extra: str, packages: Sequence[str]) -> str:
         harness = importlib.metadata.distribution(DISTRIBUTION)
     except importlib.metadata.PackageNotFoundError:
         return pip_install(*packages)
+    # pip writes this file for what it did not install from an index (PEP 610): `dir_info` for a
+    # folder, other keys for archives and repositories.
     source = json.loads(harness.read_text("direct_url.json") or "{}")
     folder = Path(url2pathname(urlsplit(source.get("url", "")).path))
     if "dir_info" not in source or not folder.is_dir():
@@ -39,6 +41,7 @@ def install_extra(extra: str, packages: Sequence[str]) -> str:
 
 def reinstall(packages: Sequence[str]) -> str:
     """Downloads or compiles these again, and leaves the harness itself as it is."""
+    # pip stores the wheels that it compiles. Without the flag, it would install the same one again.
     return pip_install("--force-reinstall", "--no-cache-dir", *packages)
 
 

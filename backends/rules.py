@@ -30,7 +30,7 @@ TRUST_REMOTE_CODE = Option(
 NOT_FINITE = "the engine's log-probabilities are not finite"
 """The reason of a reply that failed for logits or log-probabilities with NaN or infinity."""
 
-_SPACE = "\N{LOWER ONE EIGHTH BLOCK}"
+_SPACE = "\N{LOWER ONE EIGHTH BLOCK}"  # SentencePiece's mark for a space
 
 
 def first_line(error: Exception) -> str:
@@ -117,6 +117,8 @@ def _quotas(root: Path) -> Iterator[float]:
         # container's own limit is found at the root.
         for folder in [path, *map(str, Path(path).parents)]:
             with suppress(OSError, ValueError, ZeroDivisionError):
+                # `mount / "/docker"` would be `/docker`: pathlib drops what is before an absolute
+                # path.
                 yield _quota(mount / folder.lstrip("/"), controllers)
 
 

@@ -40,7 +40,7 @@ and those of a voter share nearly all; a size beyond it is no message, and takes
 
 _SIZES = struct.Struct("<II")
 _ARRAYS = "arrays"
-_ITEM_BYTES = 4
+_ITEM_BYTES = 4  # of `array("i")`
 
 
 class WireError(Exception):
@@ -71,6 +71,7 @@ def receive(connection: socket.socket, wait: Wait = wait_for_ever) -> Message:
     head = _read(connection, head_bytes, wait)
     body = _read(connection, body_bytes, wait)
     try:
+        # Python's JSON by itself takes NaN and Infinity, and the last of two values of one name.
         message = json.loads(
             head.decode(), parse_constant=_refuse_constant, object_pairs_hook=_without_doubles
         )
@@ -148,6 +149,7 @@ def front_code_texts(texts: Sequence[str]) -> list[list[int | str]]:
     coded: list[list[int | str]] = []
     before = ""
     for text in texts:
+        # It compares slices only, so two texts do as well as two lists.
         common = common_prefix_length(cast(TokenIds, before), cast(TokenIds, text))
         coded.append([common, text[common:]])
         before = text

@@ -171,6 +171,8 @@ def _thinned(events: Iterator[Event]) -> Iterator[Event]:
             tokens += event.prompt_tokens
             if time.perf_counter() - sent < SECONDS_BETWEEN_SIGNS:
                 continue
+        # Tokens that were not reported yet go before the event that follows them, so none is
+        # missing.
         if isinstance(event, Progress) or tokens:
             yield Progress(tokens)
             tokens, sent = 0, time.perf_counter()

@@ -57,10 +57,13 @@ def own_backends() -> Iterator[None]:
             sys.modules[_ALIAS] = module_from_spec(spec)
         theirs = _taken_out()
         lender = _Lender()
+        # First in the list: the finder of the path would find the user's folder.
         sys.meta_path.insert(0, lender)
         try:
             yield
         finally:
+            # Only the lent names go: the modules stay as `harness.backends.x`, so there is one
+            # copy.
             sys.meta_path.remove(lender)
             _taken_out()
             sys.modules.update(theirs)

@@ -31,7 +31,8 @@ def validated(
     try:
         return model.model_validate(dict(table))
     except ValidationError as error:
-        # Of a union, pydantic has an error for each member: one is enough.
+        # Of a union, pydantic has an error for each member. The first is enough: going backwards,
+        # it is the one that stays.
         wrong = {_place(item["loc"]): item for item in reversed(error.errors())}
         said = [_explained(place, item, where, flags) for place, item in reversed(wrong.items())]
         unknown = [str(item["loc"][-1]) for item in reversed(wrong.values()) if _is_unknown(item)]
@@ -83,6 +84,7 @@ def _allowed(item: Any) -> str:
     """What to write instead, by pydantic's kinds of errors."""
     kind, context = item["type"], item.get("ctx", {})
     if kind in _ALLOWED:
+        # pydantic puts the choices in quotes.
         return _ALLOWED[kind].format(**context).replace("'", "")
     first = kind.partition("_")[0]
     if first not in _KINDS:

@@ -41,6 +41,7 @@ DTYPE = Option(
     choices=("auto", "float32", "bfloat16", "float16"),
 )
 OPTIONS = (THREADS, DEVICE, DTYPE, TRUST_REMOTE_CODE)
+# transformers reads a GGUF file with `accelerate` and `gguf` only.
 _NEEDED = ("torch", "transformers", "accelerate", "gguf")
 _PACKAGES = ("accelerate>=1.10", "gguf>=0.17", "torch>=2.6", "transformers>=5.0,<6")
 

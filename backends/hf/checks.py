@@ -33,8 +33,10 @@ def check_sharing(context: HfContext, name: str, longest: int) -> None:
     Beside a short prompt, one is tried that is longer than the model's window, if there is one.
     """
     turns = [turn for turn in context.turning_points if turn <= _LONGEST]
+    # Of several windows the largest: a prompt beyond it is beyond the smaller ones too.
     for shared in dict.fromkeys([_SHORT, *(turn + 1 for turn in turns[-1:])]):
         lengths = range(shared, shared + max(_ENDS) + 1)
+        # Two prompts on different sides of `short_length` share nothing (DECISIONS.md, "Longrope").
         if lengths.stop <= longest and context.short_length not in lengths:
             _check(context, name, shared)
 

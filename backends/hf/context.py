@@ -65,6 +65,7 @@ class HfContext:
         self._model = _load(folder, name, self.dtype, TRUST_REMOTE_CODE.of(options))
         self._tokenizer = tokenizer
         self._model.to(self.device).eval()
+        # A model that sees images has one configuration for each of its parts.
         self._config = self._model.config.get_text_config()
         self.vocabulary_size = int(self._model.get_input_embeddings().weight.shape[0])
         tokenizer.check_rows(self.vocabulary_size, name)
@@ -123,6 +124,7 @@ class HfContext:
         self, steps: Sequence[Step], alike: bool = True
     ) -> Iterator[tuple[int, list[Logits]]]:
         del alike  # there is one way only
+        # Once for each call, and not at each `truncate`: it copies the whole cache.
         self._compact()
         for start in range(0, len(steps), CHUNK_TOKENS):
             chunk = steps[start : start + CHUNK_TOKENS]
@@ -152,13 +154,14 @@ class HfContext:
                 # one row at least: some models take an empty choice for all of them
                 logits_to_keep=self._tensor(wanted or [0]),
             )
-            rows = out.logits[0].float().cpu().numpy()
+            rows = out.logits[0].float().cpu().numpy()  # numpy has no bfloat16
         self.truncate(self._company, 0)
         return list(rows) if wanted else []
 
     def _accompanied(self, steps: Sequence[Step]) -> Sequence[Step]:
-        """The positions of what is evaluated together tell such a model how long its prompt is: the
-        first tokens of a long one get a token beside them that none of them sees."""
+        """A longrope model takes the largest position of a call for the length of the prompt. So
+        the first tokens of a long prompt get a token beside them, at a position beyond
+        `short_length`, which none of them sees."""
         turn = self.short_length
         if turn is None or not self._is_long or max(step.position for step in steps) >= turn:
             return steps
@@ -176,7 +179,10 @@ class HfContext:
     def _masks(self, steps: Sequence[Step]) -> Any:
         """What each token attends to, (1, 1, tokens, slots), for each kind of layer."""
         at = np.array([step.position for step in steps])[:, None]
+        # Any of its sequences will do: up to the position of a token, all that it belongs to hold
+        # the same tokens.
         own = self._held[[step.sequences[0] for step in steps]]
+        # `_take` has given slots to the later tokens of this call already.
         full = own & (self._positions <= at)
         window = getattr(self._config, "sliding_window", None)
         near = full & (self._positions > at - int(window)) if window else full
@@ -199,7 +205,7 @@ class HfContext:
         mask = torch.from_numpy(allowed)[None, None].to(self.device)
         if self._takes_booleans:
             return mask
-        closed = torch.finfo(self.dtype).min
+        closed = torch.finfo(self.dtype).min  # as in transformers' own masks
         return torch.zeros_like(mask, dtype=self.dtype).masked_fill(~mask, closed)
 
     def _tensor(self, values: Any) -> torch.Tensor:
@@ -246,6 +252,7 @@ def _attention(folder: str, trusted: bool) -> str:
     config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=trusted)
     mapping = transformers.MODEL_FOR_CAUSAL_LM_MAPPING
     kind = mapping.get(type(config), None)
+    # Code that comes with a model is not in the mapping.
     return "sdpa" if getattr(kind, "_supports_sdpa", True) else "eager"
 
 
@@ -259,7 +266,7 @@ def _check_kind(model: Any, config: Any, cells: int, name: str) -> None:
             "token's keys and values, and prompts cannot share that here",
             ANOTHER_BACKEND,
         )
-    scale = getattr(config, "floor_scale", None)
+    scale = getattr(config, "floor_scale", None)  # of Llama 4
     if getattr(config, "attn_temperature_tuning", False) and scale and cells > scale:
         raise BackendError(
             f"{name} is a {config.model_type} model, which scales its attention from token {scale} "
@@ -300,11 +307,12 @@ def _dtype(name: str, device: torch.device) -> torch.dtype:
     if device.type == "cuda":
         has_it = torch.cuda.is_bf16_supported()
     else:
+        # torch has no public name for this question. Its own compiler uses this function.
         has_it = bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
     return torch.bfloat16 if has_it else torch.float32
 
 
 def _end_tokens(generation_config: Any, eos_id: int | None) -> frozenset[int]:
-    several = generation_config.eos_token_id
+    several = generation_config.eos_token_id  # one token, a list of them, or none
     ends = several if isinstance(several, list) else [several]
     return frozenset(int(t) for t in (*ends, eos_id) if t is not None)

@@ -22,6 +22,8 @@ VERSION = 2
 """Raise it with any change of what is written here: what another one wrote is made again."""
 
 # fmt: off
+# Values of `tokenizer.ggml.model`, and of `tokenizer.ggml.pre`, with which llama.cpp adds a BOS if
+# the file does not say whether to.
 _BOS_MODELS = {"llama", "bert"}
 _BOS_PRE_TOKENIZERS = {
     "llama3", "llama-v3", "llama-bpe", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2",
@@ -40,6 +42,8 @@ _ENDS = {
     "<fim-repo>", "<REPO>", "<reponame>", "<|file_sep|>",
 }
 # fmt: on
+# Exceptions of llama.cpp, in order: for the tokenizer o200k_harmony (gpt-oss), for Solar Open, for
+# Gemma 4 and PaddleOCR.
 _NO_END_BESIDE = (
     ("<|end|>", {"<|return|>", "<|call|>"}),
     ("<|end|>", {"<|calls|>", "<|flush|>"}),
@@ -53,6 +57,7 @@ def convert_tokenizer(source: Path, target: Path) -> None:
     with _alone([source], target) as alone:
         tokenizer = _tokenizer(alone, metadata)
     ends = end_ids(tokenizer.get_vocab(), metadata)
+    # Special tokens are left out of the text of a reply. llama.cpp makes all ends special too.
     tokenizer.backend_tokenizer.add_special_tokens(tokenizer.convert_ids_to_tokens(ends))
     tokenizer.save_pretrained(target)
 
@@ -65,6 +70,7 @@ def convert(source: Path, target: Path) -> None:
     vocabulary = plain.from_pretrained(target).get_vocab()
     with _alone(parts_of(source), target) as alone:
         model = _model(alone)
+    # Saved with the model, where `HfContext` finds them.
     model.generation_config.eos_token_id = end_ids(vocabulary, read_metadata(source))
     model.save_pretrained(target)
 
@@ -145,6 +151,7 @@ def _model(source: Path) -> Any:
 def _check_read_whole(source: Path, model: Any) -> None:
     """Refuses a file that holds more than the model took: transformers leaves out, without a word,
     tensors that it has no name for, such as biases and the scales of positions (rope_freqs)."""
+    # Their numbers are counted: one tensor has different names in the file and in transformers.
     sizes = tensor_sizes(source)
     unread = sum(sizes.values()) - sum(weight.numel() for weight in model.parameters())
     if unread > 0:

@@ -19,6 +19,8 @@ _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _WHOLE = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
 _DISTRIBUTED = "shard-*-model-*-of-*.safetensors"
+# The list of harness/engine/models.py, which hashes these files. If only one of the two changes, a
+# file is read that was not hashed.
 _READ = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja", "*.tiktoken", "*.py")
 _WRITING = ("ForCausalLM", "LMHead", "ForConditionalGeneration", "BertGenerationDecoder")
 """Parts of the names of the classes that have a language head."""
@@ -31,6 +33,7 @@ def check_config(folder: Path, name: str, trusted: bool) -> Mapping[str, Any]:
 
     Raises `BackendError`, which calls the folder `name`, for a model that may not be read.
     """
+    # transformers would load the model that the adapter names, from wherever that is.
     if (folder / "adapter_config.json").exists():
         raise BackendError(
             f"{name} holds an adapter (adapter_config.json) of another model",
@@ -65,6 +68,7 @@ def check_weights(folder: Path, name: str, config: Mapping[str, Any]) -> None:
             f"{name} holds a distributed checkpoint ({_DISTRIBUTED})",
             "Save the model with save_pretrained.",
         )
+    # In the order in which transformers looks for weights.
     given = config.get("transformers_weights")
     if isinstance(given, str) and given.endswith(".safetensors"):
         files = [given]
@@ -93,6 +97,7 @@ def _files(folder: Path) -> Iterator[Path]:
 
 def _check_place(path: Path, folder: Path, name: str) -> None:
     """A link may lead to another file of the folder, or to the blobs of the hub's cache."""
+    # In the hub's cache, models--X/snapshots/REVISION/FILE is a link to models--X/blobs/HASH.
     whole = folder.resolve()
     target = path.resolve()
     if not any(target.is_relative_to(place) for place in (whole, whole.parent.parent / "blobs")):
@@ -136,6 +141,7 @@ def _check_code(config: Mapping[str, Any], name: str, trusted: bool) -> None:
 
     kind = config.get("model_type")
     known = isinstance(kind, str) and kind in CONFIG_MAPPING
+    # For a kind that it knows, transformers runs its own code, and not that of the folder.
     if "auto_map" in config and not known and not trusted:
         raise BackendError(
             f"{name} can only be loaded by running code that came with it",
@@ -199,6 +205,7 @@ def _no_safetensors(folder: Path, name: str) -> BackendError:
 
 def _check_amount(config: Mapping[str, Any], size_bytes: int, name: str) -> None:
     """Refuses sizes that the weights cannot have: engines take memory for them before they look."""
+    # A size that is not given counts as 1, which refuses nothing.
     vocabulary, width, layers = (_of_text(config).get(key) or 1 for key in _SIZES)
     # 16 numbers a byte and as many layers: no weights are packed as tightly
     if vocabulary * width > 16 * size_bytes or layers * width > 16 * size_bytes:

@@ -62,6 +62,7 @@ def check_loaded(model: Any, info: Mapping[str, Any], name: str) -> None:
 def _is_part(key: str, weights: Iterable[str]) -> bool:
     """Whether a tensor is of one more layer or expert of the model, or changes a weight it has."""
     module, _, kind = key.rpartition(".")
+    # `weight_scale` and its like belong to quantized weights.
     if (kind == "bias" or kind.startswith("weight_")) and f"{module}.weight" in weights:
         return True
     return _unnumbered(key) in {_unnumbered(weight) for weight in weights}

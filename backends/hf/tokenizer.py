@@ -30,6 +30,7 @@ class HfTokenizer:
         first = tokenizer("a").input_ids[:1]
         self.info = TokenizerInfo(
             declared_context=declared_context,
+            # Ids may have gaps.
             vocabulary_sha256=vocabulary_sha256(
                 texts.get(token, "") for token in range(max(texts) + 1)
             ),

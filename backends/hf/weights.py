@@ -109,7 +109,10 @@ def is_whole(folder: Path) -> bool:
 def _make(model: ModelRef, folder: Path, make: Callable[[Path], None]) -> None:
     reason = "it is not as it was made" if folder.exists() else "this happens once"
     sys.stderr.write(f"Converting {model.name} to {folder} ({reason})\n")
+    # With a dot in front, it is not taken for a finished folder (`made_of` of
+    # harness/engine/models.py).
     scratch = folder.with_name(f".{folder.name}")
+    # What a killed run has left, and what is not as it was made.
     for old in (scratch, folder):
         shutil.rmtree(old, ignore_errors=True)
     try:
@@ -143,5 +146,7 @@ def _sha256(path: Path) -> str:
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     with path.open("w") as lock:
+        # A lock of the kernel ends with its process, however that ends. The file stays: if it were
+        # removed, a process that waits for it would hold the lock of a file that is gone.
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

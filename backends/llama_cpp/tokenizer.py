@@ -17,6 +17,7 @@ from backends.api import BackendError, ModelRef, TokenIds, TokenizerInfo
 from backends.gguf import check_file, check_model, parts_of
 from backends.rules import vocabulary_sha256
 
+# The numbering in `llama_cpp._logger` is an older one, in which 2 is a warning.
 _LOG_WARN, _LOG_ERROR = 3, 4  # of ggml_log_level; the Python package does not name them
 _WHERE = re.compile(r"^\w+: (error loading model: )?(\w+: )?")  # functions of llama.cpp's own
 
@@ -43,6 +44,8 @@ def load_model(model: ModelRef, params: Any) -> Any:
     if not loaded:
         # the first complaint is the cause, those behind it say what became of that
         reason = _WHERE.sub("", next(iter(_recent_log), "")).replace(model.location, model.name)
+        # With the callback set, llama.cpp itself prints nothing: the engine's log gets the lines
+        # here.
         sys.stderr.write("\n".join([*_recent_log, ""]))
         raise BackendError(
             f"llama.cpp could not load {model.name}{f': {reason}' if reason else ''}",
@@ -95,9 +98,12 @@ class LlamaTokenizer:
         return [self._tokenize(text) for text in texts]
 
     def _tokenize(self, text: str) -> list[int]:
+        # Half of a surrogate pair has no UTF-8.
         data = text.encode("utf-8", errors="replace")
         size = len(data) + 8
         buffer = (lib.llama_token * size)()
+        # False: the special tokens that the model wants are not added. True: those in the text are
+        # parsed.
         count = lib.llama_tokenize(self._vocab, data, len(data), buffer, size, False, True)
         if count < 0:
             raise BackendError(f"llama.cpp could not tokenize a text of {len(data)} bytes")
@@ -109,6 +115,7 @@ class LlamaTokenizer:
 
     def detokenize(self, token_ids: TokenIds) -> str:
         """The text of a reply; special tokens have none."""
+        # Joined before it is decoded: one character may be spread over several tokens.
         return b"".join(map(self._piece, token_ids)).decode("utf-8", errors="replace")
 
     def is_end(self, token: int) -> bool:
@@ -119,6 +126,7 @@ class LlamaTokenizer:
 
     def _piece(self, token: int, special: bool = False) -> bytes:
         buffer = ctypes.create_string_buffer(256)
+        # 0: no space in front is removed.
         size = lib.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, special)
         return buffer.raw[: max(size, 0)]
 
@@ -135,7 +143,7 @@ def _said_of_kind(handle: Any) -> dict[str, Any]:
     pooling = f"{architecture}.pooling_type"
     return {
         "general.architecture": architecture,
-        causal: _metadata(handle, causal) != "false",
+        causal: _metadata(handle, causal) != "false",  # all values are texts
         pooling: int(_metadata(handle, pooling) or 0),
     }
 

@@ -28,6 +28,7 @@ def are_finite(logits: Logits) -> bool:
 
 def log_softmax(logits: Logits) -> NDArray[np.float64]:
     """Natural log-probabilities over the last axis, in double precision."""
+    # The largest becomes 0, so that `exp` cannot overflow.
     shifted = np.asarray(logits, np.float64) - logits.max(axis=-1, keepdims=True)
     normalised: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
     return normalised
@@ -38,6 +39,7 @@ def prompt_entropy(seed: int, token_ids: TokenIds, attempt: int) -> int:
 
     The first attempt is not written into what is hashed: it draws what a single one draws.
     """
+    # With commas: the tokens 1, 23 and the tokens 12, 3 are different prompts.
     text = f"{seed}:{','.join(map(str, token_ids))}" + (f":{attempt}" if attempt else "")
     return int.from_bytes(hashlib.sha256(text.encode()).digest())
 
@@ -68,7 +70,7 @@ class Picker:
 def choose_label(
     labels: Sequence[TokenIds], token_logprobs: Sequence[Sequence[float]], picker: Picker
 ) -> int:
-    """The label a model writes that may write nothing else: token by token, best or drawn.
+    """The label that a model writes if it may write nothing else: token by token, best or drawn.
 
     `token_logprobs[i][t]` is the log-probability of token t of label i behind its tokens before.
     """
@@ -107,6 +109,7 @@ class Draft:
         if self.finish or self.decoding.stop:
             whole = detokenize(self.token_ids[:-1] if ends else self.token_ids)
             self.text = before_stop(whole, self.decoding.stop)
+            # After the length: a stop string within the last token that is allowed is a "stop".
             if len(self.text) < len(whole):
                 self.finish = "stop"
 

@@ -63,11 +63,11 @@ class Step:
 class SharedCache(Protocol):
     """What an engine offers for it: a model with one KV cache for all of `SEQUENCES` sequences.
 
-    `cells`: the tokens that the cache holds. `vocabulary_size`: the model knows no token from this
-    one on. `shares_prefixes`: whether a sequence can be cut and
-    branched (recurrent models cannot). `short_length`: where it is not null, a sequence of more
-    tokens is computed in another way from its first token on, and shares nothing with a shorter
-    one. A sequence that is cut or dropped gives its tokens back, unless another one holds them too.
+    `cells`: how many tokens the cache can hold. `vocabulary_size`: tokens from this one on have no
+    embedding. `shares_prefixes`: whether a sequence can be cut and branched (recurrent models
+    cannot). `short_length`: where it is not `None`, a sequence of more tokens is computed in
+    another way from its first token on, and shares nothing with a shorter one. A sequence that is
+    cut or dropped gives its tokens back, unless another one holds them too.
     """
 
     cells: int
@@ -200,6 +200,7 @@ class SharedCacheSession:
             _longest_end(decoding), decoding.max_tokens - 1 if decoding.mode == "free" else 0
         )
         long = {index for index in indices if len(prompts[index].token_ids) + added > turn}
+        # The kind of the held prompt first: the cache is dropped between the two.
         for is_long in (self._is_long, not self._is_long):
             if some := [index for index in indices if (index in long) is is_long]:
                 if is_long is not self._is_long:
@@ -239,6 +240,7 @@ class SharedCacheSession:
         self, leaves: Sequence[Leaf], prompts: Sequence[Prompt], decoding: Decoding
     ) -> int:
         """How many of the next leaves fit into the KV cache together."""
+        # In "choice", the reply is one of the labels, which are scored in the spare sequences.
         reply = decoding.max_tokens if decoding.mode == "free" else 0
         room = self._cache.cells - len(_spare(decoding)) * _longest_end(decoding)
         room -= len(prompts[leaves[0].prompt].token_ids) + reply
@@ -262,6 +264,8 @@ class SharedCacheSession:
             prompt = prompts[leaf.prompt]
             shared = leaf.shared if branches and self._cache.shares_prefixes else 0
             held = min(held, shared) if branches else held
+            # What it shares with other prompts of the group beyond that is evaluated once, for the
+            # sequences of all of them (`_tree_steps`).
             self._cache.copy(_HELD, sequence, held)
             branches.append(
                 _Branch(
@@ -300,6 +304,8 @@ class SharedCacheSession:
         if decoding.mode == "free":
             tokens = [branch.picker.pick(branch.logits) for branch in sound]
             self._take_tokens(sound, tokens, began)
+        # In neither of the two times, because its tokens are not counted as prefill or decoding
+        # either (docs/METRICS.md).
         yield from self._score_labels(sound, decoding)
         if decoding.mode == "choice":
             self._choose_labels(sound, decoding, began)
@@ -330,6 +336,7 @@ class SharedCacheSession:
         """Evaluates each node of the group's prefix tree once; yields tokens as they are done."""
         rows: list[Logits] = []
         for count, logits in self._cache.evaluate(_tree_steps(branches)):
+            # The rows are the engine's own memory, until its next call.
             rows.extend(row.copy() for row in logits)
             yield count
         left = iter(rows)
@@ -353,6 +360,7 @@ class SharedCacheSession:
         """Adds its next token to each branch."""
         for branch, token in zip(branches, tokens, strict=True):
             branch.draft.add(token, self._cache.is_end(token), self._cache.detokenize)
+        # One time for all: one call has evaluated them together.
         now = time.perf_counter() - began
         for branch in branches:
             branch.last_token_seconds = now
@@ -396,7 +404,7 @@ class SharedCacheSession:
             yield Progress(0)
 
     def _finish_labels(self, jobs: Sequence[tuple[_Branch, int]], decoding: Decoding) -> None:
-        """The same for the later tokens of labels of several, each in a spare sequence."""
+        """The same for the later tokens of longer labels, each label in a spare sequence."""
         steps: list[Step] = []
         for sequence, (branch, label) in zip(_SPARE, jobs, strict=False):
             position = len(branch.prompt)

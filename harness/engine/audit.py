@@ -52,6 +52,7 @@ class Audit:
         self._decoding = decoding
         self._clock_began = clock_began
         self._is_mock = info.is_mock
+        # In "score" the reserve is for the labels, and nothing is generated.
         self._reply_tokens = reply_reserve(decoding) if decoding.mode != "score" else 0
         self._takes_ids = info.capabilities.prompts == "token_ids"
         self._lengths = [len(prompt.token_ids) for prompt in prompts]
@@ -95,7 +96,7 @@ class Audit:
         self.started |= new
 
     def _sign(self, tokens: int) -> None:
-        """Labels of several tokens may be evaluated behind each prompt, each beginning apart."""
+        """An engine may evaluate each prompt again for every beginning of a label."""
         self._signed_tokens += tokens
         labels = self._decoding.labels
         longest = max(map(len, labels), default=0)
@@ -133,6 +134,7 @@ class Audit:
             ("prefill", batch.prefill_tokens, batch.prefill_seconds),
             ("decode", batch.decode_tokens, batch.decode_seconds),
         ):
+            # Its speed would be infinite. A time of `None` was not reported, and that is no fault.
             _check(not tokens or seconds != 0, f"batch.{name}_seconds", f"0 for {tokens} tokens")
         self._prefill_tokens += batch.prefill_tokens or 0
         _check(

@@ -136,6 +136,7 @@ class Engine:
         if kind is None:
             self.session.close()
         else:
+            # After an error or Ctrl-C, what the engine is doing is not waited for.
             self.session.kill()
 
     @property
@@ -146,8 +147,8 @@ class Engine:
     def load(self) -> SessionInfo:
         """Waits until the session is loaded. Raises `EngineError`.
 
-        Where its worker dies at it, which another program's need of memory is enough for, it is
-        started again.
+        A worker that dies while it loads is started again: it may have died only because another
+        program needed the memory.
         """
         for _ in range(MOST_STARTS - 1):
             try:
@@ -191,4 +192,5 @@ class Engine:
 def _lacks(wanted: Requirements) -> bool:
     """Whether one of these packages, in whatever version, is missing from our interpreter."""
     names = [match[0] for package in wanted.packages if (match := _PACKAGE_NAME.match(package))]
+    # As pip compares names: `llama-cpp-python` is found as `llama_cpp_python` too.
     return any(not list(importlib.metadata.distributions(name=name)) for name in names)

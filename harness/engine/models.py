@@ -30,7 +30,8 @@ from harness.errors import EngineError, UsageError
 _HASHES = "sha256.json"
 _SETTLED_NS = 2_000_000_000
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
-# what transformers and vLLM read of a folder
+# What transformers and vLLM read of a folder. backends/hf/folder.py has the same list: what is read
+# has to be hashed.
 _READ = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja", "*.tiktoken", "*.py")
 _KINDS = {"gguf": "a GGUF file", "hf": "a folder of safetensors or a name on the hub"}
 
@@ -80,6 +81,7 @@ class KnownModel:
             return parts[0]
         whole = self._whole
         with suppress(PermissionError):  # HOME is another user's: what is there is not ours
+            # By the size alone: `join` compares the hash before the file is there.
             if parts and whole.is_file() and whole.stat().st_size == self.size_bytes:
                 return whole
         return None
@@ -183,6 +185,7 @@ def join(parts: Sequence[Path], whole: Path, sha256: str) -> None:
     Raises `EngineError` where they do not have that hash.
     """
     whole.parent.mkdir(parents=True, exist_ok=True)
+    # By process: two may put it together at the same time.
     scratch = whole.with_name(f".{whole.name}.{os.getpid()}")
     try:
         with scratch.open("wb") as file:
@@ -253,6 +256,7 @@ def combined_sha256(model: ModelRef, files: Mapping[str, str]) -> str | None:
     """What `model_sha256` is, of `model_files`."""
     if list(files) == [str(Path(model.location))]:
         return files[str(Path(model.location))]
+    # As `sha256sum` writes them, so that anyone can check the hash.
     lines = [f"{sha256}  {Path(path).name}" for path, sha256 in sorted(files.items())]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest() if lines else None
 
@@ -288,6 +292,7 @@ def _forms(model: str, own: Mapping[str, Mapping[str, str]]) -> Mapping[str, str
         return {"gguf": str(known.fetch())}
     try:
         path = Path(model).expanduser()
+        # By its name too: a GGUF file that is not there is no name on the hub.
         if path.suffix.lower() == ".gguf" or path.is_file():  # whatever it is called, as by a hash
             return {"gguf": model}
         return {"hf": model} if path.is_dir() or _HUB_NAME.fullmatch(model) else {}

@@ -56,9 +56,12 @@ class ProcessTransport:
         sink = open_log(log)
         self._connection, theirs = socket.socketpair()
         self._connection.setblocking(False)
+        # The child has copies. While ours of `theirs` is open, the end of the child closes nothing.
         with theirs, sink:
             try:
                 self._process = subprocess.Popen(  # noqa: S603 - our own module, no shell
+                    # -P: without it, the folder of worker.py is on the path, and its `vllm` and
+                    # `llama_cpp` are found instead of the engines' packages.
                     [python, "-P", str(WORKER), str(theirs.fileno())],
                     env=worker_environment(python, target),
                     pass_fds=[theirs.fileno()],
@@ -83,6 +86,7 @@ class ProcessTransport:
 
     @property
     def has_failed(self) -> bool:
+        # The number of a closed socket is -1.
         is_gone = self._connection.fileno() < 0 or self._process.poll() is not None
         return is_gone or self._owes_answer
 
@@ -91,7 +95,8 @@ class ProcessTransport:
         return self._probe.peak
 
     def request(self, message: wire.Message) -> None:
-        """A worker that owes an answer is killed: it would be taken for the answer to this."""
+        """A worker that owes an answer is killed first: it would be taken for the answer to this
+        request."""
         if self._owes_answer:
             self.kill()
         if self._connection.fileno() < 0:
@@ -99,6 +104,7 @@ class ProcessTransport:
         self._requests += 1
         numbered = {**message, "request": self._requests}
         try:
+            # Before it is sent: an interrupt in the middle would leave half a request behind.
             self._owes_answer = True
             wire.send(self._connection, numbered, self._wait_until(self.timeout_seconds))
         except wire.WireError as error:  # nothing was sent
@@ -128,6 +134,7 @@ class ProcessTransport:
         except wire.WireError as error:
             reason = f"the engine sent what makes no sense: {error}"
             raise self._fail(reason, "nonsense") from error
+        # Events come before the end of an answer; any other message is its end.
         self._owes_answer = "event" in message
         if "error" not in message:
             return message
@@ -190,6 +197,7 @@ class ProcessTransport:
 
     def _cause_of_death(self) -> str:
         try:
+            # The connection may close a little before the process has ended.
             code = self._process.wait(_CLOSE_SECONDS)
         except subprocess.TimeoutExpired:
             return "the engine closed its connection and did not end"

@@ -72,6 +72,7 @@ class _Opened(ABC):
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text: special tokens are parsed, none is added."""
+        # A worker answers one request after the other, and opening was the first.
         _ = self.info
         self._transport.request({"do": "tokenize", "texts": wire.front_code_texts(texts)})
         return self._answer("tokenized", lambda message: _one_for_each(texts, message))
@@ -124,7 +125,7 @@ class TokenizerSession(_Opened):
     ) -> None:
         super().__init__("open_tokenizer", transport, target, model, options)
 
-    @cached_property
+    @cached_property  # the worker answers this once
     def info(self) -> TokenizerInfo:
         return self._answer(
             "opened the tokenizer",
@@ -188,6 +189,7 @@ class EngineSession(_Opened):
     def engine_seconds(self) -> float:
         """How long it was loading and at work so far: by the clock of its batches, of which those
         that overlap count once, and by ours for the wait for an answer that failed."""
+        # Reshaped, so that it can be unpacked when there is no span yet.
         began, ended = np.array(self._spans, dtype=np.float64).reshape(-1, 2).T
         at_work = float(busy_seconds(began, ended).sum())
         return self.load_seconds + at_work + self._failing_seconds
@@ -199,6 +201,7 @@ class EngineSession(_Opened):
         ends the worker: it has no other way to stop.
         """
         takes_text = self.info.capabilities.prompts == "text"
+        # By the engine's own clock, this call begins after all earlier ones.
         ended = max((ended for _, ended in self._spans), default=None)
         audit = Audit(self.info, prompts, decoding, ended)
         began = time.perf_counter()
@@ -247,6 +250,7 @@ class EngineSession(_Opened):
 
     def _failed(self, error: Exception, open_prompts: Sequence[int]) -> WorkerFailedError:
         if isinstance(error, EngineError):
+            # It reported the error itself, so it can go on.
             return WorkerFailedError(str(error), "reported", open_prompts, error.remedy)
         self.kill()
         if isinstance(error, WorkerFailedError):

@@ -57,8 +57,8 @@ class Transport(Protocol):
         ...
 
     def request(self, message: wire.Message) -> None:
-        """Sends a request. That it cannot be sent is what `answer` raises, but for one that is too
-        large for a frame: `EngineError`."""
+        """Sends a request. If that fails, `answer` raises the reason; a request that is too large
+        for a frame raises `EngineError` here."""
         ...
 
     def answer(self) -> wire.Message:

@@ -23,7 +23,7 @@ from harness.store.schema import SessionRow, SessionUse, Status
 from harness.store.store import Store
 from harness.workload.workload import Workload
 
-MOST_FAILURES = 3
+MOST_FAILURES = 3  # in a row: a worker is started again twice at most (DECISIONS.md)
 _REFUSALS = {
     "overflow": "overflow: the prompt and its reply do not fit in the context",
     "empty": "empty: the prompt holds no token",
@@ -91,6 +91,7 @@ def ask(
     observe(asking.update)
     failures = 0  # in a row, without a reply in between
     while left:
+        # Each time, because a fresh session may find another version or another file.
         _check_same_engine(engine, store.sessions(run_id, engine.name))
         done = asking.update.done
         left = asking.ask(left)
@@ -125,6 +126,7 @@ def fail_open_cells(
     a reason of its own."""
     statuses = cell_statuses(store, run_id, entry, spec)
     reason = failure_text(str(error), error.remedy)
+    # One that failed before has a reason that says more.
     failures = {key: reason for key, status in statuses.items() if status is None}
     store.save_failures(entry, failures)
     done = list(statuses.values()).count("done")
@@ -224,9 +226,11 @@ class _Asking:
                     if info.is_mock or self.sameness.is_excluded:
                         self._store_held(session_id)
                     elif self.sameness.is_certain:
+                        # Whoever leaves `generate` early ends the worker.
                         break
                 elif isinstance(event, Progress):
                     self._report(prompt_tokens=event.prompt_tokens)
+            # The call has ended, so what is open now gets no reply.
             costs = tuple(open_cells)
         except WorkerFailedError as failure:
             # What an engine reports before it has begun anything, it would report again.

@@ -78,9 +78,11 @@ def check_unchanged(run: StoredRun, workload: Workload) -> None:
 
     One that was ended before its prompts were stored has its data to be compared only.
     """
+    # Prompts that were just made have no id of the store yet.
     prompts = [replace(prompt, id=0) for prompt in run.prompts]
     made = tokens_rows(workload.packed)
     same_tokens = all(
+        # Earlier versions stored no tokens of an entry that was never opened.
         not entry.tokens or entry.tokens == made.get(entry.vocabulary or "")
         for entry in run.entries.values()
     )

@@ -81,6 +81,7 @@ def run_group(
     with Store(results) as store:
         settled = [settle(given, store) for given in specs]
         _check_same_entries([spec for spec, _ in settled])
+        # Those of one spec are those of all, because the entries are the same.
         plans = plan(settled[0][0], results)
         members = []
         for spec, source in settled:
@@ -99,6 +100,7 @@ def resume(run_id: str, results: Path, observe: Observer = lambda _: None) -> Su
     """
     began = time.perf_counter()
     with Store(results) as store, prompting(results, store.run(run_id).run_id):
+        # Read again under the lock: until then, another process may have completed it.
         stored = StoredRun(store, store.run(run_id))
         stored.check_prompted()
         spec = stored.given_spec
@@ -209,6 +211,7 @@ def as_json(spec: RunSpec) -> str:
     """The spec as it is stored. Raises `UsageError` where it could not be read again."""
     try:
         text = spec.model_dump_json()
+        # pydantic writes NaN and infinity as null.
         is_same = RunSpec.model_validate_json(text) == spec
     except ValueError as error:
         raise UsageError(
@@ -261,6 +264,7 @@ def _complete(
             _prompt_engine(store, members, each, observe)
         summaries = []
         for member in members:
+            # As if it had just been alone: the time of the group's other runs is not in it.
             began = time.perf_counter() - member.wall_seconds
             baselines = make_baselines(member.spec, member.workload)
             summaries.append(finish(store, member.run_id, baselines, began, member.engine_seconds))
@@ -318,6 +322,7 @@ def _prompt_engine(
                     )
                 except EngineError as error:
                     fail(waiting[place:], error)
+                    # The engine cannot be started again, so the runs that follow have none either.
                     break
                 finally:
                     lap.add_to(member, engine)
@@ -385,6 +390,7 @@ def finish(
     """
     store.save_baselines(run_id, baselines)
     summary = summarise(StoredRun(store, store.run(run_id)), baselines)
+    # Without the time of storing the summary, because this figure is part of it.
     wall_seconds = time.perf_counter() - began
     timed = summary.model_copy(
         update={"wall_seconds": wall_seconds, "harness_seconds": wall_seconds - engine_seconds}

@@ -27,7 +27,7 @@ class Sameness:
         self._tells_labels = False
 
     def see(self, prompt: TokenIds, reply: Reply) -> None:
-        """What it has excluded it need not remember."""
+        """Stores nothing once both faults are excluded."""
         if self.is_excluded or reply.finish in ("overflow", "empty", "failed"):
             return
         known = tuple(one for one in reply.label_logprobs or () if one is not None)

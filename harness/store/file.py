@@ -41,6 +41,7 @@ _REMEDIES = {
 }
 _NO_WRITING = (
     sqlite3.SQLITE_READONLY,
+    # The log in a folder that may not be written.
     sqlite3.SQLITE_CANTOPEN,
     sqlite3.SQLITE_PERM,
     sqlite3.SQLITE_FULL,
@@ -54,8 +55,10 @@ def engine_to_write(path: Path) -> Engine:
 
 
 def is_for_reading_only(path: Path) -> bool:
-    """Whether a file that nobody writes may not be written. In a folder that may be, SQLite would
-    leave a log and a shared memory beside it."""
+    """Whether we may not write a file, and no other process is writing it.
+
+    If its folder may be written, SQLite would leave a log and a shared memory beside it.
+    """
     return not os.access(path, os.W_OK) and not _log_of(path).exists()
 
 
@@ -74,6 +77,7 @@ def engine_to_read(path: Path) -> Iterator[Engine]:
     log = _log_of(path)
     try:
         if not log.exists() or not log.stat().st_size:
+            # Immutable: SQLite makes no log, no shared memory and no lock beside the file.
             engine = _engine(path, {"mode": "ro", "immutable": "1"})
             try:
                 with explained(path), engine.connect() as connection:
@@ -88,6 +92,8 @@ def engine_to_read(path: Path) -> Iterator[Engine]:
             for source, target in ((path, copy), (log, _log_of(copy))):
                 if source.exists():
                     shutil.copyfile(source, target)
+            # The copy is for reading too. SQLite writes it to take in the log, and so does an
+            # upgrade.
             engine = engine_to_write(copy)
             try:
                 yield engine
@@ -156,6 +162,7 @@ def _log_of(path: Path) -> Path:
 
 
 def _engine(path: Path, query: Mapping[str, str]) -> Engine:
+    # In a URI, `?`, `#` and `%` of a path would have another meaning.
     name = quote(os.fsencode(path.absolute()))
     engine = create_engine(
         URL.create("sqlite", database=f"file:{name}", query={**query, "uri": "true"}),
@@ -170,6 +177,7 @@ def _engine(path: Path, query: Mapping[str, str]) -> Engine:
         if not is_immutable:
             _use_write_ahead_log(connection)
         connection.execute("PRAGMA synchronous = NORMAL")
+        # By default, SQLite does not check foreign keys.
         connection.execute("PRAGMA foreign_keys = ON")
 
     event.listen(engine, "connect", configure)

@@ -40,6 +40,7 @@ def prompting(folder: Path, run_id: str) -> Iterator[None]:
             os.write(file, str(os.getpid()).encode())
         yield
     finally:
+        # Removed before it is unlocked: afterwards, another process may hold the lock on this file.
         path.unlink(missing_ok=True)
         os.close(file)
 
@@ -47,6 +48,7 @@ def prompting(folder: Path, run_id: str) -> Iterator[None]:
 def _locked(path: Path) -> int:
     """The file, open and locked. One that another holder removed meanwhile is no lock any more."""
     while True:
+        # Not emptied: it may have the number of the process that holds the lock.
         file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -24,6 +24,8 @@ Prompt = TypeVar("Prompt", str, list[int])
 
 def tokens_sha256(token_ids: Sequence[int]) -> str:
     """Of the ids as little-endian 64-bit integers."""
+    # 64 bits, although ids are stored with 32: earlier versions hashed so, and a resume compares
+    # their hashes with those of now.
     return hashlib.sha256(np.asarray(token_ids, dtype="<i8").tobytes()).hexdigest()
 
 
@@ -42,6 +44,7 @@ def unpack_texts(content: bytes) -> list[str]:
 
 def pack_ids(token_ids: Sequence[Sequence[int]]) -> bytes:
     """The token ids of the prompts of one voter, in order; each fits into an int32."""
+    # Lists, because arrays cannot be sorted.
     every = [np.asarray(ids, dtype=_INT32).tolist() for ids in token_ids]
     shared = _shared_length(every)
     pieces = [every[0][:shared], *(ids[shared:] for ids in every)] if every else []

@@ -37,7 +37,7 @@ from harness.store.schema import (
 from harness.summary import Baseline
 
 LONG_AGO = "1970-01-01T00:00:00+00:00"
-"""When a run began of which that cannot be read."""
+"""The date of a run whose date cannot be read."""
 
 _ROUNDING = 1e-3  # by which the logarithm of a probability may be above 0
 
@@ -56,6 +56,7 @@ def raw(table: Table, *names: str) -> Select[Any]:
 
 
 def as_stored(column: Column[Any]) -> Any:
+    # By their own types, SQLAlchemy would convert values, and fail where one is of another kind.
     return type_coerce(column, Text()).label(column.name)
 
 
@@ -66,6 +67,7 @@ def read_row(kind: type[Kind], table: Table, row: Row[Any]) -> Kind:
 
 
 def read_blob(content: object) -> bytes:
+    # Strict: pydantic would make bytes of a text.
     blob: bytes = _read(bytes, "its prompts", content, strict=True)
     return blob
 
@@ -84,6 +86,7 @@ def read_run(row: Row[Any]) -> RunRow:
         return read_row(RunRow, RUNS, row)
     except DamagedError as error:
         return RunRow(
+            # For tables: bytes that are no text came as lone surrogates.
             run_id=str(values["run_id"]).encode(errors="replace").decode(),
             created=_or(LONG_AGO, Moment, values["created"]),
             records_version=0,

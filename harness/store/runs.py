@@ -165,6 +165,8 @@ class StoredRun:
                 remedy=f"Complete it with `{self.resume_command}`.",
             )
         with _reading(self._row):
+            # `from_json` raises `ValueError` for deep nesting, as for all other damage;
+            # `json.loads` does not.
             record, spec = from_json(self._row.summary), json.loads(self._row.spec)
             upgraded = upgrade_summary(record, spec, self._row.records_version)
             summary = Summary.model_validate(without_homes(upgraded))
@@ -248,7 +250,7 @@ class StoredRun:
             values = {field.name: getattr(record, field.name) for field in fields(ReplyRecord)}
             by_class = values.pop("label_logprobs") or {}
             rows.append(values | {f"logprob_{name}": value for name, value in by_class.items()})
-        # Columns have one type, whether or not a cell has failed.
+        # Columns have one type, whether or not a cell has failed. Values of "Int64" can be missing.
         counts = dict.fromkeys(("prompt_tokens", "cached_tokens"), "Int64")
         times = ("time_to_first_token_ms", "time_per_output_token_ms")
         measures = dict.fromkeys((*times, *logprobs), "float64")
@@ -309,6 +311,7 @@ class StoredEntry:
         """In the order of prompts, then attempts; open ones are left out."""
         with _reading(self.run._row):
             cells, facts = self.run._store.cells(self.run.run_id, self.name), self.run.facts
+            # What one row cannot show by itself; `harness.store.rows` checks the rest.
             batches = {batch.id for batch in self.batches}
             for cell in cells:
                 if cell.batch_id is not None and cell.batch_id not in batches:
@@ -579,6 +582,7 @@ def _check_sizes(record: object, name: str = "summary") -> None:
 def _check_places(prompts: Sequence[PromptRow], classes: int | None) -> None:
     """Raises `DamagedError` where prompts are missing, or stand where none can be."""
     voters = {prompt.voter for prompt in prompts}
+    # Different numbers from 0 on: the largest is one less than their count unless one is missing.
     if voters and max(voters) >= len(voters):
         raise DamagedError(f"prompts.voter: {max(voters)} is not one of {len(voters)}")
     positions: dict[tuple[int, str], list[int]] = {}
@@ -586,6 +590,7 @@ def _check_places(prompts: Sequence[PromptRow], classes: int | None) -> None:
         positions.setdefault((prompt.voter, prompt.role), []).append(prompt.position)
         if classes is not None and prompt.label >= classes:
             raise DamagedError(f"prompts.label: {prompt.label} is not one of {classes}")
+    # The same for these: the table has each position once.
     for own in positions.values():
         if max(own) >= len(own):
             raise DamagedError(f"prompts.position: {max(own)} is not one of {len(own)}")
@@ -604,6 +609,7 @@ def _reading(row: RunRow) -> Iterator[None]:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or error.title
         raise _unreadable(row, f"{place}: {first['msg']}") from error
+    # What code raises at a record that is not built as it should be, such as `upgrade_summary`.
     except (ValueError, TypeError, LookupError, AttributeError) as error:
         raise _unreadable(row, error) from error
 

@@ -54,6 +54,7 @@ def _whole(text: str) -> str:
 
 def _iso(text: str) -> str:
     try:
+        # Tables show local time, which moments at the ends of the calendar do not have.
         datetime.fromisoformat(text).astimezone()
     except OverflowError as error:
         raise ValueError(str(error)) from error
@@ -61,12 +62,13 @@ def _iso(text: str) -> str:
 
 
 # What the values of a row have to be, which is checked as they are read (`harness.store.rows`).
+# Strict, because pydantic would take the text "12" for the number.
 Words: TypeAlias = Annotated[str, Field(strict=True), AfterValidator(_whole)]
 Moment: TypeAlias = Annotated[str, Field(strict=True), AfterValidator(_whole), AfterValidator(_iso)]
 Count: TypeAlias = Annotated[int, Field(strict=True, ge=0)]
 MOST = 1e100
 """Sums and ratios of what is not larger are finite still, and so is every figure made of it."""
-Clock: TypeAlias = Annotated[float, Field(strict=True, ge=-MOST, le=MOST)]
+Clock: TypeAlias = Annotated[float, Field(strict=True, ge=-MOST, le=MOST)]  # may begin below 0
 Amount: TypeAlias = Annotated[float, Field(strict=True, ge=0, le=MOST)]
 
 
@@ -192,7 +194,7 @@ class UnicodeText(TypeDecorator[str]):
     """Text of any origin: each lone surrogate is stored as `?`."""
 
     impl = Text
-    cache_ok = True
+    cache_ok = True  # without parameters; else SQLAlchemy compiles each statement again
 
     def process_bind_param(self, value: str | None, _dialect: Dialect) -> str | None:
         return None if value is None else value.encode(errors="replace").decode()
@@ -251,6 +253,7 @@ PROMPTS = Table(
     Column("id", Integer, primary_key=True),
     _required("run_id", Text, ForeignKey("runs.run_id")),
     _required("voter", Integer),
+    # SQLite has no enumerations: without the constraint, any text would do.
     _required("role", Enum("query", "calibration", name="role", create_constraint=True)),
     _required("position", Integer),
     _required("row", Integer),
@@ -318,6 +321,7 @@ CELLS = Table(
     Column("prompt_tokens", Integer),
     Column("cached_tokens", Integer),
     Column("text", UnicodeText),
+    # SQL's NULL for `None`. By default, it would be the JSON text `null`.
     Column("token_ids", JSON(none_as_null=True)),
     Column("label_logprobs", JSON(none_as_null=True)),
     Column("time_to_first_token_ms", Float),

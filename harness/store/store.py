@@ -88,8 +88,8 @@ if TYPE_CHECKING:
 
 FILE_NAME = "harness.sqlite"
 LATEST = "latest"
-NEAR_RUNS = 5
-CHECKPOINT_SECONDS = 10.0
+NEAR_RUNS = 5  # that an error names
+CHECKPOINT_SECONDS = 10.0  # a checkpoint takes 20 ms, so 0.2 % of the time
 
 _ENTRY_COLUMNS = tuple(field.name for field in fields(EntryRow))
 _PROMPT_COLUMNS = tuple(field.name for field in fields(PromptRow) if field.name != "id")
@@ -114,6 +114,7 @@ class Store:
         self._is_to_read = to_read
         self._checkpointed = time.monotonic()
         self._opened = ExitStack()
+        # Of the stack alone: a reference to `self` would hold the store for ever.
         weakref.finalize(self, self._opened.close)
         check_kind(self.path)
         try:
@@ -160,6 +161,7 @@ class Store:
         }
         with self._write() as connection:
             while True:
+                # Runs that begin in the same second may draw the same digits.
                 run_id = f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
                 new = sqlite_insert(RUNS).values(run_id=run_id, **values).on_conflict_do_nothing()
                 if connection.execute(new).rowcount:
@@ -196,6 +198,8 @@ class Store:
     def runs(self) -> list[RunRow]:
         """Every run, the newest first, damaged ones too."""
         with self._read() as connection:
+            # Moments are stored as ISO-8601 in UTC: in the order of texts, they are in that of
+            # time.
             rows = connection.execute(raw(RUNS).order_by(RUNS.c.created.desc()))
             return [read_run(row) for row in rows]
 
@@ -524,6 +528,7 @@ class Store:
                 with self._transaction() as connection:
                     # Another process may have done it while this one waited for the lock.
                     version = schema_version(connection)
+                    # A new file has version 0 too, and no tables.
                     if version <= 0 and (version or has_tables(connection)):
                         raise ValueError("it says nothing of its version")
                     if version < SCHEMA_VERSION:
@@ -531,6 +536,7 @@ class Store:
             except (SQLAlchemyError, ValueError, TypeError, LookupError, AttributeError) as error:
                 raise StoreError(
                     f"{self.path} could not be upgraded and was left as it was: "
+                    # The text of `error` itself would have the whole SQL statement in it.
                     f"{getattr(error, 'orig', error)}",
                     remedy=DAMAGED,
                 ) from error
@@ -586,6 +592,7 @@ class Store:
             # fails without any wait if another process wrote in between.
             connection.exec_driver_sql("BEGIN IMMEDIATE")
             yield connection
+            # After an error this is not reached, and SQLAlchemy rolls back.
             connection.commit()
 
 

@@ -65,6 +65,8 @@ def upgrade_tables(connection: Connection, version: int) -> None:
     """Brings a file of an earlier version, 0 for an empty one, to `SCHEMA_VERSION`."""
     if version == 1:
         _to_version_2(connection)
+    # There is no step to version 3: it added a table, which `create_all` makes. Files of version 1
+    # have records of version 0, those of 2 and 3 have records of version 1.
     if version > 0:
         _to_version_4(connection, records_version=min(version - 1, 1))
     METADATA.create_all(connection)
@@ -120,6 +122,7 @@ def _to_version_2(connection: Connection) -> None:
     in the summary alone: 0 where there is none."""
     run = connection.exec_driver_sql
     run("ALTER TABLE prompts ADD COLUMN examples INTEGER NOT NULL DEFAULT 0")
+    # Without types, because the step to version 4 makes the table again.
     run("CREATE TABLE prompt_tokens (prompt_id, backend, token_sha256, n_tokens)")
     for run_id, spec, summary in run("SELECT run_id, spec, summary FROM runs").all():
         first = next(iter(_backends(_parsed(spec))), "")
@@ -141,6 +144,7 @@ def _to_version_2(connection: Connection) -> None:
 
 def _to_version_4(connection: Connection, records_version: int) -> None:
     """Entries in place of backends, attempts, ids by vocabulary, batches with begin and end."""
+    # Made again, and not altered: SQLite's ALTER TABLE changes neither keys nor constraints.
     for name in _REBUILT:
         connection.exec_driver_sql(f"ALTER TABLE {name} RENAME TO old_{name}")
     METADATA.create_all(connection)

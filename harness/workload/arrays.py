@@ -125,6 +125,7 @@ def _read_split(
             raise fault(where, error, _NPZ_REMEDY) from error
 
     def not_rows(header: Header) -> str | None:
+        # Floating, signed, unsigned. A dtype of Python objects would be a pickle.
         is_right = len(header.shape) == 2 and header.dtype.kind in "fiu"
         return None if is_right else f"it is {header}, not rows of numbers"
 
@@ -134,6 +135,7 @@ def _read_split(
 
     X = read(f"X_{split}", not_rows)
     y = read(f"y_{split}", not_labels)
+    # numpy stores 4 bytes for each character. Beyond Unicode, Python raises `SystemError`.
     if y.dtype.kind == "U" and y.view(f"{y.dtype.byteorder}u4").max(initial=0) > sys.maxunicode:
         raise fault(f"{path}: y_{split}", "a label holds what is no character", _NPZ_REMEDY)
     return Part(

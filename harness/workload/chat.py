@@ -87,7 +87,7 @@ def open_chat(template: ChatTemplate) -> Iterator[Render]:
                 {
                     "source": template.source,
                     "variables": {name: text for name, text in special.items() if text},
-                    "seconds": 2 * int(SECONDS),
+                    "seconds": 2 * int(SECONDS),  # its own limit, without us: ours ends first
                     "bytes": MOST_BYTES,
                 },
                 texts=1,

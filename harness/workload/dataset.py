@@ -74,5 +74,6 @@ def data_sha256(classes: Sequence[str], train: Split, test: Split) -> str:
     for X, y in (train, test):
         shape = np.array(X.shape, dtype="<i8")
         for part in (shape, X.astype("<f4", copy=False), y.astype("<i8", copy=False)):
+            # The bytes in place: `tobytes` would take as much memory again.
             add(np.ascontiguousarray(part).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()

@@ -29,7 +29,7 @@ _ARRAYS |= {".safetensors", ".h5", ".hdf5", ".mat", ".parquet", ".feather"}
 def read_folder(folder: Path) -> tuple[Part, Part]:
     train, test = _list_split(folder, "train"), _list_split(folder, "test")
     sizes = [check_plain_file(file) for file in train + test]
-    check_room(folder, sum(sizes), sum(sizes))
+    check_room(folder, sum(sizes), sum(sizes))  # nothing here is compressed
     vectors = [_read_vector(file, size) for file, size in zip(train + test, sizes, strict=True)]
     X = _stack(vectors, train + test)
 
@@ -57,6 +57,7 @@ def _list_split(parent: Path, split: str) -> list[Path]:
             if not vectors:
                 raise fault(class_folder, "a class without .npy files", _LAYOUT_REMEDY)
             files += vectors
+    # Half of a split may lie beside it: `embeddings_train2`, `embeddings_train (1)`.
     likely = [other for other in _visible(parent) if other.name.lower().startswith(name)]
     _check_none_left(folder, [file for other in likely for file in _files_below(other)], files)
     return files
@@ -90,6 +91,7 @@ def _files_below(folder: Path) -> Iterator[Path]:
 
 
 def _raise(error: OSError) -> None:
+    # By default, `os.walk` passes over folders that it may not read.
     raise error
 
 

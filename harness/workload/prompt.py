@@ -32,6 +32,7 @@ from harness.spec import read_toml
 from harness.workload.chat import Render
 from harness.workload.voters import Item
 
+# By its place: a user's own `prompts.py` may come first on the path.
 FOLDER = Path(__file__).parents[2] / "prompts"
 _NEEDED = {"example": ("numbers", "label"), "query": ("numbers",), "answer": ("label",)}
 
@@ -143,6 +144,7 @@ def make_writer(
     writer = Writer(template, words, chat if template.kind == "chat" else None)
     sample = Item(row=0, label=0, words=("0",))
     try:
+        # Tried once here: a wrong placeholder is an error before anything is packed.
         writer.prompt(writer.body([sample]), sample)
         writer.answers()
     except (KeyError, ValueError) as error:
@@ -170,6 +172,7 @@ def _words(name: str, template: Template, classes: Sequence[str]) -> tuple[str, 
     """Each class's word: the template's where it has one for all of them, else their names."""
     has_all = set(classes) <= set(template.labels)
     words = tuple((template.labels[name] if has_all else name).strip() for name in classes)
+    # Replies are read without regard to case (`harness.scoring.parsing`).
     folded = {word.casefold() for word in words}
     if len(folded) < len(words) or "" in folded:
         raise TemplateError(

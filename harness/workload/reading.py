@@ -22,7 +22,7 @@ _COPIES = 4
 # Embeddings as zip or Parquet packs them are a tenth as long at best. What is packed like this
 # holds next to nothing; small files may, as labels do.
 _MOST_PACKED = 100
-_ALWAYS_READ_BYTES = 2**28
+_ALWAYS_READ_BYTES = 2**28  # 256 MiB
 
 
 @dataclass(frozen=True, slots=True, eq=False)

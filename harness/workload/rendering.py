@@ -56,6 +56,7 @@ def environment() -> ImmutableSandboxedEnvironment:
     made = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]
     )
+    # jinja's own filter escapes HTML.
     made.filters["tojson"] = _to_json
     made.globals.update(
         raise_exception=_refuse,
@@ -130,10 +131,11 @@ def render(
     template: jinja2.Template, messages: Sequence[Mapping[str, str]], variables: Mapping[str, str]
 ) -> str:
     """The text that the template makes of the messages, the same each time."""
-    random.seed(0)  # for the filter `random`
+    random.seed(0)  # for jinja's `random` and `lipsum`
     most = _MOST_TIMES * sum(len(one["content"]) for one in messages) + _MOST_MORE
     pieces: list[str] = []
     size = 0
+    # Piece by piece, so that a text that is too long is never in memory whole.
     for piece in template.generate(
         messages=messages, tools=None, documents=None, add_generation_prompt=True, **variables
     ):
@@ -199,6 +201,7 @@ def _at_most(seconds: int) -> Iterator[None]:
 def _end_with_the_harness() -> None:
     """A harness that is killed takes this process along: at once on Linux, elsewhere by the limit
     of time, or where it next waits for the harness."""
+    # A signal that the parent ignores would be ignored here too.
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

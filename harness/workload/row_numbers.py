@@ -25,12 +25,13 @@ from numpy.typing import NDArray
 _Columns: TypeAlias = NDArray[np.bool_]
 """Which columns of X (n, d): (d,)."""
 
+# Of the orders of eight numbers, one in 40,320 ascends; in two splits of four, one in 576.
 _FEWEST_ASCENDING = 8
 _FEWEST_UNIQUE = 100
 # So many equal pairs are to be expected by chance that there being none has a chance of 1 in 1,000
 # (Poisson). Numbers from 0 to n-1 reach it with 15 rows.
 _EXPECTED_PAIRS = 7
-_GLANCE = 256
+_GLANCE = 256  # rows
 
 _NAME = re.compile(
     r"unnamed: *\d.*|level_\d+|(.*[^a-z0-9])?(index|idx|id|row|row_?(names?|id|index|no|number))",
@@ -91,6 +92,7 @@ def _are_counting(groups: Sequence[NDArray[Any]]) -> _Columns:
     pairs = np.zeros(groups[0].shape[1])
     for X in groups:
         low, high = (ends.astype(np.float64) for ends in (X.min(axis=0), X.max(axis=0)))
+        # All pairs, times the chance that two random numbers of this range are equal.
         pairs += len(X) * (len(X) - 1) / 2 / (high - low + 1)
     return np.logical_and(_in_each(groups, _are_distinct), pairs >= _EXPECTED_PAIRS)
 

@@ -69,7 +69,8 @@ def _read_csv(path: Path, size: int) -> pyarrow.Table:
     separator = _find_separator(path)
     return csv.read_csv(
         path,
-        # A row may be longer than any block; and only a single thread can count the rows.
+        # A row may be longer than any block, whose size pyarrow has in 32 bits; and only a single
+        # thread can count the rows.
         read_options=csv.ReadOptions(block_size=min(size + 1, 2**31 - 1), use_threads=False),
         parse_options=csv.ParseOptions(delimiter=separator),
         # typed, so that a class `001` does not become `1`
@@ -100,6 +101,7 @@ def _find_separator(path: Path) -> str:
 def _first_names(path: Path, separator: str) -> list[str]:
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as stream:
         try:
+            # Empty lines in front are left out, as pyarrow does.
             return next(filter(None, csv_reader(stream, delimiter=separator)), [])
         except CsvError:  # a name that is longer than 131,072 characters
             return []
@@ -113,7 +115,7 @@ def _read_parquet(path: Path, size: int) -> pyarrow.Table:
         counts = (
             group.column(at).num_values for group in groups for at in range(group.num_columns)
         )
-        check_room(path, 8 * sum(counts), size)
+        check_room(path, 8 * sum(counts), size)  # bytes: no number takes more
         return file.read()
 
 
@@ -162,6 +164,7 @@ def _check_names(path: Path, names: Sequence[str], index: set[str]) -> None:
         if counts[name] != 1:
             raise fault(path, f"{counts[name] or 'no'} column named {name}", _TABLE_REMEDY)
     for name in names:
+        # `__index_level_0__` is how pyarrow calls an index of pandas without a name.
         if not name.strip() or name in index or name.startswith("__index_level_"):
             raise _row_index(path, name)
         if counts[name] != 1:

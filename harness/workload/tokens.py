@@ -59,6 +59,7 @@ def check_tokens(
         name: PromptTokens(
             same_as_first=own.vocabulary == first,
             tokenized_by=by[name],
+            # The first entry with a vocabulary is given its own tokens.
             own_difference=None
             if by[name] == name
             else _difference(packed.prompts, packed.token_ids[own.vocabulary], own),

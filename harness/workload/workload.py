@@ -58,7 +58,7 @@ class Workload:
     @property
     def query_rows(self) -> list[int]:
         """The rows of the test split that are queries, in the order of their positions."""
-        return [query.row for query in self.voters[0].queries]
+        return [query.row for query in self.voters[0].queries]  # all voters get the same
 
 
 def draw(spec: RunSpec) -> Draft:
