@@ -43,7 +43,7 @@ def beyond_model(longest: int, declared_context: int, model: str) -> BackendErro
     return BackendError(
         f"a context of {longest} tokens is more than the {declared_context} "
         f"that {model} was made for",
-        f"Ask for {declared_context} or less: by --max-model-len, or the lengths of a bench.",
+        f"Use {declared_context} or less: by --max-model-len, or the lengths of a bench.",
     )
 
 

@@ -282,7 +282,7 @@ def prompt_fields(spec: RunSpec) -> dict[str, Any]:
 
 
 def replay_spec(given: RunSpec, earlier: RunSpec, run_id: str) -> RunSpec:
-    """The spec that asks the engines of `given` the prompts of the earlier run.
+    """The spec that gives the engines of `given` the prompts of the earlier run.
 
     The model is the earlier run's too, unless given. Raises `UsageError` that names every field
     that was given and would change the prompts or the replies.

@@ -271,7 +271,7 @@ def _check_kind(model: Any, config: Any, cells: int, name: str) -> None:
         raise BackendError(
             f"{name} is a {config.model_type} model, which scales its attention from token {scale} "
             "on by the place in the cache, and prompts cannot share that here",
-            f"Ask for a --max-model-len that is {cells - int(scale)} tokens shorter, or give the "
+            f"Use a --max-model-len that is {cells - int(scale)} tokens shorter, or give the "
             "model to another backend.",
         )
 

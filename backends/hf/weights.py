@@ -58,7 +58,7 @@ def _given_folder(model: ModelRef) -> Path:
 
 
 def _snapshot(name: str) -> Path:
-    """The folder of a model in the hub's cache. Asks no network."""
+    """The folder of a model in the hub's cache. Uses no network."""
     from huggingface_hub import snapshot_download
 
     try:

@@ -77,7 +77,7 @@ class LlamaContext:
             self.tokenizer.close()
             raise BackendError(
                 f"llama.cpp could not make a context of {cells} tokens{last_words()}",
-                "Ask for a smaller --max-model-len, or a smaller KV cache type.",
+                "Use a smaller --max-model-len, or a smaller KV cache type.",
             )
         self._memory = lib.llama_get_memory(self._context)
         # 0: of tokens, not of embeddings.

@@ -5,7 +5,7 @@ engine evaluates: then automatic prefix caching finds in each prompt all whole b
 earlier one has, of the same step too. Whole blocks are all that vLLM shares.
 
 Labels of several tokens are scored as a tree: behind the prompt, and behind each beginning of a
-label, a request asks for the log-probabilities of the tokens that can come next.
+label, a request wants the log-probabilities of the tokens that can come next.
 """
 
 from __future__ import annotations

@@ -84,7 +84,7 @@ class ListedRun:
 
     @property
     def queries(self) -> int | None:
-        """As many as there were to ask; of a run that is not finished, as many as were wanted."""
+        """As many as there were; of a run that is not finished, as many as were wanted."""
         if self.runs:
             return self.runs[0].accuracy.queries
         return self.spec.queries if self.spec else None

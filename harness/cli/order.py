@@ -30,7 +30,7 @@ class Order:
 
 
 def read_order(given: Mapping[str, Any]) -> Order:
-    """What the given flags ask for, by parameter name; they win over the file's keys.
+    """What the given flags mean, by parameter name; they win over the file's keys.
 
     Raises `UsageError`.
     """

@@ -21,7 +21,7 @@ from harness.report.text import number, plain
 
 if TYPE_CHECKING:
     import harness.bench.timing
-    from harness.pipeline.asking import Update
+    from harness.pipeline.prompting import Update
 
 LINE_SECONDS = 10.0
 

@@ -1,4 +1,4 @@
 """Who answers: models, interpreters, installed engines, and sessions in their workers.
 
-Nothing else in the harness starts a worker or asks which engine it is.
+Nothing else in the harness starts a worker, or depends on which engine it is.
 """

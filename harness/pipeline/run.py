@@ -34,13 +34,13 @@ from harness.engine.options import check_options
 from harness.engine.session import TokenizerSession
 from harness.errors import EngineError, StoreError, UsageError
 from harness.machine.environment import describe_environment
-from harness.pipeline.asking import (
+from harness.pipeline.prompting import (
     Observer,
     Update,
-    ask,
     cell_statuses,
     fail_open_cells,
     has_open_cells,
+    prompt_entry,
 )
 from harness.pipeline.prompts import check_unchanged, facts_of, save_prompts
 from harness.pipeline.replay import Source, check_replay, find_source
@@ -316,7 +316,7 @@ def _prompt_engine(
                 try:
                     if engine.session.was_prompted:
                         engine.make_cold()
-                    ask(
+                    prompt_entry(
                         *(engine, member.spec, member.workload, store, member.run_id, observe),
                         environment=member.environment,
                     )

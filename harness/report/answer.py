@@ -69,7 +69,7 @@ def what_was_prompted(spec: RunSpec, summary: Summary) -> Text:
     """One line: data, model, size, decoding, run; others for its group, and for a run whose
     prompts these are.
 
-    Queries are those that there were to ask.
+    Queries are those that there were.
     """
     queries = summary.runs[0].accuracy.queries
     digest = f" ({brief(summary.data_sha256)})" if summary.data_sha256 else ""

@@ -43,7 +43,7 @@ def chart(
     """
     import plotext
 
-    plotext.terminal.limit(False, False)  # the width is given: plotext would ask the terminal
+    plotext.terminal.limit(False, False)  # the width is given: plotext would look at the terminal
     figure = plotext.figure.clear()  # there is one, which every chart begins again
     figure.theme("colorless")
     figure.plot_size(width, LINES)

@@ -23,7 +23,7 @@ _ENDLESS = 10_000  # columns, wider than any table
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
-    """A table of untrusted text, for a terminal (rich asks it how it looks) and for Markdown.
+    """A table of untrusted text, for a terminal (rich calls `__rich__`) and for Markdown.
 
     A line feed in a cell stays, and no text is left out. A cell may be a `Text` with a style.
     Columns whose titles are among `numbers` are set to the right. `columns` are the most that each

@@ -5,7 +5,7 @@
         assert result.accuracy.majority.low > 0.5
 
 It is loaded in every run of pytest where the harness is installed: what is heavy is imported when a
-test asks for it.
+test uses it.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from harness.comparison.metrics import METRICS
 from harness.engine.engine import Engine
 from harness.engine.session import EngineSession
 from harness.pipeline import run
-from harness.pipeline.asking import ask
+from harness.pipeline.prompting import prompt_entry
 from harness.spec import RunSpec
 from harness.stats.significance import Work
 from harness.store.runs import StoredEntry, StoredRun
@@ -75,9 +75,9 @@ class Rounds:
         self._began, self._busy_before = time.perf_counter(), self.engine.busy_seconds
         return (run.begin(self.store, self.spec, self.workload, [self.engine.plan]),), {}
 
-    def ask(self, run_id: str) -> str:
+    def prompt(self, run_id: str) -> str:
         """What is timed."""
-        ask(self.engine, self.spec, self.workload, self.store, run_id, lambda _: None)
+        prompt_entry(self.engine, self.spec, self.workload, self.store, run_id, lambda _: None)
         return run_id
 
     def finish(self, run_id: str) -> None:
@@ -98,7 +98,9 @@ def repeat(benchmark: Benchmark, rounds: Rounds, count: int) -> RunSummary:
     The time is that of prompting. Returns the last round's summary. Raises `HarnessError`, also
     where a round got no reply at all.
     """
-    last = benchmark.pedantic(rounds.ask, setup=rounds.begin, teardown=rounds.finish, rounds=count)
+    last = benchmark.pedantic(
+        rounds.prompt, setup=rounds.begin, teardown=rounds.finish, rounds=count
+    )
     # pytest-benchmark is disabled: it has called the target once, and no `teardown`.
     if not rounds.summaries:
         rounds.finish(last)

@@ -73,7 +73,7 @@ def open_chat(template: ChatTemplate) -> Iterator[Render]:
         try:
             for some in _portions(users):
                 chats = [[*before, {"role": "user", "content": user}] for user in some]
-                texts += child.ask({"chats": chats}, len(chats))["texts"]
+                texts += child.request({"chats": chats}, len(chats))["texts"]
         except _ChildError as error:
             raise failed("cannot be rendered", error) from error
         return texts
@@ -83,7 +83,7 @@ def open_chat(template: ChatTemplate) -> Iterator[Render]:
     with contextlib.closing(_Child()) as child:
         try:
             child.start()
-            child.ask(
+            child.request(
                 {
                     "source": template.source,
                     "variables": {name: text for name, text in special.items() if text},
@@ -141,7 +141,7 @@ class _Child:
                 remedy=f"`{sys.executable} -P {_PROGRAM} 0` says why.",
             ) from error
 
-    def ask(self, message: wire.Message, texts: int) -> wire.Message:
+    def request(self, message: wire.Message, texts: int) -> wire.Message:
         """The answer, which takes the time of so many texts. Raises `_ChildError`."""
         deadline = time.monotonic() + self._seconds_left + texts * SECONDS_A_TEXT
         answer = self._exchange(message, deadline)

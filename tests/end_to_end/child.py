@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from harness.pipeline.asking import Update
+from harness.pipeline.prompting import Update
 from harness.pipeline.run import resume, run
 from harness.spec import RunSpec
 

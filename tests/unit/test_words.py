@@ -23,7 +23,7 @@ TEMPLATES = sorted((ROOT / "prompts").glob("*.toml"))
 RETIRED = {
     r"\bkept\b": "stored",
     r"\btold\b": "reported",
-    r"\basked\b": "prompted, or given, or wanted",
+    r"\bask(s|ed|ing)?\b": "prompt, give, or want",
     r"(?<!loop )\bcontrols\b": "baselines",
     r"\blost\b": "failed, or was killed",
     r"\banew\b": "again",
@@ -41,7 +41,7 @@ RETIRED = {
 
 def retired_in(text: str) -> Iterator[str]:
     for pattern, instead in RETIRED.items():
-        for found in re.finditer(pattern, text):
+        for found in re.finditer(pattern, text, re.IGNORECASE):
             begin = max(found.start() - 30, 0)
             yield f"...{text[begin : found.end() + 20]!r}: say {instead}"
 

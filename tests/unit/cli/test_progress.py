@@ -7,7 +7,7 @@ import pytest
 import harness.cli.progress
 from harness.bench.timing import Update as BenchUpdate
 from harness.cli.progress import BenchWatch, Watch, describe
-from harness.pipeline.asking import Update
+from harness.pipeline.prompting import Update
 
 UPDATE = Update("20260102-030405-7f3a", "mock", total=24, done=8, failed=0, prompt_tokens=4000)
 

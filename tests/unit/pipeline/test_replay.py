@@ -16,7 +16,7 @@ import pytest
 from backends.api import ENTRY_POINT_GROUP
 from harness.engine import registry
 from harness.errors import StoreError, TemplateError, UsageError
-from harness.pipeline.asking import Update
+from harness.pipeline.prompting import Update
 from harness.pipeline.run import resume, run
 from harness.spec import RunSpec
 from harness.store.runs import Results

@@ -23,7 +23,7 @@ from harness.engine.session import EngineSession, TokenizerSession, WorkerEvent
 from harness.engine.transport import WorkerFailedError
 from harness.errors import EngineError, HarnessError, StoreError, UsageError
 from harness.machine.environment import describe_environment
-from harness.pipeline.asking import Update
+from harness.pipeline.prompting import Update
 from harness.pipeline.run import as_json, check_answered, resume, run, run_group
 from harness.spec import RunSpec
 from harness.store.runs import Results

@@ -19,7 +19,7 @@ from backends.api import ENTRY_POINT_GROUP, NO_FILES, ModelRef
 from harness.engine import registry
 from harness.engine.engine import Engine, plan_engine
 from harness.errors import EngineError
-from harness.pipeline.asking import Update, ask, fail_open_cells
+from harness.pipeline.prompting import Update, fail_open_cells, prompt_entry
 from harness.pipeline.prompts import prompt_rows
 from harness.spec import RunSpec, entries_of
 from harness.store.schema import CellRow, EntryRow
@@ -143,7 +143,7 @@ def asked(
     updates: list[Update] = []
     with Store(folder) as store, opened(folder, run) as engine:
         run_id = begin(store, what)
-        ask(engine, run, workload_of(what), store, run_id, updates.append)
+        prompt_entry(engine, run, workload_of(what), store, run_id, updates.append)
         yield store, store.cells(run_id, "mock"), updates
 
 
@@ -309,8 +309,8 @@ def test_failed_cells_are_prompted_again_and_done_ones_are_not(tmp_path: Path) -
         done = {c.prompt_id: c for c in store.cells(run_id, "mock") if c.status == "done"}
         updates: list[Update] = []
         with opened(tmp_path, spec()) as engine:
-            ask(engine, spec(), workload_of(what), store, run_id, updates.append)
-            ask(engine, spec(), workload_of(what), store, run_id, updates.append)
+            prompt_entry(engine, spec(), workload_of(what), store, run_id, updates.append)
+            prompt_entry(engine, spec(), workload_of(what), store, run_id, updates.append)
         cells = store.cells(run_id, "mock")
         assert count(cells, "done") == COUNT
         assert updates[0].done == len(done) == 32
@@ -340,7 +340,7 @@ def test_what_is_not_needed_is_left_alone(tmp_path: Path) -> None:
         run_id = begin(store, packed())
         [first, second, *_] = [prompt.id for prompt in store.prompts(run_id)]
         store.save_not_needed("mock", [(first, 0), (second, 0)])
-        ask(engine, spec(), workload_of(packed()), store, run_id, lambda _: None)
+        prompt_entry(engine, spec(), workload_of(packed()), store, run_id, lambda _: None)
         cells = store.cells(run_id, "mock")
     assert (count(cells, "done"), count(cells, "not_needed")) == (COUNT - 2, 2)
     assert {c.prompt_id for c in cells if c.status == "not_needed"} == {first, second}
@@ -350,7 +350,7 @@ def test_an_engine_that_was_open_already_has_no_load_time_of_its_own(tmp_path: P
     with Store(tmp_path) as store, opened(tmp_path, spec()) as engine:
         runs = [begin(store, packed(4)), begin(store, packed(4))]
         for run_id in runs:
-            ask(engine, spec(), workload_of(packed(4)), store, run_id, lambda _: None)
+            prompt_entry(engine, spec(), workload_of(packed(4)), store, run_id, lambda _: None)
         loads = [store.sessions(run_id, "mock")[0].load_seconds for run_id in runs]
     assert loads[0] is not None
     assert loads[1] is None

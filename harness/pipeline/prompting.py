@@ -54,7 +54,7 @@ class Update:
 Observer: TypeAlias = Callable[[Update], None]
 
 
-def ask(
+def prompt_entry(
     engine: Engine,
     spec: RunSpec,
     workload: Workload,
@@ -77,7 +77,7 @@ def ask(
     statuses = cell_statuses(store, run_id, engine.name, spec)
     places = {prompt.id: index for index, prompt in enumerate(prompts)}
     needed = [status for status in statuses.values() if status != "not_needed"]
-    asking = _Asking(
+    prompting = _Prompting(
         engine=engine,
         decoding=_decoding(spec, workload, engine.name),
         workload=workload,
@@ -88,20 +88,20 @@ def ask(
         environment=environment,
     )
     left = [(places[key], n) for (key, n), status in statuses.items() if status in _OPEN]
-    observe(asking.update)
+    observe(prompting.update)
     failures = 0  # in a row, without a reply in between
     while left:
         # Each time, because a fresh session may find another version or another file.
         _check_same_engine(engine, store.sessions(run_id, engine.name))
-        done = asking.update.done
-        left = asking.ask(left)
-        failures = 0 if asking.update.done > done else failures + 1
+        done = prompting.update.done
+        left = prompting.call(left)
+        failures = 0 if prompting.update.done > done else failures + 1
         if left and failures < MOST_FAILURES:
             engine.restart()
             engine.load()
         elif left:
-            reason = f"the engine failed {failures} times in a row: {asking.failure}"
-            asking.fail(None, dict.fromkeys(left, reason))
+            reason = f"the engine failed {failures} times in a row: {prompting.failure}"
+            prompting.fail(None, dict.fromkeys(left, reason))
             left = []
 
 
@@ -178,7 +178,7 @@ class _Answered:
 
 
 @dataclass(slots=True)
-class _Asking:
+class _Prompting:
     """One engine that is given prompts; `update` says how far it is, `failure` why its last session
     failed. `held` are batches that are stored once they are known to depend on the prompts."""
 
@@ -194,7 +194,7 @@ class _Asking:
     sameness: Sameness = field(default_factory=Sameness)
     held: list[_Answered] = field(default_factory=list)
 
-    def ask(self, left: Sequence[_Cell]) -> list[_Cell]:
+    def call(self, left: Sequence[_Cell]) -> list[_Cell]:
         """Gives these cells to one session; returns those that a failed worker left over."""
         session = self.engine.session
         info = session.info
