@@ -33,6 +33,7 @@ from harness.cli.options import examples
 from harness.cli.run import run
 from harness.cli.show import show
 from harness.errors import HarnessError
+from harness.machine.homes import without_home
 
 BUG = 3
 
@@ -141,7 +142,7 @@ def main() -> None:
             tell_error(error)
             sys.exit(error.exit_code)
         except Exception:  # noqa: BLE001 - whatever it is, the user has to hear that it is our fault
-            traceback.print_exc()
+            sys.stderr.write(without_home(traceback.format_exc()))
             tell("error: this is a bug in the harness. Please report it with the lines above.")
             sys.exit(BUG)
 

@@ -7,7 +7,6 @@ fresh one would send the same. So does one whose replies do not depend on the pr
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,6 +16,7 @@ from harness.contract import Batch, Decoding, Progress, Prompt, Reply
 from harness.engine.engine import Engine
 from harness.engine.transport import WorkerFailedError
 from harness.errors import EngineError, StoreError
+from harness.machine.homes import without_home
 from harness.pipeline.sameness import Sameness
 from harness.spec import RunSpec
 from harness.store.schema import SessionRow, SessionUse, Status
@@ -130,12 +130,6 @@ def fail_open_cells(
     store.save_failures(entry, failures)
     done = list(statuses.values()).count("done")
     observe(Update(run_id, entry, len(statuses), done, len(failures), 0))
-
-
-def without_home(text: str) -> str:
-    """What is stored does not tell whose it is: a remedy names the interpreter by its path."""
-    home = os.path.expanduser("~").rstrip(os.sep)  # noqa: PTH111 - it raises where there is none
-    return text.replace(f"{home}{os.sep}", f"~{os.sep}") if home not in ("", "~") else text
 
 
 def _check_same_engine(engine: Engine, earlier: Sequence[SessionRow]) -> None:
