@@ -13,7 +13,7 @@ export CFLAGS += $(AMX_OFF)
 export CXXFLAGS += $(AMX_OFF)
 endif
 
-.PHONY: demo test check format bench baseline clean
+.PHONY: demo test soak check format bench baseline clean
 
 demo: $(VENV)/.demo  ## the main job: SmolLM2-135M through llama.cpp on the digits data
 	$(BIN)/harness run
@@ -23,6 +23,10 @@ demo: $(VENV)/.demo  ## the main job: SmolLM2-135M through llama.cpp on the digi
 test: $(VENV)/.all  ## every test, with the real engines
 	-$(BIN)/harness backends install vllm
 	$(BIN)/python -m pytest
+
+# SOAK=full takes hours; SEED=N draws others.
+soak: $(VENV)/.all  ## ten minutes of kills, damaged stores, malformed records, hostile templates
+	SOAK=$(or $(SOAK),sample) SEED=$(or $(SEED),0) $(BIN)/python -m pytest tests/soak
 
 check: $(VENV)/.all  ## formatter, linter, types, import rules, the CI workflow
 	$(BIN)/ruff format --check .

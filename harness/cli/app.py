@@ -35,6 +35,7 @@ from harness.cli.options import examples
 from harness.cli.run import run
 from harness.cli.show import show
 from harness.errors import HarnessError, StoreError
+from harness.machine.homes import without_home
 
 BUG = 3
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
@@ -160,7 +161,7 @@ def main() -> None:
 
 
 def _report_bug() -> NoReturn:
-    traceback.print_exc()
+    sys.stderr.write(without_home(traceback.format_exc()))
     tell("error: this is a bug in the harness. Please report it with the lines above.")
     sys.exit(BUG)
 

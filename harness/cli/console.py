@@ -14,6 +14,7 @@ from rich.console import Console, RenderableType
 
 from harness.cli.options import Format
 from harness.errors import HarnessError, StoreError, UsageError
+from harness.machine.homes import without_home
 
 if TYPE_CHECKING:
     from harness.report.formats import Answer
@@ -31,13 +32,17 @@ def remarks() -> Console:
 
 def tell(*parts: str) -> None:
     """Lines on stderr, of untrusted text; a long one is not broken, so that it can be copied."""
-    from harness.report.text import lines
+    from rich.text import Text
 
-    remarks().print(lines(*parts), soft_wrap=True)
+    from harness.report.text import plain
+
+    remarks().print(Text("\n".join(map(plain, parts))), soft_wrap=True)
 
 
 def tell_error(error: HarnessError) -> None:
-    tell(f"error: {error}", *([f"try: {error.remedy}"] if error.remedy else []))
+    """Errors are shared: they name no home folder. A remedy may, which is typed as it stands."""
+    said = f"error: {without_home(str(error))}"
+    tell(said, *([f"try: {error.remedy}"] if error.remedy else []))
 
 
 def why_unreadable(run: StoredRun) -> StoreError | None:

@@ -1,4 +1,7 @@
-"""The four forms of an answer: a table, JSON and CSV for programs, Markdown for pages."""
+"""The four forms of an answer: a table, JSON and CSV for programs, Markdown for pages.
+
+People share them: none names a home folder, which tells whose it is.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from typing import Any, Union, get_args, get_origin
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from harness.machine.homes import without_homes
 from harness.record import Record
 from harness.report.chart import Drawing
 from harness.report.markdown import escape, markdown_table
@@ -37,17 +41,18 @@ class Answer:
 
 
 def as_json(answer: Answer) -> str:
-    return json.dumps({"schema_version": JSON_VERSION, **answer.data}, indent=2) + "\n"
+    data = without_homes({"schema_version": JSON_VERSION, **answer.data})
+    return json.dumps(data, indent=2) + "\n"
 
 
 def as_csv(answer: Answer) -> str:
     """A line of names, and one for each record; a value that there is not is empty."""
-    text = io.StringIO()
-    names = dict.fromkeys(name for record in answer.records for name in record)
+    text, records = io.StringIO(), without_homes(answer.records)
+    names = dict.fromkeys(name for record in records for name in record)
     # csv's own line end is CRLF.
     writer = csv.DictWriter(text, list(names), lineterminator="\n")
     writer.writeheader()
-    writer.writerows({name: _cell(value) for name, value in one.items()} for one in answer.records)
+    writer.writerows({name: _cell(value) for name, value in one.items()} for one in records)
     return text.getvalue()
 
 

@@ -7,6 +7,7 @@ import re
 
 from rich.text import Text
 
+from harness.machine.homes import without_home
 from harness.report.table import Sheet
 from harness.report.text import plain
 
@@ -30,4 +31,4 @@ def _cell(cell: str | Text) -> str:
 
 def escape(text: str) -> str:
     """Text of a model file or an engine, safe in a cell of a Markdown table."""
-    return _SPECIAL.sub(r"\\\1", html.escape(plain(text), quote=False))
+    return _SPECIAL.sub(r"\\\1", html.escape(plain(without_home(text)), quote=False))

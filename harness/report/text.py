@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
+from harness.machine.homes import without_home
 from harness.record import Estimate
 
 NOTHING = "\N{EN DASH}"
@@ -27,8 +28,8 @@ def plain(text: str) -> str:
 
 
 def lines(*parts: str) -> Text:
-    """Text of several lines, each made plain."""
-    return Text("\n".join(map(plain, parts)))
+    """Text of several lines, each made plain, and without whose home folder it names."""
+    return Text("\n".join(plain(without_home(part)) for part in parts))
 
 
 def number(value: float | None) -> str:

@@ -1,4 +1,5 @@
-"""A backend that stops where its model's name says (test_kills.py); the file `STUCK_AT` says so.
+"""A backend that stops where its model's name says (test_kills.py); the file `STUCK_AT` then
+holds the worker's id.
 
 To match a regular expression holds Python's lock: no thread of the worker runs meanwhile, and no
 handler of a signal. Standard library only, as whatever a worker imports.
@@ -36,7 +37,7 @@ def stick(model: str, phase: str) -> None:
         signal.signal(number, signal.SIG_IGN)
     if "children" in model and os.fork() == 0 and os.fork() == 0:
         time.sleep(600)  # and holds the socket open
-    at.write_text("stuck")
+    at.write_text(str(os.getpid()))
     if "lock" in model:
         re.match(r"(a+)+b", "a" * 60)
     time.sleep(600)

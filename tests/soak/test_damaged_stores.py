@@ -1,19 +1,13 @@
-"""Whatever field of a store is damaged, every command ends in order and shows the other runs.
-
-pytest tests/soak/test_damaged_stores.py             # a sample that is drawn from SEED
-SOAK=full pytest tests/soak/test_damaged_stores.py   # every field and kind: about half an hour
-"""
+"""Whatever field of a store is damaged, every command ends in order and shows the other runs."""
 
 from __future__ import annotations
 
 import io
-import os
 import shutil
 import sys
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import pytest
@@ -22,11 +16,11 @@ from harness.cli.app import main
 from harness.pipeline.run import run
 from harness.spec import RunSpec
 from harness.store.store import FILE_NAME, Store
+from tests.soak.conftest import Soak
 from tests.soak.damage import Damage, damages, plant
 from tests.unit.store.test_imports import ONE
 
-SEED = int(os.environ.get("SEED", "0"))
-SAMPLE = 60
+KIND = "damaged field of a store"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,14 +104,14 @@ def faults(stored: Stored, every: list[Ended]) -> list[str]:
 
 def law(
     stored: Stored, folder: Path, damage: Damage, monkeypatch: pytest.MonkeyPatch, seed: int
-) -> list[str]:
+) -> list[str] | None:
+    """What is against the law; `None` where this cannot be planted."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     shutil.copy(stored.folder / FILE_NAME, folder / FILE_NAME)
     if not plant(folder / FILE_NAME, stored.damaged, damage, seed):
-        return []
-    ended = [end(monkeypatch, *command) for command in commands(stored, folder)]
-    return [f"{damage}: {fault}" for fault in faults(stored, ended)]
+        return None
+    return faults(stored, [end(monkeypatch, *command) for command in commands(stored, folder)])
 
 
 def test_a_sound_store_has_no_faults(stored: Stored, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,13 +121,13 @@ def test_a_sound_store_has_no_faults(stored: Stored, monkeypatch: pytest.MonkeyP
 
 
 def test_a_damaged_field_is_named_and_hides_nothing(
-    stored: Stored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    soak: Soak, stored: Stored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    every = damages(stored.folder / FILE_NAME, stored.damaged)
-    chosen = every if os.environ.get("SOAK") == "full" else Random(SEED).sample(every, SAMPLE)
-    found = [
-        fault
-        for damage in chosen
-        for fault in law(stored, tmp_path / "damaged", damage, monkeypatch, SEED)
-    ]
-    assert found == []
+    every = soak.draw("fields", damages(stored.folder / FILE_NAME, stored.damaged))
+    for _ in range(soak.most("fields")):
+        found, damage = None, None
+        while found is None:  # what cannot be planted was not tried
+            damage = next(every)
+            found = law(stored, tmp_path / "damaged", damage, monkeypatch, soak.seed)
+        soak.count(KIND, str(damage), "; ".join(found))
+    assert soak.faults(KIND) == {}

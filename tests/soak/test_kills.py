@@ -1,12 +1,9 @@
 """Whatever is killed, and whenever: no process stays, no other reply is lost, and it goes on.
 
-    python -m pytest tests/soak/test_kills.py             a sample of the kills, another each day
-    SOAK=full python -m pytest tests/soak/test_kills.py   all of them
-
 The harness or its worker gets a signal while the worker stands still in some phase of a run
-(`stuck.py`). After a harness that was ended, no process of the worker's group may be left, and a
-resume has to complete the run. After a worker that was ended, the run has to go on by itself, and
-may lose no more than the batch that was open. A table of the outcomes is printed at the end.
+(`stuck.py`), or the harness at any moment. After a harness that was ended, no process that it
+started may be left, and a resume has to complete the run. After a worker that was ended, the run
+has to go on by itself, and may lose no more than the batch that was open.
 """
 
 from __future__ import annotations
@@ -14,37 +11,22 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
-import textwrap
 import time
-from collections import Counter
-from collections.abc import Sequence
-from itertools import product
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice, product
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
-from random import Random
 
 import psutil
-import pytest
 
 from harness.store.schema import CellRow
-from harness.store.store import Store
+from harness.store.store import FILE_NAME, Store
+from tests.soak.conftest import Soak
+from tests.soak.launch import Launched, context
 
-# The command line, with our backend registered. A shell starts background jobs with Ctrl-C ignored,
-# which this test would hand on.
-MAIN = """
-    import signal
-    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_DFL)
-    from importlib.metadata import EntryPoint
-    from backends.api import ENTRY_POINT_GROUP
-    from harness.cli import main
-    from harness.engine import registry
-    targets = {"mock": "backends.mock", "stuck": "stuck"}
-    entries = [EntryPoint(name, target, ENTRY_POINT_GROUP) for name, target in targets.items()]
-    registry.entry_points = lambda group: entries
-    main()
-"""
 PHASES = (
     "tokenizer",
     "loading",
@@ -54,24 +36,52 @@ PHASES = (
     "at the end",
     "closing",
 )
+ANY = "any moment"
 HOW = ("", "lock", "children", "children lock")
 OF_HARNESS = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 OF_WORKER = (signal.SIGKILL, signal.SIGSEGV, signal.SIGSTOP)
-KILLS = [
-    *(("harness", *rest) for rest in product(PHASES, HOW, OF_HARNESS)),
-    *(("worker", *rest) for rest in product(PHASES[1:], HOW, OF_WORKER)),
-]
-SAMPLE = 12
+MOMENTS = 29
+MOMENT_SECONDS = 0.1  # the last moment is about when such a run ends
 BATCH = 4
+AT_ONCE = 4  # most of a kill is waiting for deadlines
+END_SECONDS = 60.0
 GONE_SECONDS = 15.0  # a worker that does not close by itself is given ten
+LOOK_SECONDS = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    whom: str
+    number: signal.Signals
+    phase: str
+    how: str = ""
+    after: float = 0.0
+
+    def __str__(self) -> str:
+        after = f" {self.after:.1f} s" if self.phase == ANY else ""
+        return f"{self.number.name} to the {self.whom}, {self.phase} {self.how}{after}".strip()
+
+
+KILLS = [
+    *(Kill("harness", *rest) for rest in product(OF_HARNESS, PHASES, HOW)),
+    *(Kill("worker", *rest) for rest in product(OF_WORKER, PHASES[1:], HOW)),
+    *(
+        Kill("harness", number, ANY, after=moment * MOMENT_SECONDS)
+        for moment, number in product(range(MOMENTS), OF_HARNESS)
+    ),
+]
+
+
+class BrokenError(Exception):
+    """A promise that was not held, in words."""
 
 
 class Run:
     """A run of two entries in a process of its own: the stuck one, and the mock."""
 
-    def __init__(self, folder: Path, model: str, data: str) -> None:
+    def __init__(self, forks: ForkServerContext, folder: Path, model: str, data: str) -> None:
         folder.mkdir()
-        self.folder, self.at = folder, folder / "stuck-at"
+        self.forks, self.folder, self.at = forks, folder, folder / "stuck-at"
         config = {
             "data": data,
             "voters": 2,
@@ -87,119 +97,148 @@ class Run:
             "[entries.two]", 'backend = "mock"',
         ]  # fmt: skip
         (folder / "run.toml").write_text("\n".join(lines))
-        self.process = self.harness("run", "--config", "run.toml")
+        self.process = self.begin()
 
-    def harness(self, *arguments: str) -> subprocess.Popen[bytes]:
+    def begin(self) -> Launched:
+        return self._harness("run", "--config", "run.toml")
+
+    def resume(self) -> Launched:
+        return self._harness("run", "--resume", "latest")
+
+    def _harness(self, *arguments: str) -> Launched:
         paths = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
         environment = {"PYTHONPATH": os.pathsep.join(paths), "STUCK_AT": str(self.at)}
-        with (self.folder / "output").open("ab") as output:
-            return subprocess.Popen(
-                [sys.executable, "-c", textwrap.dedent(MAIN), *arguments],
-                cwd=self.folder,
-                env={**os.environ, **environment},
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
+        return Launched(self.forks, self.folder, environment, *arguments)
 
-    def wait_until_stuck(self) -> list[psutil.Process]:
-        """The workers of that moment, and what they have started."""
-        give_up = time.monotonic() + 60
+    @property
+    def output(self) -> str:
+        path = self.folder / "output"
+        return path.read_text()[-400:] if path.exists() else ""
+
+    def worker(self) -> psutil.Process:
+        """The one that stands still, once it does."""
+        give_up = time.monotonic() + END_SECONDS
         while not (self.at.exists() and self.at.read_text()):
-            assert self.process.poll() is None, (self.folder / "output").read_text()
-            assert time.monotonic() < give_up
-            time.sleep(0.02)
-        return psutil.Process(self.process.pid).children()
+            if self.process.exit_code() is not None or time.monotonic() > give_up:
+                raise BrokenError(f"it was never stuck: {self.output}")
+            time.sleep(LOOK_SECONDS)
+        return psutil.Process(int(self.at.read_text()))
+
+    def left(self) -> list[psutil.Process]:
+        """What the harness has started, and what that has: all of it has our variable."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                is_ours = process.environ().get("STUCK_AT") == str(self.at)
+            except psutil.Error:
+                continue
+            if is_ours and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        return found
+
+    def check_nothing_is_left(self) -> None:
+        give_up = time.monotonic() + GONE_SECONDS
+        while left := self.left():
+            if time.monotonic() > give_up:
+                raise BrokenError(f"{len(left)} processes are left")
+            time.sleep(LOOK_SECONDS)
+
+    def is_begun(self) -> bool:
+        if not (self.folder / "results" / FILE_NAME).exists():
+            return False
+        with Store(self.folder / "results") as store:
+            return bool(store.runs())
 
     def cells(self, entry: str) -> list[CellRow]:
+        if not self.is_begun():
+            return []
         with Store(self.folder / "results") as store:
-            runs = store.runs()
-            return store.cells(runs[0].run_id, entry) if runs else []
+            return store.cells(store.runs()[0].run_id, entry)
 
 
-def left_of(groups: Sequence[int]) -> list[psutil.Process]:
-    found = []
-    for process in psutil.process_iter():
-        try:
-            is_member = os.getpgid(process.pid) in groups
-        except ProcessLookupError:
-            continue
-        if is_member and process.status() != psutil.STATUS_ZOMBIE:
-            found.append(process)
-    return found
-
-
-def outcome_of(whom: str, phase: str, how: str, number: int, run: Run) -> str:
-    """What became of it, in words; those that begin with "WRONG" may not be."""
-    workers = run.wait_until_stuck()
-    groups = [worker.pid for worker in workers]
-    if whom == "harness":
-        run.process.send_signal(number)
-    else:
-        [worker] = workers
-        worker.send_signal(number)
+@contextmanager
+def started(run: Run) -> Iterator[Run]:
+    """Ends what a broken promise leaves."""
     try:
-        code = run.process.wait(60)
-    except subprocess.TimeoutExpired:
-        return "WRONG: the harness does not end"
-    give_up = time.monotonic() + GONE_SECONDS
-    while left := left_of(groups):
-        if time.monotonic() > give_up:
-            return f"WRONG: {len(left)} processes are left"
-        time.sleep(0.05)
-    if whom == "worker":
-        return _went_on(run, code, phase)
-    expected = -number if number == signal.SIGKILL else 128 + number
-    if code != expected:
-        return f"WRONG: exit code {code}, not {expected}"
+        yield run
+    finally:
+        run.process.send(signal.SIGKILL)
+        run.process.wait(END_SECONDS)
+        for process in run.left():
+            process.kill()
+
+
+def check(kill: Kill, run: Run) -> None:
+    """Raises `BrokenError`."""
+    if kill.phase == ANY:
+        time.sleep(kill.after)
+        run.process.send(kill.number)
+    elif kill.whom == "harness":
+        run.worker()
+        run.process.send(kill.number)
+    else:
+        run.worker().send_signal(kill.number)
+    code = run.process.wait(END_SECONDS)
+    if code is None:
+        raise BrokenError("the harness does not end")
+    run.check_nothing_is_left()
+    if kill.whom == "worker":
+        _check_it_went_on(run, code, kill.phase)
+    else:
+        _check_it_goes_on(kill, run, code)
+
+
+def _check_it_goes_on(kill: Kill, run: Run, code: int) -> None:
+    ended = -kill.number if kill.number == signal.SIGKILL else 128 + kill.number
+    # At any moment: it may not listen to signals yet, or be done already.
+    expected = {ended, -kill.number, 0} if kill.phase == ANY else {ended}
+    if code not in expected:
+        raise BrokenError(f"exit code {code}, not {ended}: {run.output}")
     before = [cell for cell in run.cells("one") if cell.status == "done"]
-    if phase == "tokenizer":
-        return "nothing was begun, nothing is left" if not before else "WRONG: cells"
-    if run.harness("run", "--resume", "latest").wait(60):
-        return "WRONG: it could not be resumed"
+    if kill.phase == "tokenizer" and before:
+        raise BrokenError("there are replies before anything was prompted")
+    run.at.touch()  # it stands still once only
+    again = run.resume() if run.is_begun() else run.begin()
+    if again.wait(END_SECONDS) != 0:
+        again.send(signal.SIGKILL)
+        raise BrokenError(f"it could not be resumed: {run.output}")
     after = run.cells("one")
     if not all(cell in after for cell in before):
-        return "WRONG: a reply is lost"
-    if any(cell.status != "done" for cell in [*after, *run.cells("two")]):
-        return "WRONG: the resumed run is not complete"
-    return "nothing is left, and it was resumed"
+        raise BrokenError("a reply is lost")
+    if not after or any(cell.status != "done" for cell in [*after, *run.cells("two")]):
+        raise BrokenError("the resumed run is not complete")
+    run.check_nothing_is_left()
 
 
-def _went_on(run: Run, code: int, phase: str) -> str:
-    failed = [cell.reason for cell in run.cells("one") if cell.status == "failed"]
+def _check_it_went_on(run: Run, code: int, phase: str) -> None:
     if code:
-        return f"WRONG: exit code {code}"
-    if len(run.cells("one")) != len(run.cells("two")):
-        return "WRONG: cells are missing"
-    if any(cell.status != "done" for cell in run.cells("two")):
-        return "WRONG: it cost the other entry"
-    most = BATCH if phase in ("in a batch", "between batches") else 0
-    if len(failed) > most:
-        return f"WRONG: it cost {len(failed)} cells: {set(failed)}"
-    return f"it went on, {len(failed)} cells failed"
+        raise BrokenError(f"exit code {code}: {run.output}")
+    one, two = run.cells("one"), run.cells("two")
+    if len(one) != len(two):
+        raise BrokenError("cells are missing")
+    if any(cell.status != "done" for cell in two):
+        raise BrokenError("it cost the other entry")
+    failed = [cell.reason for cell in one if cell.status == "failed"]
+    if len(failed) > (BATCH if phase in ("in a batch", "between batches") else 0):
+        raise BrokenError(f"it cost {len(failed)} cells: {set(failed)}")
 
 
 def test_whatever_is_killed_nothing_stays_and_it_goes_on(
-    tmp_path: Path, small_data: str, capsys: pytest.CaptureFixture[str]
+    soak: Soak, tmp_path: Path, small_data: str
 ) -> None:
-    kills = KILLS
-    if os.environ.get("SOAK") != "full":
-        kills = Random(time.strftime("%Y-%m-%d")).sample(kills, SAMPLE)
-    outcomes = {}
-    for place, (whom, phase, how, number) in enumerate(kills):
-        run = Run(tmp_path / str(place), f"{phase} {how}", small_data)
-        try:
-            outcome = outcome_of(whom, phase, how, number, run)
-        except AssertionError as error:
-            outcome = f"WRONG: it was never stuck: {error}"
-        finally:
-            run.process.kill()
-            run.process.wait()
-        outcomes[f"{signal.Signals(number).name} to the {whom}, {phase} {how}"] = outcome
-    with capsys.disabled():
-        print(f"\n{len(kills)} of {len(KILLS)} kills")  # noqa: T201
-        of_whom = Counter((name.split(",")[0], outcome) for name, outcome in outcomes.items())
-        for (whom, outcome), count in sorted(of_whom.items()):
-            print(f"{count:5}  {whom}: {outcome}")  # noqa: T201
-    assert {name: one for name, one in outcomes.items() if one.startswith("WRONG")} == {}
+    forks = context()
+
+    def fault(place: int, kill: Kill) -> str:
+        model = f"{kill.phase} {kill.how}"
+        with started(Run(forks, tmp_path / str(place), model, small_data)) as run:
+            try:
+                check(kill, run)
+            except BrokenError as error:
+                return str(error)
+        return ""
+
+    kills = list(islice(soak.draw("kills", KILLS), soak.most("kills")))
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for kill, found in zip(kills, pool.map(fault, range(len(kills)), kills), strict=True):
+            soak.count(f"kill of the {kill.whom}", str(kill), found)
+    assert {**soak.faults("kill of the harness"), **soak.faults("kill of the worker")} == {}

@@ -1,12 +1,9 @@
 """Every kind of wrong record costs the entry that sent it, and nothing else.
 
-    python -m pytest tests/soak/test_records.py             a sample of the kinds, another each day
-    SOAK=full python -m pytest tests/soak/test_records.py   all of them
-
 Each kind is a run of two entries: one whose backend sends that record once (`lies.py`), and the
 mock. The first has to fail with a reason that names the field, and what it was answered before has
 to stay; the mock must have all of its replies; the run must be complete after a resume with a
-backend that tells the truth. A table of the outcomes is printed at the end.
+backend that tells the truth.
 """
 
 from __future__ import annotations
@@ -15,10 +12,9 @@ import os
 import re
 import runpy
 import time
-from collections import Counter
 from importlib.metadata import EntryPoint
+from itertools import islice
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import psutil
@@ -31,9 +27,10 @@ from harness.pipeline.run import resume, run
 from harness.spec import RunSpec
 from harness.store.schema import CellRow
 from harness.store.store import Store
+from tests.soak.conftest import Soak
 
 LIES: dict[str, Any] = runpy.run_path(str(Path(__file__).with_name("lies.py")))["LIES"]
-SAMPLE = 12
+KIND = "malformed record"
 MOST_SECONDS = 60.0  # of a run and its resume; a deadline that does not hold takes longer
 
 
@@ -55,8 +52,8 @@ def cells_of(folder: Path, entry: str) -> list[CellRow]:
         return store.cells(store.run("latest").run_id, entry)
 
 
-def outcome_of(kind: str, data: str, folder: Path, healed: Path) -> str:
-    """What became of it, in words; those that begin with "WRONG" may not be."""
+def fault_of(kind: str, data: str, folder: Path, healed: Path) -> str:
+    """The promise that was broken, in words, or nothing."""
     lie = LIES[kind]
     healed.unlink(missing_ok=True)
     spec = RunSpec(
@@ -70,49 +67,40 @@ def outcome_of(kind: str, data: str, folder: Path, healed: Path) -> str:
         timeout_seconds=20.0,
         engine={"batch": 4},
     )
-    began = time.monotonic()
+    before, began = set(psutil.Process().children()), time.monotonic()
     try:
         run(spec, folder)
     except HarnessError as error:
         is_named = re.search(lie.said, str(error))
         right = lie.place in ("tokenizer", "tokenized", "named") and is_named
-        return "refused before anything is stored" if right else f"WRONG: {error}"
+        return "" if right else str(error)
     liar, other = cells_of(folder, "liar"), cells_of(folder, "other")
     done = sum(cell.status == "done" for cell in liar)
     reasons = {cell.reason for cell in liar if cell.status == "failed"}
     if any(cell.status != "done" for cell in other):
-        return "WRONG: it cost the other entry"
+        return "it cost the other entry"
     if len(liar) != len(other) or (not reasons and lie.place != "end"):
-        return f"WRONG: it passed, {done} done"
+        return f"it passed, {done} done"
     if not all(re.search(lie.said, reason or "") for reason in reasons):
-        return f"WRONG: {reasons}"
+        return f"it is not named: {reasons}"
     if lie.place in ("batch", "end") and not done:
-        return "WRONG: what was answered before is gone"
+        return "what was answered before is gone"
     healed.touch()
     resume("latest", folder)
     if any(cell.status != "done" for cell in cells_of(folder, "liar")):
-        return "WRONG: it could not be resumed"
+        return "it could not be resumed"
     if time.monotonic() - began > MOST_SECONDS:
-        return f"WRONG: {time.monotonic() - began:.0f} s"
-    if psutil.Process().children():
-        return "WRONG: a process is left"
-    return f"{len(liar) - done} of {len(liar)} replies failed, and the run was resumed"
+        return f"{time.monotonic() - began:.0f} s"
+    return "a process is left" if set(psutil.Process().children()) - before else ""
 
 
 def test_a_wrong_record_costs_its_entry_and_nothing_else(
-    tmp_path: Path, small_data: str, healed: Path, capsys: pytest.CaptureFixture[str]
+    soak: Soak, tmp_path: Path, small_data: str, healed: Path
 ) -> None:
-    kinds = list(LIES)
-    if os.environ.get("SOAK") != "full":
-        kinds = Random(time.strftime("%Y-%m-%d")).sample(kinds, SAMPLE)
-    outcomes = {}
-    for kind in kinds:
+    for kind in islice(soak.draw("records", LIES), soak.most("records")):
         try:
-            outcomes[kind] = outcome_of(kind, small_data, tmp_path / kind, healed)
+            fault = fault_of(kind, small_data, tmp_path / kind, healed)
         except Exception as error:  # noqa: BLE001 - that would have been exit code 3
-            outcomes[kind] = f"WRONG: a bug in the harness: {type(error).__name__}: {error}"
-    with capsys.disabled():
-        print(f"\n{len(kinds)} of {len(LIES)} kinds of wrong record")  # noqa: T201
-        for outcome, count in Counter(outcomes.values()).most_common():
-            print(f"{count:5}  {outcome}")  # noqa: T201
-    assert {k: o for k, o in outcomes.items() if o.startswith("WRONG")} == {}
+            fault = f"a bug in the harness: {type(error).__name__}: {error}"
+        soak.count(KIND, kind, fault)
+    assert soak.faults(KIND) == {}

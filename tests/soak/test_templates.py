@@ -1,23 +1,19 @@
 """Chat templates that were made to do harm: each ends soon, in a short text or in one error.
 
-    pytest tests/soak                 a sample, the same each time
-    SOAK=full pytest tests/soak       all of them
-
 `TAKES_TOO_MUCH` wants time or memory without end, `REACHES_OUT` what is outside of the sandbox,
 `IS_BROKEN` is no template, or none that can be followed.
 """
 
 from __future__ import annotations
 
-import os
-import random
 import time
+from itertools import islice
 
 import psutil
-import pytest
 
 from harness.errors import TemplateError
 from harness.workload.chat import SECONDS, START_SECONDS, ChatTemplate, open_chat
+from tests.soak.conftest import Soak
 
 LOOP = "{% for a in range(99999) %}"
 END = "{% endfor %}"
@@ -174,21 +170,19 @@ EVERY = {
     }.items()
     for name, source in sources.items()
 }
-CHOSEN = (
-    sorted(EVERY)
-    if os.environ.get("SOAK") == "full"
-    else sorted(random.Random(0).sample(sorted(EVERY), 16))
-)
+KIND = "hostile template"
 MOST_CHARACTERS = 70_000
 
 
-@pytest.mark.parametrize("name", CHOSEN)
-def test_a_hostile_template_ends_soon_in_a_short_text_or_one_error(name: str) -> None:
+MOST_BYTES = 50 * 2**20
+
+
+def check(source: str) -> None:
     us = psutil.Process()
-    before, began = us.memory_info().rss, time.monotonic()
+    children, before, began = set(us.children()), us.memory_info().rss, time.monotonic()
     text = ""
     try:
-        with open_chat(ChatTemplate(EVERY[name], "[B]", "[E]", "mine")) as render:
+        with open_chat(ChatTemplate(source, "[B]", "[E]", "mine")) as render:
             [text] = render("", ["hello"])
     except TemplateError as error:
         assert str(error).startswith("the chat template of the model mine ")
@@ -198,5 +192,16 @@ def test_a_hostile_template_ends_soon_in_a_short_text_or_one_error(name: str) ->
     assert len(text) <= MOST_CHARACTERS
     assert not any(word in text for word in ("<class", "root:", "uid=", "built-in"))
     assert time.monotonic() - began < 2 * SECONDS + START_SECONDS / 10
-    assert us.memory_info().rss - before < 50 * 2**20
-    assert not us.children()
+    assert us.memory_info().rss - before < MOST_BYTES
+    assert set(us.children()) == children
+
+
+def test_a_hostile_template_ends_soon_in_a_short_text_or_one_error(soak: Soak) -> None:
+    for name in islice(soak.draw("templates", EVERY), soak.most("templates")):
+        fault = ""
+        try:
+            check(EVERY[name])
+        except Exception as error:  # noqa: BLE001 - whatever it is, the others are to be tried too
+            fault = f"{type(error).__name__}: {error}"
+        soak.count(KIND, name, fault)
+    assert soak.faults(KIND) == {}

@@ -73,6 +73,17 @@ def test_errors_are_neither_markup_nor_commands_nor_broken(ending: Ending) -> No
     assert said == f"error: [red]x[/] [2J{path}\n"
 
 
+def test_an_error_names_no_home_folder_and_a_remedy_is_typed_as_it_stands(ending: Ending) -> None:
+    error = HarnessError("no model '/home/ada/a.gguf'", "Try '/home/ada/my env/bin/python'.")
+    said = "error: no model '~/a.gguf'\ntry: Try '/home/ada/my env/bin/python'.\n"
+    assert ending(raising(error)) == (1, "", said)
+
+
+def test_the_traceback_of_a_bug_names_no_home_folder(ending: Ending) -> None:
+    _, _, said = ending(raising(ZeroDivisionError("in /home/ada/venv/a.py")))
+    assert "ZeroDivisionError: in ~/venv/a.py" in said
+
+
 def test_anything_else_is_a_bug_with_its_traceback(ending: Ending) -> None:
     code, out, said = ending(raising(ZeroDivisionError("by nought")))
     assert (code, out) == (3, "")

@@ -360,7 +360,7 @@ def test_cells_without_a_reply_fail_with_the_reason_of_the_engine(tmp_path: Path
     updates: list[Update] = []
     with Store(tmp_path) as store:
         run_id = begin(store, packed(4))
-        error = EngineError("it will not start", remedy="Fix it.")
+        error = EngineError("it will not start", remedy="Run /home/ada/venv/bin/python.")
         fail_open_cells(store, run_id, "mock", spec(), error, updates.append)
         reasons = {cell.reason for cell in store.cells(run_id, "mock")}
     assert reasons == {"it will not start\ntry: Fix it."}

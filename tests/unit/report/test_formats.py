@@ -6,13 +6,14 @@ import json
 from typing import Any
 
 import pytest
-from rich.console import Group
+from rich.console import Console, Group
 from rich.text import Text
 
 from harness.record import Estimate, Record
 from harness.report.chart import Drawing
 from harness.report.formats import JSON_VERSION, Answer, as_csv, as_json, as_markdown, flat
 from harness.report.table import simple_table
+from harness.report.text import lines
 
 
 class Inner(Record):
@@ -33,6 +34,17 @@ def answer(*parts: Any, records: list[dict[str, Any]] | None = None) -> Answer:
 
 def test_json_is_one_object_with_its_version() -> None:
     assert json.loads(as_json(answer())) == {"schema_version": JSON_VERSION, "a": [1]}
+
+
+def test_no_form_names_a_home_folder() -> None:
+    model = "/home/ada/models/a.gguf"
+    table = simple_table(["model"], [[model]])
+    found = Answer(Group(table, lines(model)), {"models": [{"file": model}]}, [{"file": model}])
+    printed = io.StringIO()
+    Console(file=printed, width=80).print(found.parts)
+    for form in (printed.getvalue(), as_json(found), as_csv(found), as_markdown(found)):
+        assert "ada" not in form
+        assert "~/models/a.gguf" in form.replace("\\", "")
 
 
 def test_csv_has_the_columns_of_all_records_and_reads_back() -> None:
