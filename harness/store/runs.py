@@ -154,6 +154,9 @@ class StoredRun:
             # a run of before version 3 that was resumed since has the facts of then
             facts = Facts.model_validate(renamed(from_json(self._row.facts)))
             _check_facts(facts)
+            for name in self.entries:
+                if name not in facts.tokens:
+                    raise DamagedError(f"facts.tokens: nothing of the entry {name}")
             return facts
 
     @cached_property

@@ -182,7 +182,9 @@ def check(kill: Kill, run: Run) -> None:
     if code is None:
         raise BrokenError("the harness does not end")
     run.check_nothing_is_left()
-    if kill.whom == "worker":
+    if (kill.number, kill.phase) == (signal.SIGSTOP, "loading"):
+        _check_it_failed_alone(run, code)
+    elif kill.whom == "worker":
         _check_it_went_on(run, code, kill.phase)
     else:
         _check_it_goes_on(kill, run, code)
@@ -197,17 +199,30 @@ def _check_it_goes_on(kill: Kill, run: Run, code: int) -> None:
     before = [cell for cell in run.cells("one") if cell.status == "done"]
     if kill.phase == "tokenizer" and before:
         raise BrokenError("there are replies before anything was prompted")
+    _check_it_is_completed(run)
+    if not all(cell in run.cells("one") for cell in before):
+        raise BrokenError("a reply is lost")
+
+
+def _check_it_is_completed(run: Run) -> None:
     run.at.touch()  # it stands still once only
     again = run.resume() if run.is_begun() else run.begin()
     if again.wait(END_SECONDS) != 0:
         again.send(signal.SIGKILL)
         raise BrokenError(f"it could not be resumed: {run.output}")
     after = run.cells("one")
-    if not all(cell in after for cell in before):
-        raise BrokenError("a reply is lost")
     if not after or any(cell.status != "done" for cell in [*after, *run.cells("two")]):
         raise BrokenError("the resumed run is not complete")
     run.check_nothing_is_left()
+
+
+def _check_it_failed_alone(run: Run, code: int) -> None:
+    """Loading that takes too long is not tried again: that would take as long."""
+    if code != 1:
+        raise BrokenError(f"exit code {code}: {run.output}")
+    if any(cell.status != "done" for cell in run.cells("two")):
+        raise BrokenError("it cost the other entry")
+    _check_it_is_completed(run)
 
 
 def _check_it_went_on(run: Run, code: int, phase: str) -> None:

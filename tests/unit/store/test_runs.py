@@ -306,6 +306,13 @@ def test_a_summary_without_the_entry_is_an_unreadable_run(
             _ = entry.summary
 
 
+def test_facts_that_lack_an_entry_are_an_unreadable_run(store: Store, results: Results) -> None:
+    run_id = begin(store, "mock", "other")
+    save_prompts(store, run_id)
+    with pytest.raises(StoreError, match=r"cannot be read: facts\.tokens: .* the entry other"):
+        _ = results.run(run_id).facts
+
+
 def test_damaged_prompts_are_an_unreadable_run(store: Store, results: Results) -> None:
     run_id = begin(store)
     save_prompts(store, run_id)
