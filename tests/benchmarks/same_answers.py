@@ -23,6 +23,8 @@ from typing import Any
 
 Rows = dict[tuple[Any, ...], Any]
 
+RENAMED = {"agreement": "voter_agreement"}  # figures of summaries, in records before version 3
+
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
@@ -74,7 +76,7 @@ def _read(folder: Path) -> dict[str, Rows]:
             for part in ("accuracy", "parse", "prompts", "context_fit"):
                 for figure, value in one[part].items():
                     if figure != "sentence":  # words may change
-                        figures[one["backend"], part, figure] = value
+                        figures[one["backend"], part, RENAMED.get(figure, figure)] = value
     return {
         "prompts": prompts,
         "token ids": tokens,
