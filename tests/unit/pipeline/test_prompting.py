@@ -363,5 +363,5 @@ def test_cells_without_a_reply_fail_with_the_reason_of_the_engine(tmp_path: Path
         error = EngineError("it will not start", remedy="Run /home/ada/venv/bin/python.")
         fail_open_cells(store, run_id, "mock", spec(), error, updates.append)
         reasons = {cell.reason for cell in store.cells(run_id, "mock")}
-    assert reasons == {"it will not start\ntry: Fix it."}
+    assert reasons == {"it will not start\ntry: Run ~/venv/bin/python."}
     assert (updates[-1].total, updates[-1].failed) == (4, 4)
