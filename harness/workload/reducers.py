@@ -144,8 +144,13 @@ def _require(form: ReducerSpec, available: int) -> None:
 
 
 def _too_many(form: ReducerSpec, most: int) -> UsageError:
-    lower = f"--reducer {form.kind}:{most} or " if most else ""
+    if not most:  # the rows have rank 0, or no covariance with the labels
+        return UsageError(
+            f"reducer {form}: the numbers of a voter's training rows are constant, or say nothing "
+            "of the labels",
+            remedy="Give data whose numbers differ from class to class, or use --reducer none.",
+        )
     return UsageError(
         f"reducer {form}: a voter's training rows and features allow at most {most} numbers",
-        remedy=f"Use {lower}--feature-fraction 1, or give more training rows.",
+        remedy=f"Use --reducer {form.kind}:{most} or --feature-fraction 1, or give more rows.",
     )

@@ -6,6 +6,8 @@ refusal is a `DataError` that names the file, and the row, key or column in it.
 
 from __future__ import annotations
 
+import unicodedata
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -111,9 +113,22 @@ def _finite(path: Path, part: Part, split: str) -> Vectors:
     return X
 
 
+def _refuse_other_form(path: Path, lonely: set[str], every: set[str]) -> None:
+    """Names that look the same may be written with other characters, as macOS writes accents."""
+    forms = Counter(unicodedata.normalize("NFC", name) for name in every)
+    for name in sorted(lonely):
+        if forms[unicodedata.normalize("NFC", name)] > 1:
+            raise fault(
+                path,
+                f"the class {name} is written in two Unicode forms (NFC and NFD) in train and test",
+                "Write it in one form in both: unicodedata.normalize('NFC', name).",
+            )
+
+
 def _shared_classes(path: Path, train: set[str], test: set[str]) -> tuple[str, ...]:
     for split, lonely in (("train", train - test), ("test", test - train)):
         if lonely:
+            _refuse_other_form(path, lonely, train | test)
             names = ", ".join(sorted(lonely)[:_NAMED])
             more = f" and {len(lonely) - _NAMED} more" if len(lonely) > _NAMED else ""
             raise fault(path, f"class only in {split}: {names}{more}", _CLASSES_REMEDY)

@@ -211,6 +211,13 @@ def test_a_file_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
     assert f"{link}: No such file" in refusal(tmp_path)
 
 
+def test_a_class_in_two_unicode_forms_is_named_as_that(tmp_path: Path) -> None:
+    composed, apart = "r\u00e9el", "re\u0301el"
+    y_train, y_test = [composed, composed, "dog", "dog"], [apart, "dog", "dog"]
+    message = refusal(write_npz(tmp_path, y_train=y_train, y_test=y_test))
+    assert "is written in two Unicode forms (NFC and NFD)" in message
+
+
 def test_of_many_classes_in_one_split_a_few_are_named(tmp_path: Path) -> None:
     names = [f"c{number:04}" for number in range(2000)]
     X = np.tile(X_TRAIN[0], (2000, 1))
