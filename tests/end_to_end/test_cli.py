@@ -175,7 +175,7 @@ def test_compare_sees_the_same_prompts(workplace: Workplace) -> None:
     (agreement,) = found["agreements"]
     assert [agreement[side]["run_id"] for side in ("first", "other")] == [first, resumed]
     assert (agreement["prompts"], agreement["labels"]["share"]) == (PROMPTS, 1.0)
-    assert (agreement["log_odds"]["cells"], agreement["log_odds"]["largest"]) == (PROMPTS, 0.0)
+    assert (agreement["log_odds"]["prompts"], agreement["log_odds"]["largest"]) == (PROMPTS, 0.0)
     assert (agreement["verdicts"]["queries"], agreement["verdicts"]["differing"]) == (8, [])
 
 
@@ -238,7 +238,7 @@ def test_an_entry_that_fails_whole_has_its_row_and_the_others_stand(tmp_path: Pa
     )
     done = harness(tmp_path, "run", "--config", "bench.toml")
     assert done.returncode == 1
-    assert done.stderr.startswith("error: bad gave no reply; bad: 4 x ")
+    assert done.stderr.startswith("error: bad gave no reply: the engine was killed")
     assert done.stdout.splitlines()[0].split() == ["bad"]
     assert "note: bad: 4 cells failed" in done.stdout
     assert "no prompt got a reply." in " ".join(done.stdout.split())

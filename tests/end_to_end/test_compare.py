@@ -43,7 +43,9 @@ class Runs:
     def compared(self, *names: str) -> Compared:
         done = self.compare(*names, "--json")
         assert (done.returncode, done.stderr) == (0, "")
-        return Compared.model_validate_json(done.stdout)
+        answer = json.loads(done.stdout)
+        assert answer.pop("schema_version") == 1
+        return Compared.model_validate(answer)
 
 
 @cache
@@ -133,7 +135,7 @@ def test_the_table_fits_the_terminal_and_has_everything(runs: Runs, columns: str
     text = " ".join(done.stdout.split())
     assert done.stdout.count("MOCK") == 2
     assert f"mock {runs.worse}: given the same prompts as mock {runs.plain}." in text
-    assert f"WARNING: mock {runs.worse} against mock {runs.plain}: specs differ in engine" in text
+    assert f"WARNING: mock {runs.plain} and mock {runs.worse}: specs differ in engine" in text
     for title in ("accuracy", "parse rate", "prefill tok/s", "decode tok/s", "do they agree?"):
         assert title in text
     assert "\x1b" not in done.stdout
@@ -151,7 +153,7 @@ def test_flips_are_listed_on_request(runs: Runs) -> None:
 
 def test_other_prompts_are_compared_with_a_loud_line(runs: Runs) -> None:
     text = " ".join(runs.compare(runs.plain, runs.other).stdout.split())
-    who = f"WARNING: mock {runs.other} against mock {runs.plain}:"
+    who = f"WARNING: mock {runs.plain} and mock {runs.other}:"
     assert f"{who} given other prompts (first at voter 0, query 0: another text)." in text
     assert f"{who} specs differ in seed 0 / 5, queries {QUERIES} / 20, engine" in text
     found = by_metric(runs.compared(runs.plain, runs.other))["accuracy"]
@@ -166,7 +168,8 @@ def test_csv_and_markdown_hold_the_differences(runs: Runs) -> None:
     assert [line["metric"] for line in lines] == [one.metric for one in found]
     assert [float(line["change"]) for line in lines] == [one.change for one in found]
     assert {line["other_run"] for line in lines} == {runs.worse}
-    table = runs.compare(runs.plain, runs.worse, "--format", "md").stdout.split("\n\n")[0]
+    parts = runs.compare(runs.plain, runs.worse, "--format", "md").stdout.split("\n\n")
+    [table] = [part for part in parts if "other is" in part]
     assert len(table.splitlines()) == 2 + 1 + len(found)
     assert {line.count("|") for line in table.splitlines()} == {7}
 

@@ -213,5 +213,5 @@ def test_what_cannot_run_fails_the_test_with_its_remedy(run: Pytest, project: Pa
     assert "4 failed" in done.stdout
     assert "no-such-model" in done.stdout
     assert "mock gave no reply: " in done.stdout
-    assert "The keys are: " in done.stdout
+    assert "there is no key" in done.stdout
     assert re.search(r"PytestWarning: mock: \d+ cells failed", done.stdout)
