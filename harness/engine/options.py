@@ -80,15 +80,22 @@ def options_of(entry: Entry, backend: Backend, spec: RunSpec) -> Mapping[str, Op
     """What an entry's backend is given: the common options that it has, the entry's own over them,
     and the context length. Raises `UsageError`."""
     own = {key: value for key, value in entry.options.items() if key != INTERPRETER}
-    known = {option.name: option for option in backend.OPTIONS}
+    known = {option.name for option in backend.OPTIONS}
     who = entry.name if entry.name == entry.backend else f"{entry.name} ({entry.backend})"
-    _refuse_unknown(own, known, who)
     common = {key: value for key, value in spec.engine.items() if key in known}
     given = {**common, **own}
+    check_given(given, backend, who)
+    return {**given, "max_model_len": spec.max_model_len}
+
+
+def check_given(given: Mapping[str, OptionValue], backend: Backend, who: str) -> None:
+    """Raises `UsageError`, which calls the backend `who`, for an option that it does not have, and
+    for a value that is not allowed."""
+    known = {option.name: option for option in backend.OPTIONS}
+    _refuse_unknown(given, known, who)
     for name, value in given.items():
         if allowed := known[name].why_not(value):
             raise UsageError(f"{who}: {name} is {written(value)}", remedy=f"Use {allowed}.")
-    return {**given, "max_model_len": spec.max_model_len}
 
 
 def _refuse_unknown(given: Collection[str], known: Collection[str], who: str) -> None:

@@ -15,7 +15,7 @@ import pytest
 from harness.contract import NO_FILES, ModelRef, OptionValue
 from harness.engine.interpreters import find_interpreter
 from harness.engine.models import resolve_model
-from harness.engine.options import parse_scalar
+from harness.engine.options import check_given, parse_options
 from harness.engine.process import ProcessTransport
 from harness.engine.registry import find_backend
 from harness.engine.session import EngineSession, TokenizerSession, check_backend
@@ -23,6 +23,7 @@ from harness.errors import HarnessError, UsageError
 
 CONTEXT = 1024
 CHECK_SECONDS = 120.0
+_LENGTH = "max_model_len"  # which every backend is given
 TIMEOUT_SECONDS = 600.0  # an engine may compile for minutes when it first opens a model
 
 
@@ -54,19 +55,14 @@ def candidate_of(name: str, model: str | None, options: Mapping[str, OptionValue
     """Raises `HarnessError` where there is no such backend, model or option."""
     registered = find_backend(name)
     backend = registered.load()
-    known = [option.name for option in backend.OPTIONS]
-    if unknown := options.keys() - {*known, "max_model_len"}:
-        raise UsageError(
-            f"{name} knows no option {', '.join(sorted(unknown))}",
-            remedy=f"It knows: {', '.join(known)}.",
-        )
+    check_given({key: value for key, value in options.items() if key != _LENGTH}, backend, name)
     if model is None and NO_FILES not in backend.FORMATS:
         raise UsageError(f"{name} needs a model", remedy="Name one: --harness-model MODEL.")
     return Candidate(
         name=name,
         target=registered.target,
         model=resolve_model(model or "none", backend.FORMATS, {}),
-        options={"max_model_len": CONTEXT, **options},
+        options={_LENGTH: CONTEXT, **options},
         python=find_interpreter(name, None),
     )
 
@@ -99,8 +95,8 @@ def candidate(
             "--pyargs harness.testing.conformance --harness-backend NAME",
             pytrace=False,
         )
-    options = dict(map(_option, config.getoption("--harness-option")))
     try:
+        options = parse_options(config.getoption("--harness-option"), "--harness-option")
         found = candidate_of(name, config.getoption("--harness-model"), options)
     except HarnessError as error:
         pytest.fail(f"{error}. {error.remedy}", pytrace=False)
@@ -109,8 +105,3 @@ def candidate(
     if not availability.available:
         pytest.fail(f"{name}: {availability.reason}. {availability.remedy}", pytrace=False)
     return found
-
-
-def _option(text: str) -> tuple[str, OptionValue]:
-    key, _, value = text.partition("=")
-    return key, parse_scalar(value)
