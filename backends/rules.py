@@ -30,6 +30,10 @@ TRUST_REMOTE_CODE = Option(
 NOT_FINITE = "the engine's log-probabilities are not finite"
 """The reason of a reply that failed for logits or log-probabilities with NaN or infinity."""
 
+MODEL_FILES = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja", "*.tiktoken", "*.py")
+"""The files of a model's folder that may be read, which are those that are hashed: what only one of
+the two lists had could change a model without changing its hash."""
+
 _SPACE = "\N{LOWER ONE EIGHTH BLOCK}"  # SentencePiece's mark for a space
 
 

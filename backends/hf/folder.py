@@ -13,15 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from backends.api import BackendError
+from backends.rules import MODEL_FILES
 
 _REMEDY = "Give a folder with config.json, safetensors and a tokenizer."
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _WHOLE = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
 _DISTRIBUTED = "shard-*-model-*-of-*.safetensors"
-# The list of harness/engine/models.py, which hashes these files. If only one of the two changes, a
-# file is read that was not hashed.
-_READ = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja", "*.tiktoken", "*.py")
 _WRITING = ("ForCausalLM", "LMHead", "ForConditionalGeneration", "BertGenerationDecoder")
 """Parts of the names of the classes that have a language head."""
 _SIZES = ("vocab_size", "hidden_size", "num_hidden_layers")
@@ -92,7 +90,7 @@ def check_weights(folder: Path, name: str, config: Mapping[str, Any]) -> None:
 
 def _files(folder: Path) -> Iterator[Path]:
     """What the engines may read."""
-    return (path for pattern in _READ for path in sorted(folder.glob(pattern)))
+    return (path for pattern in MODEL_FILES for path in sorted(folder.glob(pattern)))
 
 
 def _check_place(path: Path, folder: Path, name: str) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 import platformdirs
 
 from harness.contract import (
+    MODEL_FILES,
     NO_FILES,
     BackendError,
     ModelRef,
@@ -30,9 +31,6 @@ from harness.errors import EngineError, UsageError
 _HASHES = "sha256.json"
 _SETTLED_NS = 2_000_000_000
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
-# What transformers and vLLM read of a folder. backends/hf/folder.py has the same list: what is read
-# has to be hashed.
-_READ = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja", "*.tiktoken", "*.py")
 _KINDS = {"gguf": "a GGUF file", "hf": "a folder of safetensors or a name on the hub"}
 
 
@@ -220,7 +218,7 @@ def model_files(model: ModelRef) -> dict[str, str]:
     if location.is_file():
         paths = _parts(model.name, location)
     else:
-        paths = [path for pattern in _READ for path in location.glob(pattern)]
+        paths = [path for pattern in MODEL_FILES for path in location.glob(pattern)]
     store = cache_of(location) / _HASHES
     known = _read_hashes(store)
     found: dict[str, str] = {}
