@@ -31,7 +31,7 @@ from backends.api import (
     Started,
     TokenizerInfo,
 )
-from backends.rules import NOT_FINITE
+from backends.rules import LOGPROB_ROUNDING, NOT_FINITE
 from backends.wire import Message, WireError, front_code, front_decode
 
 _NOT_FINITE = ("-inf", "inf", "nan")  # as `_number` writes them
@@ -245,7 +245,6 @@ class _Record:
         return value
 
 
-_ROUNDING = 1e-3  # by which the logarithm of a probability may be above 0
 _BATCH = (*(field.name for field in fields(Batch)), "event", "shared", "following", "ids")
 _REPLY = tuple(field.name for field in fields(Reply) if field.name != "token_ids")
 
@@ -301,7 +300,7 @@ def _decode_logprobs(record: _Record, labels: int) -> tuple[float | None, ...] |
     )
     if not all(one is None or type(one) is float or _is_number(one) for one in logprobs):
         record.refuse("label_logprobs", f"a list of numbers, null and {', '.join(_NOT_FINITE)}")
-    if any(one is not None and _ROUNDING < one < math.inf for one in logprobs):
+    if any(one is not None and LOGPROB_ROUNDING < one < math.inf for one in logprobs):
         record.refuse("label_logprobs", "a list of logarithms of probabilities")
     return logprobs
 

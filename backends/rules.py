@@ -34,6 +34,9 @@ MODEL_FILES = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja", "*.tikt
 """The files of a model's folder that may be read, which are those that are hashed: what only one of
 the two lists had could change a model without changing its hash."""
 
+LOGPROB_ROUNDING = 1e-3
+"""By so much the logarithm of a probability may be above 0, in nats."""
+
 _SPACE = "\N{LOWER ONE EIGHTH BLOCK}"  # SentencePiece's mark for a space
 
 

@@ -119,13 +119,14 @@ with own_backends():
     )
     from backends.gguf import check_file, parts_of
     from backends.remedies import DISTRIBUTION, install_environment, install_extra
-    from backends.rules import MODEL_FILES, reply_reserve, usable_cpus
+    from backends.rules import LOGPROB_ROUNDING, MODEL_FILES, reply_reserve, usable_cpus
     from backends.sharing.prefix_tree import common_prefix_length, minimum_tokens
 
 __all__ = (
     "BACKENDS",
     "DISTRIBUTION",
     "ENTRY_POINT_GROUP",
+    "LOGPROB_ROUNDING",
     "MODEL_FILES",
     "NO_FILES",
     "Availability",

@@ -16,7 +16,15 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, BeforeValidator, Field, TypeAdapter, ValidationError
 from sqlalchemy import Column, Row, Select, Table, Text, select, type_coerce
 
-from harness.contract import Capabilities, Finish, Reply, SessionInfo, records, wire
+from harness.contract import (
+    LOGPROB_ROUNDING,
+    Capabilities,
+    Finish,
+    Reply,
+    SessionInfo,
+    records,
+    wire,
+)
 from harness.imports.records import Imported, ImportRow
 from harness.store.schema import (
     BATCHES,
@@ -38,8 +46,6 @@ from harness.summary import Baseline
 
 LONG_AGO = "1970-01-01T00:00:00+00:00"
 """The date of a run whose date cannot be read."""
-
-_ROUNDING = 1e-3  # by which the logarithm of a probability may be above 0
 
 Kind = TypeVar("Kind")
 _JSON = BeforeValidator(lambda text: None if text is None else json.loads(text))
@@ -164,7 +170,7 @@ class _CellColumns(BaseModel):
     reason: Words | None
 
 
-_Logarithm = Annotated[float, Field(strict=True, ge=-inf, le=_ROUNDING)]
+_Logarithm = Annotated[float, Field(strict=True, ge=-inf, le=LOGPROB_ROUNDING)]
 
 
 class _ReplyColumns(BaseModel):
