@@ -96,11 +96,11 @@ def _merge(parts: list[Path], whole: Path) -> None:
     readers = [GGUFReader(part) for part in parts]
     head = readers[0].fields
     tensors = [tensor for reader in readers for tensor in reader.tensors]
-    told = head.get("split.tensors.count")
-    if told and int(told.contents()) != len(tensors):
+    declared = head.get("split.tensors.count")
+    if declared and int(declared.contents()) != len(tensors):
         raise BackendError(
             f"the {len(parts)} files of {parts[0].name} hold {len(tensors)} tensors and not the "
-            f"{told.contents()} that they should",
+            f"{declared.contents()} that they should",
             "Fetch all of them again, from one place.",
         )
     architecture = head["general.architecture"].contents()

@@ -76,5 +76,7 @@ def with_flags(function: Callable[..., None], flags: Signature) -> Callable[...,
         function(**given)
 
     # Typer reads the parameters by `inspect.signature`, which takes this one before the real one.
+    # What `inspect.signature`, and so Typer, reads in place of the parameters. mypy does not know
+    # that a function may have it.
     called.__signature__ = flags  # type: ignore[attr-defined]
     return called

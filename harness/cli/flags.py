@@ -150,7 +150,8 @@ def _of_field(name: str, hint: Any, flag: Flag, default: object) -> Definition:
         kind = get_args(kind)[0]
     values = get_args(kind) if get_origin(kind) is Literal else ()
     if isinstance(kind, type) and issubclass(kind, str):
-        # The members of an enum of texts, such as `Format`.
+        # The members of an enum of texts, such as `Format`. mypy does not see that a class which is
+        # an enum can be iterated.
         values = tuple(kind) if kind is not str else values  # type: ignore[arg-type]
     return Definition(
         name=name,

@@ -45,9 +45,9 @@ def test_single_values_are_read_and_arrays_passed_over(written: Path) -> None:
     }
 
 
-@pytest.mark.parametrize("kept", [4, 20, 60, -1])
-def test_a_part_of_a_file_is_refused(written: Path, kept: int) -> None:
-    written.write_bytes(written.read_bytes()[:kept])
+@pytest.mark.parametrize("length", [4, 20, 60, -1])
+def test_a_part_of_a_file_is_refused(written: Path, length: int) -> None:
+    written.write_bytes(written.read_bytes()[:length])
     with pytest.raises(BackendError, match=r"small\.gguf is not a whole GGUF file"):
         read_metadata(written)
 

@@ -142,9 +142,9 @@ def test_a_model_that_embeds_is_refused_before_it_is_converted(tmp_path: Path) -
         folder_of(reference(file, tmp_path / "cache"))
 
 
-@pytest.mark.parametrize("kept", [0, 3, 100, 3000, -1, -5000])
-def test_a_part_of_a_file_is_one_error(tmp_path: Path, kept: int) -> None:
+@pytest.mark.parametrize("length", [0, 3, 100, 3000, -1, -5000])
+def test_a_part_of_a_file_is_one_error(tmp_path: Path, length: int) -> None:
     file = write(tmp_path / "tiny.gguf")
-    file.write_bytes(file.read_bytes()[:kept])
+    file.write_bytes(file.read_bytes()[:length])
     with pytest.raises(BackendError, match=r"tiny\.gguf"):
         folder_of(reference(file, tmp_path / "cache"))
