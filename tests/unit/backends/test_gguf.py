@@ -14,7 +14,7 @@ from backends.gguf import check_file, check_model, parts_of, read_metadata, tens
 def written(tmp_path: Path) -> Path:
     """A file by the format's own library."""
     if importlib.util.find_spec("gguf") is None:
-        pytest.skip("pip install 'llm-harness[hf]'")
+        pytest.skip("pip install 'llm-backend-harness[hf]'")
     from gguf import GGUFWriter
 
     path = tmp_path / "small.gguf"
@@ -54,7 +54,7 @@ def test_a_part_of_a_file_is_refused(written: Path, length: int) -> None:
 
 def test_tensors_are_counted(tmp_path: Path) -> None:
     if importlib.util.find_spec("gguf") is None:
-        pytest.skip("pip install 'llm-harness[hf]'")
+        pytest.skip("pip install 'llm-backend-harness[hf]'")
     from tests.unit.backends.tiny_gguf import random_tensors, write
 
     sizes = {name: values.size for name, values in random_tensors().items()}

@@ -48,7 +48,7 @@ HONEST = {
 
 
 @pytest.mark.skipif(
-    importlib.util.find_spec("transformers") is None, reason="pip install 'llm-harness[hf]'"
+    importlib.util.find_spec("transformers") is None, reason="pip install 'llm-backend-harness[hf]'"
 )
 @pytest.mark.parametrize("source", HONEST.values(), ids=HONEST)
 def test_a_template_makes_the_text_that_it_makes_in_transformers(source: str) -> None:

@@ -14,7 +14,7 @@ from backends.api import BackendError, Decoding
 from tests.unit.backends.hf.tiny import SIZES, ask, logprobs, opened, random_model, save
 
 pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("transformers") is None, reason="pip install 'llm-harness[hf]'"
+    importlib.util.find_spec("transformers") is None, reason="pip install 'llm-backend-harness[hf]'"
 )
 
 KV: dict[str, Any] = {"num_key_value_heads": 2, "head_dim": 8}

@@ -15,7 +15,7 @@ from backends.api import BackendError, ModelRef
 from backends.hf.weights import folder_of, tokenizer_folder_of
 
 pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("transformers") is None, reason="pip install 'llm-harness[hf]'"
+    importlib.util.find_spec("transformers") is None, reason="pip install 'llm-backend-harness[hf]'"
 )
 
 Change: TypeAlias = Callable[[Path], object]

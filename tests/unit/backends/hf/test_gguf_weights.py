@@ -18,7 +18,7 @@ from tests.unit.backends.tiny_gguf import random_tensors, words, write, write_pa
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("gguf") is None or importlib.util.find_spec("torch") is None,
-    reason="pip install 'llm-harness[hf]'",
+    reason="pip install 'llm-backend-harness[hf]'",
 )
 
 OPTIONS: dict[str, Any] = {"max_model_len": 64, "threads": 1, "dtype": "float32"}

@@ -16,7 +16,7 @@ from backends.rules import NOT_FINITE
 from tests.unit.backends.hf.tiny import WORDS, ask, llama, opened, save
 
 pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("transformers") is None, reason="pip install 'llm-harness[hf]'"
+    importlib.util.find_spec("transformers") is None, reason="pip install 'llm-backend-harness[hf]'"
 )
 
 Weights: TypeAlias = dict[str, Any]
