@@ -24,7 +24,7 @@ import typer
 
 from harness.cli.backends import backends
 from harness.cli.bench import bench
-from harness.cli.commands import PLAIN, SETTINGS, Command, Commands, with_flags
+from harness.cli.commands import PLAIN, SETTINGS, Command, Commands, with_late_flags
 from harness.cli.compare import compare
 from harness.cli.console import tell, tell_error
 from harness.cli.history import history
@@ -73,13 +73,25 @@ def harness(
     del version
 
 
+def _flags_of_run() -> Signature:
+    from harness.cli.flags import flags_of_run, signature
+
+    return signature(flags_of_run())
+
+
+def _flags_of_bench() -> Signature:
+    from harness.cli.flags import flags_of_bench, signature
+
+    return signature(flags_of_bench())
+
+
 def _add(name: str, function: Callable[..., None], *commands: str) -> None:
     app.command(name, cls=Command, epilog=examples(*commands))(function)
 
 
 _add(
     "run",
-    with_flags(run, Signature()),  # `Commands` gives it its flags
+    with_late_flags(run, _flags_of_run),
     "harness run",
     "harness run --backend llama-cpp --backend mock --voters 7 --decoding score",
     "harness run --config bench.toml --queries 200 --json -o answer.json",
@@ -103,7 +115,7 @@ _add(
 )
 _add(
     "bench",
-    with_flags(bench, Signature()),
+    with_late_flags(bench, _flags_of_bench),
     "harness bench --backend llama-cpp --backend hf --threads 8",
     "harness bench -p 512,2048 -n 0 -d 0,4096 -b 1,4,16",
     "harness bench -m model.gguf -r 10 --json -o bench.json",
@@ -125,7 +137,6 @@ _add(
 app.add_typer(
     backends,
     name="backends",
-    cls=Commands,
     epilog=examples("harness backends", "harness backends --json", "harness backends install vllm"),
 )
 _add("models", models, "harness models", "harness models --json")

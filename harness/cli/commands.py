@@ -50,25 +50,30 @@ class Command(TyperCommand):
 
 
 class Commands(TyperGroup):
-    """Gives `run` and `bench` their flags when they are called: those come of the spec and of the
-    backends, and to import these takes longer than `harness --help` may."""
+    """Makes the commands of `with_late_flags` when they are called."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name, command, rest = super().resolve_command(ctx, args)
-        if command is not None and name in ("run", "bench"):
-            from harness.cli.bench import bench
-            from harness.cli.flags import flags_of_bench, flags_of_run, signature
-            from harness.cli.run import run
-
-            function, flags = (run, flags_of_run) if name == "run" else (bench, flags_of_bench)
+        make = getattr(getattr(command, "callback", None), "make", None)
+        if make is not None and command is not None:
             whole = typer.Typer(**PLAIN, context_settings=SETTINGS)
-            add = whole.command(name, cls=Command, epilog=command.epilog)
-            add(with_flags(function, signature(flags())))
+            whole.command(name, cls=Command, epilog=command.epilog)(make())
             command = typer.main.get_command(whole)
         return name, command, rest
 
 
-def with_flags(function: Callable[..., None], flags: Signature) -> Callable[..., None]:
+def with_late_flags(
+    function: Callable[..., None], flags: Callable[[], Signature]
+) -> Callable[..., None]:
+    """The function as a command whose flags are made when it is called: they come of the spec and
+    of the backends, and to import these takes longer than `harness --help` may."""
+    bare = _with_flags(function, Signature())
+    # Typer's own wrapper of a command takes this over, where `Commands` finds it.
+    bare.make = lambda: _with_flags(function, flags())  # type: ignore[attr-defined]
+    return bare
+
+
+def _with_flags(function: Callable[..., None], flags: Signature) -> Callable[..., None]:
     """The function as Typer reads it: with these parameters."""
 
     @wraps(function)
@@ -76,7 +81,6 @@ def with_flags(function: Callable[..., None], flags: Signature) -> Callable[...,
         function(**given)
 
     # Typer reads the parameters by `inspect.signature`, which takes this one before the real one.
-    # What `inspect.signature`, and so Typer, reads in place of the parameters. mypy does not know
-    # that a function may have it.
+    # mypy does not know that a function may have it.
     called.__signature__ = flags  # type: ignore[attr-defined]
     return called
