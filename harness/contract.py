@@ -122,6 +122,13 @@ with own_backends():
     from backends.rules import LOGPROB_ROUNDING, MODEL_FILES, reply_reserve, usable_cpus
     from backends.sharing.prefix_tree import common_prefix_length, minimum_tokens
 
+
+def requirements_of(backend: Backend, has_gpu: bool) -> Requirements:
+    """What a backend needs; it may import `backends` only when it says so."""
+    with own_backends():
+        return backend.requirements(has_gpu)
+
+
 __all__ = (
     "BACKENDS",
     "DISTRIBUTION",
@@ -158,6 +165,7 @@ __all__ = (
     "parts_of",
     "records",
     "reply_reserve",
+    "requirements_of",
     "usable_cpus",
     "wire",
     "written",

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from harness.contract import ModelRef, OptionValue, Requirements, SessionInfo
+from harness.contract import ModelRef, OptionValue, Requirements, SessionInfo, requirements_of
 from harness.engine.interpreters import find_interpreter
 from harness.engine.models import combined_sha256, model_files, resolve_model
 from harness.engine.options import INTERPRETER, options_of
@@ -95,7 +95,7 @@ def plan_engine(entry: Entry, spec: RunSpec, logs: Path) -> EnginePlan:
     log = logs / f"{entry.name}.log"
     python = find_interpreter(entry.backend, entry.options.get(INTERPRETER))
     model = resolve_model(entry.model, backend.FORMATS, spec.models)
-    if python == sys.executable and _lacks(backend.requirements(has_gpu())):
+    if python == sys.executable and _lacks(requirements_of(backend, has_gpu())):
         # To check it takes the seconds of importing the engine. That is done only where packages
         # are missing, and there is nothing to import.
         found = check_backend(registered.target, spec.timeout_seconds, log, python)

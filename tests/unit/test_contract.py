@@ -86,3 +86,21 @@ else:
     raise SystemExit("it was imported")
 """
     run(tmp_path, program + USE_THEIRS[kind])
+
+
+LATE = """
+def requirements(has_gpu):
+    from backends.api import Requirements
+    return Requirements(("engine",))
+FORMATS, OPTIONS = (), ()
+"""
+
+
+def test_what_a_backend_needs_may_be_said_with_a_late_import(kind: str, tmp_path: Path) -> None:
+    (tmp_path / "late.py").write_text(LATE)
+    program = """
+from harness.contract import Requirements, requirements_of
+from harness.engine.registry import Registered
+assert requirements_of(Registered("late", "late").load(), False) == Requirements(("engine",))
+"""
+    run(tmp_path, program + USE_THEIRS[kind])
