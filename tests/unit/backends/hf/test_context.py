@@ -13,17 +13,17 @@ import pytest
 
 from backends.api import (
     BackendError,
-    Batch,
     Decoding,
     ModelRef,
     Options,
     OptionValue,
-    Prompt,
     Reply,
 )
 from backends.hf import backend as hf
 from backends.sharing.prefix_tree import unique_tokens
 from backends.sharing.session import SharedCacheSession
+from tests.unit.backends.hf.tiny import ask as replies_to
+from tests.unit.backends.hf.tiny import logprobs
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("transformers") is None, reason="pip install 'llm-backend-harness[hf]'"
@@ -109,19 +109,7 @@ def model(folder: Path) -> Any:
 
 
 def ask(session: SharedCacheSession, prompts: Sequence[Sequence[int]]) -> list[Reply]:
-    how = Decoding("free", LABELS, max_tokens=WINDOW + 4)
-    events = session.generate([Prompt(ids) for ids in prompts], how)
-    batches = [event for event in events if isinstance(event, Batch)]
-    replies = {reply.prompt: reply for batch in batches for reply in batch.replies}
-    return [replies[i] for i in range(len(prompts))]
-
-
-def logprobs(model: Any, ids: Sequence[int]) -> Any:
-    """(tokens, words): of what follows each token, by a forward pass over all of them."""
-    import torch
-
-    with torch.inference_mode():
-        return model(torch.tensor([list(ids)])).logits[0].log_softmax(-1)
+    return replies_to(session, prompts, Decoding("free", LABELS, max_tokens=WINDOW + 4))
 
 
 def label_logprob(model: Any, prompt: Sequence[int], label: Sequence[int]) -> float:
