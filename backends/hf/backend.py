@@ -84,7 +84,7 @@ def open_session(model: ModelRef, options: Options) -> SharedCacheSession:
     from backends.hf.context import HfContext
     from backends.hf.tokenizer import load_tokenizer
     from backends.hf.weights import folder_of
-    from backends.sharing.session import BRANCH_CELLS, SEQUENCES, SharedCacheSession
+    from backends.sharing.session import BRANCH_SLOTS, SEQUENCES, SharedCacheSession
 
     longest = int(options["max_model_len"])
     trusted = TRUST_REMOTE_CODE.of(options)
@@ -93,8 +93,8 @@ def open_session(model: ModelRef, options: Options) -> SharedCacheSession:
     declared = tokenizer.info.declared_context
     if longest > declared:
         raise beyond_model(longest, declared, model.name)
-    cells = longest + BRANCH_CELLS
-    context = HfContext(folder, model.name, tokenizer, options, cells, SEQUENCES)
+    slots = longest + BRANCH_SLOTS
+    context = HfContext(folder, model.name, tokenizer, options, slots, SEQUENCES)
     check_sharing(context, model.name, longest)
     info = SessionInfo(
         engine="transformers",

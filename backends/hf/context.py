@@ -44,7 +44,7 @@ Mask: TypeAlias = NDArray[np.bool_]
 
 
 class HfContext:
-    """A model in `folder`, which the user calls `name`, its tokenizer, and a KV cache of `cells`
+    """A model in `folder`, which the user calls `name`, its tokenizer, and a KV cache of `slots`
     tokens for `sequences` sequences."""
 
     shares_prefixes = True
@@ -55,7 +55,7 @@ class HfContext:
         name: str,
         tokenizer: HfTokenizer,
         options: Options,
-        cells: int,
+        slots: int,
         sequences: int,
     ) -> None:
         self.threads = THREADS.given(options) or usable_cpus()
@@ -69,7 +69,7 @@ class HfContext:
         self._config = self._model.config.get_text_config()
         self.vocabulary_size = int(self._model.get_input_embeddings().weight.shape[0])
         tokenizer.check_rows(self.vocabulary_size, name)
-        _check_kind(self._model, self._config, cells, name)
+        _check_kind(self._model, self._config, slots, name)
         self._takes_booleans = self._model.config._attn_implementation == "sdpa"
         self.short_length = _short_length(self._config)
         self._is_long = False
@@ -78,7 +78,7 @@ class HfContext:
         self._held = np.zeros((sequences + 1, 0), dtype=np.bool_)  # [sequence, slot of the cache]
         self._positions = np.zeros(0, dtype=np.int64)  # of each slot
         self._ends = _end_tokens(self._model.generation_config, self._tokenizer.eos_id)
-        self.cells = cells
+        self.slots = slots
 
     @property
     def description(self) -> str:
@@ -256,7 +256,7 @@ def _attention(folder: str, trusted: bool) -> str:
     return "sdpa" if getattr(kind, "_supports_sdpa", True) else "eager"
 
 
-def _check_kind(model: Any, config: Any, cells: int, name: str) -> None:
+def _check_kind(model: Any, config: Any, slots: int, name: str) -> None:
     """Refuses models whose results would depend on what else is in the cache, by their kind."""
     kinds = set(getattr(config, "layer_types", None) or ()) - _MASKED
     if kinds or getattr(model, "_is_stateful", False):
@@ -267,11 +267,11 @@ def _check_kind(model: Any, config: Any, cells: int, name: str) -> None:
             ANOTHER_BACKEND,
         )
     scale = getattr(config, "floor_scale", None)  # of Llama 4
-    if getattr(config, "attn_temperature_tuning", False) and scale and cells > scale:
+    if getattr(config, "attn_temperature_tuning", False) and scale and slots > scale:
         raise BackendError(
             f"{name} is a {config.model_type} model, which scales its attention from token {scale} "
             "on by the place in the cache, and prompts cannot share that here",
-            f"Use a --max-model-len that is {cells - int(scale)} tokens shorter, or give the "
+            f"Use a --max-model-len that is {slots - int(scale)} tokens shorter, or give the "
             "model to another backend.",
         )
 

@@ -89,10 +89,10 @@ def open_session(model: ModelRef, options: Options) -> SharedCacheSession:
     availability = check()
     _refuse_unavailable(availability)
     from backends.llama_cpp.context import LlamaContext
-    from backends.sharing.session import BRANCH_CELLS, SEQUENCES, SharedCacheSession
+    from backends.sharing.session import BRANCH_SLOTS, SEQUENCES, SharedCacheSession
 
     longest = int(options["max_model_len"])
-    context = LlamaContext(model, options, longest, longest + BRANCH_CELLS, SEQUENCES)
+    context = LlamaContext(model, options, longest, longest + BRANCH_SLOTS, SEQUENCES)
     info = SessionInfo(
         engine="llama.cpp",
         engine_version=f"llama-cpp-python {availability.version}",

@@ -43,7 +43,7 @@ _FLASH_ATTN = {"auto": -1, "off": 0, "on": 1}
 
 
 class LlamaContext:
-    """A model and one unified KV cache of `cells` tokens for `sequences` sequences.
+    """A model and one unified KV cache of `slots` tokens for `sequences` sequences.
 
     Refuses a `longest` sequence that is longer than the model was made for.
     """
@@ -51,7 +51,7 @@ class LlamaContext:
     short_length: int | None = None
 
     def __init__(
-        self, model: ModelRef, options: Options, longest: int, cells: int, sequences: int
+        self, model: ModelRef, options: Options, longest: int, slots: int, sequences: int
     ) -> None:
         self.threads = THREADS.given(options) or usable_cpus()
         self._model = load_model(model, _model_params(options))
@@ -67,25 +67,25 @@ class LlamaContext:
         self.vocabulary_size = self.tokenizer.vocabulary_size
         self._row = ctypes.c_float * self.vocabulary_size
         self._views: dict[int, Logits] = {}
-        self.cells = cells
+        self.slots = slots
         self._most_outputs = sequences
         self._companion = sequences  # a sequence that the caller does not know of
         self._context = lib.llama_init_from_model(
-            self._model, self._context_params(options, cells, sequences)
+            self._model, self._context_params(options, slots, sequences)
         )
         if not self._context:
             self.tokenizer.close()
             raise BackendError(
-                f"llama.cpp could not make a context of {cells} tokens{last_words()}",
+                f"llama.cpp could not make a context of {slots} tokens{last_words()}",
                 "Use a smaller --max-model-len, or a smaller KV cache type.",
             )
         self._memory = lib.llama_get_memory(self._context)
         # 0: of tokens, not of embeddings.
         self._batch = lib.llama_batch_init(BATCH_TOKENS, 0, sequences + 1)
 
-    def _context_params(self, options: Options, cells: int, sequences: int) -> Any:
+    def _context_params(self, options: Options, slots: int, sequences: int) -> Any:
         params = lib.llama_context_default_params()
-        params.n_ctx = cells + 1  # one for the companion
+        params.n_ctx = slots + 1  # one for the companion
         # llama.cpp evaluates a call in pieces of n_ubatch: equal, so that a call is one piece.
         params.n_batch = params.n_ubatch = BATCH_TOKENS
         params.n_seq_max = params.n_outputs_max = sequences + 1

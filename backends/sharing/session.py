@@ -39,7 +39,7 @@ from backends.sharing.generation import (
 )
 from backends.sharing.prefix_tree import Leaf, common_prefix_length, walk
 
-BRANCH_CELLS = 2048  # KV cells for the ends and replies of a group, beside the longest prompt
+BRANCH_SLOTS = 2048  # KV slots for the ends and replies of a group, beside the longest prompt
 
 _HELD = 0  # the sequence that holds the last prompt
 _BRANCHES = 64  # prompts answered together, in sequences 1 to 64
@@ -63,14 +63,14 @@ class Step:
 class SharedCache(Protocol):
     """What an engine offers for it: a model with one KV cache for all of `SEQUENCES` sequences.
 
-    `cells`: how many tokens the cache can hold. `vocabulary_size`: tokens from this one on have no
+    `slots`: how many tokens the cache can hold. `vocabulary_size`: tokens from this one on have no
     embedding. `shares_prefixes`: whether a sequence can be cut and branched (recurrent models
     cannot). `short_length`: where it is not `None`, a sequence of more tokens is computed in
     another way from its first token on, and shares nothing with a shorter one. A sequence that is
     cut or dropped gives its tokens back, unless another one holds them too.
     """
 
-    cells: int
+    slots: int
     vocabulary_size: int
     shares_prefixes: bool
     short_length: int | None
@@ -242,7 +242,7 @@ class SharedCacheSession:
         """How many of the next leaves fit into the KV cache together."""
         # In "choice", the reply is one of the labels, which are scored in the spare sequences.
         reply = decoding.max_tokens if decoding.mode == "free" else 0
-        room = self._cache.cells - len(_spare(decoding)) * _longest_end(decoding)
+        room = self._cache.slots - len(_spare(decoding)) * _longest_end(decoding)
         room -= len(prompts[leaves[0].prompt].token_ids) + reply
         for size, leaf in enumerate(leaves[1:_BRANCHES], start=1):
             added = len(prompts[leaf.prompt].token_ids) - leaf.shared
@@ -436,13 +436,13 @@ class SharedCacheSession:
 
 
 def _longest_end(decoding: Decoding) -> int:
-    """KV cells that scoring a label takes: its last token need not be evaluated."""
+    """KV slots that scoring a label takes: its last token need not be evaluated."""
     return max((len(label) - 1 for label in decoding.labels), default=0)
 
 
 def _spare(decoding: Decoding) -> range:
-    """The spare sequences that the cells of a group have room for."""
-    return _SPARE[: max(1, BRANCH_CELLS // max(1, _longest_end(decoding)))]
+    """The spare sequences that the slots of a group have room for."""
+    return _SPARE[: max(1, BRANCH_SLOTS // max(1, _longest_end(decoding)))]
 
 
 def _tree_steps(branches: Sequence[_Branch]) -> list[Step]:

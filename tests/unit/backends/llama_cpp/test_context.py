@@ -98,7 +98,7 @@ def test_the_last_prompt_makes_room_for_the_next(
     model: ModelRef, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two prompts that fill the context one after the other, and a cache that holds one of them."""
-    monkeypatch.setattr(shared_cache, "BRANCH_CELLS", 64)
+    monkeypatch.setattr(shared_cache, "BRANCH_SLOTS", 64)
     with closing(opened(model)) as session:
         one, other = (ids[:190] for ids in session.tokenize([LONG * 30, OTHER * 30]))
         for prompts in ([one], [other], [one, other]):
