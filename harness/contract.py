@@ -117,6 +117,17 @@ with own_backends():
         TokenizerInfo,
         written,
     )
+    from backends.embedder.api import DEFAULT_MODEL as DEFAULT_EMBEDDER
+    from backends.embedder.api import (
+        LAST,
+        PACKAGE,
+        Embedded,
+        EmbedderInfo,
+        EmbedderOptions,
+        Pooling,
+        decode_embedded,
+        decode_info,
+    )
     from backends.gguf import check_file, parts_of
     from backends.remedies import DISTRIBUTION, install_environment, install_extra
     from backends.rules import LOGPROB_ROUNDING, MODEL_FILES, reply_reserve, usable_cpus
@@ -131,11 +142,14 @@ def requirements_of(backend: Backend, has_gpu: bool) -> Requirements:
 
 __all__ = (
     "BACKENDS",
+    "DEFAULT_EMBEDDER",
     "DISTRIBUTION",
     "ENTRY_POINT_GROUP",
+    "LAST",
     "LOGPROB_ROUNDING",
     "MODEL_FILES",
     "NO_FILES",
+    "PACKAGE",
     "Availability",
     "Backend",
     "BackendError",
@@ -143,11 +157,15 @@ __all__ = (
     "Capabilities",
     "Decoding",
     "DecodingMode",
+    "Embedded",
+    "EmbedderInfo",
+    "EmbedderOptions",
     "Event",
     "Finish",
     "ModelRef",
     "Option",
     "OptionValue",
+    "Pooling",
     "Progress",
     "Prompt",
     "Reply",
@@ -158,6 +176,8 @@ __all__ = (
     "TokenizerInfo",
     "check_file",
     "common_prefix_length",
+    "decode_embedded",
+    "decode_info",
     "install_environment",
     "install_extra",
     "minimum_tokens",

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from backends.api import BackendError, Options, TokenIds
 from backends.hf.backend import DEVICE, DTYPE
+from backends.hf.devices import find_device, find_dtype
 from backends.hf.loading import load_whole
 from backends.hf.tokenizer import HfTokenizer
 from backends.rules import THREADS, TRUST_REMOTE_CODE, first_line, usable_cpus
@@ -28,12 +29,6 @@ from backends.sharing.generation import Logits
 from backends.sharing.session import Step
 
 CHUNK_TOKENS = 512  # tokens that go through the model at once
-
-_DTYPES = {
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
 
 _MASKED = {"full_attention", "sliding_attention", "chunked_attention"}
 """The kinds of layers that hold nothing but each token's keys and values, and that `_masks` has a
@@ -60,8 +55,8 @@ class HfContext:
     ) -> None:
         self.threads = THREADS.given(options) or usable_cpus()
         torch.set_num_threads(self.threads)
-        self.device = _device(DEVICE.given(options))
-        self.dtype = _dtype(DTYPE.of(options), self.device)
+        self.device = find_device(DEVICE.given(options))
+        self.dtype = find_dtype(DTYPE.of(options), self.device)
         self._model = _load(folder, name, self.dtype, TRUST_REMOTE_CODE.of(options))
         self._tokenizer = tokenizer
         self._model.to(self.device).eval()
@@ -287,29 +282,6 @@ def _short_length(config: Any) -> int | None:
         if kind.get("rope_type") == "longrope"
     ]
     return min(lengths, default=None)
-
-
-def _device(wanted: str | None) -> torch.device:
-    gpus = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
-    usable = [*(["cuda"] if gpus else []), *gpus, "cpu"]  # the best first
-    if wanted is not None and wanted not in usable:
-        raise BackendError(
-            f"there is no device {wanted!r} for PyTorch here",
-            f"Use --device {' or '.join(usable)}.",
-        )
-    return torch.device(wanted or usable[0])
-
-
-def _dtype(name: str, device: torch.device) -> torch.dtype:
-    """`auto` is bfloat16 where the hardware computes in it, else float32."""
-    if name != "auto":
-        return _DTYPES[name]
-    if device.type == "cuda":
-        has_it = torch.cuda.is_bf16_supported()
-    else:
-        # torch has no public name for this question. Its own compiler uses this function.
-        has_it = bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    return torch.bfloat16 if has_it else torch.float32
 
 
 def _end_tokens(generation_config: Any, eos_id: int | None) -> frozenset[int]:

@@ -21,6 +21,7 @@ from harness.report.text import number, plain
 
 if TYPE_CHECKING:
     import harness.bench.timing
+    import harness.embedding.run
     from harness.pipeline.prompting import Update
 
 LINE_SECONDS = 10.0
@@ -118,6 +119,25 @@ class BenchWatch(_Bars):
             self._tasks[update.entry], completed=update.done, note=note, refresh=True
         )
         self._say_now_and_then(f"{update.entry}: {update.done}/{update.total} repetitions", note)
+
+
+class EmbedWatch(_Bars):
+    """An observer of `harness embed`."""
+
+    def __init__(self, shown: bool) -> None:
+        super().__init__(shown, moves=True, first="loading the model")
+
+    def __call__(self, update: harness.embedding.run.Update) -> None:
+        if _IMAGES not in self._tasks:
+            self._progress.update(self._waiting, visible=False)
+            self._begin(_IMAGES, update.total)
+        skipped = [f"{update.skipped} skipped"] if update.skipped else []
+        note = ", ".join([*skipped, f"{number(update.images_per_second)} images/s"])
+        self._progress.update(self._tasks[_IMAGES], completed=update.done, note=note)
+        self._say_now_and_then(f"{update.done}/{update.total} images", note)
+
+
+_IMAGES = "images"
 
 
 def describe(update: Update, seconds: float) -> str:
