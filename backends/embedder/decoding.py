@@ -18,8 +18,11 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+# A camera's MPO is opened as JPEG.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 MOST_BYTES = 2**28  # of a file: 256 MiB, more than any image within Pillow's limit needs
+
+Image.init()  # with formats named, Pillow would not load the plugins that they need
 
 
 class UnreadableError(Exception):

@@ -155,13 +155,13 @@ def embed_answer(result: Result) -> Answer:
     from harness.report.text import lines, number
 
     info = result.info
-    rows = [[split, label, number(count)] for split, label, count in result.counts]
+    rows = [[split, label, f"{count:,}"] for split, label, count in result.counts]
     table = simple_table(("split", "class", "images"), rows, numbers=["images"])
     rate = result.embedded_now / result.embed_seconds if result.embed_seconds else 0.0
     facts = [
         f"{result.out}: {info.dimensions} numbers an image; {info.model}, layer "
         f"{', '.join(info.layers)}, {info.pooling} pooling; {info.dtype} on {info.device}",
-        f"{number(result.embedded_now)} images at {number(rate)} images/s"
+        f"{result.embedded_now:,} images at {number(rate)} images/s"
         + (f"; peak memory {number(result.peak_rss_mib)} MiB" if result.peak_rss_mib else ""),
         *_listed("skipped", result.skipped),
         *_listed("noted", result.notes),
@@ -181,7 +181,7 @@ def embed_answer(result: Result) -> Answer:
         "images_per_second": rate,
         "peak_rss_mib": result.peak_rss_mib,
     }
-    return Answer(Group(table, lines("\n" + "\n".join(facts))), data, records)
+    return Answer(Group(table, "", lines(*facts)), data, records)
 
 
 def _listed(what: str, remarks: Any) -> list[str]:
