@@ -1,4 +1,4 @@
-"""What is embedded so far, in a folder beside the result, so that nothing is lost and all goes on.
+"""What is embedded so far, in a folder beside the result: after any end, it goes on there.
 
     OUT.part/plan.json     what is embedded, and how: only the same command goes on
              files.jsonl   a line for each file: its hash, and why it was skipped, if it was
