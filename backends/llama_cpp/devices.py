@@ -1,4 +1,4 @@
-"""What this llama.cpp was built for, which devices it sees, and whether options ask for others.
+"""What this llama.cpp was built for, which devices it sees, and whether options want others.
 
 llama-cpp-python names none of ggml's functions for that, so they are called in its library.
 """
@@ -67,21 +67,21 @@ def change() -> str:
     if built != "CPU":
         return unseen("llama.cpp", built)
     maker = gpu_maker()
-    whose = "If you add one of NVIDIA" if maker == "none" else "For the GPU of this machine"
+    whose = "For a GPU of NVIDIA" if maker == "none" else "For the GPU of this machine"
     command = f"CMAKE_ARGS={_CMAKE[maker]} {reinstall(PACKAGES)}"
     return f"{whose}, build llama.cpp again: {command}"
 
 
 def check_options(options: Options) -> None:
-    """Raises `BackendError` for options that ask for a GPU that this llama.cpp does not see."""
-    asked = [one for one in (MAIN_GPU, TENSOR_SPLIT) if one.given(options) is not None]
-    if N_GPU_LAYERS.given(options):  # 0 asks for none
-        asked.insert(0, N_GPU_LAYERS)
-    if asked and not lib.llama_supports_gpu_offload():
-        given = ", ".join(f"{option.name} is {option.given(options)}" for option in asked)
+    """Raises `BackendError` for options that want a GPU that this llama.cpp does not see."""
+    wanted = [one for one in (MAIN_GPU, TENSOR_SPLIT) if one.given(options) is not None]
+    if N_GPU_LAYERS.given(options):  # 0 wants none
+        wanted.insert(0, N_GPU_LAYERS)
+    if wanted and not lib.llama_supports_gpu_offload():
+        given = ", ".join(f"{option.name} is {option.given(options)}" for option in wanted)
         raise BackendError(
             f"{given}, and this llama.cpp sees no GPU (built for: {build()})",
-            f"Leave {'it' if len(asked) == 1 else 'them'} out, to compute on the CPU. {change()}",
+            f"Leave {'it' if len(wanted) == 1 else 'them'} out, to compute on the CPU. {change()}",
         )
     main, split = MAIN_GPU.given(options), tensor_split(options)
     if main is not None and split:
