@@ -3,6 +3,7 @@ them."""
 
 from __future__ import annotations
 
+import shlex
 import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
@@ -29,8 +30,8 @@ def models(
         bool,
         typer.Option(
             "--found",
-            help="List what Ollama, the hub cache, LM Studio and llama.cpp hold on this machine, and "
-            "what to type for each.",
+            help="List what Ollama, the hub cache, LM Studio and llama.cpp hold here, and what to "
+            "type for each.",
         ),
     ] = False,
     clean: Annotated[
@@ -89,7 +90,9 @@ def _options(one: FoundModel) -> str:
     """What to type for `harness run`; empty for one that cannot be run."""
     if not one.model:
         return ""
-    given = f"--model {one.model}"
+    # `~` needs no quotes; within them, the harness itself reads it.
+    is_plain = shlex.quote(one.model.removeprefix("~/")) == one.model.removeprefix("~/")
+    given = f"--model {one.model if is_plain else shlex.quote(one.model)}"
     backend = _backend_for(one.format)
     return f"--backend {backend} {given}" if backend else given
 

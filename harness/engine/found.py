@@ -10,7 +10,6 @@ import json
 import os
 import platform
 import re
-import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -69,13 +68,11 @@ def hub_cache() -> Path:
     return _user_cache() / "huggingface" / "hub"
 
 
-def typed(path: Path) -> str:
-    """A path as it can be typed into a shell, with `~` for the home folder."""
+def from_home(path: Path) -> str:
+    """The path with `~` for the home folder, which `--model` takes."""
     with suppress(RuntimeError, ValueError):
-        inside = shlex.quote(str(path.relative_to(Path.home())))
-        # The harness itself reads `~`, so that it may be within quotes.
-        return f"'~/{inside[1:]}" if inside.startswith("'") else f"~/{inside}"
-    return shlex.quote(str(path))
+        return f"~/{path.relative_to(Path.home())}"
+    return str(path)
 
 
 def _user_cache() -> Path:
@@ -110,7 +107,7 @@ def _of_ollama() -> Iterator[FoundModel]:
 def _in_folder(folder: Path, source: str) -> Iterator[FoundModel]:
     for path in _files(folder):
         if path.suffix.lower() == ".gguf" and not _LATER_PART.fullmatch(path.name):
-            yield _of_file(path, path.stem, source, typed(path))
+            yield _of_file(path, path.stem, source, from_home(path))
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -168,7 +165,7 @@ def _of_repository(repository: Path) -> Iterator[FoundModel]:
     if not weights and any((snapshot / file).is_file() for file in _TOKENIZERS):
         problem = problem if weights else f"tokenizer only; for the weights: hf download {name}"
     size = sum(file.stat().st_size for file in weights)
-    given = name if is_main and HUB_NAME.fullmatch(name) else typed(snapshot)
+    given = name if is_main and HUB_NAME.fullmatch(name) else from_home(snapshot)
     kind = "hf" if weights else ""
     model = "" if problem else given
     yield FoundModel(name, "hub cache", kind, size, str(snapshot), model, problem)
