@@ -144,10 +144,7 @@ def read_beginning(path: Path, name: str) -> Mapping[str, Any]:
             for _ in range(min(fields, _FIRST_FIELDS)):
                 key = _short(file)
                 [kind] = _read(file, "I")
-                if kind == _ARRAY:
-                    found[key] = _short_array(file)
-                else:
-                    found[key] = _short(file) if kind == _STRING else _value(file, kind)
+                found[key] = _short_value(file, kind)
         except _MALFORMED:
             pass  # its beginning is what was wanted; loading finds out what is wrong with the rest
     return found
@@ -224,13 +221,16 @@ def _short(file: IO[bytes]) -> str:
     return file.read(size).decode()
 
 
-def _short_array(file: IO[bytes]) -> None:
-    """Passed over, where it has few items, such as the model's languages."""
+def _short_value(file: IO[bytes], kind: int) -> Any:
+    """Null for an array of few items, such as the model's languages."""
+    if kind != _ARRAY:
+        return _short(file) if kind == _STRING else _value(file, kind)
     item, count = _read(file, "IQ")
     if item == _ARRAY or count > _FIRST_FIELDS:
         raise ValueError(count)
     for _ in range(count):
-        _ = _short(file) if item == _STRING else _value(file, item)
+        _short_value(file, item)
+    return None
 
 
 def _read(file: IO[bytes], layout: str) -> tuple[Any, ...]:

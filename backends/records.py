@@ -138,7 +138,7 @@ def decode_availability(value: object) -> Availability:
         remedy=record.text("remedy"),
         is_mock=record.flag("is_mock"),
         build=record.text("build"),
-        devices=tuple(record.texts("devices")),
+        devices=record.texts("devices"),
         change=record.text("change"),
     )
 
@@ -241,10 +241,10 @@ class _Record:
         value = self.values[field]
         return value if isinstance(value, list) else self.refuse(field, "a list")
 
-    def texts(self, field: str) -> list[str]:
-        value: list[Any] = self.values[field]
+    def texts(self, field: str) -> tuple[str, ...]:
+        value: Any = self.values[field]
         is_right = isinstance(value, list) and all(isinstance(one, str) for one in value)
-        return value if is_right else self.refuse(field, "a list of texts")
+        return tuple(value) if is_right else self.refuse(field, "a list of texts")
 
     def index(self, field: str, value: object, length: int) -> int:
         """One of the prompts of a call, of which there are so many."""

@@ -18,6 +18,8 @@ from harness.errors import EngineError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from rich.console import RenderableType
+
     from harness.engine.registry import Registered
 
 CHECK_SECONDS = 120.0
@@ -87,7 +89,7 @@ def list_backends(
         {**one, "formats": " ".join(one["formats"]), "devices": "; ".join(one["devices"])}
         for one in data
     ]
-    parts = [simple_table(titles, map(_cells, every))]
+    parts: list[RenderableType] = [simple_table(titles, map(_cells, every))]
     if advice := [(one.name, advised) for one in every if (advised := _advice(one))]:
         parts += ["", Listing(("backend", "what to do, and why"), advice)]
     give(Answer(Group(*parts), {"backends": data}, records), wanted)

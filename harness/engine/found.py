@@ -98,7 +98,7 @@ def _of_ollama() -> Iterator[FoundModel]:
         try:
             path = weights_of(model)
         except HarnessError as error:
-            problem = str(error).removeprefix(f"model {model}").lstrip(": ")
+            problem = str(error).replace(f"model {model} is", "it is")
             yield FoundModel(name, "Ollama", "", 0, "", problem=problem)
             continue
         yield _of_file(path, name, "Ollama", model)

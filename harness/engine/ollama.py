@@ -124,8 +124,8 @@ def _weights(root: Path, manifest: Path, model: str) -> Path:
 
 
 def _unreadable(model: str, manifest: Path, error: Exception) -> HarnessError:
-    said = error.strerror if isinstance(error, OSError) else "it is no manifest of Ollama's"
+    said = error.strerror if isinstance(error, OSError) else "it is damaged"
     return EngineError(
-        f"model {model}: {manifest} cannot be read: {said}",
+        f"Ollama's manifest {manifest} of {model} cannot be read: {said}",
         remedy="Check that you may read Ollama's folder, or name yours in OLLAMA_MODELS.",
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,7 +38,7 @@ def put(path: Path, content: bytes) -> Path:
     return path
 
 
-def repository(home: Path, name: str, has_main: bool = True, **files: object) -> Path:
+def repository(home: Path, name: str, /, has_main: Any = True, **files: Any) -> Path:
     """Files by names with two underscores for the point."""
     folder = home / ".cache/huggingface/hub" / f"models--{name.replace('/', '--')}"
     snapshot = folder / "snapshots" / REVISION
@@ -94,7 +95,11 @@ def test_models_of_ollama_are_given_by_name(home: Path) -> None:
 
 
 def test_models_of_the_hub_are_given_by_name_where_its_client_finds_them(home: Path) -> None:
-    good = {"config__json": LLAMA, "model__safetensors": b"12345", "tokenizer__json": {}}
+    good: dict[str, Any] = {
+        "config__json": LLAMA,
+        "model__safetensors": b"12345",
+        "tokenizer__json": {},
+    }
     repository(home, "me/good", **good)
     without_main = repository(home, "me/loose", has_main=False, **good)
     bare = repository(home, "gpt2", **good)
@@ -135,7 +140,7 @@ def test_a_gguf_file_of_the_hub_is_given_by_path(home: Path) -> None:
     ],
 )
 def test_what_no_engine_could_load_is_marked(
-    home: Path, files: dict[str, object], problem: str
+    home: Path, files: dict[str, Any], problem: str
 ) -> None:
     repository(home, "me/odd", **files)
     odd = found()["me/odd"]
@@ -147,7 +152,7 @@ def test_what_no_engine_could_load_is_marked(
     "content", [b"[" * 10**5, b"\xff\x00", b'{"weight_map": {"a": "../../../../etc/passwd"}}']
 )
 def test_hostile_files_are_no_models(home: Path, content: bytes) -> None:
-    index = {"model__safetensors__index__json": content, "config__json": LLAMA}
+    index: dict[str, Any] = {"model__safetensors__index__json": content, "config__json": LLAMA}
     repository(home, "me/evil", **index)
     repository(home, "me/evil2", config__json=content, model__safetensors=b"x")
     folder = home / ".cache/huggingface/hub/models--me--out"

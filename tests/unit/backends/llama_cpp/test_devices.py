@@ -19,13 +19,13 @@ CPU = devices.Device("CPU", "Processor", 0, is_gpu=False)
 
 @pytest.fixture
 def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(devices.lib, "llama_supports_gpu_offload", lambda: True)
+    monkeypatch.setattr("llama_cpp.llama_supports_gpu_offload", lambda: True)
     monkeypatch.setattr(devices, "devices", lambda: [*GPUS, CPU])
 
 
 @pytest.fixture
 def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(devices.lib, "llama_supports_gpu_offload", lambda: False)
+    monkeypatch.setattr("llama_cpp.llama_supports_gpu_offload", lambda: False)
     monkeypatch.setattr(devices, "build", lambda: "CPU")
 
 
@@ -109,11 +109,12 @@ def test_what_llama_cpp_says_of_itself_can_be_read() -> None:
 
 
 def test_options_reach_llama_cpp() -> None:
+    lib = pytest.importorskip("llama_cpp")
     from backends.llama_cpp import context
 
     params = context._model_params({"main_gpu": 1, "no_mmap": True, "n_gpu_layers": 7})
-    assert (params.split_mode, params.main_gpu) == (context.lib.LLAMA_SPLIT_MODE_NONE, 1)
-    assert (params.load_mode, params.n_gpu_layers) == (context.lib.LLAMA_LOAD_MODE_NONE, 7)
+    assert (params.split_mode, params.main_gpu) == (lib.LLAMA_SPLIT_MODE_NONE, 1)
+    assert (params.load_mode, params.n_gpu_layers) == (lib.LLAMA_LOAD_MODE_NONE, 7)
     params = context._model_params({"tensor_split": "3,0.5"})
     assert [params.tensor_split[i] for i in range(3)] == [3, 0.5, 0]
 
