@@ -32,10 +32,13 @@ def hold(path: Path) -> None:
 
 @contextmanager
 def free(*locks: Path) -> Iterator[bool]:
-    """Whether no other process holds any of these lock files; within it, none can begin to."""
+    """Whether no other process holds any of these lock files; within it, none can begin to.
+
+    One that is not there is not made: its time would say that the thing was used.
+    """
     with ExitStack() as opened:
         is_free = True
-        for lock in locks:
+        for lock in filter(Path.exists, locks):
             file = opened.enter_context(lock.open("a"))  # not "w": that would set its time
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

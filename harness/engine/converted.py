@@ -43,6 +43,8 @@ class Converted:
 
     def remove(self) -> bool:
         """False, and nothing is removed, where it is in use. Raises `OSError`."""
+        for lock in self.locks:
+            lock.open("a").close()  # one that is not there could be taken meanwhile
         with free(*self.locks) as is_free:
             if is_free and self.path.is_dir():
                 shutil.rmtree(self.path)

@@ -19,7 +19,8 @@ from typing import Any
 
 from harness.contract import BackendError, check_model, parts_of, read_beginning, why_no_text
 from harness.engine.models import HUB_NAME
-from harness.engine.ollama import names, weights_of
+from harness.engine.ollama import names as names_of_ollama
+from harness.engine.ollama import weights_of
 from harness.errors import HarnessError
 
 _MOST_FILES, _DEEPEST = 10_000, 5  # of a folder that is searched
@@ -93,7 +94,7 @@ def _llama_cpp_cache() -> Path:
 
 
 def _of_ollama() -> Iterator[FoundModel]:
-    for model in names():
+    for model in names_of_ollama():
         name = model.partition(":")[2]
         try:
             path = weights_of(model)
@@ -106,7 +107,12 @@ def _of_ollama() -> Iterator[FoundModel]:
 
 def _in_folder(folder: Path, source: str) -> Iterator[FoundModel]:
     for path in _files(folder):
-        if path.suffix.lower() == ".gguf" and not _LATER_PART.fullmatch(path.name):
+        # To open a pipe would wait for ever.
+        if (
+            path.suffix.lower() == ".gguf"
+            and path.is_file()
+            and not _LATER_PART.fullmatch(path.name)
+        ):
             yield _of_file(path, path.stem, source, from_home(path))
 
 
@@ -115,8 +121,8 @@ def _files(folder: Path) -> Iterator[Path]:
     walked = os.walk(folder)
     files = (
         Path(where, name)
-        for where, folders, names_ in walked
-        for name in _bounded(Path(where), folder, folders, names_)
+        for where, folders, names in walked
+        for name in _bounded(Path(where), folder, folders, names)
     )
     return islice(files, _MOST_FILES)
 
@@ -174,12 +180,10 @@ def _of_repository(repository: Path) -> Iterator[FoundModel]:
 def _snapshot(repository: Path) -> tuple[Path | None, bool]:
     """The folder that the hub's client gives for the model's name, or the newest one that there is;
     and which of the two it is."""
-    with suppress(OSError, ValueError):
-        with (repository / "refs" / "main").open(encoding="utf-8") as file:
-            revision = file.read(200).strip()
-        main = repository / "snapshots" / revision
-        if _REVISION.fullmatch(revision) and main.is_dir():
-            return main, True
+    revision = _begins(repository / "refs" / "main", 200).decode(errors="replace").strip()
+    main = repository / "snapshots" / revision
+    if _REVISION.fullmatch(revision) and main.is_dir():
+        return main, True
     every = [one for one in (repository / "snapshots").glob("*") if one.is_dir()]
     return max(every, key=lambda one: one.stat().st_mtime, default=None), False
 
@@ -194,22 +198,29 @@ def _weights(snapshot: Path) -> tuple[list[Path], str]:
             return [], "its weights are pickles, which are never loaded"
         return [], "no weights"
     listed = (_read_json(index) or {}).get("weight_map")
-    names_ = set(listed.values()) if isinstance(listed, dict) else set()
-    files = [snapshot / name for name in sorted(filter(_is_plain, names_))]
+    values = listed.values() if isinstance(listed, dict) else ()
+    names = {name for name in values if isinstance(name, str)}
+    files = [snapshot / name for name in sorted(names) if Path(name).name == name]
     there = [file for file in files if file.is_file()]
-    if not files or len(there) < len(names_):
-        return there, f"{len(names_) - len(there)} of {len(names_)} files of weights are missing"
+    if not files or len(there) < len(names):
+        return there, f"{len(names) - len(there)} of {len(names)} files of weights are missing"
     return files, ""
-
-
-def _is_plain(name: object) -> bool:
-    return isinstance(name, str) and Path(name).name == name
 
 
 def _read_json(path: Path) -> Mapping[str, Any] | None:
     try:
-        with path.open("rb") as file:
-            read = json.loads(file.read(_MOST_BYTES))
-    except (OSError, ValueError, RecursionError):
+        read = json.loads(_begins(path, _MOST_BYTES))
+    except (ValueError, RecursionError):
         return None
     return read if isinstance(read, dict) else None
+
+
+def _begins(path: Path, most: int) -> bytes:
+    """Nothing of what is not a plain file, or cannot be read."""
+    try:
+        if path.is_file():
+            with path.open("rb") as file:
+                return file.read(most)
+    except OSError:
+        pass
+    return b""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,15 @@ def test_the_last_use_is_known(cache: Path) -> None:
     hold(folder)
     [one] = converted_models()
     assert one.last_used.timestamp() == pytest.approx(mark_of(folder).stat().st_mtime)
+
+
+def test_to_look_is_no_use(cache: Path) -> None:
+    os.utime(make(cache / MADE), (1000, 1000))
+    for _ in range(2):
+        [one] = converted_models()
+        assert not one.is_in_use
+        assert one.last_used.timestamp() == 1000
+    assert [path.name for path in cache.iterdir()] == [MADE]
 
 
 def test_a_file_put_together_of_parts_can_be_removed_and_one_of_the_user_cannot(

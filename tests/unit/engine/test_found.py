@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +150,8 @@ def test_what_no_engine_could_load_is_marked(
 
 
 @pytest.mark.parametrize(
-    "content", [b"[" * 10**5, b"\xff\x00", b'{"weight_map": {"a": "../../../../etc/passwd"}}']
+    "content",
+    [b"[" * 10**5, b"\xff\x00", b'{"weight_map": {"a": "../../../../etc/passwd", "b": []}}'],
 )
 def test_hostile_files_are_no_models(home: Path, content: bytes) -> None:
     index: dict[str, Any] = {"model__safetensors__index__json": content, "config__json": LLAMA}
@@ -160,6 +162,21 @@ def test_hostile_files_are_no_models(home: Path, content: bytes) -> None:
     put(home / ".cache/llama.cpp/line\nfeed.gguf", head("llama"))
     assert all(one.model in ("", "me/evil2") for one in found_models())
     assert {"me/evil", "me/evil2"} == set(found())
+
+
+def test_pipes_are_not_opened(home: Path) -> None:
+    """To open one would wait for ever."""
+    snapshot = repository(home, "me/odd", has_main=False)
+    refs = home / ".cache/huggingface/hub/models--me--odd/refs"
+    for folder, name in (
+        (refs, "main"),
+        (snapshot, "config.json"),
+        (snapshot, "a.gguf"),
+        (home / ".cache/llama.cpp", "b.gguf"),
+    ):
+        folder.mkdir(parents=True, exist_ok=True)
+        os.mkfifo(folder / name)
+    assert [one.model for one in found_models()] == [""]
 
 
 def test_links_to_folders_are_not_followed(home: Path) -> None:
