@@ -9,6 +9,8 @@ A template is a TOML file:
     head = "...$labels..."         # once, before the examples
     example = "x: $numbers y: $label\\n"
     query = "x: $numbers y:"
+    opening = "x: $numbers y:"     # only of a chat, and it may be left out: what the reply begins
+                                   # with, so that the model goes on in the form of the examples
     answer = " $label"             # how a reply goes on from there
     stop = ["\\n"]                  # what ends a reply
     [labels]                       # the word for each class; where a dataset's classes are not
@@ -49,6 +51,7 @@ class Template(BaseModel):
     head: str
     example: str
     query: str
+    opening: str = ""
     answer: str
     stop: tuple[str, ...]
     labels: dict[str, str]
@@ -100,11 +103,13 @@ class Writer:
 
     def prompts(self, body: str, queries: Sequence[Item]) -> list[str]:
         """The text for each query."""
-        texts = [
-            body + self._fill(self.template.query, numbers=self._numbers(query))
-            for query in queries
-        ]
-        return self.chat(self._fill(self.template.system), texts) if self.chat else texts
+        numbers = [self._numbers(query) for query in queries]
+        texts = [body + self._fill(self.template.query, numbers=one) for one in numbers]
+        if self.chat is None:
+            return texts
+        rendered = self.chat(self._fill(self.template.system), texts)
+        openings = (self._fill(self.template.opening, numbers=one) for one in numbers)
+        return [text + opening for text, opening in zip(rendered, openings, strict=True)]
 
     def body(self, examples: Sequence[Item]) -> str:
         shown = (

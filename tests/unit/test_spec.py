@@ -170,7 +170,7 @@ def test_a_replay_takes_all_but_the_engines_from_the_earlier_run() -> None:
 def test_a_replay_may_be_of_another_model() -> None:
     own = {"other": {"hf": "folder"}}
     spec = replay_spec(RunSpec(model="other", models=own), EARLIER, "a")
-    assert (spec.model, spec.models) == ("other", own)
+    assert (spec.model, spec.models) == (("other",), own)
 
 
 def test_a_replay_refuses_what_changes_the_prompts_and_names_it() -> None:
@@ -204,8 +204,8 @@ def test_prompt_fields_is_all_but_the_engines() -> None:
 def test_an_unnamed_entry_is_called_after_its_backend() -> None:
     spec = RunSpec(backend=("mock", "hf"), backends={"hf": {"dtype": "float32"}})
     assert entries_of(spec) == (
-        Entry("mock", "mock", spec.model, {}),
-        Entry("hf", "hf", spec.model, {"dtype": "float32"}),
+        Entry("mock", "mock", spec.model[0], {}),
+        Entry("hf", "hf", spec.model[0], {"dtype": "float32"}),
     )
 
 
@@ -221,7 +221,7 @@ def test_named_entries_have_options_of_their_own_over_their_backends(tmp_path: P
     assert spec.backend == ()
     assert entries_of(spec) == (
         Entry("small", "mock", "other", {"batch": 1, "context": 50}),
-        Entry("large", "mock", spec.model, {"batch": 2, "context": 50}),
+        Entry("large", "mock", spec.model[0], {"batch": 2, "context": 50}),
     )
     both = merge_spec(read_toml(path), {"backend": ["hf"]}, "here")
     assert [entry.name for entry in entries_of(both)] == ["hf", "small", "large"]

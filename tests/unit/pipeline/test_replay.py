@@ -234,7 +234,7 @@ def test_a_replay_has_the_model_of_the_run_that_was_named(tmp_path: Path, spec: 
     with Results(tmp_path) as results:
         for run_id, model in wanted.items():
             [entry] = results.entries(run_id)
-            assert entry.run.spec.model == entry.model == model
+            assert entry.run.spec.model == (entry.model,) == (model,)
             assert entry.info is not None
             assert entry.info.model == model
 
