@@ -10,6 +10,7 @@ import tomllib
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Number
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -46,9 +47,10 @@ class RunSpec(BaseModel):
     `prompts_from` is the run whose prompts are used again.
     """
 
-    # The spec is stored as JSON, which has neither infinity nor NaN.
+    # The spec is stored as JSON, which has neither infinity nor NaN. Strict: `voters = true` in a
+    # file would be one voter.
     model_config = ConfigDict(
-        frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False
+        frozen=True, extra="forbid", strict=True, validate_default=True, allow_inf_nan=False
     )
 
     backend: Annotated[
@@ -178,6 +180,13 @@ class RunSpec(BaseModel):
             default_text="draw new ones",
         ),
     ] = None
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _plain_number(cls, value: Any) -> Any:
+        # numpy's numbers are none to a strict check, and are what a notebook has.
+        is_foreign = isinstance(value, Number) and hasattr(value, "item")
+        return value.item() if is_foreign else value
 
     @field_validator("backend", "model", mode="before")
     @classmethod

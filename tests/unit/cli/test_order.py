@@ -148,10 +148,16 @@ def test_an_option_that_backends_define_with_other_types_is_read_as_in_a_file(
         assert order.what.engine == {"device": value}
 
 
-def test_a_flag_of_the_engine_wins_over_the_general_one() -> None:
-    order = read_order({"threads": 8, "engine_option": ["threads=2"]})
-    assert isinstance(order.what, RunSpec)
-    assert order.what.engine == {"threads": 8}
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ({"threads": 8, "engine_option": ["threads=8"]}, "by --threads and by --engine-option"),
+        ({"engine_option": ["batch=1", "batch=2"]}, "--engine-option batch is given twice"),
+    ],
+)
+def test_an_option_of_an_engine_is_given_once(flags: dict[str, object], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        read_order(flags)
 
 
 def test_resume_takes_the_run_and_the_output() -> None:
