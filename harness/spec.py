@@ -83,6 +83,16 @@ class RunSpec(BaseModel):
             metavar="TEMPLATE",
         ),
     ] = "compact"
+    chat_template: Annotated[
+        str | None,
+        Flag(
+            "Jinja file of a chat template that stands for the models' own; for a --prompt that is "
+            "a chat.",
+            _PROMPTED,
+            metavar="FILE",
+            default_text="the model's own",
+        ),
+    ] = None
     # scikit-learn takes no larger seed.
     seed: Annotated[int, Flag("Seed of all random choices.", _PROMPTED)] = Field(
         default=0, ge=0, lt=2**32

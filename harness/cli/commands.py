@@ -71,6 +71,11 @@ def _in_our_words(error: Any, context: Any) -> UsageError:
     if kind == "MissingParameter":
         missing = (error.param.metavar or error.param.opts[0]) if error.param else "an argument"
         return UsageError(f"{missing} is missing", remedy=f"`{path} --help` says what it is.")
+    if "extra argument" in error.message:
+        extra = error.message.partition("(")[2].partition("(")[2].rstrip(")")
+        return UsageError(
+            f"there is nothing to do with: {extra}", remedy=f"`{path} --help` shows what is taken."
+        )
     said = str(error.message).rstrip(".")
     if kind == "BadParameter" and error.param:
         said = f"{error.param.opts[0]}: {said}"

@@ -27,15 +27,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from harness.errors import TemplateError, UsageError
 from harness.spec import read_toml
+from harness.validation import validated
 from harness.workload.chat import Render
 from harness.workload.voters import Item
 
 # By its place: a user's own `prompts.py` may come first on the path.
 FOLDER = Path(__file__).parents[2] / "prompts"
+_HELP = "docs/PROMPTS.md says what a template holds."
 _NEEDED = {"example": ("numbers", "label"), "query": ("numbers",), "answer": ("label",)}
 
 
@@ -63,25 +65,22 @@ def template_names() -> list[str]:
 
 
 def load_template(name: str) -> Template:
-    """A shipped template by name, or the user's own by path. Raises `TemplateError`."""
+    """A shipped template by name, or the user's own by path.
+
+    Raises `UsageError` where there is none, `TemplateError` where it cannot be used.
+    """
     path = FOLDER / f"{name}.toml"
     if name not in template_names():
         path = Path(name)
     if not path.is_file():
-        raise TemplateError(
+        raise UsageError(
             f"there is no prompt template {name!r}",
             remedy=f"Give a TOML file or one of: {', '.join(template_names())}.",
         )
     try:
-        return Template.model_validate(read_toml(path))
+        return validated(Template, read_toml(path), str(path), remedy=_HELP)
     except UsageError as error:
         raise TemplateError(str(error), remedy=error.remedy) from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise TemplateError(
-            f"{path}: {where}: {first['msg']}", remedy="docs/PROMPTS.md says what a template holds."
-        ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,13 +137,20 @@ def make_writer(
 ) -> Writer:
     """`name` is the template's, for errors.
 
-    Raises `TemplateError` where words, placeholders or a chat template are missing.
+    Raises `TemplateError` where words or placeholders are missing, `UsageError` where a chat is
+    wanted of a model that has no chat template.
     """
     words = _words(name, template, classes)
     if template.kind == "chat" and chat is None:
+        raise UsageError(
+            f"the prompt template {name} is a chat, and the model has no chat template",
+            remedy="Use a completion template, such as --prompt compact, or give a chat template "
+            "with --chat-template FILE.",
+        )
+    if template.opening and template.kind != "chat":
         raise TemplateError(
-            f"the prompt template {name} is a chat and the model has no chat template",
-            remedy="Use a completion template, such as --prompt compact.",
+            f"the prompt template {name}: `opening` begins the reply of a chat, and it is none",
+            remedy="Write it at the end of `query`.",
         )
     writer = Writer(template, words, chat if template.kind == "chat" else None)
     sample = Item(row=0, label=0, words=("0",))
@@ -169,7 +175,7 @@ def _check_placeholders(name: str, template: Template) -> None:
             if placeholder not in there:
                 raise TemplateError(
                     f"the prompt template {name}: `{field_name}` has no ${placeholder}",
-                    remedy="docs/PROMPTS.md says what a template holds.",
+                    remedy=_HELP,
                 )
 
 

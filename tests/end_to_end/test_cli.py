@@ -348,15 +348,19 @@ def test_backends_and_models_are_listed(workplace: Workplace) -> None:
     ("arguments", "code", "said"),
     [
         (["--version"], 0, ""),
-        (["run", "--voter", "3"], 2, "No such option: --voter"),
-        (["run", "--voters", "many"], 2, "--voters"),
-        (["run", "--voters", "0"], 2, "--voters is 0: use 1 or more"),
+        (["run", "--voter", "3"], 2, "Did you mean --voters?"),
+        (["run", "--voters", "many"], 2, "--voters is 'many': use a whole number from 1 to 1000"),
+        (["run", "--voters", "0"], 2, "--voters is 0: use a whole number from 1 to 1000"),
+        (["run", "--prompt", "a", "--prompt", "b"], 2, "--prompt is given twice"),
         (["run", "--backend", "nope"], 2, "there is no backend 'nope'"),
         (["run", "--config", "nope.toml"], 2, "nope.toml"),
         (["run", "--config", "wrong.toml"], 2, "wrong.toml: there is no key voter"),
         (["run", "--resume", "latest", "--seed", "1"], 2, "--resume"),
         (["run", "--resume", "nope"], 1, "no runs whose id begins with 'nope'"),
-        (["run", "--backend", "mock", "--data", "nope.npz"], 1, "nope.npz"),
+        (["run", "--backend", "mock", "--data", "nope.npz"], 2, "nope.npz"),
+        (["run", "--backend", "mock", "--prompt", "nope"], 2, "no prompt template 'nope'"),
+        (["run", "--backend", "mock", "--chat-template", "nope"], 2, "no such file"),
+        (["import", "nope.json"], 2, "nope.json: there is no such file"),
         (["show", "nope"], 1, "no runs whose id begins with 'nope'"),
         (["show", "latest", "--results", "nowhere"], 1, "nowhere holds no runs"),
         (["list", "--results", "nowhere"], 0, ""),
@@ -372,6 +376,36 @@ def test_exit_codes_and_what_is_said(
     assert said in done.stderr
     assert "Traceback" not in done.stderr
     assert code == 0 or done.stdout == ""
+
+
+def test_several_models_are_an_entry_each_everywhere(tmp_path: Path) -> None:
+    models = ("--model", "some/where/one.gguf", "--model", "two")
+    small = ("--voters", "1", "--queries", "4", "--calibration-queries", "0", "--quiet")
+    done = harness(tmp_path, "run", "--backend", "mock", *models, *small)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0].split() == ["mock@one", "mock@two"]
+    again = harness(tmp_path, "run", "--resume", "latest", "--json")
+    answer = json.loads(again.stdout)
+    assert [(run["entry"], run["model"]) for run in answer["runs"]] == [
+        ("mock@one", "some/where/one.gguf"),
+        ("mock@two", "two"),
+    ]
+    assert len({run["prompts"]["token_sha256"] for run in answer["runs"]}) == 1
+    replay = harness(
+        tmp_path, "run", "--prompts-from", "latest", "--backend", "mock", "--quiet", "--json"
+    )
+    assert [run["entry"] for run in json.loads(replay.stdout)["runs"]] == ["mock@one", "mock@two"]
+    compared = harness(tmp_path, "compare", "latest:mock@one", "latest:mock@two", "--json")
+    (found,) = json.loads(compared.stdout)["against_first"]
+    assert found["spec"] == [{"field": "model", "first": "some/where/one.gguf", "other": "two"}]
+    alone = harness(tmp_path, "run", "--backend", "mock", "--model", "two", *small)
+    assert alone.returncode == 0, alone.stderr
+    series = json.loads(harness(tmp_path, "history", "--json").stdout)["series"]
+    points = {one["model"]: (one["entry"], len(one["points"])) for one in series}
+    assert points == {"some/where/one.gguf": ("mock", 2), "two": ("mock", 3)}
+    timed = harness(tmp_path, "bench", "--backend", "mock", *models, *"-p 8 -n 0 -r 1 --json".split())
+    rows = json.loads(timed.stdout)["rows"]
+    assert [row["entry"] for row in rows if not row["cached"]] == ["mock@one", "mock@two"]
 
 
 def test_a_run_without_any_reply_prints_its_table_and_fails(tmp_path: Path) -> None:

@@ -19,10 +19,11 @@ from harness.errors import StoreError, TemplateError, UsageError
 from harness.pipeline.prompting import Update
 from harness.pipeline.run import resume, run
 from harness.spec import RunSpec
-from harness.store.runs import Results
+from harness.store.runs import Results, StoredRun
 from harness.store.schema import CellRow, EntryRow
 from harness.store.store import Store
 from harness.summary import Summary
+from harness.workload.packing import text_sha256
 from harness.workload.prompt import FOLDER
 
 # The mock as it is, without a first token, and with a dearer vocabulary (a digit is two tokens).
@@ -168,6 +169,32 @@ def test_the_chat_template_is_that_of_the_earlier_run(tmp_path: Path, spec: Spec
     assert other.runs[0].prompts == first.runs[0].prompts
     alone = run(spec(prompt="chat", backend="like"), tmp_path)
     assert alone.runs[0].prompts.text_sha256 != first.runs[0].prompts.text_sha256
+
+
+def test_a_given_chat_template_is_that_of_all_entries_and_stays_that_of_the_run(
+    tmp_path: Path, spec: Spec
+) -> None:
+    file = tmp_path / "mine.jinja"
+    source = "{{ messages[-1].content }}<mine>"
+    file.write_text(source)
+    given = spec(backend=("mock", "like"), prompt="chat", chat_template=str(file))
+    with pytest.raises(InterruptionError):
+        run(given, tmp_path, interrupt)
+    file.write_text("another")
+    whole = resume("latest", tmp_path)
+    assert [one.cells.done for one in whole.runs] == [12, 12]
+    with Store(tmp_path) as store:
+        stored = StoredRun(store, store.run("latest"))
+        assert stored.chat_template == source
+        assert stored.facts is not None
+        assert stored.facts.chat_template is not None
+        assert stored.facts.chat_template.sha256 == text_sha256(source)
+        assert all("<mine>" in text for text in store.prompt_texts(stored.run_id) or [])
+    file.unlink()
+    other = again(tmp_path, backend="like")
+    assert other.runs[0].prompts == whole.runs[0].prompts
+    with Store(tmp_path) as store:
+        assert StoredRun(store, store.run("latest")).chat_template == source
 
 
 def test_one_vocabulary_and_other_tokens_are_refused(tmp_path: Path, spec: Spec) -> None:

@@ -53,8 +53,14 @@ def test_every_voter_is_given_the_same_test_rows(draft: Draft) -> None:
 
 
 def test_a_chat_needs_a_model_that_has_one(draft: Draft) -> None:
-    with pytest.raises(TemplateError, match="no chat template"):
+    with pytest.raises(UsageError, match="no chat template"):
         written(draft, CHAT_SPEC)
+
+
+def test_a_chat_template_is_for_a_chat(draft: Draft) -> None:
+    spec = SPEC.model_copy(update={"chat_template": "mine.jinja"})
+    with pytest.raises(UsageError, match="mine.jinja: the prompt template compact is no chat"):
+        written(draft, spec)
 
 
 @pytest.mark.parametrize(
