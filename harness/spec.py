@@ -18,7 +18,6 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -209,9 +208,9 @@ class RunSpec(BaseModel):
 
     @field_validator("backend", "model")
     @classmethod
-    def _named_once(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+    def _named_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if twice := [name for name, count in Counter(value).items() if count > 1]:
-            raise ValueError(f"the {info.field_name} {twice[0]} is named twice")
+            raise ValueError(f"{twice[0]} is named twice")
         return value
 
     @field_validator("model")
@@ -300,7 +299,9 @@ def short_names(models: Sequence[str]) -> list[str]:
     parts = [[part for part in re.split(r"[/\\]", model) if part] or [""] for model in models]
     shorts: list[str] = []
     for count in range(1, max(map(len, parts), default=0) + 1):
-        shorts = [_shortened(safe_name("-".join(own[-count:]).removesuffix(".gguf"))) for own in parts]
+        shorts = [
+            _shortened(safe_name("-".join(own[-count:]).removesuffix(".gguf"))) for own in parts
+        ]
         if len(set(map(str.casefold, shorts))) == len(shorts):
             return shorts
     return [f"{short}-{number}" for number, short in enumerate(shorts, start=1)]

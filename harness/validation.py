@@ -42,9 +42,7 @@ def validated(
         # it is the one that stays.
         wrong = {_place(item["loc"]): item for item in reversed(error.errors())}
         ordered = dict(reversed(wrong.items()))
-        said = [
-            _explained(place, item, model, where, flags) for place, item in ordered.items()
-        ]
+        said = [_explained(place, item, model, where, flags) for place, item in ordered.items()]
         near = [
             nearest(place[-1].replace("-", "_"), [*model.model_fields, *more_keys])
             for place, item in ordered.items()
@@ -93,6 +91,8 @@ def _explained(
         return f"{name} is missing"
     if place[0] in flags:
         name = f"--{place[0].replace('_', '-')}"
+    if item["type"] == "value_error" and not _own_words(item).startswith("use "):
+        return f"{name}: {_own_words(item)}"
     return f"{name} is {_written(item['input'])}: {_to_use(place, item, field)}"
 
 

@@ -92,6 +92,15 @@ def _new_run(config: Path | None, flags: Mapping[str, Any], output: Mapping[str,
             if tables in of_spec:
                 of_spec[tables] = _without(_table(of_spec[tables]), engine.keys())
     spec = merge_spec(of_spec, of_flags, where, [*names, *Output.model_fields])
+    if (
+        "model" in flags
+        and not spec.backend
+        and all("model" in one for one in spec.entries.values())
+    ):
+        raise UsageError(
+            "--model is used by no entry: each names its own in the file",
+            remedy="Leave it out, or take `model` out of the [entries] that shall have it.",
+        )
     return Order(spec, _output(output, of_file, where))
 
 

@@ -117,12 +117,20 @@ def write(
 def _shared_chat(prompt: str, chats: Mapping[str, ChatTemplate | None]) -> ChatTemplate | None:
     """The chat template of all entries, `None` where no model has one."""
     (first, chat), *others = chats.items()
+    lacking = [name for name, one in chats.items() if one is None]
+    if 0 < len(lacking) < len(chats):
+        raise UsageError(
+            f"the prompt template {prompt} is a chat, and {', '.join(lacking)}: the model has no "
+            "chat template",
+            remedy="Leave it out, name a template for all with --chat-template FILE, or use a "
+            "completion template, such as --prompt compact.",
+        )
     if unlike := [name for name, other in others if other != chat]:
         raise UsageError(
             f"the prompt template {prompt} is a chat, and {first} has another chat template than "
             f"{', '.join(unlike)}, so they would not be given the same texts",
-            remedy="Run them apart, name one for all with --chat-template FILE, or use a completion "
-            "template, such as --prompt compact.",
+            remedy="Run them apart, name one for all with --chat-template FILE, or use a "
+            "completion template, such as --prompt compact.",
         )
     return chat
 

@@ -403,7 +403,8 @@ def test_several_models_are_an_entry_each_everywhere(tmp_path: Path) -> None:
     series = json.loads(harness(tmp_path, "history", "--json").stdout)["series"]
     points = {one["model"]: (one["entry"], len(one["points"])) for one in series}
     assert points == {"some/where/one.gguf": ("mock", 2), "two": ("mock", 3)}
-    timed = harness(tmp_path, "bench", "--backend", "mock", *models, *"-p 8 -n 0 -r 1 --json".split())
+    shape = ("-p", "8", "-n", "0", "-r", "1", "--json")
+    timed = harness(tmp_path, "bench", "--backend", "mock", *models, *shape)
     rows = json.loads(timed.stdout)["rows"]
     assert [row["entry"] for row in rows if not row["cached"]] == ["mock@one", "mock@two"]
 

@@ -283,7 +283,10 @@ def test_several_models_are_an_entry_each_for_each_backend_and_named_entry() -> 
         (["a/m.gguf", "b/m.gguf"], ["a-m", "b-m"]),
         (["m", "M"], ["m-1", "M-2"]),
         (["a/b", "a-b"], ["b", "a-b"]),
-        (["x" * 60 + "Q4.gguf", "x" * 60 + "Q8.gguf"], [f"{'x' * 19}--{'x' * 17}Q{n}" for n in "48"]),
+        (
+            ["x" * 60 + "Q4.gguf", "x" * 60 + "Q8.gguf"],
+            [f"{'x' * 19}--{'x' * 17}Q{n}" for n in "48"],
+        ),
         (["..", "/"], ["entry-1", "entry-2"]),
     ],
 )

@@ -45,7 +45,7 @@ def refused(
         ({"data": ["x"]}, "b.toml: data is a list: use text"),
         ({"model": True}, "b.toml: model is true: use text, or a list of texts"),
         ({"model": ["a", 3]}, "b.toml: model is 3: use text, or a list of texts"),
-        ({"model": []}, "b.toml: model is an empty list: name at least one model"),
+        ({"model": []}, "b.toml: model: name at least one model"),
         ({"engine": 3}, "b.toml: engine is 3: use a table"),
         (
             {"engine": {"threads": [1]}},
@@ -58,7 +58,7 @@ def refused(
         ({"backends": {"mock": 3}}, "b.toml: backends.mock is 3: use a table"),
         ({"models": {"mine": {"gguf": 3}}}, "b.toml: models.mine.gguf is 3: use text"),
         ({"entries": {"a": {"model": ["x"]}}}, "b.toml: entries.a.model is a list: use text"),
-        ({"backend": ["mock", "mock"]}, "the backend mock is named twice"),
+        ({"backend": ["mock", "mock"]}, "b.toml: backend: mock is named twice"),
     ],
 )
 def test_a_wrong_value_is_named_with_what_to_use(table: dict[str, Any], said: str) -> None:

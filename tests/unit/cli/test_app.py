@@ -65,9 +65,7 @@ def test_expected_errors_say_cause_and_remedy(
     assert ending(raising(error)) == (code, "", "error: cause\ntry: remedy\n")
 
 
-def test_windows_is_named_as_not_supported(
-    ending: Ending, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_windows_is_named_as_not_supported(ending: Ending, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "win32")
     code, out, said = ending(raising(AssertionError("no command runs")))
     assert (code, out) == (1, "")

@@ -57,24 +57,30 @@ def test_a_chat_needs_a_model_that_has_one(draft: Draft) -> None:
         written(draft, CHAT_SPEC)
 
 
+def test_an_entry_without_a_chat_template_beside_others_is_named(draft: Draft) -> None:
+    chats = {"first": ChatTemplate(SOURCE, "[B]", "[E]"), "second": None}
+    with pytest.raises(UsageError, match="a chat, and second: the model has no chat") as caught:
+        written(draft, CHAT_SPEC, chats)
+    assert "--chat-template FILE" in caught.value.remedy
+
+
 def test_a_chat_template_is_for_a_chat(draft: Draft) -> None:
     spec = SPEC.model_copy(update={"chat_template": "mine.jinja"})
-    with pytest.raises(UsageError, match="mine.jinja: the prompt template compact is no chat"):
+    with pytest.raises(UsageError, match=r"mine\.jinja: the prompt template compact is no chat"):
         written(draft, spec)
 
 
 @pytest.mark.parametrize(
     "other",
     [
-        None,
         ChatTemplate(SOURCE + " ", "[B]", "[E]"),
         ChatTemplate(SOURCE, "[b]", "[E]"),
         ChatTemplate(SOURCE, "[B]", "[e]"),
     ],
-    ids=["none", "source", "bos", "eos"],
+    ids=["source", "bos", "eos"],
 )
 def test_a_chat_is_refused_where_it_would_be_another_text_for_another_entry(
-    draft: Draft, other: ChatTemplate | None
+    draft: Draft, other: ChatTemplate
 ) -> None:
     one = ChatTemplate(SOURCE, "[B]", "[E]")
     for first, second in ((one, other), (other, one)):
