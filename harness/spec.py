@@ -46,10 +46,9 @@ class RunSpec(BaseModel):
     `prompts_from` is the run whose prompts are used again.
     """
 
-    # The spec is stored as JSON, which has neither infinity nor NaN. Strict: `voters = true` in a
-    # file would be one voter.
+    # The spec is stored as JSON, which has neither infinity nor NaN.
     model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, validate_default=True, allow_inf_nan=False
+        frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False
     )
 
     backend: Annotated[
@@ -388,12 +387,12 @@ def merge_spec(
             table[key] = {**table[key], **value}
         else:
             table[key] = value
-    return validated(RunSpec, table, where, flags, more_keys)
+    return validated(RunSpec, table, where, flags, more_keys, strict=True)
 
 
 def parse_spec(table: Mapping[str, object], where: str) -> RunSpec:
     """A validated spec of a mapping. Raises `UsageError` that names every key that is wrong."""
-    return validated(RunSpec, table, where)
+    return validated(RunSpec, table, where, strict=True)
 
 
 def read_toml(path: Path) -> dict[str, Any]:

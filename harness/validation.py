@@ -29,14 +29,17 @@ def validated(
     flags: Collection[str] = (),
     more_keys: Collection[str] = (),
     remedy: str = _HELP,
+    *,
+    strict: bool = False,
 ) -> _Model:
     """A record of a mapping, whose `flags` came from the command line and all else from `where`.
 
     `more_keys` may stand there, too, beside the fields of the record. Raises `UsageError` that
-    names every key that is wrong; `remedy` where no key is near to one.
+    names every key that is wrong; `remedy` where no key is near to one. `strict`: `true` is no
+    number, and a text is none either.
     """
     try:
-        return model.model_validate(dict(table))
+        return model.model_validate(dict(table), strict=strict)
     except ValidationError as error:
         # Of a union, pydantic has an error for each member. The first is enough: going backwards,
         # it is the one that stays.

@@ -188,7 +188,7 @@ def test_a_template_of_ones_own_is_loaded_by_path(tmp_path: Path) -> None:
 
 def test_a_template_that_is_not_there_is_told_with_those_there_are(tmp_path: Path) -> None:
     for name in ("compat", str(tmp_path)):
-        with pytest.raises(TemplateError, match="no prompt template") as caught:
+        with pytest.raises(UsageError, match="no prompt template") as caught:
             load_template(name)
         assert ", ".join(template_names()) in caught.value.remedy
 
