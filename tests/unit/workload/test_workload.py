@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
@@ -28,7 +29,7 @@ def draft() -> Draft:
 
 
 def written(
-    draft: Draft, spec: RunSpec = SPEC, chats: dict[str, ChatTemplate | None] | None = None
+    draft: Draft, spec: RunSpec = SPEC, chats: Mapping[str, ChatTemplate | None] | None = None
 ) -> Workload:
     session = mock.open_session(ModelRef("mock", "mock", ""), {"max_model_len": 1})
     tokenizer = Tokenizer("bytes", None, session.tokenize, session.token_texts)
