@@ -35,7 +35,7 @@ PLAIN: _Plain = {
 }
 
 
-# Of click's errors, which Typer brings along since 0.16 and imports before, it shows this one.
+# click's error of wrong usage: some versions of Typer import click, others have a copy of it.
 _Refused: type[Exception] = typer.BadParameter.__bases__[0]
 
 
