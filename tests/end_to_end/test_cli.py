@@ -378,37 +378,6 @@ def test_exit_codes_and_what_is_said(
     assert code == 0 or done.stdout == ""
 
 
-def test_several_models_are_an_entry_each_everywhere(tmp_path: Path) -> None:
-    models = ("--model", "some/where/one.gguf", "--model", "two")
-    small = ("--voters", "1", "--queries", "4", "--calibration-queries", "0", "--quiet")
-    done = harness(tmp_path, "run", "--backend", "mock", *models, *small)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[0].split() == ["mock@one", "mock@two"]
-    again = harness(tmp_path, "run", "--resume", "latest", "--json")
-    answer = json.loads(again.stdout)
-    assert [(run["entry"], run["model"]) for run in answer["runs"]] == [
-        ("mock@one", "some/where/one.gguf"),
-        ("mock@two", "two"),
-    ]
-    assert len({run["prompts"]["token_sha256"] for run in answer["runs"]}) == 1
-    replay = harness(
-        tmp_path, "run", "--prompts-from", "latest", "--backend", "mock", "--quiet", "--json"
-    )
-    assert [run["entry"] for run in json.loads(replay.stdout)["runs"]] == ["mock@one", "mock@two"]
-    compared = harness(tmp_path, "compare", "latest:mock@one", "latest:mock@two", "--json")
-    (found,) = json.loads(compared.stdout)["against_first"]
-    assert found["spec"] == [{"field": "model", "first": "some/where/one.gguf", "other": "two"}]
-    alone = harness(tmp_path, "run", "--backend", "mock", "--model", "two", *small)
-    assert alone.returncode == 0, alone.stderr
-    series = json.loads(harness(tmp_path, "history", "--json").stdout)["series"]
-    points = {one["model"]: (one["entry"], len(one["points"])) for one in series}
-    assert points == {"some/where/one.gguf": ("mock", 2), "two": ("mock", 3)}
-    shape = ("-p", "8", "-n", "0", "-r", "1", "--json")
-    timed = harness(tmp_path, "bench", "--backend", "mock", *models, *shape)
-    rows = json.loads(timed.stdout)["rows"]
-    assert [row["entry"] for row in rows if not row["cached"]] == ["mock@one", "mock@two"]
-
-
 def test_a_run_without_any_reply_prints_its_table_and_fails(tmp_path: Path) -> None:
     small = ("--voters", "1", "--queries", "4", "--calibration-queries", "0", "--quiet")
     done = harness(tmp_path, "run", "--backend", "mock", "--engine-option", "crash_at=1", *small)

@@ -13,7 +13,9 @@ from typing import Any, TypeAlias
 import numpy as np
 import pytest
 
+import harness
 from backends.api import ENTRY_POINT_GROUP
+from harness.comparison.history import read_history
 from harness.engine import registry
 from harness.errors import StoreError, TemplateError, UsageError
 from harness.pipeline.prompting import Update
@@ -250,6 +252,29 @@ def test_a_replay_of_a_replay_is_one_of_the_first_run(tmp_path: Path, spec: Spec
     third = again(tmp_path, second.run_id, backend="like")
     assert kept_spec(tmp_path, third.run_id).prompts_from == first.run_id
     assert third.runs[0].prompts == first.runs[0].prompts
+
+
+def test_several_models_are_an_entry_each_of_the_same_prompts_wherever_they_are_seen(
+    tmp_path: Path, spec: Spec
+) -> None:
+    first = run(spec(model=("some/where/one.gguf", "two"), baselines=False), tmp_path)
+    assert [(one.entry, one.model) for one in first.runs] == [
+        ("mock@one", "some/where/one.gguf"),
+        ("mock@two", "two"),
+    ]
+    assert first.runs[0].prompts == first.runs[1].prompts
+    assert resume("latest", tmp_path) == first
+    other = again(tmp_path, backend="mock", baselines=False)
+    assert [one.entry for one in other.runs] == ["mock@one", "mock@two"]
+    run(spec(model="two", baselines=False), tmp_path)
+    compared = harness.compare(f"{first.run_id}:mock@one", "latest:mock@two", results=tmp_path)
+    assert [(one.field, one.first, one.other) for one in compared.against_first[0].spec] == [
+        ("model", "some/where/one.gguf", "two")
+    ]
+    with Results(tmp_path) as results:
+        series = read_history(results, "accuracy").series
+    points = {one.model: (one.entry, len(one.points)) for one in series}
+    assert points == {"some/where/one.gguf": ("mock", 2), "two": ("mock", 3)}
 
 
 def test_a_replay_has_the_model_of_the_run_that_was_named(tmp_path: Path, spec: Spec) -> None:
