@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.commands import PLAIN, Command
+from harness.cli.commands import PLAIN, Command, Commands
 from harness.cli.console import answers, give, remarks, target, tell
 from harness.cli.options import FormatOption, JsonOption, OutputOption, examples
 from harness.errors import EngineError
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 CHECK_SECONDS = 120.0
 """Importing a large engine for the first time takes long."""
 
-backends = typer.Typer(invoke_without_command=True, **PLAIN)
+backends = typer.Typer(cls=Commands, invoke_without_command=True, **PLAIN)
 
 
 @dataclass(frozen=True, slots=True)

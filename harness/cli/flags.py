@@ -245,6 +245,7 @@ def _parameter(one: Definition) -> inspect.Parameter:
         metavar=one.value,
         rich_help_panel=one.panel,
         hidden=one.is_hidden,
+        parser=number if one.kind in (int, float) and not one.several else None,
     )
     # A list of numbers is read by us: `512,1024` is two of them. A path is taken as it was written.
     kind: Any = list[str] if one.several else str if one.kind is Path else one.kind
@@ -254,6 +255,17 @@ def _parameter(one: Definition) -> inspect.Parameter:
         default=None,
         annotation=Annotated[kind | NoneType, option],
     )
+
+
+def number(text: str) -> int | float | str:
+    """The number, or the text that is none: what is wrong with it is said by its definition, which
+    knows the bounds."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
 
 
 _METAVARS: dict[type, str] = {bool: "", int: "N", float: "X", str: "TEXT", Path: "PATH"}

@@ -322,7 +322,8 @@ def _location(model: str, format_: str, location: str) -> str:
         raise EngineError(f"model {model}: {error}", remedy="Check the path.") from error
     if not is_there:
         kind = "folder" if format_ == "hf" else "file"
-        raise EngineError(f"model {model}: there is no {kind} {location}", remedy="Check the path.")
+        whose = "" if model == location else f"model {model}: "
+        raise UsageError(f"{whose}there is no {kind} {location}", remedy="Check the path.")
     if format_ != "gguf":
         return str(path.resolve())
     try:
