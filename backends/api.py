@@ -220,7 +220,8 @@ class TokenizerInfo:
     no beginning-of-sequence token. `chat_template` is the model's own, as jinja text, untrusted;
     of several that have names, the one called "default".
     `vocabulary_sha256` is `backends.rules.vocabulary_sha256`: where it is equal, the same token ids
-    mean the same.
+    mean the same. `vocabulary_size` is how many ids there are, those without a text too: every id
+    is below it. One that is not, of a prompt or of a reply, is refused.
     """
 
     declared_context: int
@@ -229,6 +230,7 @@ class TokenizerInfo:
     bos_text: str = ""
     eos_text: str = ""
     chat_template: str | None = None
+    vocabulary_size: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +258,7 @@ class SessionInfo:
     chat_template: str | None = None
     is_mock: bool = False
     capabilities: Capabilities = Capabilities()
+    vocabulary_size: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

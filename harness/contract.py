@@ -119,7 +119,13 @@ with own_backends():
     )
     from backends.gguf import check_file, parts_of
     from backends.remedies import DISTRIBUTION, install_environment, install_extra
-    from backends.rules import LOGPROB_ROUNDING, MODEL_FILES, reply_reserve, usable_cpus
+    from backends.rules import (
+        LOGPROB_ROUNDING,
+        MODEL_FILES,
+        reply_reserve,
+        usable_cpus,
+        vocabulary_sha256,
+    )
     from backends.sharing.prefix_tree import common_prefix_length, minimum_tokens
 
 
@@ -167,6 +173,7 @@ __all__ = (
     "reply_reserve",
     "requirements_of",
     "usable_cpus",
+    "vocabulary_sha256",
     "wire",
     "written",
 )

@@ -8,13 +8,21 @@ from __future__ import annotations
 import importlib.metadata
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
-from harness.contract import ModelRef, OptionValue, Requirements, SessionInfo, requirements_of
+from harness.contract import (
+    ModelRef,
+    OptionValue,
+    Requirements,
+    SessionInfo,
+    TokenIds,
+    TokenizerInfo,
+    requirements_of,
+)
 from harness.engine.interpreters import find_interpreter
 from harness.engine.models import combined_sha256, model_files, resolve_model
 from harness.engine.options import INTERPRETER, options_of
@@ -26,7 +34,8 @@ from harness.errors import EngineError
 from harness.machine.nvml import has_gpu
 from harness.spec import Entry, RunSpec
 
-MOST_STARTS = 3  # of a worker that dies while it loads
+MOST_STARTS = 3  # of a worker that does not load, because it dies or keeps silent
+_Answer = TypeVar("_Answer")
 _PACKAGE_NAME = re.compile(r"[\w.-]+")  # what a requirement begins with, as PEP 508 has it
 
 
@@ -113,6 +122,54 @@ def plan_engine(entry: Entry, spec: RunSpec, logs: Path) -> EnginePlan:
     )
 
 
+class TokenizerError(EngineError):
+    """The tokenizer of an entry failed: `cause` says how, without whose it is."""
+
+    def __init__(self, entry: str, cause: EngineError) -> None:
+        super().__init__(f"{entry}: {cause}", remedy=cause.remedy)
+        self.entry = entry
+        self.cause = cause
+
+
+class EngineTokenizer:
+    """Starts to open the tokenizer of an entry when it is made. One whose worker ends, or keeps
+    silent, is opened again, and given it once more, as an engine is loaded again.
+
+    All of it raises `TokenizerError`.
+    """
+
+    def __init__(self, plan: EnginePlan) -> None:
+        self.name = plan.entry.name
+        self.model = plan.entry.model
+        self._plan = plan
+        self._session = plan.open_tokenizer()
+
+    @property
+    def info(self) -> TokenizerInfo:
+        return self._try(lambda session: session.info)
+
+    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        return self._try(lambda session: session.tokenize(texts))
+
+    def token_texts(self, token_ids: TokenIds) -> list[str]:
+        return self._try(lambda session: session.token_texts(token_ids))
+
+    def close(self) -> None:
+        self._session.close()
+
+    def _try(self, do: Callable[[TokenizerSession], _Answer]) -> _Answer:
+        try:
+            for _ in range(MOST_STARTS - 1):
+                try:
+                    return do(self._session)
+                except WorkerDiedError:
+                    self._session.kill()
+                    self._session = self._plan.open_tokenizer()
+            return do(self._session)
+        except EngineError as error:
+            raise TokenizerError(self.name, error) from error
+
+
 class Engine:
     """Starts loading when it is made, for prompts and replies of up to `max_model_len` tokens."""
 
@@ -147,8 +204,8 @@ class Engine:
     def load(self) -> SessionInfo:
         """Waits until the session is loaded. Raises `EngineError`.
 
-        A worker that dies while it loads is started again: it may have died only because another
-        program needed the memory.
+        A worker that dies while it loads, or keeps silent, is started again: another program may
+        have needed the memory or the processor.
         """
         for _ in range(MOST_STARTS - 1):
             try:

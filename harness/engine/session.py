@@ -73,9 +73,9 @@ class _Opened(ABC):
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text: special tokens are parsed, none is added."""
         # A worker answers one request after the other, and opening was the first.
-        _ = self.info
+        size = self.info.vocabulary_size
         self._transport.request({"do": "tokenize", "texts": wire.front_code_texts(texts)})
-        return self._answer("tokenized", lambda message: _one_for_each(texts, message))
+        return self._answer("tokenized", lambda message: _one_for_each(texts, size, message))
 
     def token_texts(self, token_ids: TokenIds) -> list[str]:
         """Each token as the model's vocabulary writes it."""
@@ -103,8 +103,9 @@ class _Opened(ABC):
             failure: Exception = error
         except WorkerFailedError as error:
             failure = error
-        has_died = isinstance(failure, WorkerFailedError) and failure.kind == "died"
-        raise (WorkerDiedError if has_died else EngineError)(
+        # One that was stopped, or that the machine was too busy for, is silent and not dead.
+        is_gone = isinstance(failure, WorkerFailedError) and failure.kind in ("died", "silent")
+        raise (WorkerDiedError if is_gone else EngineError)(
             f"the engine failed while it {doing}: {failure}",
             remedy=f"See {self._transport.log}. If it only takes long: raise --timeout-seconds.",
         ) from failure
@@ -283,8 +284,11 @@ def check_backend(target: str, timeout_seconds: float, log: Path, python: str) -
         transport.close()
 
 
-def _one_for_each(texts: Sequence[str], message: wire.Message) -> list[list[int]]:
+def _one_for_each(
+    texts: Sequence[str], vocabulary_size: int | None, message: wire.Message
+) -> list[list[int]]:
     token_ids = wire.front_decode(message)
+    records.check_ids("ids", wire.ids_of(message, "ids"), vocabulary_size)
     if len(token_ids) != len(texts):
         raise wire.WireError(f"shared: {len(token_ids)} lists of ids for {len(texts)} texts")
     return token_ids

@@ -32,7 +32,8 @@ class WorkerFailedError(Exception):
 
 
 class WorkerDiedError(EngineError):
-    """The worker died at what no run can do without, such as loading. A fresh one may not."""
+    """The worker died, or was ended for its silence, at what no run can do without, such as
+    loading. A fresh one may do it."""
 
 
 class Transport(Protocol):

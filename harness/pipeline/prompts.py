@@ -84,7 +84,8 @@ def check_unchanged(run: StoredRun, workload: Workload) -> None:
     same_tokens = all(
         # Earlier versions stored no tokens of an entry that was never opened.
         not entry.tokens or entry.tokens == made.get(entry.vocabulary or "")
-        for entry in run.entries.values()
+        for name, entry in run.entries.items()
+        if name not in workload.failed  # its tokens cannot be made now
     )
     if run.data_sha256 not in (None, workload.dataset.sha256) or (
         prompts and not (prompts == prompt_rows(workload.packed) and same_tokens)

@@ -17,9 +17,9 @@ The runs of a group go the same way together, so that each engine is loaded once
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import cast
@@ -29,9 +29,14 @@ import numpy as np
 from harness.baselines.kind import ShownNumbers
 from harness.baselines.run import run_baselines
 from harness.contract import SessionInfo, TokenizerInfo
-from harness.engine.engine import Engine, EnginePlan, plan_engine
+from harness.engine.engine import (
+    Engine,
+    EnginePlan,
+    EngineTokenizer,
+    TokenizerError,
+    plan_engine,
+)
 from harness.engine.options import check_options
-from harness.engine.session import TokenizerSession
 from harness.errors import EngineError, StoreError, UsageError
 from harness.machine.environment import describe_environment
 from harness.pipeline.prompting import (
@@ -43,7 +48,7 @@ from harness.pipeline.prompting import (
     prompt_entry,
 )
 from harness.pipeline.prompts import check_unchanged, facts_of, save_prompts
-from harness.pipeline.replay import Source, check_replay, find_source
+from harness.pipeline.replay import Source, check_replay, earlier_of, find_source
 from harness.pipeline.summarise import summarise
 from harness.spec import RunSpec, entries_of, replay_spec, safe_name
 from harness.store.file import disk_is_full
@@ -54,7 +59,10 @@ from harness.store.store import LATEST, Store
 from harness.summary import Baseline, CaveatKind, RunSummary, Summary
 from harness.workload.chat import ChatTemplate
 from harness.workload.tokens import Tokenizer
-from harness.workload.workload import Workload, draw, numbers, write
+from harness.workload.workload import Draft, Workload, draw, numbers, write
+
+
+_OWN_TOKENIZER = "Give the backend the model's own tokenizer, in files that belong together."
 
 
 def run(spec: RunSpec, results: Path, observe: Observer = lambda _: None) -> Summary:
@@ -108,8 +116,9 @@ def resume(run_id: str, results: Path, observe: Observer = lambda _: None) -> Su
         if stored.is_finished and not any(is_open):
             return stored.summary
         plans = plan(spec, results)
-        workload = prepare(spec, plans, _source(store, spec))
+        workload = prepare(spec, plans, _source(store, spec), stored)
         check_unchanged(stored, workload)
+        workload = replace(workload, failed={**_of_others(stored, workload), **workload.failed})
         if stored.facts is None:  # ended before they were stored, or stored before facts were
             save_prompts(store, stored.run_id, workload, facts_of(workload).model_dump_json())
         member = _Member(spec, workload, stored.run_id, _other_environment(stored))
@@ -135,39 +144,80 @@ def plan(spec: RunSpec, results: Path) -> list[EnginePlan]:
     return [plan_engine(entry, spec, results / "logs") for entry in entries_of(spec)]
 
 
-def prepare(spec: RunSpec, plans: Sequence[EnginePlan], source: Source | None) -> Workload:
-    """The workload, packed with the tokenizers of all entries, or as it was in its source.
+def prepare(
+    spec: RunSpec,
+    plans: Sequence[EnginePlan],
+    source: Source | None,
+    begun: StoredRun | None = None,
+) -> Workload:
+    """The workload, packed with the tokenizers of all entries; or as it was in its source, or in
+    the run that was `begun`, where the prompts of that are stored.
 
     The tokenizers load while the data is read, each in a process of its own, and have ended when
-    this returns.
+    this returns. One that fails costs its entry only: the others are packed without it. Raises
+    `EngineError` where all fail.
     """
     with ExitStack() as stack:
-        opened = {
-            one.entry.name: stack.enter_context(closing(one.open_tokenizer())) for one in plans
-        }
-        draft = draw(spec)
-        infos = {name: session.info for name, session in opened.items()}
-        chats = {one.entry.name: _chat(infos[one.entry.name], one.entry.model) for one in plans}
-        if source:  # its prompts are written as they were, whatever template a model has now
-            chats = dict.fromkeys(chats, _chat(source.info, source.info.model))
-        limit = min(spec.max_model_len, *(info.declared_context for info in infos.values()))
-        tokenizers = {name: _tokenizer(session) for name, session in opened.items()}
-        workload = write(draft, spec, tokenizers, chats, limit, source.earlier if source else None)
+        opened = [stack.enter_context(closing(EngineTokenizer(one))) for one in plans]
+        workload = _packed(spec, draw(spec), opened, source, begun, {})
     if source:
         check_replay(source, workload)
     return workload
+
+
+def _packed(
+    spec: RunSpec,
+    draft: Draft,
+    opened: Sequence[EngineTokenizer],
+    source: Source | None,
+    begun: StoredRun | None,
+    failed: Mapping[str, EngineError],
+) -> Workload:
+    """Packed with the tokenizers that are `opened`, and again without each that fails."""
+    if not opened:
+        raise EngineError(
+            "; ".join(f"{name}: {error}" for name, error in failed.items()),
+            remedy=" ".join(dict.fromkeys(error.remedy for error in failed.values())),
+        )
+    try:
+        infos = {one.name: one.info for one in opened}
+        chats = {one.name: _chat(one.info, one.model) for one in opened}
+        if source:  # its prompts are written as they were, whatever template a model has now
+            chats = dict.fromkeys(chats, _chat(source.info, source.info.model))
+        limit = min(spec.max_model_len, *(info.declared_context for info in infos.values()))
+        earlier = source.earlier if source else None
+        # What does not depend on which of its tokenizers can be opened now.
+        if begun and begun.facts:
+            limit = begun.facts.limit
+            [first, *_] = begun.entries.values()
+            earlier = earlier or earlier_of(begun, first.vocabulary or "")
+        tokenizers = {one.name: _tokenizer(one) for one in opened}
+        workload = write(draft, spec, tokenizers, chats, limit, earlier)
+    except TokenizerError as error:
+        others = [one for one in opened if one.name != error.entry]
+        return _packed(spec, draft, others, source, begun, {**failed, error.entry: error.cause})
+    # Theirs are the prompts of the first of the others, which they are given if they can be opened
+    # when the run is resumed.
+    given, tokens = workload.vocabularies, workload.tokens
+    first_name = opened[0].name
+    return replace(
+        workload,
+        vocabularies=given | dict.fromkeys(failed, given[first_name]),
+        tokens=tokens | dict.fromkeys(failed, tokens[first_name]),
+        failed=failed,
+    )
 
 
 def _chat(info: TokenizerInfo | SessionInfo, model: str) -> ChatTemplate | None:
     return ChatTemplate.of_model(info.chat_template, info.bos_text, info.eos_text, model)
 
 
-def _tokenizer(session: TokenizerSession) -> Tokenizer:
+def _tokenizer(opened: EngineTokenizer) -> Tokenizer:
     return Tokenizer(
-        vocabulary=session.info.vocabulary_sha256,
-        bos_id=session.info.bos_id,
-        encode=session.tokenize,
-        spell=session.token_texts,
+        vocabulary=opened.info.vocabulary_sha256,
+        bos_id=opened.info.bos_id,
+        encode=opened.tokenize,
+        spell=opened.token_texts,
     )
 
 
@@ -301,6 +351,12 @@ def _prompt_engine(
         for one in failed:
             fail_open_cells(store, one.run_id, name, one.spec, error, observe)
 
+    for one in waiting:
+        if name in one.workload.failed:
+            fail([one], one.workload.failed[name])
+    waiting = [one for one in waiting if name not in one.workload.failed]
+    if not waiting:
+        return
     lap = _Lap()
     observe(_loading(store, waiting[0], name))
     engine: Engine | None = None
@@ -344,7 +400,14 @@ def _unlike_packed(engine: Engine, member: _Member) -> EngineError | None:
         return EngineError(
             f"the engine's vocabulary {info.vocabulary_sha256[:12]} is not the {vocabulary[:12]} "
             "of the tokenizer that its prompts were packed with",
-            remedy="Give the backend the model's own tokenizer, in files that belong together.",
+            remedy=_OWN_TOKENIZER,
+        )
+    every = chain(packed.token_ids[vocabulary], packed.labels[vocabulary])
+    largest = max(max(ids, default=0) for ids in every)
+    if info.vocabulary_size is not None and largest >= info.vocabulary_size:
+        return EngineError(
+            f"its prompts have the token {largest}, and the engine has {info.vocabulary_size}",
+            remedy=_OWN_TOKENIZER,
         )
     needed = max(map(len, packed.token_ids[vocabulary])) + packed.reserve
     # Prompts of an earlier run were not packed for this engine: those that do not fit overflow.
@@ -361,6 +424,21 @@ def _unlike_packed(engine: Engine, member: _Member) -> EngineError | None:
             remedy="Use --decoding free or choice.",
         )
     return None
+
+
+def _of_others(begun: StoredRun, workload: Workload) -> dict[str, EngineError]:
+    """Why entries of a run that was begun cannot go on with the tokenizers of now.
+
+    One whose tokenizer had failed is stored with the tokens of another entry.
+    """
+    return {
+        name: EngineError(
+            "its vocabulary is not that of the tokens that the run was begun with",
+            remedy=f"Give it the same prompts in a new run: --prompts-from {begun.run_id}.",
+        )
+        for name, entry in begun.entries.items()
+        if entry.vocabulary not in (None, workload.vocabularies[name])
+    }
 
 
 def make_baselines(spec: RunSpec, workload: Workload) -> list[Baseline]:

@@ -35,7 +35,7 @@ from harness.engine import process as process_module
 from harness.engine import session as session_module
 from harness.engine.process import ProcessTransport
 from harness.engine.session import EngineSession, TokenizerSession, check_backend
-from harness.engine.transport import WorkerFailedError
+from harness.engine.transport import Failure, WorkerDiedError, WorkerFailedError
 from harness.errors import EngineError
 from harness.machine.memory import MemoryPeak
 
@@ -564,7 +564,7 @@ def test_a_tokenizer_that_cannot_be_opened_says_why(start: Start, tmp_path: Path
 
 INFO = SessionInfo(
     "toy", "toy 1", "m", "w", "cpu", 1, declared_context=99, allocated_context=99,
-    vocabulary_sha256="0" * 64, is_mock=True,
+    vocabulary_sha256="0" * 64, is_mock=True, vocabulary_size=300,
 )  # fmt: skip
 
 
@@ -581,13 +581,14 @@ class Scripted:
         self.answers = [opened, *answers]
         self.requests: list[Message] = []
         self.has_failed = False
+        self.failure: Failure = "died"
 
     def request(self, message: Message) -> None:
         self.requests.append(message)
 
     def answer(self) -> Message:
         if not self.answers:
-            raise WorkerFailedError("it has ended", "died")
+            raise WorkerFailedError("it has ended", self.failure)
         answer = self.answers.pop(0)
         return answer if isinstance(answer, dict) else records.encode_event(answer)
 
@@ -685,6 +686,8 @@ def test_events_that_make_no_sense_are_a_failure(
         {"result": None},
         {"result": None, **wire.front_code([[1]])},
         {"result": None, **wire.front_code([[1], [2]]), "ids": [1, 2]},
+        {"result": None, **wire.front_code([[1], [-2]])},
+        {"result": None, **wire.front_code([[1], [2, 300]])},
     ],
 )
 def test_token_ids_that_make_no_sense_are_an_error(answer: Message) -> None:
@@ -692,6 +695,16 @@ def test_token_ids_that_make_no_sense_are_an_error(answer: Message) -> None:
     with pytest.raises(EngineError, match=r"failed while it tokenized: .*(shared|ids)"):
         session.tokenize(["a", "b"])
     assert transport.has_failed
+
+
+@pytest.mark.parametrize("kind", ["died", "silent"])
+def test_a_worker_that_dies_and_one_that_keeps_silent_may_be_started_again(kind: Any) -> None:
+    """A worker that was stopped is no other fault than one that was killed."""
+    session, transport = scripted()
+    transport.answers.clear()
+    transport.failure = kind
+    with pytest.raises(WorkerDiedError, match="failed while it loaded: it has ended"):
+        _ = session.info
 
 
 @pytest.mark.parametrize("threads", [-1, "two", None])

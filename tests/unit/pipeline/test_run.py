@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import cached_property
@@ -16,7 +16,7 @@ import numpy as np
 import psutil
 import pytest
 
-from backends.api import Capabilities
+from backends.api import Capabilities, TokenizerInfo
 from harness.baselines.run import run_baselines
 from harness.engine.engine import Engine, EnginePlan
 from harness.engine.session import EngineSession, TokenizerSession, WorkerEvent
@@ -112,6 +112,71 @@ def test_several_entries_of_one_backend_are_given_the_same_prompts(
     assert {path.name for path in (tmp_path / "logs").iterdir()} == {"one.log", "two.log"}
 
 
+def lie(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """Has the tokenizers of these entries send what makes no sense."""
+    honest = TokenizerSession.tokenize
+
+    def tokenize(self: TokenizerSession, texts: Sequence[str]) -> list[list[int]]:
+        if self._transport.name in names:
+            raise EngineError("ids: 300 is none of the 258 tokens", remedy="See its log.")
+        return honest(self, texts)
+
+    monkeypatch.setattr(TokenizerSession, "tokenize", tokenize)
+
+
+def test_a_tokenizer_that_fails_costs_its_entry_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_data: str
+) -> None:
+    """It was to be packed first, so its tokens were those of the others too."""
+    given = named(small_data, liar={}, one={}, two={"context": 299})
+    with monkeypatch.context() as patched:
+        lie(patched, "liar")
+        liar, one, two = run(given, tmp_path).runs
+    assert (liar.cells.done, liar.cells.failed) == (0, 12)
+    assert failures(liar) == ["ids: 300 is none of the 258 tokens"]
+    assert one.cells.done == two.cells.done == 12
+    assert two.tokens.tokenized_by == "one"
+    assert two.tokens.same_as_first
+    assert not psutil.Process().children()
+    assert resume("latest", tmp_path).runs[0].cells.done == 12
+
+
+def test_where_every_tokenizer_fails_there_is_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_data: str
+) -> None:
+    lie(monkeypatch, "one", "two")
+    said = "one: ids: 300 is none of the 258 tokens; two: ids: 300 is none of the 258 tokens"
+    with pytest.raises(EngineError, match=f"^{said}$") as caught:
+        run(named(small_data, one={}, two={}), tmp_path)
+    assert caught.value.remedy == "See its log."
+    with Store(tmp_path) as store:
+        assert store.runs() == []
+
+
+def test_a_run_is_resumed_without_a_tokenizer_that_fails_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_data: str
+) -> None:
+    """Its context was the smallest when the prompts were packed."""
+    with monkeypatch.context() as patched, pytest.raises(InterruptionError):
+        shorten(patched, "one", 250)
+        run(named(small_data, one={}, two={}), tmp_path, interrupt)
+    lie(monkeypatch, "one")
+    one, two = resume("latest", tmp_path).runs
+    assert (one.cells.done, one.cells.failed) == (8, 4)
+    assert two.cells.done == 12
+
+
+def test_a_tokenizer_of_another_vocabulary_than_at_first_costs_its_entry_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_data: str
+) -> None:
+    with monkeypatch.context() as patched:
+        lie(patched, "liar")
+        run(named(small_data, liar={}, one={}), tmp_path)
+    shorten(monkeypatch, "liar", 250, vocabulary_sha256="a" * 64)
+    liar, one = resume("latest", tmp_path).runs
+    assert (liar.cells.failed, one.cells.done) == (12, 12)
+
+
 def test_an_entry_that_allocates_less_than_was_packed_fails_alone(
     tmp_path: Path, small_data: str
 ) -> None:
@@ -135,6 +200,7 @@ def test_an_entry_that_allocates_less_than_was_packed_fails_alone(
             {"vocabulary_sha256": "another"},
             r"vocabulary another is not the \w{12} of",
         ),
+        ({"vocabulary_size": 100}, r"its prompts have the token 256, and the engine has 100"),
     ],
 )
 def test_an_engine_that_is_not_what_was_packed_for_fails_with_why(
@@ -316,13 +382,26 @@ def test_data_that_changed_before_prompts_were_stored_are_found(
         resume("latest", tmp_path)
 
 
+def shorten(
+    monkeypatch: pytest.MonkeyPatch, name: str, declared_context: int, **changes: Any
+) -> None:
+    """Has the tokenizer of an entry say so, and what else is changed of it."""
+    info_of: Any = vars(TokenizerSession)["info"]
+    said = {"declared_context": declared_context, **changes}
+
+    def info(self: TokenizerSession) -> TokenizerInfo:
+        true: TokenizerInfo = info_of.func(self)
+        return replace(true, **said) if self._transport.name == name else true
+
+    short: Any = cached_property(info)
+    short.__set_name__(TokenizerSession, "info")
+    monkeypatch.setattr(TokenizerSession, "info", short)
+
+
 def test_a_shorter_context_of_the_model_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_data: str
 ) -> None:
-    info_of: Any = vars(TokenizerSession)["info"]
-    short: Any = cached_property(lambda self: replace(info_of.func(self), declared_context=250))
-    short.__set_name__(TokenizerSession, "info")
-    monkeypatch.setattr(TokenizerSession, "info", short)
+    shorten(monkeypatch, "mock", 250)
     [result] = run(spec(small_data, max_model_len=300), tmp_path).runs
     [caveat] = [one for one in result.caveats if one.kind is CaveatKind.CONTEXT_LIMITED]
     assert caveat.figures == {"limit": 250, "wanted": 300}
