@@ -237,7 +237,7 @@ class Cells(Record):
 class RunSummary(Record):
     """One entry of a run: a backend with its model and options, under a name.
 
-    `label_words`: each class's word in the prompts. What describes the engine is `None` where no
+    `tokens` is `None` where its tokenizer could not be opened. `label_words`: each class's word in the prompts. What describes the engine is `None` where no
     session of it was opened. `missing` says of each figure that cannot be had why, by its name.
     `metrics` are filled in where a summary is shown, by `harness.comparison.metrics`: they are not
     stored.
@@ -258,7 +258,7 @@ class RunSummary(Record):
     accuracy: Accuracy
     against_baselines: list[BaselineTest]
     prompts: PromptHashes
-    tokens: PromptTokens
+    tokens: PromptTokens | None
     cells: Cells
     missing: dict[str, Missing]
     caveats: list[Caveat]
@@ -289,7 +289,8 @@ class Facts(Record):
 
     `examples_available` and `calibration` have a count for each voter. `limit` is the token limit
     of prompt and reply, `reserve` the part of it that is left for the reply. `labels` are the token
-    ids of each class's label by vocabulary hash; `tokens` says by entry whose tokens it is given.
+    ids of each class's label by vocabulary hash; `tokens` says by entry whose tokens it is given, of
+    those whose tokenizer could be opened.
     """
 
     dataset: str

@@ -24,6 +24,7 @@ def run(**given: Any) -> None:
     """
     from harness.cli.order import read_order
     from harness.pipeline.run import check_answered
+    from harness.store.runs import resume_command
 
     order = read_order(given)
     wanted = checked(order.output.target)
@@ -32,7 +33,7 @@ def run(**given: Any) -> None:
     answer, errors = _answer(order, spec, summary)
     give(answer, wanted)
     # After the answer is printed: a run without a reply has caveats to show, and exits with 1.
-    check_answered(summary)
+    check_answered(summary, resume_command(order.output.results, summary.run_id))
     fail_if_unreadable(errors)
 
 

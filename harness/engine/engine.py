@@ -61,8 +61,12 @@ class EnginePlan:
         """`None` for a name on the hub, and where the backend reads no files."""
         return combined_sha256(self.model, self.model_files)
 
-    def open_tokenizer(self) -> TokenizerSession:
+    def open_tokenizer(self) -> EngineTokenizer:
         """Starts to open it. Whoever calls it closes it."""
+        return EngineTokenizer(self)
+
+    def start_tokenizer(self) -> TokenizerSession:
+        """One worker of `EngineTokenizer`."""
         return TokenizerSession(self._start(), self.target, self.model, self.options)
 
     def open_session(self, max_model_len: int) -> EngineSession:
@@ -122,27 +126,16 @@ def plan_engine(entry: Entry, spec: RunSpec, logs: Path) -> EnginePlan:
     )
 
 
-class TokenizerError(EngineError):
-    """The tokenizer of an entry failed: `cause` says how, without whose it is."""
-
-    def __init__(self, entry: str, cause: EngineError) -> None:
-        super().__init__(f"{entry}: {cause}", remedy=cause.remedy)
-        self.entry = entry
-        self.cause = cause
-
-
 class EngineTokenizer:
     """Starts to open the tokenizer of an entry when it is made. One whose worker ends, or keeps
-    silent, is opened again, and given it once more, as an engine is loaded again.
+    silent, is opened again and given the same once more, as an engine is loaded again.
 
-    All of it raises `TokenizerError`.
+    All of it raises `EngineError`.
     """
 
     def __init__(self, plan: EnginePlan) -> None:
-        self.name = plan.entry.name
-        self.model = plan.entry.model
         self._plan = plan
-        self._session = plan.open_tokenizer()
+        self._session = plan.start_tokenizer()
 
     @property
     def info(self) -> TokenizerInfo:
@@ -158,16 +151,13 @@ class EngineTokenizer:
         self._session.close()
 
     def _try(self, do: Callable[[TokenizerSession], _Answer]) -> _Answer:
-        try:
-            for _ in range(MOST_STARTS - 1):
-                try:
-                    return do(self._session)
-                except WorkerDiedError:
-                    self._session.kill()
-                    self._session = self._plan.open_tokenizer()
-            return do(self._session)
-        except EngineError as error:
-            raise TokenizerError(self.name, error) from error
+        for _ in range(MOST_STARTS - 1):
+            try:
+                return do(self._session)
+            except WorkerDiedError:
+                self._session.kill()
+                self._session = self._plan.start_tokenizer()
+        return do(self._session)
 
 
 class Engine:

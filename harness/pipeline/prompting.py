@@ -122,15 +122,19 @@ def has_open_cells(store: Store, run_id: str, entry: str, spec: RunSpec) -> bool
 def fail_open_cells(
     store: Store, run_id: str, entry: str, spec: RunSpec, error: EngineError, observe: Observer
 ) -> None:
-    """Stores why an entry that cannot go on has no more replies, for each cell without a reply or
-    a reason of its own."""
+    """Stores why an entry that cannot go on has no more replies, for each cell without a reply."""
     statuses = cell_statuses(store, run_id, entry, spec)
+    # One that failed in a session has a reason that says more.
+    explained = {
+        (cell.prompt_id, cell.attempt)
+        for cell in store.cells(run_id, entry)
+        if cell.session_id is not None
+    }
+    open_cells = [key for key, status in statuses.items() if status in _OPEN]
     reason = failure_text(str(error), error.remedy)
-    # One that failed before has a reason that says more.
-    failures = {key: reason for key, status in statuses.items() if status is None}
-    store.save_failures(entry, failures)
+    store.save_failures(entry, {key: reason for key in open_cells if key not in explained})
     done = list(statuses.values()).count("done")
-    observe(Update(run_id, entry, len(statuses), done, len(failures), 0))
+    observe(Update(run_id, entry, len(statuses), done, len(open_cells), 0))
 
 
 def _check_same_engine(engine: Engine, earlier: Sequence[SessionRow]) -> None:

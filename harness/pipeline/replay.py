@@ -42,13 +42,8 @@ class Source:
 
     @property
     def earlier(self) -> Earlier:
-        return earlier_of(self.run, self.info.vocabulary_sha256)
-
-
-def earlier_of(run: StoredRun, vocabulary: str) -> Earlier:
-    """What its prompts are written by once more; `vocabulary` is that of its first entry."""
-    shown = {prompt.voter: prompt.examples for prompt in run.prompts}
-    return Earlier(list(shown.values()), vocabulary)
+        shown = {prompt.voter: prompt.examples for prompt in self.run.prompts}
+        return Earlier(list(shown.values()), self.info.vocabulary_sha256)
 
 
 def find_source(store: Store, wanted: str) -> Source:

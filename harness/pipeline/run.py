@@ -19,7 +19,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import cast
@@ -29,13 +29,7 @@ import numpy as np
 from harness.baselines.kind import ShownNumbers
 from harness.baselines.run import run_baselines
 from harness.contract import SessionInfo, TokenizerInfo
-from harness.engine.engine import (
-    Engine,
-    EnginePlan,
-    EngineTokenizer,
-    TokenizerError,
-    plan_engine,
-)
+from harness.engine.engine import Engine, EnginePlan, EngineTokenizer, plan_engine
 from harness.engine.options import check_options
 from harness.errors import EngineError, StoreError, UsageError
 from harness.machine.environment import describe_environment
@@ -47,8 +41,14 @@ from harness.pipeline.prompting import (
     has_open_cells,
     prompt_entry,
 )
-from harness.pipeline.prompts import check_unchanged, facts_of, save_prompts
-from harness.pipeline.replay import Source, check_replay, earlier_of, find_source
+from harness.pipeline.prompts import (
+    check_unchanged,
+    facts_of,
+    merged_facts,
+    save_prompts,
+    stored_packing,
+)
+from harness.pipeline.replay import Source, check_replay, find_source
 from harness.pipeline.summarise import summarise
 from harness.spec import RunSpec, entries_of, replay_spec, safe_name
 from harness.store.file import disk_is_full
@@ -60,7 +60,6 @@ from harness.summary import Baseline, CaveatKind, RunSummary, Summary
 from harness.workload.chat import ChatTemplate
 from harness.workload.tokens import Tokenizer
 from harness.workload.workload import Draft, Workload, draw, numbers, write
-
 
 _OWN_TOKENIZER = "Give the backend the model's own tokenizer, in files that belong together."
 
@@ -90,15 +89,15 @@ def run_group(
         settled = [settle(given, store) for given in specs]
         _check_same_entries([spec for spec, _ in settled])
         # Those of one spec are those of all, because the entries are the same.
-        plans = plan(settled[0][0], results)
+        planned = plan(settled[0][0], results)
         members = []
         for spec, source in settled:
-            members.append(_Member(spec, prepare(spec, plans, source)))
+            members.append(_Member(spec, *prepare(spec, planned, source)))
             members[-1].wall_seconds, mark = time.perf_counter() - mark, time.perf_counter()
         with ExitStack() as locks:
             for member in members:  # only now: what cannot be packed leaves no run
-                member.run_id = begin(store, member.spec, member.workload, plans, group, locks)
-            return _complete(store, members, plans, observe)
+                member.run_id = begin(store, member.spec, member.workload, group, locks)
+            return _complete(store, members, planned.plans, observe)
 
 
 def resume(run_id: str, results: Path, observe: Observer = lambda _: None) -> Summary:
@@ -115,15 +114,17 @@ def resume(run_id: str, results: Path, observe: Observer = lambda _: None) -> Su
         is_open = (has_open_cells(store, stored.run_id, name, spec) for name in stored.entries)
         if stored.is_finished and not any(is_open):
             return stored.summary
-        plans = plan(spec, results)
-        workload = prepare(spec, plans, _source(store, spec), stored)
+        planned = plan(spec, results)
+        workload, failures = prepare(spec, planned, _source(store, spec), stored)
         check_unchanged(stored, workload)
-        workload = replace(workload, failed={**_of_others(stored, workload), **workload.failed})
-        if stored.facts is None:  # ended before they were stored, or stored before facts were
-            save_prompts(store, stored.run_id, workload, facts_of(workload).model_dump_json())
-        member = _Member(spec, workload, stored.run_id, _other_environment(stored))
+        facts = merged_facts(stored.facts, workload)
+        if facts != stored.facts:
+            # Ended before they were stored, stored before facts were, or an entry that could not be
+            # packed for then can be now.
+            save_prompts(store, stored.run_id, workload, facts.model_dump_json())
+        member = _Member(spec, workload, failures, stored.run_id, _other_environment(stored))
         member.wall_seconds = time.perf_counter() - began
-        [summary] = _complete(store, [member], plans, observe)
+        [summary] = _complete(store, [member], planned.plans, observe)
         return summary
 
 
@@ -138,86 +139,141 @@ def _source(store: Store, spec: RunSpec) -> Source | None:
     return None if spec.prompts_from is None else find_source(store, spec.prompts_from)
 
 
-def plan(spec: RunSpec, results: Path) -> list[EnginePlan]:
-    """How each entry of the spec will be opened. Raises `HarnessError` where one cannot be."""
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """How entries will be opened; of those that cannot be, why, by name."""
+
+    plans: Sequence[EnginePlan]
+    failures: Mapping[str, EngineError]
+
+
+def plan(spec: RunSpec, results: Path) -> Planned:
+    """How each entry of the spec will be opened.
+
+    Raises `UsageError` for what is plainly wrong, and `EngineError` where no entry can be opened.
+    """
     check_options(spec)
-    return [plan_engine(entry, spec, results / "logs") for entry in entries_of(spec)]
+    plans: list[EnginePlan] = []
+    failures: dict[str, EngineError] = {}
+    for entry in entries_of(spec):
+        try:
+            plans.append(plan_engine(entry, spec, results / "logs"))
+        except EngineError as error:
+            failures[entry.name] = error
+    if not plans:
+        raise next(iter(failures.values()))
+    return Planned(plans, failures)
+
+
+class _TokenizerError(Exception):
+    """An entry's tokenizer failed; the `EngineError` that says why is the cause."""
+
+    def __init__(self, entry: str) -> None:
+        super().__init__(entry)
+        self.entry = entry
 
 
 def prepare(
-    spec: RunSpec,
-    plans: Sequence[EnginePlan],
-    source: Source | None,
-    begun: StoredRun | None = None,
-) -> Workload:
-    """The workload, packed with the tokenizers of all entries; or as it was in its source, or in
-    the run that was `begun`, where the prompts of that are stored.
+    spec: RunSpec, planned: Planned, source: Source | None, stored: StoredRun | None = None
+) -> tuple[Workload, Mapping[str, EngineError]]:
+    """The workload, packed with the tokenizers of all entries, or as it was in its source or in the
+    stored run; and of entries that it is not for, why, by name.
 
     The tokenizers load while the data is read, each in a process of its own, and have ended when
-    this returns. One that fails costs its entry only: the others are packed without it. Raises
-    `EngineError` where all fail.
+    this returns. Raises `EngineError` where not one of them can be used.
     """
+    failures = dict(planned.failures)
     with ExitStack() as stack:
-        opened = [stack.enter_context(closing(EngineTokenizer(one))) for one in plans]
-        workload = _packed(spec, draw(spec), opened, source, begun, {})
+        opened: dict[str, EngineTokenizer] = {}
+        for one in _known_first(planned.plans, stored):
+            with _failing_alone(one.entry.name, failures):
+                opened[one.entry.name] = stack.enter_context(closing(one.open_tokenizer()))
+        draft = draw(spec)
+        for name, session in opened.items():
+            with _failing_alone(name, failures):
+                _ = session.info
+        while True:
+            able = {name: one for name, one in opened.items() if name not in failures}
+            if not able:
+                raise _none_able(failures)
+            try:
+                workload = _write(spec, draft, able, source, stored)
+                break
+            except _TokenizerError as failed:
+                failures[failed.entry] = cast("EngineError", failed.__cause__)
     if source:
         check_replay(source, workload)
-    return workload
+    return workload, failures
 
 
-def _packed(
+def _known_first(plans: Sequence[EnginePlan], stored: StoredRun | None) -> Sequence[EnginePlan]:
+    """With the entries that a stored run has tokens of before the others: the first of a vocabulary
+    makes the tokens of all that have it."""
+    if stored is None:
+        return plans
+    return sorted(plans, key=lambda one: stored.entry(one.entry.name).vocabulary is None)
+
+
+def _none_able(failures: Mapping[str, EngineError]) -> EngineError:
+    return EngineError(
+        "; ".join(f"{name}: {error}" for name, error in failures.items()),
+        remedy=" ".join(dict.fromkeys(error.remedy for error in failures.values())),
+    )
+
+
+@contextmanager
+def _failing_alone(entry: str, failures: dict[str, EngineError]) -> Iterator[None]:
+    try:
+        yield
+    except EngineError as error:
+        failures[entry] = error
+
+
+def _write(
     spec: RunSpec,
     draft: Draft,
-    opened: Sequence[EngineTokenizer],
+    opened: Mapping[str, EngineTokenizer],
     source: Source | None,
-    begun: StoredRun | None,
-    failed: Mapping[str, EngineError],
+    stored: StoredRun | None,
 ) -> Workload:
-    """Packed with the tokenizers that are `opened`, and again without each that fails."""
-    if not opened:
-        raise EngineError(
-            "; ".join(f"{name}: {error}" for name, error in failed.items()),
-            remedy=" ".join(dict.fromkeys(error.remedy for error in failed.values())),
-        )
-    try:
-        infos = {one.name: one.info for one in opened}
-        chats = {one.name: _chat(one.info, one.model) for one in opened}
-        if source:  # its prompts are written as they were, whatever template a model has now
-            chats = dict.fromkeys(chats, _chat(source.info, source.info.model))
-        limit = min(spec.max_model_len, *(info.declared_context for info in infos.values()))
-        earlier = source.earlier if source else None
-        # What does not depend on which of its tokenizers can be opened now.
-        if begun and begun.facts:
-            limit = begun.facts.limit
-            [first, *_] = begun.entries.values()
-            earlier = earlier or earlier_of(begun, first.vocabulary or "")
-        tokenizers = {one.name: _tokenizer(one) for one in opened}
-        workload = write(draft, spec, tokenizers, chats, limit, earlier)
-    except TokenizerError as error:
-        others = [one for one in opened if one.name != error.entry]
-        return _packed(spec, draft, others, source, begun, {**failed, error.entry: error.cause})
-    # Theirs are the prompts of the first of the others, which they are given if they can be opened
-    # when the run is resumed.
-    given, tokens = workload.vocabularies, workload.tokens
-    first_name = opened[0].name
-    return replace(
-        workload,
-        vocabularies=given | dict.fromkeys(failed, given[first_name]),
-        tokens=tokens | dict.fromkeys(failed, tokens[first_name]),
-        failed=failed,
-    )
+    """Writes and packs the prompts with these tokenizers. Raises `_TokenizerError`."""
+    infos = {name: session.info for name, session in opened.items()}
+    models = {entry.name: entry.model for entry in entries_of(spec)}
+    chats = {name: _chat(info, models[name]) for name, info in infos.items()}
+    limit = min(spec.max_model_len, *(info.declared_context for info in infos.values()))
+    earlier = stored_packing(stored) if stored else None
+    if earlier and stored and stored.facts:
+        # Another entry may be able to run now than then: what was packed stays as it is.
+        limit = stored.facts.limit
+    if source:  # its prompts are written as they were, whatever template a model has now
+        chats = dict.fromkeys(chats, _chat(source.info, source.info.model))
+        earlier = source.earlier
+    tokenizers = {name: _tokenizer(name, session) for name, session in opened.items()}
+    return write(draft, spec, tokenizers, chats, limit, earlier)
 
 
 def _chat(info: TokenizerInfo | SessionInfo, model: str) -> ChatTemplate | None:
     return ChatTemplate.of_model(info.chat_template, info.bos_text, info.eos_text, model)
 
 
-def _tokenizer(opened: EngineTokenizer) -> Tokenizer:
+def _tokenizer(entry: str, session: EngineTokenizer) -> Tokenizer:
+    def encode(texts: Sequence[str]) -> Sequence[Sequence[int]]:
+        try:
+            return session.tokenize(texts)
+        except EngineError as error:
+            raise _TokenizerError(entry) from error
+
+    def spell(token_ids: Sequence[int]) -> Sequence[str]:
+        try:
+            return session.token_texts(token_ids)
+        except EngineError as error:
+            raise _TokenizerError(entry) from error
+
     return Tokenizer(
-        vocabulary=opened.info.vocabulary_sha256,
-        bos_id=opened.info.bos_id,
-        encode=opened.tokenize,
-        spell=opened.token_texts,
+        vocabulary=session.info.vocabulary_sha256,
+        bos_id=session.info.bos_id,
+        encode=encode,
+        spell=spell,
     )
 
 
@@ -225,7 +281,6 @@ def begin(
     store: Store,
     spec: RunSpec,
     workload: Workload,
-    plans: Sequence[EnginePlan],
     group: str | None = None,
     locks: ExitStack | None = None,
 ) -> str:
@@ -240,12 +295,12 @@ def begin(
         environment_json,
         [
             EntryRow(
-                name=one.entry.name,
-                backend=one.entry.backend,
-                model=one.entry.model,
-                vocabulary=workload.vocabularies[one.entry.name],
+                name=entry.name,
+                backend=entry.backend,
+                model=entry.model,
+                vocabulary=workload.vocabularies.get(entry.name),
             )
-            for one in plans
+            for entry in entries_of(spec)
         ],
         workload.dataset.sha256,
         group,
@@ -279,12 +334,13 @@ def as_json(spec: RunSpec) -> str:
 class _Member:
     """A run that is under way, with the time that it took so far.
 
-    `engine_seconds` of `wall_seconds` an engine was loading or generating. `environment` is that of
+    `failures` says of entries that the workload is not for, why. `engine_seconds` of `wall_seconds` an engine was loading or generating. `environment` is that of
     a resume, where it is not the run's.
     """
 
     spec: RunSpec
     workload: Workload
+    failures: Mapping[str, EngineError]
     run_id: str = ""
     environment: str | None = None
     wall_seconds: float = 0.0
@@ -310,6 +366,9 @@ def _complete(
 ) -> list[Summary]:
     """Prompts one engine after the other, then fits the baselines, and sums up."""
     with _can_be_resumed(store, [member.run_id for member in members]):
+        for member in members:
+            for name, error in member.failures.items():
+                fail_open_cells(store, member.run_id, name, member.spec, error, observe)
         for each in plans:
             _prompt_engine(store, members, each, observe)
         summaries = []
@@ -343,7 +402,11 @@ def _prompt_engine(
     what was packed for, costs its own cells only: they are stored as failed, with the reason.
     """
     name = plan.entry.name
-    waiting = [one for one in members if has_open_cells(store, one.run_id, name, one.spec)]
+    waiting = [
+        one
+        for one in members
+        if name not in one.failures and has_open_cells(store, one.run_id, name, one.spec)
+    ]
     if not waiting:
         return
 
@@ -351,12 +414,6 @@ def _prompt_engine(
         for one in failed:
             fail_open_cells(store, one.run_id, name, one.spec, error, observe)
 
-    for one in waiting:
-        if name in one.workload.failed:
-            fail([one], one.workload.failed[name])
-    waiting = [one for one in waiting if name not in one.workload.failed]
-    if not waiting:
-        return
     lap = _Lap()
     observe(_loading(store, waiting[0], name))
     engine: Engine | None = None
@@ -426,21 +483,6 @@ def _unlike_packed(engine: Engine, member: _Member) -> EngineError | None:
     return None
 
 
-def _of_others(begun: StoredRun, workload: Workload) -> dict[str, EngineError]:
-    """Why entries of a run that was begun cannot go on with the tokenizers of now.
-
-    One whose tokenizer had failed is stored with the tokens of another entry.
-    """
-    return {
-        name: EngineError(
-            "its vocabulary is not that of the tokens that the run was begun with",
-            remedy=f"Give it the same prompts in a new run: --prompts-from {begun.run_id}.",
-        )
-        for name, entry in begun.entries.items()
-        if entry.vocabulary not in (None, workload.vocabularies[name])
-    }
-
-
 def make_baselines(spec: RunSpec, workload: Workload) -> list[Baseline]:
     """What classifiers without a language model make of the same queries: the same for every
     entry and round. None where the spec leaves them out."""
@@ -477,16 +519,19 @@ def finish(
     return timed
 
 
-def check_answered(summary: Summary) -> None:
-    """Raises `EngineError`, which says why, where an entry has not one reply."""
+def check_answered(summary: Summary, go_on: str = "") -> None:
+    """Raises `EngineError`, which says why, where an entry has not one reply.
+
+    `go_on` is the command that prompts again what has no reply.
+    """
     silent = [run for run in summary.runs if not run.cells.done]
     if not silent:
         return
     remedies = dict.fromkeys(chain.from_iterable(_failures(run, "remedies") for run in silent))
     raise EngineError(
         "; ".join(map(_why_silent, silent)),
-        remedy=" ".join(remedies)
-        or "See the engine's log in the results folder; --resume prompts them again.",
+        remedy=" ".join(remedies or ["See the engine's log in the results folder."])
+        + (f" Then go on with: {go_on}" if go_on else ""),
     )
 
 

@@ -154,8 +154,8 @@ class StoredRun:
             # a run of before version 3 that was resumed since has the facts of then
             facts = Facts.model_validate(renamed(from_json(self._row.facts)))
             _check_facts(facts)
-            for name in self.entries:
-                if name not in facts.tokens:
+            for name, entry in self.entries.items():
+                if entry.vocabulary is not None and name not in facts.tokens:
                     raise DamagedError(f"facts.tokens: nothing of the entry {name}")
             return facts
 
@@ -285,8 +285,8 @@ class StoredEntry:
 
     @property
     def vocabulary(self) -> str | None:
-        """The hash of the tokens that it is given; `None` where the run ended before they were
-        known."""
+        """The hash of the tokens that it is given; `None` where its tokenizer could not be opened,
+        or the run ended before."""
         return self._row.vocabulary
 
     @cached_property

@@ -96,8 +96,8 @@ class RunRow:
 
 @dataclass(frozen=True, slots=True)
 class EntryRow:
-    """One entry of a run. `vocabulary` is the hash of the tokens that it is given, `None` where a
-    run was ended before they were known."""
+    """One entry of a run. `vocabulary` is the hash of the tokens that it is given, `None` where they
+    are not known: its tokenizer could not be opened, or the run was ended before."""
 
     name: Words
     backend: Words

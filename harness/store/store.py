@@ -225,8 +225,8 @@ class Store:
         """Stores all that was packed: a text for each prompt, and its ids in each vocabulary.
 
         `token_ids` are by vocabulary, `vocabularies` by entry. A length that is not that of
-        `prompts` is a `ValueError`. A run that an earlier version began has its prompts already:
-        to these, which the caller has found to be the same, is added what is missing.
+        `prompts` is a `ValueError`. To what a run has already, which the caller has found to be the
+        same, is added what is missing.
         """
         values = [{"run_id": run_id, **_values(prompt, _PROMPT_COLUMNS)} for prompt in prompts]
         packed_texts = [
@@ -253,10 +253,12 @@ class Store:
                 for name, every in token_ids.items()
                 for prompt_id, own in zip(ids, every, strict=True)
             ]
-            missing = sqlite_insert(PROMPT_TOKENS).on_conflict_do_nothing()
-            _insert_all(connection, missing, tokens)
-            _insert_all(connection, insert(PROMPT_TEXTS), packed_texts)
-            _insert_all(connection, insert(PROMPT_IDS), packed_ids)
+            for table, rows in (
+                (PROMPT_TOKENS, tokens),
+                (PROMPT_TEXTS, packed_texts),
+                (PROMPT_IDS, packed_ids),
+            ):
+                _insert_all(connection, sqlite_insert(table).on_conflict_do_nothing(), rows)
             for entry, name in vocabularies.items():
                 connection.execute(
                     update_table(ENTRIES)

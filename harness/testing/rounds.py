@@ -73,7 +73,7 @@ class Rounds:
             # Or all rounds but the first would find their prompts in the cache.
             self.engine.make_cold()
         self._began, self._busy_before = time.perf_counter(), self.engine.busy_seconds
-        return (run.begin(self.store, self.spec, self.workload, [self.engine.plan]),), {}
+        return (run.begin(self.store, self.spec, self.workload),), {}
 
     def prompt(self, run_id: str) -> str:
         """What is timed."""

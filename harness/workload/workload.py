@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.errors import EngineError, UsageError
+from harness.errors import UsageError
 from harness.spec import RunSpec
 from harness.summary import PromptTokens
 from harness.workload.chat import ChatTemplate, open_chat
@@ -45,7 +45,7 @@ class Workload:
     """What every entry is given.
 
     `vocabularies[entry]` is the hash under which `packed` has the entry's tokens, `tokens[entry]`
-    says whose these are. `failed` is why entries cannot be prompted, whose tokenizers failed.
+    says whose these are.
     """
 
     dataset: Dataset
@@ -54,7 +54,6 @@ class Workload:
     packed: Packed
     vocabularies: Mapping[str, str]
     tokens: Mapping[str, PromptTokens]
-    failed: Mapping[str, EngineError] = field(default_factory=dict)
 
     @property
     def query_rows(self) -> list[int]:

@@ -17,14 +17,7 @@ import pytest
 from backends import mock
 from backends.api import Availability, Capabilities, Decoding, Prompt, Requirements
 from harness.engine import engine as engine_module
-from harness.engine.engine import (
-    MOST_STARTS,
-    Engine,
-    EnginePlan,
-    EngineTokenizer,
-    TokenizerError,
-    plan_engine,
-)
+from harness.engine.engine import MOST_STARTS, Engine, EnginePlan, plan_engine
 from harness.engine.models import file_sha256
 from harness.engine.options import check_options
 from harness.engine.transport import WorkerDiedError, WorkerFailedError
@@ -314,11 +307,11 @@ def test_a_tokenizer_whose_worker_dies_is_opened_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deaths: int
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
-    with closing(EngineTokenizer(dying(tmp_path, deaths))) as tokenizer:
+    with closing(dying(tmp_path, deaths).open_tokenizer()) as tokenizer:
         if deaths < MOST_STARTS:
             assert tokenizer.tokenize(["a"]) == [[97]]
         else:
-            with pytest.raises(TokenizerError, match=r"^mock: .* opened the tokenizer: .*signal 9"):
+            with pytest.raises(WorkerDiedError, match=r"opened the tokenizer: .*signal 9"):
                 _ = tokenizer.info
     assert not psutil.Process().children()
 

@@ -18,7 +18,7 @@ import pytest
 
 from backends.api import Capabilities, TokenizerInfo
 from harness.baselines.run import run_baselines
-from harness.engine.engine import Engine, EnginePlan
+from harness.engine.engine import Engine, EnginePlan, plan_engine
 from harness.engine.session import EngineSession, TokenizerSession, WorkerEvent
 from harness.engine.transport import WorkerFailedError
 from harness.errors import EngineError, HarnessError, StoreError, UsageError
@@ -689,3 +689,86 @@ def test_home_folders_are_not_in_what_is_shown(
         assert stored.summary == summary
         assert str(home) not in summary.model_dump_json() + stored.spec.model_dump_json()
         assert summary.runs[0].model == stored.entry("mock").model == "~/models/a.gguf"
+
+
+def break_plan(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """Entries of these names cannot be planned, as if an interpreter of theirs were missing."""
+
+    def planned(entry: Any, *given: Any) -> EnginePlan:
+        if entry.name in names:
+            raise EngineError(f"no engine for {entry.name}", remedy="Install it.")
+        return plan_engine(entry, *given)
+
+    monkeypatch.setattr("harness.pipeline.run.plan_engine", planned)
+
+
+def test_an_entry_that_cannot_be_planned_costs_its_row_and_is_completed_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_data: str
+) -> None:
+    """The first entry, whose tokens would have been the others'."""
+    with monkeypatch.context() as patched:
+        break_plan(patched, "one")
+        summary = run(named(small_data, one={}, two={}), tmp_path)
+    one, two = summary.runs
+    assert (one.cells.done, one.cells.failed, two.cells.done) == (0, 12, 12)
+    assert (one.tokens, one.context_fit.fill_ratio) == (None, None)
+    assert failures(one) == ["no engine for one"]
+    with pytest.raises(EngineError, match="^one cannot be prompted: no engine") as caught:
+        check_answered(summary, "harness run --resume it")
+    assert caught.value.remedy == "Install it. Then go on with: harness run --resume it"
+    again = resume(summary.run_id, tmp_path)
+    assert [one.cells.done for one in again.runs] == [12, 12]
+    assert again.runs[0].prompts == again.runs[1].prompts == two.prompts
+    assert again.runs[1].tokens == two.tokens
+    assert again.runs[0].tokens is not None
+    assert again.runs[0].tokens.tokenized_by == "two"
+
+
+def test_what_an_entry_fails_of_is_said_anew_by_a_resume(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_data: str
+) -> None:
+    with monkeypatch.context() as patched:
+        break_plan(patched, "one")
+        run_id = run(named(small_data, one={}, two={}), tmp_path).run_id
+
+    def open_nothing(self: EnginePlan) -> TokenizerSession:
+        raise EngineError(f"no tokenizer for {self.entry.name}")
+
+    monkeypatch.setattr(EnginePlan, "open_tokenizer", open_nothing)
+    with pytest.raises(EngineError, match="no tokenizer for two"):
+        resume(run_id, tmp_path)
+    monkeypatch.undo()
+    break_plan(monkeypatch, "two")  # it is done, so nothing is needed of it
+    assert [one.cells.done for one in resume(run_id, tmp_path).runs] == [12, 12]
+
+
+@pytest.mark.parametrize("failing", ["info", "tokenize"])
+def test_an_entry_whose_tokenizer_fails_costs_its_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_data: str, failing: str
+) -> None:
+    right: Any = vars(TokenizerSession).get(failing) or getattr(TokenizerSession, failing)
+    call = right.func if isinstance(right, cached_property) else right
+
+    def wrong(self: Any, *given: Any) -> Any:
+        if self._transport.log.stem == "one":
+            raise EngineError("the tokenizer is damaged")
+        return call(self, *given)
+
+    broken: Any = cached_property(wrong) if failing == "info" else wrong
+    if failing == "info":
+        broken.__set_name__(TokenizerSession, failing)
+    monkeypatch.setattr(TokenizerSession, failing, broken)
+    one, two = run(named(small_data, one={}, two={}), tmp_path).runs
+    assert failures(one) == ["the tokenizer is damaged"]
+    assert (one.cells.done, two.cells.done) == (0, 12)
+    assert not psutil.Process().children()
+
+
+def test_where_no_entry_can_be_planned_nothing_is_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_data: str
+) -> None:
+    break_plan(monkeypatch, "one", "two")
+    with pytest.raises(EngineError, match="^no engine for one$"):
+        run(named(small_data, one={}, two={}), tmp_path)
+    with Store(tmp_path) as store:
+        assert store.runs() == []
