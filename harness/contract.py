@@ -120,7 +120,11 @@ with own_backends():
     from backends.gguf import check_file, parts_of
     from backends.remedies import DISTRIBUTION, install_environment, install_extra
     from backends.rules import LOGPROB_ROUNDING, MODEL_FILES, reply_reserve, usable_cpus
-    from backends.sharing.prefix_tree import common_prefix_length, minimum_tokens
+    from backends.sharing.prefix_tree import (
+        common_prefix_length,
+        in_whole_blocks,
+        minimum_tokens,
+    )
 
 
 def requirements_of(backend: Backend, has_gpu: bool) -> Requirements:
@@ -158,6 +162,7 @@ __all__ = (
     "TokenizerInfo",
     "check_file",
     "common_prefix_length",
+    "in_whole_blocks",
     "install_environment",
     "install_extra",
     "minimum_tokens",
