@@ -32,6 +32,7 @@ from backends.api import (
     TokenizerInfo,
 )
 from backends.rules import LOGPROB_ROUNDING, NOT_FINITE
+from backends.stages import MOST_CHARACTERS
 from backends.wire import Message, WireError, front_code, front_decode
 
 _NOT_FINITE = ("-inf", "inf", "nan")  # as `_number` writes them
@@ -144,6 +145,13 @@ def decode_seconds(message: Message) -> float:
     """The time of loading that comes with a session's info."""
     record = _Record("opened", message, ("result", "seconds"))
     return record.amount("seconds")
+
+
+def decode_stage(message: Message) -> str:
+    """What a backend says that it is doing while it loads."""
+    record = _Record("stage", message, ("event", "stage"))
+    stage = record.name("stage")
+    return stage if len(stage) <= MOST_CHARACTERS else record.refuse("stage", "a few words")
 
 
 def decode_token_texts(value: object, count: int) -> list[str]:

@@ -126,7 +126,11 @@ with own_backends():
         usable_cpus,
         vocabulary_sha256,
     )
-    from backends.sharing.prefix_tree import common_prefix_length, minimum_tokens
+    from backends.sharing.prefix_tree import (
+        common_prefix_length,
+        in_whole_blocks,
+        minimum_tokens,
+    )
 
 
 def requirements_of(backend: Backend, has_gpu: bool) -> Requirements:
@@ -164,6 +168,7 @@ __all__ = (
     "TokenizerInfo",
     "check_file",
     "common_prefix_length",
+    "in_whole_blocks",
     "install_environment",
     "install_extra",
     "minimum_tokens",

@@ -162,6 +162,11 @@ class RunSpec(BaseModel):
         float,
         Flag("Abort if the engine sends nothing for this long.", ENGINE, unit="seconds"),
     ] = Field(default=300.0, gt=0)
+    # A conversion took 90 s and vLLM's compilation 140 s on two cores; this is four times both.
+    load_timeout_seconds: Annotated[
+        float,
+        Flag("Give up an engine that is not ready after this long.", ENGINE, unit="seconds"),
+    ] = Field(default=900.0, gt=0)
     engine: dict[str, EngineOption] = {}
     backends: dict[str, dict[str, EngineOption]] = {}
     entries: dict[str, dict[str, EngineOption]] = {}
@@ -267,6 +272,7 @@ _INHERITED = frozenset({"model", "models"})
 _OF_ENGINES = _INHERITED | {
     "backend",
     "timeout_seconds",
+    "load_timeout_seconds",
     "engine",
     "backends",
     "entries",

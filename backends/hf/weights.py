@@ -25,6 +25,7 @@ from backends.gguf import check_model, parts_of, read_metadata
 from backends.hf.conversion import VERSION, convert, convert_tokenizer
 from backends.hf.folder import check_config, check_weights
 from backends.rules import first_line
+from backends.stages import say
 
 _MANIFEST = "manifest.json"
 
@@ -73,6 +74,7 @@ def _snapshot(name: str) -> Path:
 def _converted(model: ModelRef) -> Path:
     def make(target: Path) -> None:
         made = _converted_tokenizer(model)
+        say("converting the weights to safetensors, once")
         shutil.copytree(made, target, ignore=shutil.ignore_patterns(_MANIFEST))
         convert(Path(model.location), target)
 

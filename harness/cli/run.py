@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.cli.console import checked, fail_if_unreadable, give, tell
+from harness.cli.console import checked, fail_if_unreadable, give, remarks, tell
 from harness.cli.show import answer_of
 from harness.errors import StoreError
 
 if TYPE_CHECKING:
     from harness.cli.order import Order
-    from harness.cli.progress import Watch
+    from harness.report.progress import Watch
     from harness.report.formats import Answer
     from harness.spec import RunSpec
     from harness.summary import Summary
@@ -70,9 +70,9 @@ def _answer(order: Order, spec: RunSpec, summary: Summary) -> tuple[Answer, list
 
 def _carry_out(order: Order) -> Summary:
     """Runs, with progress; says how to go on when a signal ends it."""
-    from harness.cli.progress import Watch
+    from harness.report.progress import Watch, outlet_of
 
-    watch = Watch(shown=not order.output.quiet)
+    watch = Watch(outlet_of(remarks(), shown=not order.output.quiet))
     try:
         with watch:
             return _run(order, watch)

@@ -53,6 +53,7 @@ class EnginePlan:
     options: Mapping[str, OptionValue]
     python: str
     timeout_seconds: float
+    load_timeout_seconds: float
     log: Path
     model_files: Mapping[str, str]
 
@@ -78,7 +79,12 @@ class EnginePlan:
         self.check_files()
         options = {**self.options, "max_model_len": max_model_len}
         return EngineSession(
-            self._start(), self.target, self.model, options, check_loaded=self.check_files
+            self._start(),
+            self.target,
+            self.model,
+            options,
+            check_loaded=self.check_files,
+            load_timeout_seconds=self.load_timeout_seconds,
         )
 
     def check_files(self) -> None:
@@ -121,6 +127,7 @@ def plan_engine(entry: Entry, spec: RunSpec, logs: Path) -> EnginePlan:
         options=options,
         python=python,
         timeout_seconds=spec.timeout_seconds,
+        load_timeout_seconds=spec.load_timeout_seconds,
         log=log,
         model_files=model_files(model),
     )
@@ -161,7 +168,11 @@ class EngineTokenizer:
 
 
 class Engine:
-    """Starts loading when it is made, for prompts and replies of up to `max_model_len` tokens."""
+    """Starts loading when it is made, for prompts and replies of up to `max_model_len` tokens.
+
+    Whenever it loads, `on_stage` is called with what its backend says that it is doing, at first
+    with nothing.
+    """
 
     def __init__(self, plan: EnginePlan, max_model_len: int) -> None:
         self.name = plan.entry.name
@@ -169,6 +180,7 @@ class Engine:
         self.model_sha256 = plan.model_sha256
         self._max_model_len = max_model_len
         self._busy_before = 0.0
+        self.on_stage: Callable[[str], None] = lambda _: None
         self.session = plan.open_session(max_model_len)
 
     def __enter__(self) -> Self:
@@ -199,9 +211,14 @@ class Engine:
         """
         for _ in range(MOST_STARTS - 1):
             try:
-                return self.session.info
+                return self._wait()
             except WorkerDiedError:
                 self.restart()
+        return self._wait()
+
+    def _wait(self) -> SessionInfo:
+        self.on_stage("")
+        self.session.on_stage = self.on_stage
         return self.session.info
 
     def restart(self) -> None:

@@ -334,8 +334,9 @@ def as_json(spec: RunSpec) -> str:
 class _Member:
     """A run that is under way, with the time that it took so far.
 
-    `failures` says of entries that the workload is not for, why. `engine_seconds` of `wall_seconds` an engine was loading or generating. `environment` is that of
-    a resume, where it is not the run's.
+    `failures` says of entries that the workload is not for, why. `engine_seconds` of `wall_seconds`
+    an engine was loading or generating. `environment` is that of a resume, where it is not the
+    run's.
     """
 
     spec: RunSpec
@@ -375,6 +376,7 @@ def _complete(
         for member in members:
             # As if it had just been alone: the time of the group's other runs is not in it.
             began = time.perf_counter() - member.wall_seconds
+            observe(Update(member.run_id, "baselines", 0, 0, 0, 0, stage="fitting"))
             baselines = make_baselines(member.spec, member.workload)
             summaries.append(finish(store, member.run_id, baselines, began, member.engine_seconds))
         return summaries
@@ -414,13 +416,16 @@ def _prompt_engine(
         for one in failed:
             fail_open_cells(store, one.run_id, name, one.spec, error, observe)
 
+    def load(stage: str) -> None:
+        observe(_loading(store, waiting[0], name, stage))
+
     lap = _Lap()
-    observe(_loading(store, waiting[0], name))
     engine: Engine | None = None
     try:
         with ExitStack() as stack:
             longest = max(member.workload.packed.limit for member in waiting)
             engine = stack.enter_context(Engine(plan, longest))
+            engine.on_stage = load
             engine.load()
             for place, member in enumerate(waiting):
                 if unlike := _unlike_packed(engine, member):
@@ -444,9 +449,11 @@ def _prompt_engine(
     lap.add_to(waiting[-1], engine)  # what ending the engine took
 
 
-def _loading(store: Store, member: _Member, entry: str) -> Update:
+def _loading(store: Store, member: _Member, entry: str, stage: str) -> Update:
     statuses = list(cell_statuses(store, member.run_id, entry, member.spec).values())
-    return Update(member.run_id, entry, len(statuses), statuses.count("done"), 0, 0, loading=True)
+    done = statuses.count("done")
+    stage = f"loading ({stage})" if stage else "loading"
+    return Update(member.run_id, entry, len(statuses), done, 0, 0, stage=stage)
 
 
 def _unlike_packed(engine: Engine, member: _Member) -> EngineError | None:
@@ -550,7 +557,8 @@ def _check_same_entries(specs: Sequence[RunSpec]) -> None:
     """Raises `UsageError` where one of the specs would open another engine than the first."""
 
     def engines(spec: RunSpec) -> object:
-        return entries_of(spec), spec.engine, spec.models, spec.timeout_seconds
+        limits = spec.timeout_seconds, spec.load_timeout_seconds
+        return entries_of(spec), spec.engine, spec.models, limits
 
     if any(engines(one) != engines(specs[0]) for one in specs):
         raise UsageError(

@@ -138,6 +138,7 @@ def _run_summary(entry: StoredEntry, facts: Facts, baselines: Sequence[Baseline]
                 context_limit=facts.limit,
                 context_wanted=spec.max_model_len,
                 sessions=len(entry.sessions),
+                other_cpu_share=speed.other_cpu_share,
                 own_tokens=tokens.own_difference if tokens else None,
             )
         ),
@@ -192,7 +193,17 @@ def _speed(entry: StoredEntry) -> Speed:
         engine_seconds=sum(_busy(entry, session) for session in entry.sessions) if done else None,
         wall_seconds=sum(session.use.wall_seconds or 0.0 for session in entry.sessions),
         load_seconds=entry.sessions[0].load_seconds if entry.sessions else None,
+        other_cpu_share=_other_cpu_share(entry.sessions) if done else None,
     )
+
+
+def _other_cpu_share(sessions: Sequence[SessionRow]) -> float | None:
+    """Over all sessions of which it is known; `None` for an engine on another machine."""
+    uses = [one.use for one in sessions if one.info.capabilities.location == "local"]
+    pairs = [(use.other_cpu_seconds or 0.0, use.all_cpu_seconds) for use in uses]
+    known = [(others, whole) for others, whole in pairs if whole]
+    whole = math.fsum(one for _, one in known)
+    return math.fsum(others for others, _ in known) / whole if whole else None
 
 
 def _rate(pairs: Sequence[tuple[int | None, float | None]]) -> float | None:

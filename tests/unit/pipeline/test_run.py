@@ -457,7 +457,10 @@ def test_an_interrupted_run_is_completed_to_the_same_answer(
         assert len(store.cells(store.run("latest").run_id, "mock")) == 8
     updates: list[Update] = []
     [result] = resume("latest", tmp_path, updates.append).runs
-    assert (updates[0].done, updates[-1].done) == (8, 12)
+    assert (updates[0].stage, updates[0].done) == ("loading", 8)
+    *_, last, baselines = updates
+    assert (last.stage, last.done, last.prompt_tokens) == ("", 12, last.expected_tokens)
+    assert (baselines.entry, baselines.stage) == ("baselines", "fitting")
     [expected] = whole.runs
     same = ("accuracy", "parse", "cells", "context_fit", "against_baselines", "prompts")
     assert {n: getattr(result, n) for n in same} == {n: getattr(expected, n) for n in same}
