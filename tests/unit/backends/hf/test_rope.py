@@ -46,9 +46,13 @@ def test_parameters_are_found_that_scale_as_the_factors_do(
     found = llama3_parameters(factors, theta)
     assert found is not None
     assert found["factor"] == factor
-    of_found = (found[f"{name}_freq_factor"] for name in ("low", "high"))
     again = scaled_by(
-        factor, *of_found, found["original_max_position_embeddings"], width=width, theta=theta
+        factor,
+        low=found["low_freq_factor"],
+        high=found["high_freq_factor"],
+        original=found["original_max_position_embeddings"],
+        width=width,
+        theta=theta,
     )
     np.testing.assert_allclose(again, factors, rtol=1e-5)
 
