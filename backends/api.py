@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar
 
 ENTRY_POINT_GROUP = "llm_harness.backends"
+_MOST_WHOLE = 2**31
+"""Engines hold whole numbers in 32 bits: a larger one becomes another number without a word."""
 NO_FILES = "none"  # the model format of a backend that reads no model files
 
 DecodingMode: TypeAlias = Literal["free", "choice", "score"]
@@ -96,6 +98,8 @@ class Option(Generic[T]):
             if is_kind and (not self.choices or value in self.choices):
                 return ""
             return f"one of: {', '.join(self.choices)}" if self.choices else "text"
+        if self.kind is int and is_kind and abs(value) >= _MOST_WHOLE:
+            return "a whole number of 32 bits"
         if is_kind and self._is_within(value):
             return ""
         number = "a whole number" if self.kind is int else "a number"

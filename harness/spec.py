@@ -29,6 +29,7 @@ EngineOption = bool | int | float | str
 # All voters are held in memory with all that they may show. The votes of so many are known to
 # 0.016 (the standard error of a share of 1,000): more would change no answer.
 MOST_VOTERS = 1000
+MOST_ATTEMPTS = 1000  # likewise, of a prompt
 
 ENGINE = "Engine"
 _PROMPTED, _VOTERS, _REPLY = "What is prompted", "Voters and numbers", "Context and reply"
@@ -151,7 +152,7 @@ class RunSpec(BaseModel):
         float, Flag("Sampling temperature; 0 takes the most likely token.", _REPLY)
     ] = Field(default=0.0, ge=0)
     attempts: Annotated[int, Flag("Number of replies to each prompt.", _REPLY)] = Field(
-        default=1, ge=1
+        default=1, ge=1, le=MOST_ATTEMPTS
     )
     baselines: Annotated[
         bool,

@@ -24,6 +24,7 @@ def refused(table: dict[str, Any], flags: Collection[str] = (), more: Collection
     [
         ({"voters": 0}, "b.toml: voters is 0: use 1 or more"),
         ({"voters": 1001}, "b.toml: voters is 1001: use 1000 or less"),
+        ({"attempts": 10**9}, "b.toml: attempts is 1000000000: use 1000 or less"),
         ({"voters": "two"}, "b.toml: voters is 'two': use a whole number"),
         ({"voters": 1.5}, "b.toml: voters is 1.5: use a whole number"),
         ({"feature_fraction": 0}, "b.toml: feature_fraction is 0: use more than 0"),
