@@ -80,6 +80,8 @@ def test_a_run_answers_every_cell_and_leaves_no_process(whole: Summary) -> None:
     assert whole.wall_seconds is not None
     assert whole.harness_seconds is not None
     assert 0 < whole.harness_seconds <= whole.wall_seconds
+    assert result.speed.other_cpu_share is not None
+    assert 0 <= result.speed.other_cpu_share <= 1
     assert CaveatKind.MOCK in kinds(whole)
     assert not psutil.Process().children()
 
