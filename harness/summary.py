@@ -242,8 +242,8 @@ class RunSummary(Record):
 
     `tokens` is `None` where its tokenizer could not be opened. `label_words`: each class's word in
     the prompts. What describes the engine is `None` where no session of it was opened. `missing`
-    says of each figure that cannot be had why, by its name. `metrics` are filled in where a summary is shown, by `harness.comparison.metrics`: they are not
-    stored.
+    says of each figure that cannot be had why, by its name. `metrics` are filled in where a summary
+    is shown, by `harness.comparison.metrics`: they are not stored.
     """
 
     entry: str

@@ -11,8 +11,8 @@ from harness.errors import StoreError
 
 if TYPE_CHECKING:
     from harness.cli.order import Order
-    from harness.report.progress import Watch
     from harness.report.formats import Answer
+    from harness.report.progress import Watch
     from harness.spec import RunSpec
     from harness.summary import Summary
 
@@ -95,7 +95,29 @@ def _say_interrupted(run_id: str | None, results: Path) -> None:
     if run_id is None:
         tell("Interrupted before anything was prompted.")
         return
-    from harness.store.runs import resume_command
+    from harness.store.runs import results_flag, resume_command
 
-    command = resume_command(results, run_id)
-    tell("Interrupted. Everything that was finished is stored; go on with:", f"  {command}")
+    tell(
+        f"Interrupted. {_stored(run_id, results)}",
+        "See it with:",
+        f"  harness show {run_id}{results_flag(results)}",
+        "Go on with:",
+        f"  {resume_command(results, run_id)}",
+    )
+
+
+def _stored(run_id: str, results: Path) -> str:
+    """How many replies each entry has."""
+    from harness.store.runs import Results
+
+    try:
+        with Results(results) as stored:
+            run = stored.run(run_id)
+            wanted = len(run.prompts) * run.spec.attempts
+            counts = [
+                f"{name} {sum(cell.status == 'done' for cell in entry.cells):,} of {wanted:,}"
+                for name, entry in run.entries.items()
+            ]
+    except StoreError:  # it says so where it is looked for
+        return "Everything that was finished is stored."
+    return f"Replies that are stored: {', '.join(counts)}." if wanted else "No reply is stored yet."

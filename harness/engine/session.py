@@ -150,9 +150,10 @@ class EngineSession(_Opened):
     Construction starts the loading; `info` waits. `load_seconds` is by the worker's clock;
     `closing_seconds` is how long ending it took. `was_prompted`: since it was opened; `is_cold`:
     not since then, or since it forgot. `expected_tokens`: how many prompt tokens the last call has
-    to evaluate, if it shares what a prompt has in common with the one before it. `check_loaded` is called when it is loaded, and what it
-    raises ends it. Loading may take `load_timeout_seconds`, by default as long as any message;
-    meanwhile `on_stage` is called with what the backend says that it is doing.
+    to evaluate, if it shares what a prompt has in common with the one before it. `check_loaded` is
+    called when it is loaded, and what it raises ends it. Loading may take `load_timeout_seconds`,
+    by default as long as any message; meanwhile `on_stage` is called with what the backend says
+    that it is doing.
     """
 
     def __init__(

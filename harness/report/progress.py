@@ -1,5 +1,5 @@
-"""How far a run is: drawn again and again on a terminal and in a notebook, and now and then a line in
-a log."""
+"""How far a run is: drawn again and again on a terminal and in a notebook; in a log, a line now and
+then."""
 
 from __future__ import annotations
 
@@ -245,9 +245,7 @@ class _Seen:
     since: float
 
 
-def _seen(
-    update: harness.pipeline.prompting.Update, before: _Seen | None, now: float
-) -> _Seen:
+def _seen(update: harness.pipeline.prompting.Update, before: _Seen | None, now: float) -> _Seen:
     if before is None or bool(before.update.stage) != bool(update.stage):
         return _Seen(update, update, now)
     return _Seen(update, before.first, before.since)

@@ -475,8 +475,12 @@ class Results:
 
 def resume_command(folder: Path, run_id: str) -> str:
     """The command that completes a run."""
-    where = "" if folder == RESULTS else f" --results {shlex.quote(str(folder))}"
-    return f"harness run --resume {run_id}{where}"
+    return f"harness run --resume {run_id}{results_flag(folder)}"
+
+
+def results_flag(folder: Path) -> str:
+    """What a command needs to find this folder."""
+    return "" if folder == RESULTS else f" --results {shlex.quote(str(folder))}"
 
 
 def has_results(folder: Path) -> bool:

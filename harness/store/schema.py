@@ -251,6 +251,13 @@ SESSIONS = Table(
     Column("wall_seconds", Float),
     Column("peak_rss_mib", Float),
     Column("peak_gpu_mib", Float),
+)
+
+# A table of its own: a file of version 4 needs no more than it.
+PROCESSOR_USE = Table(
+    "processor_use",
+    METADATA,
+    Column("session_id", Integer, ForeignKey("sessions.id"), primary_key=True),
     Column("other_cpu_seconds", Float),
     Column("all_cpu_seconds", Float),
 )

@@ -38,9 +38,6 @@ from harness.store.schema import (
 _REBUILT = ("cells", "batches", "prompt_tokens", "prompts", "sessions", "runs")
 """The tables that version 4 has changed, or that refer to one; those that refer come first."""
 
-_PROCESSOR_USE = ("other_cpu_seconds", "all_cpu_seconds")
-"""What version 5 has added to the sessions."""
-
 _BASELINES = {
     "same_numbers_logistic": "logistic regression, same numbers",
     "all_features_random_forest": "random forest, all features",
@@ -68,13 +65,10 @@ def upgrade_tables(connection: Connection, version: int) -> None:
     """Brings a file of an earlier version, 0 for an empty one, to `SCHEMA_VERSION`."""
     if version == 1:
         _to_version_2(connection)
-    # There is no step to version 3: it added a table, which `create_all` makes. Files of version 1
-    # have records of version 0, those of 2 and 3 have records of version 1.
+    # There is no step to versions 3 and 5: each added a table, which `create_all` makes. Files of
+    # version 1 have records of version 0, those of 2 and 3 have records of version 1.
     if 0 < version < 4:
         _to_version_4(connection, records_version=min(version - 1, 1))
-    if version == 4:  # files of before have these columns by now: their table was made again
-        for name in _PROCESSOR_USE:
-            connection.exec_driver_sql(f"ALTER TABLE sessions ADD COLUMN {name} FLOAT")
     METADATA.create_all(connection)
     connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
@@ -156,14 +150,7 @@ def _to_version_4(connection: Connection, records_version: int) -> None:
     METADATA.create_all(connection)
     added = {"group": null(), "data_sha256": null(), "facts": null()}
     _copy(connection, RUNS, records_version=literal(records_version), **added)
-    unmeasured = dict.fromkeys(_PROCESSOR_USE, null())
-    _copy(
-        connection,
-        SESSIONS,
-        entry=literal_column("backend"),
-        environment=null(),
-        **unmeasured,
-    )
+    _copy(connection, SESSIONS, entry=literal_column("backend"), environment=null())
     _make_entries(connection)
     _copy(connection, PROMPTS)
     # Tokens were stored for each backend. Backends with one vocabulary were given the same ids. Of

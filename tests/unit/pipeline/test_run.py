@@ -80,6 +80,8 @@ def test_a_run_answers_every_cell_and_leaves_no_process(whole: Summary) -> None:
     assert whole.wall_seconds is not None
     assert whole.harness_seconds is not None
     assert 0 < whole.harness_seconds <= whole.wall_seconds
+    assert result.speed.other_cpu_share is not None
+    assert 0 <= result.speed.other_cpu_share <= 1
     assert CaveatKind.MOCK in kinds(whole)
     assert not psutil.Process().children()
 
@@ -459,7 +461,8 @@ def test_an_interrupted_run_is_completed_to_the_same_answer(
     [result] = resume("latest", tmp_path, updates.append).runs
     assert (updates[0].stage, updates[0].done) == ("loading", 8)
     *_, last, baselines = updates
-    assert (last.stage, last.done, last.prompt_tokens) == ("", 12, last.expected_tokens)
+    assert (last.stage, last.done) == ("", 12)
+    assert 0 < last.prompt_tokens <= last.expected_tokens
     assert (baselines.entry, baselines.stage) == ("baselines", "fitting")
     [expected] = whole.runs
     same = ("accuracy", "parse", "cells", "context_fit", "against_baselines", "prompts")
@@ -651,7 +654,7 @@ def test_a_run_is_in_the_file_and_not_in_the_log_alone(tmp_path: Path, small_dat
     copy.mkdir()
 
     def take(update: Update) -> None:
-        if update.loading:
+        if update.stage == "loading":
             shutil.copy(tmp_path / FILE_NAME, copy)
 
     summary = run(spec(small_data), tmp_path, take)
@@ -716,7 +719,7 @@ def test_an_entry_that_cannot_be_planned_costs_its_row_and_is_completed_later(
     assert (one.cells.done, one.cells.failed, two.cells.done) == (0, 12, 12)
     assert (one.tokens, one.context_fit.fill_ratio) == (None, None)
     assert failures(one) == ["no engine for one"]
-    with pytest.raises(EngineError, match="^one cannot be prompted: no engine") as caught:
+    with pytest.raises(EngineError, match=r"^one cannot be prompted: no engine") as caught:
         check_answered(summary, "harness run --resume it")
     assert caught.value.remedy == "Install it. Then go on with: harness run --resume it"
     again = resume(summary.run_id, tmp_path)
@@ -771,7 +774,7 @@ def test_where_no_entry_can_be_planned_nothing_is_stored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_data: str
 ) -> None:
     break_plan(monkeypatch, "one", "two")
-    with pytest.raises(EngineError, match="^no engine for one$"):
+    with pytest.raises(EngineError, match=r"^no engine for one$"):
         run(named(small_data, one={}, two={}), tmp_path)
     with Store(tmp_path) as store:
         assert store.runs() == []
