@@ -18,6 +18,7 @@ from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar
 ENTRY_POINT_GROUP = "llm_harness.backends"
 _MOST_WHOLE = 2**31
 """Engines hold whole numbers in 32 bits: a larger one becomes another number without a word."""
+_LONGEST = 100  # characters of a value in a message
 NO_FILES = "none"  # the model format of a backend that reads no model files
 
 DecodingMode: TypeAlias = Literal["free", "choice", "score"]
@@ -98,7 +99,7 @@ class Option(Generic[T]):
             if is_kind and (not self.choices or value in self.choices):
                 return ""
             return f"one of: {', '.join(self.choices)}" if self.choices else "text"
-        if self.kind is int and is_kind and abs(value) >= _MOST_WHOLE:
+        if self.kind is int and isinstance(value, int) and abs(value) >= _MOST_WHOLE:
             return "a whole number of 32 bits"
         if is_kind and self._is_within(value):
             return ""
@@ -120,8 +121,9 @@ class Option(Generic[T]):
 
 
 def written(value: object) -> str:
-    """A value as a TOML file has it: `true`, and text in quotes."""
-    return str(value).lower() if isinstance(value, bool) else repr(value)
+    """A value as a TOML file has it: `true`, and text in quotes; of a long one, the beginning."""
+    text = str(value).lower() if isinstance(value, bool) else repr(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 @dataclass(frozen=True, slots=True)

@@ -335,14 +335,27 @@ def parse_spec(table: Mapping[str, object], where: str) -> RunSpec:
     return validated(RunSpec, table, where)
 
 
+def loads_toml(text: str) -> dict[str, Any]:
+    """Raises `ValueError` for what is no TOML, and for what Python reads and cannot write again,
+    not even in a message."""
+    try:
+        table = tomllib.loads(text)
+        repr(table)
+    except tomllib.TOMLDecodeError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise ValueError("it is nested too deeply, or a number has too many digits") from error
+    return table
+
+
 def read_toml(path: Path) -> dict[str, Any]:
     """The tables of a TOML file. Raises `UsageError` where it cannot be read."""
     try:
         # Editors on Windows write a byte-order mark, which TOML does not have.
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        return loads_toml(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}", remedy="Check the path.") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except ValueError as error:
         raise UsageError(
             f"{path} is no TOML file: {error}", remedy='A text needs quotes: model = "mine".'
         ) from error

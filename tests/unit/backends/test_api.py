@@ -51,6 +51,11 @@ def test_a_wrong_value_is_named_with_what_is_allowed(
     assert caught.value.remedy == f"Use {allowed}."
 
 
+def test_of_a_long_value_a_message_has_the_beginning() -> None:
+    with pytest.raises(BackendError, match=r"^count is '9{99}\.\.\.$"):
+        COUNT.given({"count": "9" * 5000})
+
+
 @given(st.integers(1, 2**31 - 1) | st.booleans() | st.floats(0, 1) | st.sampled_from("ab"))
 def test_a_value_is_allowed_exactly_where_it_can_be_read(value: Any) -> None:
     for option in (SWITCH, COUNT, SHARE, KIND, NAME):
