@@ -22,6 +22,8 @@ from pathlib import Path
 from threading import RLock
 from types import ModuleType
 
+from harness.errors import EngineError
+
 BACKENDS = Path(__file__).parents[1] / "backends"
 _NAME = "backends"
 _ALIAS = "harness.backends"
@@ -134,9 +136,25 @@ with own_backends():
 
 
 def requirements_of(backend: Backend, has_gpu: bool) -> Requirements:
-    """What a backend needs; it may import `backends` only when it says so."""
-    with own_backends():
-        return backend.requirements(has_gpu)
+    """What a backend needs; it may import `backends` only when it says so.
+
+    Raises `EngineError` where it does not say.
+    """
+    try:
+        with own_backends():
+            needed: object = backend.requirements(has_gpu)
+    except (Exception, SystemExit) as error:
+        raise _not_said(f"{type(error).__name__}: {error}") from error
+    if not isinstance(needed, Requirements):
+        raise _not_said(f"{needed!r:.80} is none of backends.api.Requirements")
+    return needed
+
+
+def _not_said(why: str) -> EngineError:
+    return EngineError(
+        f"a backend does not say what packages it needs: {why}",
+        remedy="Update the package that registers it, or remove it.",
+    )
 
 
 __all__ = (
