@@ -241,10 +241,10 @@ def _write(
     models = {entry.name: entry.model for entry in entries_of(spec)}
     chats = {name: _chat(info, models[name]) for name, info in infos.items()}
     limit = min(spec.max_model_len, *(info.declared_context for info in infos.values()))
-    earlier = stored_packing(stored) if stored else None
-    if earlier and stored and stored.facts:
+    earlier = None
+    if stored and stored.facts:
         # Another entry may be able to run now than then: what was packed stays as it is.
-        limit = stored.facts.limit
+        earlier, limit = stored_packing(stored), stored.facts.limit
     if source:  # its prompts are written as they were, whatever template a model has now
         chats = dict.fromkeys(chats, _chat(source.info, source.info.model))
         earlier = source.earlier

@@ -157,7 +157,7 @@ def _drawn(part: Part) -> RenderableType:
 
 
 class _Board(ABC):
-    """What is going on, in an outlet. One that `ticks` is told of every second that passes."""
+    """What is going on, in an outlet. One that `ticks` is looked at every second."""
 
     def __init__(self, outlet: Outlet, ticks: bool) -> None:
         self._outlet = outlet

@@ -102,6 +102,7 @@ def test_several_entries_of_one_backend_are_given_the_same_prompts(
     assert (one.entry, two.entry) == ("one", "two")
     assert one.backend == two.backend == "mock"
     assert one.prompts == two.prompts
+    assert two.tokens
     assert two.tokens.model_dump() == {
         "same_as_first": True,
         "tokenized_by": "one",

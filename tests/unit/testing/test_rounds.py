@@ -74,8 +74,9 @@ def repeated(
         max_model_len=300,
         engine=options,
     )
-    planned = plan(spec, results)
-    workload, _ = prepare(spec, planned, None)
+    opened = plan(spec, results)
+    [planned] = opened.plans
+    workload, _ = prepare(spec, opened, None)
     baselines = make_baselines(spec, workload)
     with Store(results) as store, Engine(planned.plans[0], spec.max_model_len) as engine:
         whole = Rounds(engine, spec, workload, baselines, store, fresh_engine)
