@@ -78,7 +78,7 @@ def repeated(
     [planned] = opened.plans
     workload, _ = prepare(spec, opened, None)
     baselines = make_baselines(spec, workload)
-    with Store(results) as store, Engine(planned.plans[0], spec.max_model_len) as engine:
+    with Store(results) as store, Engine(planned, spec.max_model_len) as engine:
         whole = Rounds(engine, spec, workload, baselines, store, fresh_engine)
         return repeat(benchmark, whole, rounds)
 
