@@ -101,7 +101,7 @@ WHERE = TokenDifference(
 @pytest.mark.parametrize(
     ("asked", "expected"),
     [
-        (None, "–"),  # its tokenizer could not be opened
+        (None, NOTHING),  # its tokenizer could not be opened
         (tokens("hf"), "own"),
         (tokens("llama-cpp"), "same as llama-cpp"),
         (tokens("hf", same=False), "own vocabulary, same text"),
