@@ -56,10 +56,20 @@ baseline: $(VENV)/.all  ## the same, saved as the baseline of this kind of machi
 	-$(BIN)/harness backends install vllm
 	$(MEASURE) --benchmark-save=baseline-$(KIND)
 
-# llama-cpp-python is compiled here; pip keeps the wheel, so only the first time takes minutes.
+# llama-cpp-python is compiled here; pip keeps the wheel, so only the first time takes minutes. What
+# pip says on stdout says when: it is put in few words. Its errors go to stderr, and are left alone.
 $(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
-	$(INSTALL) --editable '.[llama-cpp]'
-	touch $@
+	@echo "installing the harness and llama.cpp into $(VENV)"
+	@{ $(subst --quiet,--progress-bar off,$(INSTALL)) --editable '.[llama-cpp]'; echo "ended: $$?"; } \
+	| while read -r line; do case "$$line" in \
+		Downloading*MB*) echo "  $$line" ;; \
+		*"Building wheel for llama"*started*) \
+			echo "  compiling llama.cpp: about 5 minutes on two cores, and only this once" ;; \
+		*"Building wheel for llama"*"still running"*) echo "  still compiling llama.cpp" ;; \
+		*"Building wheel for llama"*finished*) echo "  llama.cpp is compiled" ;; \
+		"ended: "*) exit "$${line#ended: }" ;; \
+	esac; done
+	@touch $@
 
 $(VENV)/.all: pyproject.toml constraints.txt | $(BIN)/python
 	$(INSTALL) --editable '.[llama-cpp,gemma,hf,dev]'

@@ -79,6 +79,7 @@ def test_every_engine_answers_the_same_tokens_and_evaluates_no_more_than_it_must
     assert [one.backend for one in runs] == list(SPEC.backend)
     for one in runs:
         assert (one.cells.done, one.cells.failed) == (16, 0)
+        assert one.tokens
         assert (one.tokens.same_as_first, one.tokens.own_difference) == (True, None)
         computed, least = one.speed.computed_tokens, one.speed.least_tokens
         assert computed is not None

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import sqlite3
@@ -134,6 +135,7 @@ def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(workplace: Workplac
     run_id = workplace.run_ids[-1]
     assert (done.returncode, done.stdout) == (130, "")
     assert f"  harness run --resume {run_id}\n" in done.stderr
+    assert re.search(rf"stored: mock \d+ of {PROMPTS}\.", done.stderr)
     assert "Traceback" not in done.stderr
     with Store(workplace.folder / "results") as store:
         sessions = [cell.session_id for cell in store.cells(run_id, "mock")]

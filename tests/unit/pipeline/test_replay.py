@@ -158,8 +158,12 @@ def test_another_vocabulary_gets_its_own_tokens_of_the_same_texts(
     assert same.prompts == first.runs[0].prompts
     assert own.prompts.text_sha256 == same.prompts.text_sha256
     assert own.prompts.token_sha256 != same.prompts.token_sha256
+    others = again(tmp_path, backend="dear").runs[0].tokens
+    assert same.tokens
+    assert own.tokens
+    assert others
     assert (same.tokens.same_as_first, own.tokens.same_as_first) == (True, False)
-    assert not again(tmp_path, backend="dear").runs[0].tokens.same_as_first
+    assert not others.same_as_first
     assert own.cells.failed == 12
     assert own.context_fit.fill_ratio is not None
     assert own.context_fit.fill_ratio > 1
