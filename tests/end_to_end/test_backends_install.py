@@ -64,7 +64,8 @@ subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
 print("begun", file=sys.stderr, flush=True)
 time.sleep(600)
 """
-QUICK = ("--voters", "1", "--queries", "2", "--calibration-queries", "2", "--max-model-len", "400")
+SMALL = ("--voters", "1", "--queries", "2", "--calibration-queries", "2", "--max-model-len", "400")
+QUICK = (*SMALL, "--no-baselines")
 
 
 @dataclass(frozen=True, slots=True)

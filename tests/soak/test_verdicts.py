@@ -1,5 +1,5 @@
-"""How often runs that differ in nothing are called different, and how often what is planted is found:
-the figures of `docs/METRICS.md`, "Differences", of 200 pairs.
+"""How often runs that differ in nothing are called different, and how often a planted difference
+is found: the figures of `docs/METRICS.md`, "Differences", are of the 200 pairs of SOAK=full.
 
 SOAK=full python -m pytest tests/soak/test_verdicts.py -s        shows them
 """

@@ -92,7 +92,7 @@ def differences(
     speed: float = TOKENS_PER_SECOND,
     errors: float = CHURN,
 ) -> list[dict[str, Difference]]:
-    """Those of each pair, of what is sampled; the other side is of this speed, with these errors."""
+    """Of each pair, what is sampled; the other side is of this speed and makes these errors."""
     found = []
     for seed in range(0, 2 * pairs, 2):
         sides = _made(first_speed, CHURN, seed), _made(speed, errors, seed + 1)
