@@ -101,15 +101,15 @@ def stored_cells(folder: Path) -> int:
 
 
 @pytest.fixture(scope="module")
-def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workplace]:
+def workplace(tmp_path_factory: pytest.TempPathFactory, small_data: str) -> Iterator[Workplace]:
     folder = tmp_path_factory.mktemp("cli")
-    (folder / "bench.toml").write_text(SPEC)
+    (folder / "bench.toml").write_text(f'data = "{small_data}"\n{SPEC}')
     asked = ("run", "--config", "bench.toml", "--backend", "mock")
     yield Workplace(
         folder,
         table=harness(folder, *asked),
         interrupted=interrupt(folder, *asked, "--engine-option", "delay_ms=150"),
-        resumed=harness(folder, "run", "--resume", "latest", "--json"),
+        resumed=harness(folder, "run", "--resume", "latest", "--json", "--quiet"),
     )
 
 
@@ -235,6 +235,7 @@ def test_a_run_of_a_newer_version_is_one_error_everywhere(
 def test_an_entry_that_fails_whole_has_its_row_and_the_others_stand(tmp_path: Path) -> None:
     (tmp_path / "bench.toml").write_text(
         "voters = 1\nqueries = 4\ncalibration_queries = 0\nmax_model_len = 300\nquiet = true\n"
+        "baselines = false\n"
         '[entries.good]\nbackend = "mock"\n'
         '[entries.bad]\nbackend = "mock"\ncrash_at = 1\n'
     )
@@ -388,8 +389,8 @@ def test_exit_codes_and_what_is_said(
 
 
 def test_a_run_without_any_reply_prints_its_table_and_fails(tmp_path: Path) -> None:
-    small = ("--voters", "1", "--queries", "4", "--calibration-queries", "0", "--quiet")
-    done = harness(tmp_path, "run", "--backend", "mock", "--engine-option", "crash_at=1", *small)
+    crash = ("--engine-option", "crash_at=1", "--calibration-queries", "0")
+    done = inside(tmp_path, "run", *SMALL, *crash, "--no-baselines", "--quiet")
     assert done.returncode == 1, done.stderr
     assert "4 cells failed" in done.stdout
     assert "note: This is the mock" in done.stdout

@@ -36,7 +36,7 @@ def test_it_runs(environment: dict[str, str], tmp_path: Path) -> None:
     summary = _harness(
         environment,
         *("run", "--backend", "counting", "--engine-option", "prior=2", "--max-model-len", "400"),
-        *("--voters", "2", "--queries", "6", "--results", str(tmp_path)),
+        *("--voters", "2", "--queries", "6", "--no-baselines", "--results", str(tmp_path)),
     )
     (run,) = summary["runs"]
     assert run["backend"] == "counting"
@@ -73,7 +73,7 @@ def test_it_is_compared_with_another_backend_of_its_run(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
     results = ("--results", str(tmp_path))
-    size = ("--voters", "2", "--queries", "6", "--calibration-queries", "3")
+    size = ("--voters", "2", "--queries", "6", "--calibration-queries", "3", "--no-baselines")
     command = ("run", "--backend", "counting", "--backend", "mock", "--max-model-len", "300")
     table = _said(environment, *command, *size, *results)
     assert "do they agree?" in table
