@@ -348,7 +348,7 @@ def test_list_is_newest_first(workplace: Workplace) -> None:
 
 @pytest.mark.usefixtures("checked_once")
 def test_backends_and_models_are_listed(workplace: Workplace) -> None:
-    answer = json.loads(workplace.harness("backends", "--json").stdout)
+    answer = json.loads(workplace.inside("backends", "--json").stdout)
     found = {one["name"]: one for one in answer["backends"]}
     assert found["mock"]["mock"]
     assert found["mock"]["available"]
