@@ -31,7 +31,8 @@ def test_votes(benchmark, harness_run):
     from backends.api import KEY
     assert (KEY, prompts.wording.SYSTEM) == ("theirs", "be kind")
 """
-RUN = ("run", "--backend", "mock", "--voters", "1", "--queries", "2", "--max-model-len", "300")
+SIZE = ("--voters", "1", "--queries", "2", "--max-model-len", "300", "--no-baselines")
+RUN = ("run", "--backend", "mock", *SIZE)
 
 
 @pytest.fixture
