@@ -116,7 +116,7 @@ def test_a_run_killed_ten_times_ends_as_if_it_had_not_been(tmp_path: Path, small
             if episode % 3 == 0:
                 child.wait_for(cells=8, seconds=random.uniform(0.1, 2.0))
             else:
-                child.wait_for(cells=random.randrange(8), seconds=60)
+                child.wait_for(cells=random.randrange(8), seconds=300)
                 time.sleep(random.uniform(0, 0.03))
         after = kept(folder, "mock")
         assert len(after) >= max(child.told, default=0)
@@ -151,10 +151,11 @@ def test_a_run_of_llama_cpp_killed_in_the_middle_ends_the_same(
         calibration_queries=0,
         max_model_len=256,
         baselines=False,
+        engine={"threads": 1},
     )
     folder = tmp_path / "killed"
     with Child(str(folder), spec.model_dump_json()) as child:
-        child.wait_for(cells=1, seconds=60)
+        child.wait_for(cells=1, seconds=300)
     before = kept(folder, "llama-cpp")
     assert 0 < len(before) < 16
     summary, whole = resume("latest", folder), run(spec, tmp_path / "whole")
