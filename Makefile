@@ -18,11 +18,15 @@ endif
 demo: $(VENV)/.demo  ## the main job: SmolLM2-135M through llama.cpp on the digits data
 	$(BIN)/harness run
 
+# Two processes: what a small machine has cores for. A file stays in one of them, with the engine, the
+# wheel or the runs that its tests share, and what takes longest begins first: see `testpaths`.
+PARALLEL := --numprocesses=2 --dist=loadfile --no-loadscope-reorder
+
 # Where an engine cannot be installed, the tests themselves tell whether that may be: only for want
 # of a wheel for this platform.
 test: $(VENV)/.all  ## every test, with the real engines
 	-$(BIN)/harness backends install vllm
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 # SOAK=full takes hours; SEED=N draws others.
 soak: $(VENV)/.all  ## ten minutes of kills, damaged stores, malformed records, hostile templates

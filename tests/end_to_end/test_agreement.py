@@ -22,7 +22,12 @@ from harness.store.runs import Results
 
 SPEC = RunSpec(
     backend=("llama-cpp", "hf", "vllm"),
-    backends={"hf": {"dtype": "float32"}, "vllm": {"dtype": "float32", "enforce_eager": True}},
+    # Two threads wait for each other, for long beside the tests of another process.
+    backends={
+        "llama-cpp": {"threads": 1},
+        "hf": {"threads": 1, "dtype": "float32"},
+        "vllm": {"threads": 1, "dtype": "float32", "enforce_eager": True},
+    },
     voters=2,
     queries=4,
     calibration_queries=4,

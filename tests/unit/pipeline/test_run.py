@@ -41,6 +41,7 @@ def spec(data: str, **changes: Any) -> RunSpec:
         "calibration_queries": 2,
         "max_model_len": 300,
         "timeout_seconds": 20.0,
+        "baselines": False,  # fitting them takes longer than all the rest
     }
     return RunSpec(**(plain | changes))
 
@@ -66,7 +67,7 @@ def failures(result: RunSummary) -> list[str]:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory, small_data: str) -> Summary:
-    return run(spec(small_data), tmp_path_factory.mktemp("whole"))
+    return run(spec(small_data, baselines=True), tmp_path_factory.mktemp("whole"))
 
 
 def test_a_run_answers_every_cell_and_leaves_no_process(whole: Summary) -> None:
@@ -275,7 +276,8 @@ def test_never_are_two_engines_loaded_at_once(
     monkeypatch.setattr(Engine, "__enter__", enter)
     monkeypatch.setattr(Engine, "__exit__", leave)
     monkeypatch.setattr("harness.pipeline.run.run_baselines", fit)
-    run(named(small_data, one={}, two={}), tmp_path)
+    both = named(small_data, one={}, two={}).model_copy(update={"baselines": True})
+    run(both, tmp_path)
     assert seen == [("loads", ("one",)), ("loads", ("two",)), ("baselines", ())]
 
 
@@ -418,7 +420,7 @@ def test_the_runs_of_a_group_have_the_same_entries(tmp_path: Path, small_data: s
 
 
 def test_a_run_without_baselines_has_none(tmp_path: Path, small_data: str) -> None:
-    summary = run(spec(small_data, baselines=False), tmp_path)
+    summary = run(spec(small_data), tmp_path)
     assert summary.baselines == []
     assert summary.runs[0].against_baselines == []
 
@@ -453,7 +455,7 @@ def test_an_interrupted_run_is_completed_to_the_same_answer(
     tmp_path: Path, whole: Summary, small_data: str
 ) -> None:
     with pytest.raises(InterruptionError):
-        run(spec(small_data), tmp_path, interrupt)
+        run(spec(small_data, baselines=True), tmp_path, interrupt)
     assert not psutil.Process().children()
     with Store(tmp_path) as store:
         assert store.run("latest").summary is None
