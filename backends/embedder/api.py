@@ -136,8 +136,8 @@ def decode_info(found: object) -> EmbedderInfo:
         info = EmbedderInfo(**{**found, "layers": tuple(found["layers"])})
     except (TypeError, KeyError) as error:
         raise WireError(f"info: {error}") from error
-    texts = (info.engine, info.model, info.revision, info.weights_sha256, info.preprocessing)
-    texts += (*info.layers, info.pooling, info.device, info.dtype)
+    texts = [info.engine, info.model, info.revision, info.weights_sha256, info.preprocessing]
+    texts += [*info.layers, info.pooling, info.device, info.dtype]
     if not all(isinstance(text, str) and len(text) <= MOST_CHARACTERS for text in texts):
         raise WireError("info: a text is none, or very long")
     if type(info.dimensions) is not int or not 0 < info.dimensions <= MOST_DIMENSIONS:

@@ -61,12 +61,12 @@ class TorchEmbedder:
     def __init__(self, model: ModelRef, options: EmbedderOptions) -> None:
         import torch
 
-        from backends.hf.devices import find_device, find_dtype
+        from backends.hf import devices
 
         threads = options.threads or usable_cpus()
         torch.set_num_threads(threads)
-        device = find_device(options.device)
-        dtype = find_dtype(options.dtype, device)
+        device = devices.device(options.device)
+        dtype = devices.dtype(options.dtype, device)
         self._batch = options.batch
         self._model = _open(model, options, device, dtype)
         [first] = self._vectors([_blank(self._model)])

@@ -73,15 +73,15 @@ class VisionModel:
         where the model has a plane of channels and no tokens."""
         blank = Image.new("RGB", (64, 64))
         pixels = self.prepare(blank)[None]
-        states = self._forward(pixels).last_hidden_state
+        states: Any = self._forward(pixels).last_hidden_state
         if states.ndim != 3:
             return None
         patch = getattr(self._tower.config, "patch_size", None)
         if not isinstance(patch, int):
             return 0
-        rows, columns = pixels.shape[2] // patch, pixels.shape[3] // patch
+        patches = int(pixels.shape[2]) // patch * (int(pixels.shape[3]) // patch)
         # Models with a hierarchy have fewer tokens than patches, and none before them.
-        return max(0, int(states.shape[1]) - rows * columns)
+        return max(0, int(states.shape[1]) - patches)
 
     def _checked_pooling(self, wanted: Pooling | None) -> Pooling:
         """The class token where the model has one, else the mean, unless another is wanted."""
@@ -142,7 +142,8 @@ def _of_pooler(key: str) -> bool:
 
 def _processor(folder: Path, name: str, image_size: int | None) -> Any:
     try:
-        processor = transformers.AutoImageProcessor.from_pretrained(
+        plain: Any = transformers.AutoImageProcessor
+        processor = plain.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False, use_fast=False
         )
     except Exception as error:  # whatever a damaged file makes transformers raise

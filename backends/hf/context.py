@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from backends.api import BackendError, Options, TokenIds
 from backends.hf.backend import DEVICE, DTYPE
-from backends.hf.devices import find_device, find_dtype
+from backends.hf.devices import device, dtype
 from backends.hf.loading import load_whole
 from backends.hf.tokenizer import HfTokenizer
 from backends.rules import THREADS, TRUST_REMOTE_CODE, first_line, usable_cpus
@@ -55,8 +55,8 @@ class HfContext:
     ) -> None:
         self.threads = THREADS.given(options) or usable_cpus()
         torch.set_num_threads(self.threads)
-        self.device = find_device(DEVICE.given(options))
-        self.dtype = find_dtype(DTYPE.of(options), self.device)
+        self.device = device(DEVICE.given(options))
+        self.dtype = dtype(DTYPE.of(options), self.device)
         self._model = _load(folder, name, self.dtype, TRUST_REMOTE_CODE.of(options))
         self._tokenizer = tokenizer
         self._model.to(self.device).eval()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from harness.cli.console import give, target, tell
+from harness.cli.console import give, remarks, target, tell
 from harness.cli.options import FormatOption, JsonOption
 from harness.errors import UsageError
 
@@ -108,10 +108,10 @@ def embed(
     What is done is stored in OUT.part. After any end, the same command goes on with it. Files that
     cannot be read are counted, named and left out.
     """
-    from harness.cli.progress import EmbedWatch
     from harness.contract import DEFAULT_EMBEDDER, EmbedderOptions
     from harness.embedding.run import EmbedOrder
     from harness.embedding.run import embed as make
+    from harness.report.progress import EmbedWatch, outlet_of
 
     wanted = target(format_, json, None)
     options = EmbedderOptions(
@@ -125,7 +125,7 @@ def embed(
     )
     order = EmbedOrder(images, out, model or DEFAULT_EMBEDDER, options)
     try:
-        with EmbedWatch(shown=not quiet) as watch:
+        with EmbedWatch(outlet_of(remarks(), not quiet)) as watch:
             result = make(order, watch)
     except SystemExit:
         tell("Interrupted. What is done is stored; the same command goes on with it.")

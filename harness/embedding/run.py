@@ -7,6 +7,7 @@ What is done is stored as it comes. The same command goes on after any end, and 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import time
 from collections import Counter
@@ -140,7 +141,7 @@ class _Worker:
     row it did."""
 
     def __init__(self, model: ModelRef, options: EmbedderOptions, log: Path) -> None:
-        self._open = lambda: EmbedderSession(model, options, log, _TIMEOUT_SECONDS)
+        self._open = functools.partial(EmbedderSession, model, options, log, _TIMEOUT_SECONDS)
         self._session = self._open()
         self.info = self._session.info
         self._earlier_peak = 0.0

@@ -52,7 +52,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     }
     clip = t.CLIPConfig(text_config=words, vision_config=tower, projection_dim=8)
     siglip = t.SiglipConfig(text_config=words, vision_config=SHAPE)
-    made = {
+    made: dict[str, Any] = {
         "vit": t.ViTModel(t.ViTConfig(**SHAPE)),
         "dinov2": t.Dinov2Model(t.Dinov2Config(**{**SHAPE, "mlp_ratio": 2})),
         "clip": t.CLIPModel(clip),
@@ -112,7 +112,8 @@ def test_the_vectors_are_those_of_a_plain_call_of_the_model(
     folders: dict[str, Path], images: list[str], family: str, what: str
 ) -> None:
     options, take = TAKEN[what]
-    model = transformers.AutoModel.from_pretrained(folders[family]).eval()
+    model: Any = transformers.AutoModel.from_pretrained(folders[family])
+    model.eval()
     with torch.inference_mode():
         tower = getattr(model, "vision_model", model)
         out = tower(pixel_values=pixels(images), output_hidden_states=True)
