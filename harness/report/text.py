@@ -32,6 +32,11 @@ def lines(*parts: str) -> Text:
     return Text("\n".join(plain(without_home(part)) for part in parts))
 
 
+def command(text: str) -> Text:
+    """A line to be copied: never broken, however narrow the terminal is."""
+    return Text(plain(text), no_wrap=True, overflow="ignore")
+
+
 def number(value: float | None) -> str:
     """Three digits, or all digits before the point: 0.12, 12.3, 12,345."""
     if value is None:
