@@ -143,7 +143,7 @@ def _printed(parts: RenderableType) -> str:
     console = Console(
         file=file, width=_FILE_COLUMNS, highlight=False, markup=False, force_terminal=False
     )
-    console.print(parts)
+    console.print(parts, crop=False)
     return file.getvalue()
 
 

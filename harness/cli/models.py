@@ -20,15 +20,20 @@ def models(
 
     Any other model is given as a file, a folder or a hub name.
     """
+    from rich.console import Group
+
     from harness.engine.models import KNOWN_MODELS
     from harness.report.formats import Answer
     from harness.report.table import simple_table
+    from harness.report.text import unbroken
 
     wanted = target(format_, json, output)
     every = [as_json(model) for model in KNOWN_MODELS.values()]
-    titles = ("model", "MiB", "licence", "files")
-    table = simple_table(titles, map(_cells, every), numbers=["MiB"])
-    give(Answer(table, {"models": every}, list(map(_record, every))), wanted)
+    table = simple_table(("model", "MiB", "licence"), map(_cells, every), numbers=["MiB"])
+    # Below the table, where no column breaks a path.
+    files = (unbroken(f"{model['model']}: {file}") for model in every for file in _files(model))
+    parts = Group(table, "", *files)
+    give(Answer(parts, {"models": every}, list(map(_record, every))), wanted)
 
 
 def as_json(model: KnownModel) -> dict[str, Any]:
@@ -61,7 +66,7 @@ def _cells(model: dict[str, Any]) -> list[str]:
 
     size = model["size_bytes"]
     mib = number(size / MIB if size else None)
-    return [model["model"], mib, model["licence"], "\n".join(_files(model))]
+    return [model["model"], mib, model["licence"]]
 
 
 def _files(model: dict[str, Any]) -> list[str]:

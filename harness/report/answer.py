@@ -21,7 +21,7 @@ from harness.report.figures import VOTES, Row, is_in_table, title_of
 from harness.report.formats import Answer, flat
 from harness.report.machine import machine_lines
 from harness.report.table import FiguresTable, simple_table
-from harness.report.text import NOTHING, brief, command, lines, p_column, percent, share
+from harness.report.text import NOTHING, brief, lines, p_column, percent, share, unbroken
 from harness.report.words import (
     MISSING,
     accuracy_sentence,
@@ -210,7 +210,7 @@ def _in_short(summary: Summary, beside: Beside) -> Group:
         names = verdicts.names((summary.run_id, run.entry) for run in runs)
         said += verdicts.of_sides(beside.leads, names, has_different_queries(runs))
         said += verdicts.of_several(runs, summary.baselines)
-    go_on = [] if beside.resume is None else [command(f"Go on with: {beside.resume}")]
+    go_on = [] if beside.resume is None else [unbroken(f"Go on with: {beside.resume}")]
     return Group(lines(*said), *go_on)
 
 

@@ -20,7 +20,7 @@ from harness.summary import is_mock
 _LOUD = "bold reverse"
 _BEST = "bold green"
 _MARK = " *"
-_LEGEND = "* better than every other in the same row, as the comparison of each pair shows."
+_LEGEND = "* better than every other entry, as the comparison of each pair shows."
 _TITLE = 14
 _BETWEEN = 2  # columns of the terminal
 _ENDLESS = 10_000  # columns, wider than any table

@@ -32,9 +32,9 @@ def lines(*parts: str) -> Text:
     return Text("\n".join(plain(without_home(part)) for part in parts))
 
 
-def command(text: str) -> Text:
-    """A line to be copied: never broken, however narrow the terminal is."""
-    return Text(plain(text), no_wrap=True, overflow="ignore")
+def unbroken(text: str) -> Text:
+    """A line to be copied, such as a command or a path: never broken by a narrow terminal."""
+    return Text(plain(without_home(text)), no_wrap=True, overflow="ignore")
 
 
 def number(value: float | None) -> str:

@@ -28,9 +28,9 @@ def test_an_answer_longer_than_the_terminal_ends_as_it_began(
 def test_a_command_longer_than_the_terminal_is_not_broken(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from harness.report.text import command
+    from harness.report.text import unbroken
 
     monkeypatch.setenv("COLUMNS", "80")
     line = "harness run --resume a --results " + "some/where/" * 20
-    give(Answer(Group(command(line)), {}, []), Target())
+    give(Answer(Group(unbroken(line)), {}, []), Target())
     assert line in capsys.readouterr().out

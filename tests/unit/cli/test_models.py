@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli.models import _cells, as_json
+import harness.cli.models
+import harness.engine.models
+from harness.cli.models import _files, as_json, models
 from harness.engine.models import KnownModel, Part, cache_of
 
 
@@ -15,7 +17,7 @@ def known(*parts: Part) -> KnownModel:
 def test_a_model_that_is_not_installed_says_how_to_get_it() -> None:
     found = as_json(known(Part("no_such_package", "tiny.gguf")))
     assert (found["file"], found["size_bytes"], found["converted"]) == (None, None, [])
-    assert _cells(found)[-1] == f"not installed; run: {known().install}"
+    assert _files(found) == [f"not installed; run: {known().install}"]
 
 
 def test_a_model_in_parts_has_a_size_and_not_yet_a_file(
@@ -25,7 +27,7 @@ def test_a_model_in_parts_has_a_size_and_not_yet_a_file(
     found = as_json(known(Part("harness.cli", "models.py"), Part("harness.cli", "app.py")))
     assert found["file"] is None
     assert found["size_bytes"] > 0
-    assert _cells(found)[-1] == "installed in parts; its first use puts them together"
+    assert _files(found) == ["installed in parts; its first use puts them together"]
 
 
 def test_an_installed_model_has_a_file_and_what_was_made_of_it(
@@ -41,4 +43,15 @@ def test_an_installed_model_has_a_file_and_what_was_made_of_it(
     assert found["file"].endswith("models.py")
     assert found["size_bytes"] > 0
     assert (found["converted"], found["tokenizers"]) == ([str(made)], [str(tokenizer)])
-    assert _cells(found)[-1] == f"{found['file']}\nconverted: {made}\ntokenizer: {tokenizer}"
+    assert _files(found) == [found["file"], f"converted: {made}", f"tokenizer: {tokenizer}"]
+
+
+def test_paths_are_not_broken_on_a_narrow_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    long = "tiny_model_in_a_package_with_a_name_that_is_longer_than_a_column_of_any_terminal/a.gguf"
+    monkeypatch.setitem(harness.engine.models.KNOWN_MODELS, "tiny", known(Part("none", long)))
+    monkeypatch.setattr(harness.cli.models, "_files", lambda _: [f"/srv/{long}"])
+    monkeypatch.setenv("COLUMNS", "80")
+    models()
+    assert f"tiny: /srv/{long}\n" in capsys.readouterr().out

@@ -115,7 +115,7 @@ def test_what_is_better_than_all_others_is_marked_with_and_without_colour(
     rows = [ahead(sample.run(), "prefill_tokens_per_second"), ahead(sample.mock())]
     text = printed(FiguresTable(rows), width)
     assert text.count("1,234 *") == 1
-    assert text.splitlines()[-1].startswith("* better than every other in the same row")
+    assert text.splitlines()[-1].startswith("* better than every other entry")
     assert "\x1b[1;32m1,234 *" in printed(FiguresTable(rows), width, terminal=True)
     assert "*" not in printed(FiguresTable([ahead(sample.run()), ahead(sample.mock())]), width)
 
