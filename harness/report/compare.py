@@ -116,7 +116,7 @@ def _parts(
 
 
 def difference_table(compared: Compared, with_n: bool = False) -> Sheet:
-    """A row for each metric of each side but the first; with the number of queries where asked."""
+    """A row for each metric of each side but the first; with numbers of queries where wanted."""
     return simple_table(_TITLES, _rows(compared, with_n), numbers=_NUMBERS)
 
 
@@ -157,7 +157,7 @@ def about(compared: Compared) -> Text:
     """What was the same, and whether all sides are equally right."""
     every = compared.against_first
     same = [one for one in every if one.prompts_equal]
-    if len(same) == len(every):
+    if len(same) == len(every) > 1:
         said = ["All were given the same prompts."]
     else:
         said = [

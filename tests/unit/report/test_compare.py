@@ -225,6 +225,9 @@ def test_about_says_who_was_given_the_same() -> None:
     assert f"hf {OTHER_RUN}: given the same prompts as llama-cpp {RUN}." in text
     assert "Cochran's Q, p < 0.001." in text
     assert about(whole(found(), found())).plain == "All were given the same prompts."
+    assert (
+        about(whole(found())).plain == f"hf {OTHER_RUN}: given the same prompts as llama-cpp {RUN}."
+    )
 
 
 def test_how_figures_come_about_is_said_where_that_is_wanted() -> None:
