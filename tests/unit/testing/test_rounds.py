@@ -97,7 +97,7 @@ def test_every_round_is_cold_and_a_run_of_its_own(small_data: str, tmp_path: Pat
 
 def test_what_is_saved_agrees_with_the_summary(small_data: str, tmp_path: Path) -> None:
     benchmark = Enabled()
-    result = repeated(benchmark, small_data, tmp_path, rounds=1, script="0|1|maybe")
+    result = repeated(benchmark, small_data, tmp_path, rounds=1, script="no|yes|maybe")
     saved = Evidence.model_validate(benchmark.extra_info[EXTRA_INFO])
     right, readable = saved.shares["accuracy"], saved.shares["parse_rate"]
     assert len(right) == len(readable) == 5
