@@ -16,6 +16,9 @@ from dataclasses import dataclass
 from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar
 
 ENTRY_POINT_GROUP = "llm_harness.backends"
+_MOST_WHOLE = 2**31
+"""Engines hold whole numbers in 32 bits: a larger one becomes another number without a word."""
+_LONGEST = 100  # characters of a value in a message
 NO_FILES = "none"  # the model format of a backend that reads no model files
 
 DecodingMode: TypeAlias = Literal["free", "choice", "score"]
@@ -43,7 +46,8 @@ class Option(Generic[T]):
 
     `kind` is the type of its values: `bool`, `int`, `float` (takes whole numbers too) or `str`.
     With `default` `None` the engine decides where none is given, as `default_text` says in words.
-    `choices` are all the values that a text may have. `least` and `most` bound a number, inclusive.
+    `choices` are all the values that a text may have, or the whole of a text fits `pattern`, which
+    `pattern_text` puts in words. `least` and `most` bound a number, inclusive.
     `short` is a letter for a second, short flag. An option without `has_flag` is given by
     `--engine-option NAME=VALUE` or by its key.
     """
@@ -55,6 +59,8 @@ class Option(Generic[T]):
     default_text: str = ""
     unit: str = ""
     choices: tuple[str, ...] = ()
+    pattern: str = ""
+    pattern_text: str = ""
     least: float | None = None
     most: float | None = None
     short: str = ""
@@ -93,13 +99,21 @@ class Option(Generic[T]):
         if self.kind is bool:
             return "" if is_kind else "true or false"
         if self.kind is str:
-            if is_kind and (not self.choices or value in self.choices):
+            if is_kind and self._is_one(value):
                 return ""
-            return f"one of: {', '.join(self.choices)}" if self.choices else "text"
+            listed = f"one of: {', '.join(self.choices)}" if self.choices else ""
+            return listed or self.pattern_text or "text"
+        if self.kind is int and isinstance(value, int) and abs(value) >= _MOST_WHOLE:
+            return "a whole number of 32 bits"
         if is_kind and self._is_within(value):
             return ""
         number = "a whole number" if self.kind is int else "a number"
         return number + self._bounds()
+
+    def _is_one(self, value: Any) -> bool:
+        if self.choices:
+            return value in self.choices
+        return not self.pattern or re.fullmatch(self.pattern, value) is not None
 
     def _is_within(self, value: Any) -> bool:
         low = self.least if self.least is not None else -math.inf
@@ -116,19 +130,28 @@ class Option(Generic[T]):
 
 
 def written(value: object) -> str:
-    """A value as a TOML file has it: `true`, and text in quotes."""
-    return str(value).lower() if isinstance(value, bool) else repr(value)
+    """A value as a TOML file has it: `true`, and text in quotes; of a long one, the beginning."""
+    text = str(value).lower() if isinstance(value, bool) else repr(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 @dataclass(frozen=True, slots=True)
 class Availability:
-    """Whether a backend can run here. `remedy` is the command that makes it so, if it cannot."""
+    """Whether a backend can run here. `remedy` is the command that makes it so, if it cannot.
+
+    Of one that can: `build` says in words what its engine was built for, such as "CUDA 12.8, CPU";
+    `devices` are those that the engine sees; `change` is what makes it see a GPU if it sees none: a
+    sentence, with the command if there is one.
+    """
 
     available: bool
     version: str = ""
     reason: str = ""
     remedy: str = ""
     is_mock: bool = False
+    build: str = ""
+    devices: tuple[str, ...] = ()
+    change: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +243,8 @@ class TokenizerInfo:
     no beginning-of-sequence token. `chat_template` is the model's own, as jinja text, untrusted;
     of several that have names, the one called "default".
     `vocabulary_sha256` is `backends.rules.vocabulary_sha256`: where it is equal, the same token ids
-    mean the same.
+    mean the same. `vocabulary_size` is how many ids there are, those without a text too: every id
+    is below it. One that is not, of a prompt or of a reply, is refused.
     """
 
     declared_context: int
@@ -229,6 +253,7 @@ class TokenizerInfo:
     bos_text: str = ""
     eos_text: str = ""
     chat_template: str | None = None
+    vocabulary_size: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +281,7 @@ class SessionInfo:
     chat_template: str | None = None
     is_mock: bool = False
     capabilities: Capabilities = Capabilities()
+    vocabulary_size: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

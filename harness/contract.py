@@ -22,6 +22,8 @@ from pathlib import Path
 from threading import RLock
 from types import ModuleType
 
+from harness.errors import EngineError
+
 BACKENDS = Path(__file__).parents[1] / "backends"
 _NAME = "backends"
 _ALIAS = "harness.backends"
@@ -117,16 +119,44 @@ with own_backends():
         TokenizerInfo,
         written,
     )
-    from backends.gguf import check_file, parts_of
+    from backends.gguf import check_file, check_model, parts_of, read_beginning
+    from backends.in_use import free, hold, mark_of
     from backends.remedies import DISTRIBUTION, install_environment, install_extra
-    from backends.rules import LOGPROB_ROUNDING, MODEL_FILES, reply_reserve, usable_cpus
-    from backends.sharing.prefix_tree import common_prefix_length, minimum_tokens
+    from backends.rules import (
+        LOGPROB_ROUNDING,
+        MODEL_FILES,
+        reply_reserve,
+        usable_cpus,
+        vocabulary_sha256,
+        why_no_text,
+    )
+    from backends.sharing.prefix_tree import (
+        common_prefix_length,
+        in_whole_blocks,
+        minimum_tokens,
+    )
 
 
 def requirements_of(backend: Backend, has_gpu: bool) -> Requirements:
-    """What a backend needs; it may import `backends` only when it says so."""
-    with own_backends():
-        return backend.requirements(has_gpu)
+    """What a backend needs; it may import `backends` only when it says so.
+
+    Raises `EngineError` where it does not say.
+    """
+    try:
+        with own_backends():
+            needed: object = backend.requirements(has_gpu)
+    except (Exception, SystemExit) as error:
+        raise _not_said(f"{type(error).__name__}: {error}") from error
+    if not isinstance(needed, Requirements):
+        raise _not_said(f"{needed!r:.80} is none of backends.api.Requirements")
+    return needed
+
+
+def _not_said(why: str) -> EngineError:
+    return EngineError(
+        f"a backend does not say what packages it needs: {why}",
+        remedy="Update the package that registers it, or remove it.",
+    )
 
 
 __all__ = (
@@ -157,16 +187,24 @@ __all__ = (
     "TokenIds",
     "TokenizerInfo",
     "check_file",
+    "check_model",
     "common_prefix_length",
+    "free",
+    "hold",
+    "in_whole_blocks",
     "install_environment",
     "install_extra",
+    "mark_of",
     "minimum_tokens",
     "own_backends",
     "parts_of",
+    "read_beginning",
     "records",
     "reply_reserve",
     "requirements_of",
     "usable_cpus",
+    "vocabulary_sha256",
+    "why_no_text",
     "wire",
     "written",
 )

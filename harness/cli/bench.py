@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from harness.cli.console import checked, give, tell
+from harness.cli.console import checked, give, remarks, tell
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
@@ -49,9 +49,16 @@ def _numbers(given: Mapping[str, Any]) -> dict[str, Any]:
     """What is to be timed. Raises `UsageError`."""
     found: dict[str, Any] = {}
     for key, value in given.items():
-        texts = value if isinstance(value, list) else [str(value)]
-        numbers = parse_numbers(texts, f"--{key.replace('_', '-')}", _LEAST[key])
-        found[key] = numbers if isinstance(value, list) else numbers[0]
+        flag = f"--{key.replace('_', '-')}"
+        if isinstance(value, list):
+            found[key] = parse_numbers(value, flag, _LEAST[key])
+        elif isinstance(value, int) and value >= _LEAST[key]:
+            found[key] = value
+        else:
+            raise UsageError(
+                f"{flag} is {value!r}: use a whole number of {_LEAST[key]} or more",
+                remedy="`harness bench --help` says what each takes.",
+            )
     return found
 
 
@@ -69,11 +76,11 @@ def parse_numbers(texts: Iterable[str], name: str, minimum: int) -> tuple[int, .
 def _carry_out(plan: Plan, order: Order, rows: list[Row]) -> None:
     """Times, with progress; `rows` holds what is finished, however it ends."""
     from harness.bench.timing import bench
-    from harness.cli.progress import BenchWatch
+    from harness.report.progress import BenchWatch, outlet_of
 
     assert not isinstance(order.what, str)  # a run's id comes of --resume, which is not among these
     with (
-        BenchWatch(shown=not order.output.quiet) as watch,
+        BenchWatch(outlet_of(remarks(), not order.output.quiet, moves=False)) as watch,
         closing(bench(plan, order.what, order.output.results / "logs", watch)) as timed,
     ):
         for row in timed:

@@ -12,6 +12,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from harness.comparison.compare import agreements, leads
+from harness.comparison.metrics import METRICS
 from harness.comparison.records import Agreement, Lead
 from harness.contract import SessionInfo
 from harness.machine.environment import Environment
@@ -102,7 +103,7 @@ def run_answer(spec: RunSpec, summary: Summary, beside: Beside = Beside()) -> An
     in_short = _in_short(summary, beside)
     parts = Group(in_short, Text(), *_parts(spec, summary, beside))
     data = run_json(spec, summary, beside).model_dump(mode="json")
-    return Answer(parts, data, entry_records(spec, summary, beside), in_short)
+    return Answer(parts, data, entry_records(spec, summary, beside), in_short=in_short)
 
 
 def run_json(spec: RunSpec, summary: Summary, beside: Beside = Beside()) -> RunJson:
@@ -138,6 +139,19 @@ def entry_records(
             **flat(Environment, beside.environment, "environment."),
         }
         for run in presented(summary).runs
+    ]
+
+
+def entry_columns() -> list[str]:
+    """The names of what `entry_records` has."""
+    return [
+        *("run_id", "created", "group", "state"),
+        *(f"spec.{name}" for name in _OF_SPEC),
+        "mock",
+        *flat(RunSummary, None),
+        *(f"metrics.{name}" for name in METRICS),
+        *_OF_INFO,
+        *flat(Environment, None, "environment."),
     ]
 
 

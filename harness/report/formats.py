@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
@@ -20,7 +20,7 @@ from harness.machine.homes import without_homes
 from harness.record import Record
 from harness.report.chart import Drawing
 from harness.report.markdown import escape, markdown_table
-from harness.report.table import FiguresTable, Sheet
+from harness.report.table import FiguresTable, Listing, Sheet
 from harness.report.text import plain
 
 JSON_VERSION = 1
@@ -32,13 +32,15 @@ class Answer:
     """What a command answers.
 
     `parts` is what people read; `data` is the object of JSON, without its version; `records` are
-    the rows of CSV, of one kind, so that they have the same columns. `in_short` is what `parts`
-    begin with, if they can be long: their end is what a terminal shows.
+    the rows of CSV, of one kind, so that they have the same columns. `columns` are their names,
+    for where there may be no row. `in_short` is what `parts` begin with, if they can be long: their
+    end is what a terminal shows.
     """
 
     parts: RenderableType
     data: Mapping[str, Any]
     records: Sequence[Mapping[str, Any]]
+    columns: Collection[str] = ()
     in_short: RenderableType | None = None
 
 
@@ -50,7 +52,7 @@ def as_json(answer: Answer) -> str:
 def as_csv(answer: Answer) -> str:
     """A line of names, and one for each record; a value that there is not is empty."""
     text, records = io.StringIO(), without_homes(answer.records)
-    names = dict.fromkeys(name for record in records for name in record)
+    names = dict.fromkeys([*answer.columns, *(name for record in records for name in record)])
     # csv's own line end is CRLF.
     writer = csv.DictWriter(text, list(names), lineterminator="\n")
     writer.writeheader()
@@ -80,6 +82,8 @@ def _markdown(part: RenderableType) -> Iterator[str]:
             yield from _markdown(part.wide)
             if part.legend:
                 yield from _markdown(part.legend)
+        case Listing():
+            yield markdown_table(part.sheet)
         case Sheet():
             yield markdown_table(part)
         case Drawing():

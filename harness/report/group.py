@@ -9,7 +9,7 @@ from rich.console import Group
 
 from harness.comparison.metrics import METRICS
 from harness.machine.environment import Environment
-from harness.report.answer import Beside, entry_records, run_json
+from harness.report.answer import Beside, entry_columns, entry_records, run_json
 from harness.report.figures import MOCK_LABEL
 from harness.report.formats import Answer
 from harness.report.table import simple_table
@@ -50,7 +50,7 @@ def group_answer(name: str, points: Sequence[Point]) -> Answer:
         if point.summary
         for record in entry_records(point.spec, point.summary, Beside([point.environment]))
     ]
-    return Answer(group_table(name, points), data, records)
+    return Answer(group_table(name, points), data, records, entry_columns())
 
 
 def group_table(name: str, points: Sequence[Point]) -> Group:

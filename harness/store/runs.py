@@ -145,6 +145,12 @@ class StoredRun:
         with _reading(self._row):
             return Environment.model_validate_json(self._row.environment)
 
+    @property
+    def chat_template(self) -> str | None:
+        """The text of the file that --chat-template named, as it was then."""
+        found = self.facts and self.facts.chat_template
+        return found.source if found else None
+
     @cached_property
     def environments(self) -> list[Environment]:
         """That of the run's beginning, and those of sessions that were opened in another."""
@@ -166,8 +172,8 @@ class StoredRun:
             # a run of before version 3 that was resumed since has the facts of then
             facts = Facts.model_validate(renamed(from_json(self._row.facts)))
             _check_facts(facts)
-            for name in self.entries:
-                if name not in facts.tokens:
+            for name, entry in self.entries.items():
+                if entry.vocabulary is not None and name not in facts.tokens:
                     raise DamagedError(f"facts.tokens: nothing of the entry {name}")
             return facts
 
@@ -297,8 +303,8 @@ class StoredEntry:
 
     @property
     def vocabulary(self) -> str | None:
-        """The hash of the tokens that it is given; `None` where the run ended before they were
-        known."""
+        """The hash of the tokens that it is given; `None` where its tokenizer could not be opened,
+        or the run ended before."""
         return self._row.vocabulary
 
     @cached_property
@@ -487,8 +493,12 @@ class Results:
 
 def resume_command(folder: Path, run_id: str) -> str:
     """The command that completes a run."""
-    where = "" if folder == RESULTS else f" --results {shlex.quote(str(folder))}"
-    return f"harness run --resume {run_id}{where}"
+    return f"harness run --resume {run_id}{results_flag(folder)}"
+
+
+def results_flag(folder: Path) -> str:
+    """What a command needs to find this folder."""
+    return "" if folder == RESULTS else f" --results {shlex.quote(str(folder))}"
 
 
 def has_results(folder: Path) -> bool:

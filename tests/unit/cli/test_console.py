@@ -10,7 +10,9 @@ from harness.report.formats import Answer
 
 def answer(rows: int) -> Answer:
     short = Text("first is ahead")
-    return Answer(Group(short, *(Text(f"row {row}") for row in range(rows))), {}, [], short)
+    return Answer(
+        Group(short, *(Text(f"row {row}") for row in range(rows))), {}, [], in_short=short
+    )
 
 
 @pytest.mark.parametrize(("rows", "times"), [(10, 1), (40, 2)])

@@ -43,8 +43,10 @@ def test_an_option_needs_key_and_value(text: str) -> None:
         parse_options([text], "--engine-option")
 
 
-def test_the_last_of_equal_options_holds_and_a_value_may_hold_the_sign() -> None:
-    assert parse_options(["a=1", "b=x=y", "a=2"], "here") == {"a": 2, "b": "x=y"}
+def test_an_option_is_given_once_and_a_value_may_hold_the_sign() -> None:
+    assert parse_options(["a=1", "b=x=y"], "here") == {"a": 1, "b": "x=y"}
+    with pytest.raises(UsageError, match="here a is given twice"):
+        parse_options(["a=1", "b=x=y", "a=2"], "here")
 
 
 @pytest.mark.parametrize(
@@ -60,6 +62,9 @@ def test_the_last_of_equal_options_holds_and_a_value_may_hold_the_sign() -> None
         ("FAKE|REAL", "FAKE|REAL"),
         ("[1]", "[1]"),
         ("2026-01-02", "2026-01-02"),
+        pytest.param("9" * 5000, "9" * 5000, id="more digits than Python reads"),
+        pytest.param("0x" + "9" * 5000, "0x" + "9" * 5000, id="more digits than it writes"),
+        pytest.param("[" * 5000 + "]" * 5000, "[" * 5000 + "]" * 5000, id="deep"),
         ("1\nother = 2", "1\nother = 2"),
         ("1\nvalue = 2", "1\nvalue = 2"),
     ],

@@ -8,8 +8,16 @@ from rich.console import Console
 from harness.comparison.records import Lead, Member, Over
 from harness.metrics import Outcome
 from harness.record import Span
-from harness.report.answer import Beside, notes, run_answer, what_was_prompted
+from harness.report.answer import (
+    Beside,
+    entry_columns,
+    entry_records,
+    notes,
+    run_answer,
+    what_was_prompted,
+)
 from harness.report.formats import Answer, as_csv, as_markdown
+from harness.report.group import Point, group_answer
 from harness.report.text import NOTHING
 from harness.spec import RunSpec
 from harness.summary import Missing, Summary
@@ -49,6 +57,13 @@ LEAD = Lead(
         )
     ],
 )
+
+
+def test_csv_of_a_group_of_which_no_run_is_finished_has_its_columns(sample: Sample) -> None:
+    [record] = entry_records(SPEC, sample.summary(sample.run()))
+    assert list(record) == entry_columns()
+    none = as_csv(group_answer("curve", [Point("one", SPEC, ENVIRONMENT, None)]))
+    assert none == ",".join(record) + "\n"
 
 
 def rows_below(text: str, title: str) -> list[list[str]]:

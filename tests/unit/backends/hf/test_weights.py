@@ -16,6 +16,7 @@ from backends.api import BackendError, ModelRef
 from backends.hf import conversion as hf_conversion
 from backends.hf import weights as hf_weights
 from backends.hf.weights import folder_of, is_whole, tokenizer_folder_of
+from backends.in_use import free, mark_of
 
 Spoil: TypeAlias = Callable[[Path], object]
 
@@ -115,12 +116,16 @@ def test_a_folder_that_is_not_as_it_was_made_is_made_again(
     assert "it is not as it was made" in capsys.readouterr().err
 
 
-def test_another_version_of_the_conversion_makes_it_again(
+def test_two_versions_of_the_conversion_share_a_cache(
     source: Path, made: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    converted(source)
-    monkeypatch.setattr(hf_weights, "VERSION", hf_conversion.VERSION + 1)
-    assert is_whole(converted(source))
+    """Each has folders of its own: none makes again, or takes away, what the other made."""
+    first = converted(source)
+    with monkeypatch.context() as patched:
+        patched.setattr(hf_weights, "VERSION", hf_conversion.VERSION + 1)
+        assert is_whole(converted(source))
+    assert is_whole(first)
+    assert converted(source) == first
     assert made == ["tokenizer", "weights"] * 2
 
 
@@ -176,6 +181,14 @@ def test_two_that_start_together_make_it_once(source: Path, tmp_path: Path) -> N
     seen = [process.communicate(timeout=60)[0].strip() for process in both]
     assert seen == ["['manifest.json', 'one', 'two']"] * 2
     assert log.read_text() == "made\n" * 2  # the tokenizer and the weights
+
+
+def test_what_was_converted_is_in_use_as_long_as_the_process_lives(
+    source: Path, made: list[str]
+) -> None:
+    folder = converted(source)
+    with free(mark_of(folder)) as is_free:
+        assert not is_free
 
 
 def folder_with(folder: Path, *names: str, **config: object) -> ModelRef:
