@@ -55,6 +55,7 @@ class Missing(StrEnum):
 
     NO_REPLY = "no_reply"
     NO_VERDICT = "no_verdict"
+    NOTHING_PARSED = "nothing_parsed"
     NOT_REPORTED = "not_reported_by_the_engine"
     NOT_MEASURED = "not_measured"
     REMOTE = "engine_on_another_machine"
@@ -323,8 +324,16 @@ def is_mock(run: RunSummary) -> bool:
     return any(caveat.kind is CaveatKind.MOCK for caveat in run.caveats)
 
 
+def parsed_share(run: RunSummary) -> float | None:
+    """The share of replies that could be read as a label; `None` where nothing is parsed."""
+    return run.parse.lenient.value if run.parse.lenient else None
+
+
 def headline(run: RunSummary) -> Estimate | None:
-    """The vote whose accuracy is the entry's."""
+    """The vote whose accuracy is the entry's. `None` where no reply could be read: what the label
+    log-probabilities say then is not what the model answers."""
+    if parsed_share(run) == 0:
+        return None
     return {
         "majority": run.accuracy.majority,
         "soft": run.accuracy.soft,

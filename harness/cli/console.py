@@ -109,8 +109,7 @@ def give(answer: Answer, wanted: Target) -> None:
 
     write = {Format.JSON: as_json, Format.CSV: as_csv, Format.MD: as_markdown}.get(wanted.format)
     if wanted.file is None and write is None:
-        # Not cropped: the lines of a `Listing` are whole, and a terminal folds them by itself.
-        answers().print(answer.parts, crop=False)
+        _print(answer)
         return
     text = write(answer) if write else _printed(answer.parts)
     if wanted.file is None:
@@ -125,6 +124,16 @@ def give(answer: Answer, wanted: Target) -> None:
             f"the answer cannot be written to {wanted.file}: {error.strerror}; it is printed",
             remedy="Name another file with -o.",
         ) from error
+
+
+def _print(answer: Answer) -> None:
+    """With the answer in short once more at the end, where its beginning has left the screen."""
+    console = answers()
+    # Not cropped: a command or a path that is longer than a line stays whole.
+    console.print(answer.parts, crop=False)
+    height = len(console.render_lines(answer.parts))
+    if answer.in_short and height >= console.height:
+        console.print("", answer.in_short, sep="\n")
 
 
 def _printed(parts: RenderableType) -> str:

@@ -65,7 +65,7 @@ def _tables(rows: Sequence[Listed], imports: Sequence[ImportRow], results: Path)
     from harness.report.text import lines
 
     nothing = lines(f"{results} holds no runs yet. Begin one with `harness run`.")
-    runs = simple_table(_TITLES, map(as_cells, rows)) if rows else nothing
+    runs = simple_table(_TITLES, map(as_cells, rows), whole=_TITLES[:1]) if rows else nothing
     if not imports:
         return runs
     return Group(runs, "", lines("Imported from other tools:"), imports_table(imports))
@@ -214,10 +214,10 @@ def _each_once(names: Iterable[str]) -> str:
 
 def _votes(row: ListedRun, entries: Sequence[str]) -> Iterator[str]:
     from harness.report.figures import MOCK_LABEL
-    from harness.report.text import share
-    from harness.summary import headline, is_mock
+    from harness.report.words import headline_share
+    from harness.summary import is_mock
 
     for run in row.runs:
-        yield f"{run.entry} {share(headline(run))}" + f"\n{MOCK_LABEL}" * is_mock(run)
+        yield f"{run.entry} {headline_share(run)}" + f"\n{MOCK_LABEL}" * is_mock(run)
     if row.state != "done":
         yield f"{', '.join(entries)}: {row.state}" if entries else row.state

@@ -71,18 +71,24 @@ def show(
             give(answer_of(found, compute(found), wanted.format), wanted)
         else:
             found = stored.run(run)
-            give(answer_of(found, found.summary, wanted.format), wanted)
+            give(answer_of(found, _summary_of(found), wanted.format), wanted)
+
+
+def _summary_of(run: StoredRun) -> Summary:
+    """Of an unfinished run what it has come to so far."""
+    if run.is_finished:
+        return run.summary
+    from harness.pipeline.summarise import so_far
+
+    return so_far(run)
 
 
 def answer_of(run: StoredRun, summary: Summary, format_: Format) -> Answer:
-    """The answer, its caveats included, and whether its entries agree."""
-    from harness.comparison.compare import agreements
-    from harness.report.answer import run_answer
+    """The answer, its caveats included, who of its entries is ahead, and whether they agree."""
+    from harness.report.answer import Beside, run_answer
 
-    entries = list(run.entries.values())
-    is_read = format_ in (Format.TABLE, Format.MD)  # the other formats have no place for it
-    found = agreements(entries) if len(entries) > 1 and is_read else []
-    return run_answer(run.spec, summary, found)
+    # CSV has no place for what takes a comparison.
+    return run_answer(run.spec, summary, Beside.of(run, is_compared=format_ is not Format.CSV))
 
 
 def _show_group(name: str, runs: Sequence[StoredRun], wanted: Target) -> None:
@@ -91,7 +97,7 @@ def _show_group(name: str, runs: Sequence[StoredRun], wanted: Target) -> None:
 
     unreadable = {run.run_id: error for run in runs if (error := why_unreadable(run))}
     points = [
-        Point(run.run_id, run.spec, run.summary if run.is_finished else None)
+        Point(run.run_id, run.spec, run.environment, run.summary if run.is_finished else None)
         for run in runs
         if run.run_id not in unreadable
     ]

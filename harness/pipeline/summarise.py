@@ -67,6 +67,16 @@ def summarise(run: StoredRun, baselines: Sequence[Baseline]) -> Summary:
     return Summary.model_validate(without_homes(summary.model_dump()))
 
 
+def so_far(run: StoredRun) -> Summary:
+    """What an unfinished run has come to. Raises `StoreError` where nothing was prompted yet."""
+    if run.facts is None or not run.prompts:
+        raise StoreError(
+            f"run {run.run_id} ended before anything was prompted",
+            remedy=f"Begin it again with `{run.resume_command}`.",
+        )
+    return summarise(run, run.baselines)
+
+
 def recompute(run: StoredRun) -> Summary:
     """The summary of a finished run, made again from what is stored.
 
@@ -286,6 +296,7 @@ def _missing(
     no_logprobs = Missing.LABEL_LOGPROBS_INCOMPLETE if can_score else Missing.NO_LABEL_LOGPROBS
     not_generated = Missing.SCORE_GENERATES_NOTHING if scores else Missing.NOT_REPORTED
     one_class = Missing.ONE_CLASS if accuracy.answered else Missing.NO_VERDICT
+    is_unread = parse.lenient is not None and parse.lenient.value == 0
     of_replies: dict[str, tuple[object, Missing]] = {
         "prefill_tokens_per_second": (speed.prefill_tokens_per_second, Missing.NOT_REPORTED),
         "decode_tokens_per_second": (speed.decode_tokens_per_second, _no_decode(entry)),
@@ -296,7 +307,10 @@ def _missing(
         "least_tokens": (speed.least_tokens, Missing.NO_REPLY),
         "engine_seconds": (speed.engine_seconds, Missing.NO_REPLY),
         "parse_rate": (parse.lenient, Missing.SCORE_PARSES_NOTHING),
-        "accuracy": (getattr(accuracy, accuracy.headline), Missing.NO_VERDICT),
+        "accuracy": (
+            None if is_unread else getattr(accuracy, accuracy.headline),
+            Missing.NOTHING_PARSED if is_unread else Missing.NO_VERDICT,
+        ),
         "single": (accuracy.single, Missing.NO_VERDICT),
         "majority": (accuracy.majority, Missing.NO_VERDICT),
         "soft": (accuracy.soft, no_logprobs),

@@ -33,13 +33,15 @@ class Answer:
 
     `parts` is what people read; `data` is the object of JSON, without its version; `records` are
     the rows of CSV, of one kind, so that they have the same columns. `columns` are their names,
-    for where there may be no row.
+    for where there may be no row. `in_short` is what `parts` begin with, if they can be long: their
+    end is what a terminal shows.
     """
 
     parts: RenderableType
     data: Mapping[str, Any]
     records: Sequence[Mapping[str, Any]]
     columns: Collection[str] = ()
+    in_short: RenderableType | None = None
 
 
 def as_json(answer: Answer) -> str:
@@ -78,6 +80,8 @@ def _markdown(part: RenderableType) -> Iterator[str]:
         # Markdown has no width that the table would have to fit.
         case FiguresTable():
             yield from _markdown(part.wide)
+            if part.legend:
+                yield from _markdown(part.legend)
         case Listing():
             yield markdown_table(part.sheet)
         case Sheet():

@@ -32,6 +32,11 @@ def lines(*parts: str) -> Text:
     return Text("\n".join(plain(without_home(part)) for part in parts))
 
 
+def unbroken(text: str) -> Text:
+    """A line to be copied, such as a command or a path: never broken by a narrow terminal."""
+    return Text(plain(without_home(text)), no_wrap=True, overflow="ignore")
+
+
 def number(value: float | None) -> str:
     """Three digits, or all digits before the point: 0.12, 12.3, 12,345."""
     if value is None:

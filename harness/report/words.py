@@ -9,8 +9,17 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 from harness.comparison.metrics import with_metrics
-from harness.comparison.records import Compared
-from harness.summary import Caveat, CaveatKind, Missing, RunSummary, Summary, headline
+from harness.comparison.records import Agreement, Compared
+from harness.report.text import percent, share
+from harness.summary import (
+    Caveat,
+    CaveatKind,
+    Missing,
+    RunSummary,
+    Summary,
+    headline,
+    parsed_share,
+)
 
 _Figures: TypeAlias = Mapping[str, Any]
 
@@ -23,12 +32,13 @@ def presented(summary: Summary) -> Summary:
 
 def presented_comparison(compared: Compared) -> Compared:
     """The comparison as JSON shows it, likewise."""
-    agreements = [
-        one.model_copy(update={"caveats": list(map(worded, one.caveats))})
-        for one in compared.agreements
-    ]
+    agreements = list(map(presented_agreement, compared.agreements))
     runs = list(map(presented, compared.runs))
     return compared.model_copy(update={"runs": runs, "agreements": agreements})
+
+
+def presented_agreement(one: Agreement) -> Agreement:
+    return one.model_copy(update={"caveats": list(map(worded, one.caveats))})
 
 
 def _with_words(run: RunSummary) -> RunSummary:
@@ -52,11 +62,13 @@ def accuracy_sentence(run: RunSummary) -> str:
     if not run.cells.done:
         return "No verdict: no prompt got a reply."
     if estimate is None:
-        return "No verdict: no reply could be read as a label."
+        unread = f" ({not_parsed(run)})" if not_parsed(run) else ""
+        return f"No verdict: no reply could be read as a label{unread}."
     queries = "query" if accuracy.answered == 1 else "queries"
     figures = (
         f"{accuracy.headline.capitalize()} vote: {estimate.value:.2f}"
         f" ({estimate.low:.2f} to {estimate.high:.2f}) on {accuracy.answered} {queries}"
+        f"{', ' * bool(not_parsed(run))}{not_parsed(run)}"
     )
     chance = accuracy.chance
     if estimate.low <= chance <= estimate.high:
@@ -65,9 +77,21 @@ def accuracy_sentence(run: RunSummary) -> str:
     return f"{figures}; chance is {chance:.2f}{verdict}."
 
 
+def not_parsed(run: RunSummary) -> str:
+    """`87.5 % parsed` where that is not all: it stands beside every accuracy."""
+    parsed = parsed_share(run)
+    return "" if parsed in (None, 1) else f"{percent(parsed)} parsed"
+
+
+def headline_share(run: RunSummary) -> str:
+    """`0.83 (0.71 to 0.91)`, and how much was parsed where that is not all."""
+    return ", ".join(filter(None, [share(headline(run)), not_parsed(run)]))
+
+
 MISSING: Mapping[Missing, str] = {
     Missing.NO_REPLY: "no prompt got a reply",
     Missing.NO_VERDICT: "no query got a verdict",
+    Missing.NOTHING_PARSED: "no reply could be read as a label",
     Missing.NOT_REPORTED: "not reported by the engine",
     Missing.NOT_MEASURED: "not measured",
     Missing.REMOTE: "the engine runs on another machine",

@@ -99,7 +99,9 @@ def _of_the_tokens(inputs: CaveatInputs) -> _Caveats:
 
 def _of_the_votes(inputs: CaveatInputs) -> _Caveats:
     accuracy = inputs.accuracy
-    if covers_chance(accuracy):
+    # Where nothing could be read, no accuracy is reported that might be compared with chance.
+    is_unread = inputs.parse.lenient is not None and inputs.parse.lenient.value == 0
+    if covers_chance(accuracy) and not is_unread:
         yield CaveatKind.COVERS_CHANCE, {"chance": accuracy.chance}
     if accuracy.queries < max(inputs.queries_wanted, ENOUGH_QUERIES):
         yield (

@@ -152,6 +152,18 @@ class StoredRun:
         return found.source if found else None
 
     @cached_property
+    def environments(self) -> list[Environment]:
+        """That of the run's beginning, and those of sessions that were opened in another."""
+        with _reading(self._row):
+            others = [
+                Environment.model_validate_json(session.environment)
+                for entry in self.entries.values()
+                for session in entry.sessions
+                if session.environment is not None
+            ]
+            return [self.environment, *others]
+
+    @cached_property
     def facts(self) -> Facts | None:
         """What packing measured; `None` in runs stored before it was, and before prompts are."""
         with _reading(self._row):

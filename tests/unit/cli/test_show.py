@@ -15,6 +15,7 @@ from harness.errors import StoreError, UsageError
 from harness.store.runs import StoredRun
 from harness.summary import Summary
 from tests.unit.cli.conftest import Shelf
+from tests.unit.comparison.made import ENVIRONMENT
 from tests.unit.report.conftest import Sample
 from tests.unit.store.test_imports import ONE
 
@@ -35,7 +36,13 @@ def test_json_is_the_summary_with_every_metric(
 ) -> None:
     shelf.add(sample.run())
     show("latest", results=shelf.folder, json=True)
-    [run] = json.loads(capsys.readouterr().out)["runs"]
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["state"], shown["spec"]["voters"], shown["environment"]["cpu"]) == (
+        "done",
+        7,
+        ENVIRONMENT.cpu,
+    )
+    [run] = shown["runs"]
     assert set(run["metrics"]) == set(METRICS)
     assert run["metrics"]["decode_tokens_per_second"] == 88.13
 
@@ -109,7 +116,7 @@ def test_an_import_is_shown(shelf: Shelf, capsys: pytest.CaptureFixture[str]) ->
 
 def test_an_unfinished_run_says_how_to_complete_it(shelf: Shelf, sample: Sample) -> None:
     run_id = shelf.add(sample.run(), finished=False)
-    with pytest.raises(StoreError, match=f"{run_id} is not finished") as caught:
+    with pytest.raises(StoreError, match=f"{run_id} ended before anything was") as caught:
         show(run_id, results=shelf.folder)
     assert f"harness run --resume {run_id} --results " in caught.value.remedy
 
