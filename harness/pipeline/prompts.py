@@ -43,11 +43,15 @@ def facts_of(workload: Workload) -> Facts:
     packed, dataset = workload.packed, workload.dataset
     return Facts(
         dataset=dataset.name,
+        data=dataset.facts,
         classes=list(dataset.classes),
         label_words=list(workload.writer.words),
         train_test_duplicates=dataset.train_test_duplicates,
         examples_available=[len(voter.examples) for voter in workload.voters],
-        calibration=[len(voter.calibration) for voter in workload.voters],
+        calibration=[
+            sum(one.voter == voter.index and one.role == "calibration" for one in packed.prompts)
+            for voter in workload.voters
+        ],
         tokens_per_example=packed.tokens_per_example,
         limit=packed.limit,
         reserve=packed.reserve,
@@ -57,6 +61,7 @@ def facts_of(workload: Workload) -> Facts:
             for vocabulary, labels in packed.labels.items()
         },
         tokens=dict(workload.tokens),
+        too_long=list(packed.too_long),
     )
 
 

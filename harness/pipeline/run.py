@@ -17,7 +17,7 @@ The runs of a group go the same way together, so that each engine is loaded once
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
@@ -26,7 +26,7 @@ from typing import cast
 
 import numpy as np
 
-from harness.baselines.kind import ShownNumbers
+from harness.baselines.kind import Shown
 from harness.baselines.run import run_baselines
 from harness.contract import SessionInfo, TokenizerInfo
 from harness.engine.engine import Engine, EnginePlan, plan_engine
@@ -54,7 +54,7 @@ from harness.store.store import LATEST, Store
 from harness.summary import Baseline, CaveatKind, RunSummary, Summary
 from harness.workload.chat import ChatTemplate
 from harness.workload.tokens import Tokenizer
-from harness.workload.workload import Workload, draw, numbers, write
+from harness.workload.workload import Workload, contents, draw, write
 
 
 def run(spec: RunSpec, results: Path, observe: Observer = lambda _: None) -> Summary:
@@ -84,8 +84,11 @@ def run_group(
         # Those of one spec are those of all, because the entries are the same.
         plans = plan(settled[0][0], results)
         members = []
-        for spec, source in settled:
-            members.append(_Member(spec, prepare(spec, plans, source)))
+        for given, (spec, source) in zip(specs, settled, strict=True):
+            workload = prepare(spec, plans, source, given.model_fields_set)
+            # As it is stored: with the template's name, whatever the default will be.
+            named = spec.model_copy(update={"prompt": workload.prompt})
+            members.append(_Member(named, workload))
             members[-1].wall_seconds, mark = time.perf_counter() - mark, time.perf_counter()
         with ExitStack() as locks:
             for member in members:  # only now: what cannot be packed leaves no run
@@ -135,9 +138,16 @@ def plan(spec: RunSpec, results: Path) -> list[EnginePlan]:
     return [plan_engine(entry, spec, results / "logs") for entry in entries_of(spec)]
 
 
-def prepare(spec: RunSpec, plans: Sequence[EnginePlan], source: Source | None) -> Workload:
+def prepare(
+    spec: RunSpec,
+    plans: Sequence[EnginePlan],
+    source: Source | None,
+    given: Collection[str] = (),
+) -> Workload:
     """The workload, packed with the tokenizers of all entries, or as it was in its source.
 
+    `given` are the fields of the spec that the user gave, as `harness.workload.workload.draw` wants
+    them.
     The tokenizers load while the data is read, each in a process of its own, and have ended when
     this returns.
     """
@@ -145,7 +155,7 @@ def prepare(spec: RunSpec, plans: Sequence[EnginePlan], source: Source | None) -
         opened = {
             one.entry.name: stack.enter_context(closing(one.open_tokenizer())) for one in plans
         }
-        draft = draw(spec)
+        draft = draw(spec, given)
         infos = {name: session.info for name, session in opened.items()}
         chats = {one.entry.name: _chat(infos[one.entry.name], one.entry.model) for one in plans}
         if source:  # its prompts are written as they were, whatever template a model has now
@@ -346,7 +356,8 @@ def _unlike_packed(engine: Engine, member: _Member) -> EngineError | None:
             "of the tokenizer that its prompts were packed with",
             remedy="Give the backend the model's own tokenizer, in files that belong together.",
         )
-    needed = max(map(len, packed.token_ids[vocabulary])) + packed.reserve
+    # A text that is too long for the limit is an error of its prompt alone.
+    needed = min(max(map(len, packed.token_ids[vocabulary])) + packed.reserve, packed.limit)
     # Prompts of an earlier run were not packed for this engine: those that do not fit overflow.
     if info.allocated_context < needed and member.spec.prompts_from is None:
         return EngineError(
@@ -368,11 +379,12 @@ def make_baselines(spec: RunSpec, workload: Workload) -> list[Baseline]:
     entry and round. None where the spec leaves them out."""
     if not spec.baselines:
         return []
+    kind = workload.dataset.kind
     shown = [
-        ShownNumbers(
-            examples=numbers(examples),
+        Shown(
+            examples=contents(kind, examples),
             labels=np.array([example.label for example in examples], dtype=np.int64),
-            queries=numbers(voter.queries),
+            queries=contents(kind, voter.queries),
         )
         for voter, examples in zip(workload.voters, workload.packed.shown, strict=True)
         if examples

@@ -57,6 +57,7 @@ def summarise(run: StoredRun, baselines: Sequence[Baseline]) -> Summary:
         run_id=run.run_id,
         created=run.created,
         group=run.group,
+        data=run.facts.data,
         data_sha256=run.data_sha256,
         wall_seconds=None,  # of the whole run: whoever ran it adds both
         harness_seconds=None,
@@ -151,7 +152,10 @@ def _counted(messages: Counter[str]) -> tuple[str, ...]:
 
 def _context_fit(entry: StoredEntry, facts: Facts) -> ContextFit:
     shown = {prompt.voter: prompt.examples for prompt in entry.run.prompts}
-    longest = max(row.n_tokens for row in entry.tokens)
+    lengths = [row.n_tokens for row in entry.tokens]
+    room = facts.limit - facts.reserve
+    # A text that is too long for the limit has a prompt of its own length, and no reply.
+    longest = max((n for n in lengths if n <= room), default=max(lengths))
     return ContextFit(
         examples_per_voter=[shown[voter] for voter in sorted(shown)],
         tokens_per_example=facts.tokens_per_example,

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from backends import mock
 from backends.api import ModelRef
 from harness.errors import TemplateError, UsageError
+from harness.workload.encoders import Item
 from harness.workload.packing import Packed, Tokenize, label_tokens, pack
 from harness.workload.prompt import Template, Writer, load_template, make_writer
-from harness.workload.voters import Item, Voter
+from harness.workload.voters import Voter
 
 TOKENIZE = mock.open_session(ModelRef("mock", "mock", ""), {"max_model_len": 1}).tokenize
 

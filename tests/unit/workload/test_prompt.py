@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from harness.errors import TemplateError
 from harness.scoring.parsing import parse_strict
+from harness.workload.encoders import Item
 from harness.workload.prompt import (
     FOLDER,
     Template,
@@ -20,7 +21,6 @@ from harness.workload.prompt import (
     make_writer,
     template_names,
 )
-from harness.workload.voters import Item
 
 CLASSES = ("REAL", "FAKE")
 EXAMPLES = (Item(0, 0, ("1", "2")), Item(1, 1, ("3", "4")))

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from harness.errors import DataError, UsageError
 from harness.spec import RunSpec
 from harness.workload.dataset import Dataset, make_dataset
-from harness.workload.voters import Item, Voter, draw_voters
+from harness.workload.encoders import Item
+from harness.workload.voters import Voter, draw_voters
 
 
 def toy(train: Sequence[int], test: Sequence[int], width: int = 6) -> Dataset:

@@ -13,8 +13,8 @@ from harness.errors import TemplateError, UsageError
 from harness.spec import RunSpec
 from harness.workload import chat
 from harness.workload.chat import ChatTemplate
+from harness.workload.encoders import Item
 from harness.workload.tokens import Tokenizer
-from harness.workload.voters import Item
 from harness.workload.workload import Draft, Workload, draw, numbers, write
 
 SPEC = RunSpec(backend="mock", voters=2, queries=4, calibration_queries=2)
