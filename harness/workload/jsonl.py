@@ -75,6 +75,8 @@ def _object(path: Path, number: int, content: bytes) -> dict[str, Any]:
         found = json.loads(content.decode(), object_pairs_hook=_each_once)
     except UnicodeDecodeError as error:
         raise _wrong(path, number, f"not UTF-8: {error.reason} at byte {error.start}") from error
+    except _TwiceError as error:
+        raise _wrong(path, number, f"the key {str(error)!r} occurs twice") from error
     except (ValueError, RecursionError) as error:
         raise _wrong(path, number, f"no JSON: {error}") from error
     if not isinstance(found, dict):
@@ -85,12 +87,16 @@ def _object(path: Path, number: int, content: bytes) -> dict[str, Any]:
     return found
 
 
+class _TwiceError(Exception):
+    """With the key that an object has twice."""
+
+
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the key {twice!r} occurs twice")
+        raise _TwiceError(twice)
     return found
 
 

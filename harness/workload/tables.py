@@ -93,14 +93,14 @@ def _rows(path: Path, kind: str, size: int, wanted: Wanted) -> _Rows:
 
 
 def _read_csv(path: Path, size: int, wanted: Wanted) -> pyarrow.Table:
-    from pyarrow import csv, string
+    from pyarrow import csv, string, types
 
     check_room(path, size, size)
     label = wanted.label_column or LABEL
     separator = _find_separator(path, label)
     # typed, so that a class `001` does not become `1`
     typed = dict.fromkeys(filter(None, (label, _SPLIT, wanted.text_column)), string())
-    return csv.read_csv(
+    table = csv.read_csv(
         path,
         # A row may be longer than any block, whose size pyarrow has in 32 bits; and only a single
         # thread can count the rows.
@@ -108,6 +108,10 @@ def _read_csv(path: Path, size: int, wanted: Wanted) -> pyarrow.Table:
         parse_options=csv.ParseOptions(delimiter=separator, newlines_in_values=True),
         convert_options=csv.ConvertOptions(column_types=typed),
     )
+    for one in table.schema:
+        if types.is_binary(one.type):  # what pyarrow takes bytes for that are no text
+            raise fault(path, f"column {one.name}: invalid UTF8 data", _CSV_REMEDY)
+    return table
 
 
 def _find_separator(path: Path, label: str) -> str:
@@ -324,10 +328,9 @@ def _check_names(path: Path, names: Sequence[str], wanted: Wanted) -> None:
             )
     if text in (label, _SPLIT):
         raise UsageError(
-            f"--text-column {text}: this is the column of the {text}s"
-            if text == _SPLIT
-            else f"--text-column {text}: this is the column of the labels",
-            remedy="Name another column, or another one with --label-column.",
+            f"--text-column {text}: this is the column of the "
+            f"{'labels' if text == label else 'splits'} in {path}",
+            remedy="Name another column, or name that of the labels with --label-column.",
         )
     if not counts[label]:
         raise fault(path, f"no column named {label}; it has {_listed(names)}", _TABLE_REMEDY)

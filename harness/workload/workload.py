@@ -29,11 +29,10 @@ _OF_VECTORS = ("reducer", "feature_fraction", "bootstrap", "encoding")
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """What can be drawn before a model is known. `prompt` names the template of its prompts."""
+    """What can be drawn before a model is known."""
 
     dataset: Dataset
     voters: Sequence[Voter]
-    prompt: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +81,7 @@ def draw(spec: RunSpec, given: Collection[str] = ()) -> Draft:
             f"{flags}: this is for vectors, and {spec.data} holds texts",
             remedy="Leave it out.",
         )
-    return Draft(dataset, draw_voters(dataset, spec), spec.prompt or DEFAULTS[dataset.kind])
+    return Draft(dataset, draw_voters(dataset, spec))
 
 
 def write(
@@ -99,7 +98,7 @@ def write(
     they were, whether they fit or not: `chats` then has that run's chat template for all. Raises
     `UsageError` where nothing fits, or where a chat would be another text for another entry.
     """
-    prompt = draft.prompt
+    prompt = spec.prompt or DEFAULTS[draft.dataset.kind]
     template = load_template(prompt)
     chat = _shared_chat(prompt, chats) if template.kind == "chat" else None
     first_of_each = [tokenizers[name] for name in dict.fromkeys(leaders(tokenizers).values())]

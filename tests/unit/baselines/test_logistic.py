@@ -76,7 +76,7 @@ def test_a_class_that_one_voter_never_showed_is_left_to_the_others() -> None:
 
 def test_constant_and_huge_numbers_are_no_trouble(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stopped after one iteration, too: a baseline must not warn in a user's face."""
-    monkeypatch.setattr(logistic, "_ITERATIONS", 1)
+    monkeypatch.setattr(logistic, "ITERATIONS", 1)
     plain = voter(20, 2)
     odd = Shown(
         np.column_stack([plain.examples * 1e9, np.ones(20)]),

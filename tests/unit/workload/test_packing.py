@@ -249,8 +249,22 @@ def test_an_answer_of_no_tokens_is_an_error() -> None:
 @pytest.mark.parametrize("words", [("no", "not"), ("not", "no")])
 def test_a_label_that_begins_another_is_an_error(words: tuple[str, str]) -> None:
     with pytest.raises(TemplateError, match="begins another") as caught:
-        labels(labels=dict(zip(("REAL", "FAKE"), words, strict=True)))
+        labels(
+            labels=dict(zip(("REAL", "FAKE"), words, strict=True)),
+            stop=(),
+            example="y: $label x: $numbers$label",
+        )
     assert "[labels]" in caught.value.remedy
+
+
+@pytest.mark.parametrize("words", [("no", "not"), ("not", "no"), ("no", "no more")])
+@pytest.mark.parametrize("example", ["x: $numbers y: $label\n", "x: $numbers y: ${label}\n$$"])
+def test_the_end_of_a_label_tells_it_from_one_that_it_begins(
+    words: tuple[str, str], example: str
+) -> None:
+    texts = [f" {word}\n" for word in words]
+    named = dict(zip(("REAL", "FAKE"), words, strict=True))
+    assert labels(labels=named, example=example) == tuple(tuple(ids) for ids in TOKENIZE(texts))
 
 
 def test_labels_of_equal_tokens_are_an_error() -> None:
