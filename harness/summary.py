@@ -22,6 +22,7 @@ class CaveatKind(StrEnum):
     COVERS_CHANCE = "covers_chance"
     LOW_LABEL_MASS = "low_label_mass"
     EXAMPLES_DROPPED = "examples_dropped"
+    TEXTS_TOO_LONG = "texts_too_long"
     CONTEXT_LIMITED = "context_limited"
     FEW_EXAMPLES = "few_examples"
     CELLS_FAILED = "cells_failed"

@@ -133,13 +133,28 @@ def _run_summary(entry: StoredEntry, facts: Facts, baselines: Sequence[Baseline]
                 failure_reasons=_counted(Counter(message for message, _ in failures)),
                 failure_remedies=tuple(dict.fromkeys(remedy for _, remedy in failures if remedy)),
                 has_replies=bool(replies),
-                shared_vectors=facts.train_test_duplicates,
+                is_text=facts.data is not None and facts.data.kind == "text",
+                shared_items=facts.train_test_duplicates,
+                examples_too_long=len(facts.too_long),
+                queries_too_long=_queries_too_long(entry, facts),
                 context_limit=facts.limit,
                 context_wanted=spec.max_model_len,
                 sessions=len(entry.sessions),
                 own_tokens=facts.tokens[entry.name].own_difference,
             )
         ),
+    )
+
+
+def _queries_too_long(entry: StoredEntry, facts: Facts) -> int:
+    """Of texts: those whose prompts do not fit, of one voter or more."""
+    pairs = zip(entry.run.prompts, entry.tokens, strict=True)
+    return len(
+        {
+            prompt.row
+            for prompt, row in pairs
+            if prompt.role == "query" and row.n_tokens + facts.reserve > facts.limit
+        }
     )
 
 

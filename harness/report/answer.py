@@ -14,7 +14,7 @@ from harness.report.figures import VOTES, Row, is_in_table, title_of
 from harness.report.formats import Answer, flat
 from harness.report.table import FiguresTable, simple_table
 from harness.report.text import NOTHING, brief, lines, p_column, percent, share
-from harness.report.words import MISSING, accuracy_sentence, presented, worded
+from harness.report.words import MISSING, accuracy_sentence, data_sentence, presented, worded
 from harness.spec import RunSpec, entries_of
 from harness.summary import BaselineTest, RunSummary, Summary, is_mock
 
@@ -111,6 +111,8 @@ def _parts(
     spec: RunSpec, summary: Summary, agreements: Sequence[Agreement]
 ) -> Iterator[RenderableType]:
     runs = summary.runs
+    if summary.data is not None:
+        yield lines(data_sentence(runs[0].dataset, summary.data), "")
     yield FiguresTable([Row(run, summary.baselines) for run in runs])
     yield Text()
     yield what_was_prompted(spec, summary)
