@@ -127,9 +127,8 @@ def data_sha256(classes: Sequence[str], train: Split, test: Split) -> str:
     # A folder's name may hold bytes that are no text: they get through as lone surrogates.
     names = [name.encode("utf-8", errors="surrogatepass") for name in classes]
     add([kind.encode(), len(names).to_bytes(8, "little"), *names])
-    of_kind = {"vectors": _vector_parts, "text": _text_parts}
     for X, y in (train, test):
-        add(of_kind[kind](X))
+        add(_text_parts(X) if kind == "text" else _vector_parts(X))
         add([_bytes(y.astype("<i8", copy=False))])
     return digest.hexdigest()
 
