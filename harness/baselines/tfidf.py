@@ -18,7 +18,7 @@ from harness.baselines.logistic import ITERATIONS, without_convergence_warning
 from harness.baselines.voted import voted
 
 # More take minutes and gigabytes, and change little.
-_MOST_CHARACTERS = 10_000_000
+_MOST_CHARACTERS = 3_000_000
 
 
 def _words() -> TfidfVectorizer:

@@ -86,9 +86,7 @@ def run_group(
         members = []
         for given, (spec, source) in zip(specs, settled, strict=True):
             workload = prepare(spec, plans, source, given.model_fields_set)
-            # As it is stored: with the template's name, whatever the default will be.
-            named = spec.model_copy(update={"prompt": workload.prompt})
-            members.append(_Member(named, workload))
+            members.append(_Member(spec, workload))
             members[-1].wall_seconds, mark = time.perf_counter() - mark, time.perf_counter()
         with ExitStack() as locks:
             for member in members:  # only now: what cannot be packed leaves no run
@@ -193,7 +191,9 @@ def begin(
 
     Until `locks` are released, no other process resumes it.
     """
-    spec_json, environment_json = as_json(spec), describe_environment().model_dump_json()
+    # With the template's name, whatever the default will be.
+    spec_json = as_json(spec.model_copy(update={"prompt": workload.prompt}))
+    environment_json = describe_environment().model_dump_json()
     facts_json = facts_of(workload).model_dump_json()
     run_id = store.create_run(
         spec_json,

@@ -183,7 +183,7 @@ def _run(
             raise UsageError(
                 "harness_run takes one entry", remedy="Call it once for each, in tests."
             )
-        workload = prepare(spec, plans, source)
+        workload = prepare(spec, plans, source, given.model_fields_set)
         # Before the engine is loaded, which would wait and may spin its threads.
         baselines = make_baselines(spec, workload)
         engine = engines.opened(plans[0], workload.packed.limit)

@@ -132,7 +132,12 @@ def test_another_engine_is_asked_the_same_prompts(tmp_path: Path, spec: Spec) ->
     assert other.runs[0].context_fit.examples_per_voter == (
         first.runs[0].context_fit.examples_per_voter
     )
-    expected = {"prompt": "compact", "prompts_from": first.run_id, "backend": ("like",), "engine": {"batch": 2}}
+    expected = {
+        "prompt": "compact",
+        "prompts_from": first.run_id,
+        "backend": ("like",),
+        "engine": {"batch": 2},
+    }
     assert kept_spec(tmp_path, other.run_id) == spec(seed=3).model_copy(update=expected)
 
 
