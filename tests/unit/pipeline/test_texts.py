@@ -53,7 +53,7 @@ def test_texts_go_all_the_way(tmp_path: Path) -> None:
     assert stored.spec.prompt == "text"
     assert recompute(stored) == stored.summary
     assert stored.texts is not None
-    assert stored.texts[0].endswith("\nLabel:")
+    assert stored.texts[0].endswith("\nThis is")
 
 
 def test_a_run_of_texts_is_completed_and_given_again(tmp_path: Path) -> None:
