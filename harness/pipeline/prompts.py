@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 from harness.errors import StoreError
@@ -41,6 +42,7 @@ def tokens_rows(packed: Packed) -> dict[str, list[TokensRow]]:
 def facts_of(workload: Workload) -> Facts:
     """What drawing and packing measured."""
     packed, dataset = workload.packed, workload.dataset
+    calibration = Counter(one.voter for one in packed.prompts if one.role == "calibration")
     return Facts(
         dataset=dataset.name,
         data=dataset.facts,
@@ -48,10 +50,7 @@ def facts_of(workload: Workload) -> Facts:
         label_words=list(workload.writer.words),
         train_test_duplicates=dataset.train_test_duplicates,
         examples_available=[len(voter.examples) for voter in workload.voters],
-        calibration=[
-            sum(one.voter == voter.index and one.role == "calibration" for one in packed.prompts)
-            for voter in workload.voters
-        ],
+        calibration=[calibration[voter.index] for voter in workload.voters],
         tokens_per_example=packed.tokens_per_example,
         limit=packed.limit,
         reserve=packed.reserve,

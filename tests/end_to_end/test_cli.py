@@ -239,7 +239,7 @@ def test_an_entry_that_fails_whole_has_its_row_and_the_others_stand(tmp_path: Pa
     done = harness(tmp_path, "run", "--config", "bench.toml")
     assert done.returncode == 1
     assert done.stderr.startswith("error: bad gave no reply: the engine was killed")
-    assert done.stdout.splitlines()[0].split() == ["bad"]
+    assert done.stdout.splitlines()[2].split() == ["bad"]
     assert "note: bad: 4 cells failed" in done.stdout
     assert "no prompt got a reply." in " ".join(done.stdout.split())
     good = harness(tmp_path, "show", "latest", "--json")
@@ -318,7 +318,7 @@ def test_an_output_that_cannot_be_is_refused_before_any_work(
 
 def test_show_fits_a_wide_terminal(workplace: Workplace) -> None:
     done = workplace.harness("show", "latest", COLUMNS="200")
-    head = done.stdout.splitlines()[3]
+    head = done.stdout.splitlines()[5]
     assert head.split()[:2] == ["entry", "and"]
 
 
