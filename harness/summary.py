@@ -308,6 +308,13 @@ class Summary(Record):
     baselines: list[Baseline]
 
 
+class GivenTemplate(Record):
+    """A chat template in place of the models' own, with the hash of its text."""
+
+    sha256: str
+    source: str
+
+
 class Facts(Record):
     """What drawing and packing measured. Stored with a run's prompts, it is all that its summary
     needs beside them and the replies: no model, no tokenizer, no data.
@@ -317,6 +324,7 @@ class Facts(Record):
     ids of each class's label by vocabulary hash; `tokens` says by entry whose tokens it is given.
     `data` is `None` in runs stored before it was. `too_long` are the training rows whose texts were
     passed over, because they take too much of the limit.
+    `chat_template` is the one of --chat-template: its file may change.
     """
 
     dataset: str
@@ -333,6 +341,7 @@ class Facts(Record):
     labels: dict[str, list[list[int]]]
     tokens: dict[str, PromptTokens]
     too_long: list[int] = Field(default=[])
+    chat_template: GivenTemplate | None = None
 
 
 def is_mock(run: RunSummary) -> bool:

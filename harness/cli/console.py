@@ -109,7 +109,8 @@ def give(answer: Answer, wanted: Target) -> None:
 
     write = {Format.JSON: as_json, Format.CSV: as_csv, Format.MD: as_markdown}.get(wanted.format)
     if wanted.file is None and write is None:
-        answers().print(answer.parts)
+        # Not cropped: the lines of a `Listing` are whole, and a terminal folds them by itself.
+        answers().print(answer.parts, crop=False)
         return
     text = write(answer) if write else _printed(answer.parts)
     if wanted.file is None:
@@ -133,7 +134,7 @@ def _printed(parts: RenderableType) -> str:
     console = Console(
         file=file, width=_FILE_COLUMNS, highlight=False, markup=False, force_terminal=False
     )
-    console.print(parts)
+    console.print(parts, crop=False)
     return file.getvalue()
 
 

@@ -10,7 +10,7 @@ from harness.store.prompts import tokens_sha256
 from harness.store.runs import StoredRun
 from harness.store.schema import PromptRow, TokensRow
 from harness.store.store import Store
-from harness.summary import Facts
+from harness.summary import Facts, GivenTemplate
 from harness.workload.packing import Packed, text_sha256
 from harness.workload.workload import Workload
 
@@ -61,6 +61,11 @@ def facts_of(workload: Workload) -> Facts:
         },
         tokens=dict(workload.tokens),
         too_long=list(packed.too_long),
+        chat_template=None
+        if workload.chat_template is None
+        else GivenTemplate(
+            sha256=text_sha256(workload.chat_template), source=workload.chat_template
+        ),
     )
 
 

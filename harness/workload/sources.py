@@ -1,7 +1,8 @@
 """Where data comes from: the built-in digits, a folder of .npy files, an .npz file or a table.
 
 Each reader gives two `Part`s, train and test, and `_dataset` holds both to the same rules. Every
-refusal is a `DataError` that names the file, and the row, key or column in it.
+refusal is a `DataError` that names the file, and the row, key or column in it; where there is no
+such file, it is a `UsageError`.
 """
 
 from __future__ import annotations
@@ -36,8 +37,10 @@ _ROW_NUMBERS_REMEDY = (
 def load_dataset(source: str, seed: int, wanted: Wanted = _ALL) -> Dataset:
     """The dataset `digits`, or the one in a folder, an .npz, .parquet, .csv or .jsonl file.
 
-    `seed` decides the digits' fakes and split; that of a file does not depend on it. Raises
-    `DataError`, and `UsageError` where the data have no such columns as are wanted.
+    `seed` decides the digits' fakes and split; that of a file does not depend on it.
+
+    Raises `UsageError` where there is no such file, or no such columns as are wanted, `DataError`
+    where it cannot be used.
     """
     if source == "digits":
         _refuse_columns(source, wanted)
@@ -72,10 +75,9 @@ def _reader(path: Path, wanted: Wanted) -> Callable[[Path], Read]:
         _refuse_columns(path, wanted)
         return read_folder
     if not path.exists():
-        raise fault(
-            path,
-            "no such file or folder",
-            "Name a folder, an .npz, .parquet, .csv or .jsonl file, or `digits`.",
+        raise UsageError(
+            printable(f"{path}: no such file or folder"),
+            remedy="Name a folder, an .npz, .parquet, .csv or .jsonl file, or `digits`.",
         )
     match path.suffix.lower():
         case ".npz":
