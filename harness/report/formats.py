@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
@@ -32,12 +32,14 @@ class Answer:
     """What a command answers.
 
     `parts` is what people read; `data` is the object of JSON, without its version; `records` are
-    the rows of CSV, of one kind, so that they have the same columns.
+    the rows of CSV, of one kind, so that they have the same columns. `columns` are their names,
+    for where there may be no row.
     """
 
     parts: RenderableType
     data: Mapping[str, Any]
     records: Sequence[Mapping[str, Any]]
+    columns: Collection[str] = ()
 
 
 def as_json(answer: Answer) -> str:
@@ -48,7 +50,7 @@ def as_json(answer: Answer) -> str:
 def as_csv(answer: Answer) -> str:
     """A line of names, and one for each record; a value that there is not is empty."""
     text, records = io.StringIO(), without_homes(answer.records)
-    names = dict.fromkeys(name for record in records for name in record)
+    names = dict.fromkeys([*answer.columns, *(name for record in records for name in record)])
     # csv's own line end is CRLF.
     writer = csv.DictWriter(text, list(names), lineterminator="\n")
     writer.writeheader()

@@ -46,6 +46,7 @@ from harness.store.file import (
 from harness.store.prompts import pack_ids, pack_texts, tokens_sha256, unpack_ids, unpack_texts
 from harness.store.rows import (
     DamagedError,
+    as_stored,
     raw,
     read_baseline,
     read_batch,
@@ -62,6 +63,7 @@ from harness.store.schema import (
     CELLS,
     ENTRIES,
     IMPORTS,
+    PROCESSOR_USE,
     PROMPT_IDS,
     PROMPT_TEXTS,
     PROMPT_TOKENS,
@@ -96,6 +98,7 @@ _PROMPT_COLUMNS = tuple(field.name for field in fields(PromptRow) if field.name 
 _CLOCK_COLUMNS = tuple(field.name for field in fields(Batch) if field.name != "replies")
 _REPLY_COLUMNS = tuple(field.name for field in fields(Reply) if field.name != "prompt")
 _IMPORT_COLUMNS = tuple(field.name for field in fields(ImportRow) if field.name != "imported")
+_PROCESSOR_COLUMNS = tuple(one.name for one in PROCESSOR_USE.c if one.name != "session_id")
 _HASH_DIGITS = 10
 
 
@@ -225,8 +228,8 @@ class Store:
         """Stores all that was packed: a text for each prompt, and its ids in each vocabulary.
 
         `token_ids` are by vocabulary, `vocabularies` by entry. A length that is not that of
-        `prompts` is a `ValueError`. A run that an earlier version began has its prompts already:
-        to these, which the caller has found to be the same, is added what is missing.
+        `prompts` is a `ValueError`. To what a run has already, which the caller has found to be the
+        same, is added what is missing.
         """
         values = [{"run_id": run_id, **_values(prompt, _PROMPT_COLUMNS)} for prompt in prompts]
         packed_texts = [
@@ -253,10 +256,12 @@ class Store:
                 for name, every in token_ids.items()
                 for prompt_id, own in zip(ids, every, strict=True)
             ]
-            missing = sqlite_insert(PROMPT_TOKENS).on_conflict_do_nothing()
-            _insert_all(connection, missing, tokens)
-            _insert_all(connection, insert(PROMPT_TEXTS), packed_texts)
-            _insert_all(connection, insert(PROMPT_IDS), packed_ids)
+            for table, rows in (
+                (PROMPT_TOKENS, tokens),
+                (PROMPT_TEXTS, packed_texts),
+                (PROMPT_IDS, packed_ids),
+            ):
+                _insert_all(connection, sqlite_insert(table).on_conflict_do_nothing(), rows)
             for entry, name in vocabularies.items():
                 connection.execute(
                     update_table(ENTRIES)
@@ -339,7 +344,12 @@ class Store:
 
     def sessions(self, run_id: str, entry: str) -> list[SessionRow]:
         """The sessions of one entry of a run, the oldest first."""
-        wanted = raw(SESSIONS).where(SESSIONS.c.run_id == run_id, SESSIONS.c.entry == entry)
+        columns = [*SESSIONS.c, *(PROCESSOR_USE.c[name] for name in _PROCESSOR_COLUMNS)]
+        wanted = (
+            select(*map(as_stored, columns))
+            .select_from(SESSIONS.outerjoin(PROCESSOR_USE))
+            .where(SESSIONS.c.run_id == run_id, SESSIONS.c.entry == entry)
+        )
         with self._read() as connection:
             return [read_session(row) for row in connection.execute(wanted.order_by(SESSIONS.c.id))]
 
@@ -674,9 +684,11 @@ def _upsert_cell() -> Insert:
 
 
 def _update_use(connection: Connection, session_id: int, use: SessionUse) -> None:
-    connection.execute(
-        update_table(SESSIONS).where(SESSIONS.c.id == session_id).values(asdict(use))
-    )
+    values = asdict(use)
+    of_processors = {name: values.pop(name) for name in _PROCESSOR_COLUMNS}
+    connection.execute(update_table(SESSIONS).where(SESSIONS.c.id == session_id).values(values))
+    new = sqlite_insert(PROCESSOR_USE).values(session_id=session_id, **of_processors)
+    connection.execute(new.on_conflict_do_update(index_elements=["session_id"], set_=of_processors))
 
 
 def _import_values(file: ImportFile, name: str) -> Iterator[dict[str, Any]]:

@@ -65,9 +65,9 @@ def upgrade_tables(connection: Connection, version: int) -> None:
     """Brings a file of an earlier version, 0 for an empty one, to `SCHEMA_VERSION`."""
     if version == 1:
         _to_version_2(connection)
-    # There is no step to version 3: it added a table, which `create_all` makes. Files of version 1
-    # have records of version 0, those of 2 and 3 have records of version 1.
-    if version > 0:
+    # There is no step to versions 3 and 5: each added a table, which `create_all` makes. Files of
+    # version 1 have records of version 0, those of 2 and 3 have records of version 1.
+    if 0 < version < 4:
         _to_version_4(connection, records_version=min(version - 1, 1))
     METADATA.create_all(connection)
     connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")

@@ -9,6 +9,7 @@ import pytest
 import typer
 
 from harness.cli.list import ListedRun, as_cells, as_json, as_records, list_runs, read_rows
+from harness.cli.options import Format
 from harness.report.formats import JSON_VERSION
 from harness.spec import RunSpec
 from tests.unit.cli.conftest import Shelf
@@ -23,6 +24,17 @@ def listed(shelf: Shelf, capsys: pytest.CaptureFixture[str]) -> dict[str, list[d
     list_runs(shelf.folder, json=True)
     found: dict[str, list[dict[str, Any]]] = json.loads(capsys.readouterr().out)
     return found
+
+
+def test_csv_without_a_run_has_its_columns(
+    shelf: Shelf, sample: Sample, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    list_runs(tmp_path / "none", format_=Format.CSV)
+    none = capsys.readouterr().out
+    shelf.add(sample.run())
+    list_runs(shelf.folder, format_=Format.CSV)
+    assert none == capsys.readouterr().out.splitlines(keepends=True)[0]
+    assert none.startswith("run_id,created,")
 
 
 def test_unfinished_run_is_listed_with_what_it_asked(

@@ -60,6 +60,7 @@ CAVEATS: dict[CaveatKind, tuple[dict[str, Any], str]] = {
         "1,024 tokens: 3 training texts take more than half of them",
     ),
     CaveatKind.SEVERAL_SESSIONS: ({"sessions": 2}, "2 sessions"),
+    CaveatKind.PROCESSORS_SHARED: ({"share": 0.384}, "used 38 %"),
     CaveatKind.ENGINES_DISAGREE: (
         {
             "median": 0.88,

@@ -186,7 +186,7 @@ def test_batches_follow_each_other(old_results: OldResults, version: int) -> Non
         ended[batch.session_id] = batch.ended
 
 
-@EARLIER
+@pytest.mark.parametrize("version", [1, 2, 3, 4])
 def test_an_upgraded_file_is_built_like_a_new_one(
     old_results: OldResults, tmp_path: Path, version: int
 ) -> None:
@@ -228,6 +228,20 @@ def test_an_old_run_can_be_completed(old_results: OldResults, version: int) -> N
         assert completed.entry("mock").tokens[0].n_tokens == 1
         assert store.prompt_tokens(run_id, entry.vocabulary) == entry.tokens
         assert len(completed.entry("mock").cells) == 8 + 1
+
+
+def test_of_version_4_everything_is_read_and_no_use_of_processors(old_results: OldResults) -> None:
+    with Results(old_results(4)) as results:
+        plain, two, unfinished = runs_of(results)
+        for run in (plain, two, unfinished):
+            run.check_prompted()
+            for entry in run.entries.values():
+                for session in entry.sessions:
+                    assert session.use.wall_seconds is not None
+                    assert session.use.all_cpu_seconds is None
+        assert [one.cells.failed for one in two.summary.runs] == [0, 4]
+        assert plain.summary.runs[0].speed.other_cpu_share is None
+        assert len(unfinished.entries["mock"].replies) == 8
 
 
 def test_backends_of_one_vocabulary_share_their_tokens(old_results: OldResults) -> None:
