@@ -275,7 +275,7 @@ def test_several_models_are_an_entry_each_of_the_same_prompts_wherever_they_are_
     ]
     assert first.runs[0].prompts == first.runs[1].prompts
     assert resume("latest", tmp_path) == first
-    other = again(tmp_path, backend="mock", baselines=False)
+    other = again(tmp_path, backend="mock")
     assert [one.entry for one in other.runs] == ["mock@one", "mock@two"]
     run(spec(model="two", baselines=False), tmp_path)
     compared = harness.compare(f"{first.run_id}:mock@one", "latest:mock@two", results=tmp_path)
