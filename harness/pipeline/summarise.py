@@ -58,6 +58,7 @@ def summarise(run: StoredRun, baselines: Sequence[Baseline]) -> Summary:
         run_id=run.run_id,
         created=run.created,
         group=run.group,
+        data=run.facts.data,
         data_sha256=run.data_sha256,
         wall_seconds=None,  # of the whole run: whoever ran it adds both
         harness_seconds=None,
@@ -144,7 +145,10 @@ def _run_summary(entry: StoredEntry, facts: Facts, baselines: Sequence[Baseline]
                 failure_reasons=_counted(Counter(message for message, _ in failures)),
                 failure_remedies=tuple(dict.fromkeys(remedy for _, remedy in failures if remedy)),
                 has_replies=bool(replies),
-                shared_vectors=facts.train_test_duplicates,
+                is_text=facts.data is not None and facts.data.kind == "text",
+                shared_items=facts.train_test_duplicates,
+                examples_too_long=len(facts.too_long),
+                queries_too_long=_queries_too_long(entry, facts),
                 context_limit=facts.limit,
                 context_wanted=spec.max_model_len,
                 sessions=len(entry.sessions),
@@ -152,6 +156,21 @@ def _run_summary(entry: StoredEntry, facts: Facts, baselines: Sequence[Baseline]
                 own_tokens=tokens.own_difference if tokens else None,
             )
         ),
+    )
+
+
+def _queries_too_long(entry: StoredEntry, facts: Facts) -> int:
+    """Those whose prompts do not fit, of one voter or more. Vectors are not called long: of them
+    the prompts of an earlier run may not fit, where a vocabulary needs more tokens."""
+    if facts.data is None or facts.data.kind == "vectors":
+        return 0
+    pairs = zip(entry.run.prompts, entry.tokens, strict=True)
+    return len(
+        {
+            prompt.row
+            for prompt, row in pairs
+            if prompt.role == "query" and row.n_tokens + facts.reserve > facts.limit
+        }
     )
 
 
@@ -164,7 +183,10 @@ def _counted(messages: Counter[str]) -> tuple[str, ...]:
 
 def _context_fit(entry: StoredEntry, facts: Facts) -> ContextFit:
     shown = {prompt.voter: prompt.examples for prompt in entry.run.prompts}
-    longest = max((row.n_tokens for row in entry.tokens), default=None)
+    lengths = [row.n_tokens for row in entry.tokens]
+    room = facts.limit - facts.reserve
+    # A text that is too long for the limit has a prompt of its own length, and no reply.
+    longest = max((n for n in lengths if n <= room), default=max(lengths, default=None))
     return ContextFit(
         examples_per_voter=[shown[voter] for voter in sorted(shown)],
         tokens_per_example=facts.tokens_per_example,

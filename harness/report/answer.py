@@ -26,6 +26,7 @@ from harness.report.text import NOTHING, brief, lines, p_column, percent, share,
 from harness.report.words import (
     MISSING,
     accuracy_sentence,
+    data_sentence,
     not_parsed,
     presented,
     presented_agreement,
@@ -95,13 +96,13 @@ class Beside:
 
 
 def run_answer(spec: RunSpec, summary: Summary, beside: Beside = Beside()) -> Answer:
-    """The answer in short, the table, what was prompted, the accuracy by voters, baselines and
-    caveats.
+    """What the data are, the answer in short, the table, what was prompted, the accuracy by voters,
+    baselines and caveats.
 
     CSV has a row for each entry.
     """
     in_short = _in_short(summary, beside)
-    parts = Group(in_short, Text(), *_parts(spec, summary, beside))
+    parts = Group(*_data(summary), in_short, Text(), *_parts(spec, summary, beside))
     data = run_json(spec, summary, beside).model_dump(mode="json")
     return Answer(parts, data, entry_records(spec, summary, beside), in_short=in_short)
 
@@ -211,6 +212,12 @@ def notes(summary: Summary) -> Text:
         for why, names in figures.items():
             said.setdefault(f"{', '.join(names)}: {why}.", []).append(run.entry)
     return lines(*(f"note: {_who(who, summary.runs)}{note}" for note, who in said.items()))
+
+
+def _data(summary: Summary) -> Iterator[Text]:
+    # In runs of earlier versions it is not known.
+    if summary.data is not None:
+        yield lines(data_sentence(summary.runs[0].dataset, summary.data))
 
 
 def _in_short(summary: Summary, beside: Beside) -> Group:

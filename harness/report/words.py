@@ -14,6 +14,7 @@ from harness.report.text import percent, share
 from harness.summary import (
     Caveat,
     CaveatKind,
+    DataFacts,
     Missing,
     RunSummary,
     Summary,
@@ -86,6 +87,30 @@ def not_parsed(run: RunSummary) -> str:
 def headline_share(run: RunSummary) -> str:
     """`0.83 (0.71 to 0.91)`, and how much was parsed where that is not all."""
     return ", ".join(filter(None, [share(headline(run)), not_parsed(run)]))
+
+
+_SHOWN_COLUMNS = 5
+
+
+def data_sentence(name: str, data: DataFacts) -> str:
+    """What kind of data it is and why, how much, and what of it is not used."""
+    if data.kind == "text":
+        why = "" if data.is_column_given else ", the only one that is not numeric"
+        kind = f"text (column {data.text_column}{why})"
+    else:
+        kind = f"vectors of {data.numbers:,} numbers"
+    said = [f"{name}: {kind}, {data.train:,} train, {data.test:,} test, {data.classes:,} classes"]
+    if data.test_share is not None:
+        said.append(f"{100 * data.test_share:g} % of each class chosen by content for testing")
+    if data.unused_columns:
+        names = ", ".join(data.unused_columns[:_SHOWN_COLUMNS])
+        more = len(data.unused_columns) - _SHOWN_COLUMNS
+        said.append(f"not used: columns {names}{f' and {more:,} more' if more > 0 else ''}")
+    if data.unused_rows:
+        said.append(f"not used: {data.unused_rows:,} rows of a validation split")
+    if data.without_text:
+        said.append(f"left out: {data.without_text:,} rows without text")
+    return "; ".join(said)
 
 
 MISSING: Mapping[Missing, str] = {
@@ -171,6 +196,11 @@ def _calibration_thin(figures: _Figures) -> tuple[str, str]:
     )
 
 
+def _more_examples(is_limited: bool, is_text: bool) -> str:
+    fewer = "give shorter texts" if is_text else "write fewer numbers an example"
+    return f"{fewer.capitalize()}." if is_limited else f"Raise --max-model-len, or {fewer}."
+
+
 _WORDS: Mapping[CaveatKind, Callable[[_Figures], tuple[str, str]]] = {
     CaveatKind.MOCK: lambda _: (
         "This is the mock: its replies are made up and its speed means nothing.",
@@ -182,7 +212,9 @@ _WORDS: Mapping[CaveatKind, Callable[[_Figures], tuple[str, str]]] = {
         "Complete the run with --resume.",
     ),
     CaveatKind.TRAIN_TEST_OVERLAP: lambda f: (
-        f"{f['vectors']} test vectors are in the training data too.",
+        f"{f['texts']} test texts are in the training data too."
+        if "texts" in f
+        else f"{f['vectors']} test vectors are in the training data too.",
         "Remove them: they make every accuracy too good.",
     ),
     CaveatKind.TOKENS_DIFFER: _tokens_differ,
@@ -214,9 +246,13 @@ _WORDS: Mapping[CaveatKind, Callable[[_Figures], tuple[str, str]]] = {
     CaveatKind.EXAMPLES_DROPPED: lambda f: (
         f"The context holds {f['shown']} of {f['available']} examples (mean per voter); the "
         "others were left out.",
-        "Write fewer numbers an example."
-        if f["is_limited"]
-        else "Raise --max-model-len, or write fewer numbers an example.",
+        _more_examples(f["is_limited"], f.get("is_text", False)),
+    ),
+    CaveatKind.TEXTS_TOO_LONG: lambda f: (
+        f"Texts are too long for {f['limit']:,} tokens: {f['examples']} training texts take more "
+        f"than half of them and are not shown, and the prompts of {f['queries']} queries do not "
+        "fit.",
+        "Raise --max-model-len, or shorten the texts.",
     ),
     CaveatKind.SEVERAL_SESSIONS: lambda f: (
         f"The replies come from {f['sessions']} sessions of the engine.",
