@@ -19,6 +19,7 @@ from harness.scoring.parsing import (
     parse_strict,
     summarise_parse,
 )
+from harness.scoring.verdicts import Replied
 from harness.scoring.voting import Scores, Votes, majority, votes_of_logprobs
 from harness.summary import Parse
 
@@ -34,17 +35,6 @@ class Given(Protocol):
     def position(self) -> int: ...
     @property
     def label(self) -> int: ...
-
-
-class Replied(Protocol):
-    """A reply, as in `backends.api.Reply`."""
-
-    @property
-    def finish(self) -> str: ...
-    @property
-    def text(self) -> str: ...
-    @property
-    def label_logprobs(self) -> Sequence[float | None] | None: ...
 
 
 def read_replies(

@@ -19,7 +19,7 @@ from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
 
 from sqlalchemy import Connection, Engine, Row, Select, Table, delete, insert, select
 from sqlalchemy import update as update_table
@@ -46,6 +46,7 @@ from harness.store.file import (
 from harness.store.prompts import pack_ids, pack_texts, tokens_sha256, unpack_ids, unpack_texts
 from harness.store.rows import (
     DamagedError,
+    as_stored,
     raw,
     read_baseline,
     read_batch,
@@ -97,6 +98,10 @@ _CLOCK_COLUMNS = tuple(field.name for field in fields(Batch) if field.name != "r
 _REPLY_COLUMNS = tuple(field.name for field in fields(Reply) if field.name != "prompt")
 _IMPORT_COLUMNS = tuple(field.name for field in fields(ImportRow) if field.name != "imported")
 _HASH_DIGITS = 10
+_ROWS_AT_ONCE = 1000
+
+Answered: TypeAlias = tuple[PromptRow, CellRow, TokensRow | None]
+"""A cell between its prompt and the tokens of that."""
 
 
 Part = TypeVar("Part")
@@ -415,6 +420,29 @@ class Store:
         )
         with self._read() as connection:
             return [read_cell(row) for row in connection.execute(wanted)]
+
+    def answers(self, run_id: str, entry: str, vocabulary: str | None) -> Iterator[Answered]:
+        """The cells of one entry in the order of `cells`, each with its prompt and with that
+        prompt's tokens in a vocabulary: read one after the other, so that they need no room."""
+        prompt = (as_stored(PROMPTS.c[name]) for name in ("id", *_PROMPT_COLUMNS))
+        tokens = (as_stored(PROMPT_TOKENS.c[name]) for name in ("token_sha256", "n_tokens"))
+        of_vocabulary = PROMPT_TOKENS.c.vocabulary == vocabulary
+        wanted = (
+            select(*prompt, *map(as_stored, CELLS.c), *tokens)
+            .select_from(CELLS.join(PROMPTS))
+            .outerjoin(PROMPT_TOKENS, (PROMPT_TOKENS.c.prompt_id == PROMPTS.c.id) & of_vocabulary)
+            .where(PROMPTS.c.run_id == run_id, CELLS.c.entry == entry)
+            .order_by(PROMPTS.c.id, CELLS.c.attempt)
+            .execution_options(yield_per=_ROWS_AT_ONCE)
+        )
+        with self._read() as connection:
+            for row in connection.execute(wanted):
+                has_tokens = row.token_sha256 is not None
+                yield (
+                    read_row(PromptRow, PROMPTS, row),
+                    read_cell(row),
+                    read_row(TokensRow, PROMPT_TOKENS, row) if has_tokens else None,
+                )
 
     def batches(self, run_id: str, entry: str) -> list[BatchRow]:
         """The batches of one entry of a run, over all its sessions, in order."""

@@ -110,7 +110,7 @@ def test_cells_sessions_and_tokens_are_all_there(old_results: OldResults, versio
         assert len(unfinished.entries["mock"].replies) == 8
         frame = two.frame()
         assert len(frame) == 40
-        assert set(frame[frame.entry == "mock"].truth) == {"FAKE", "REAL"}
+        assert set(frame[frame.entry == "mock"].true_label) == {"FAKE", "REAL"}
         assert frame.token_sha256.notna().all()
 
 
