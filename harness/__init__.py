@@ -27,8 +27,9 @@ __all__ = ("__version__", "benchmark", "compare", "open_results")
 __version__: str
 
 
-def benchmark(results: Path | str = "results", **spec: object) -> Summary:
-    """Runs a spec, given as the fields of `RunSpec`, and stores it in the folder `results`.
+def benchmark(results: Path | str = "results", name: str | None = None, **spec: object) -> Summary:
+    """Runs a spec, given as the fields of `RunSpec`, and stores it in the folder `results`, under
+    a `name` if you give one.
 
     Raises `HarnessError`; a field that is wrong is a `UsageError`.
     """
@@ -36,7 +37,7 @@ def benchmark(results: Path | str = "results", **spec: object) -> Summary:
     from harness.report.words import presented
     from harness.spec import parse_spec
 
-    return presented(run(parse_spec(spec, where="benchmark()"), Path(results)))
+    return presented(run(parse_spec(spec, where="benchmark()"), Path(results), name=name))
 
 
 def open_results(path: Path | str = "results") -> Results:

@@ -56,6 +56,7 @@ def summarise(run: StoredRun, baselines: Sequence[Baseline]) -> Summary:
     summary = Summary(
         run_id=run.run_id,
         created=run.created,
+        name=run.name,
         group=run.group,
         data_sha256=run.data_sha256,
         wall_seconds=None,  # of the whole run: whoever ran it adds both

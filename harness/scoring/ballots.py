@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from harness.scoring.accuracy import Ballots
+from harness.scoring.labels import Replied
 from harness.scoring.parsing import (
     NOT_PARSED,
     Unparsed,
@@ -19,7 +20,6 @@ from harness.scoring.parsing import (
     parse_strict,
     summarise_parse,
 )
-from harness.scoring.verdicts import Replied
 from harness.scoring.voting import Scores, Votes, majority, votes_of_logprobs
 from harness.summary import Parse
 

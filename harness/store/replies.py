@@ -1,5 +1,5 @@
-"""One row for each reply of a run: what `run.replies()`, `run.frame()`, `harness show --replies` and
-`harness export` have in common.
+"""One row for each reply of a run: what `run.replies()`, `run.frame()`, `harness show --replies`
+and `harness export` have in common.
 
 Rows are made one after the other, so a run of any size can be read.
 """
@@ -11,8 +11,9 @@ from dataclasses import dataclass, fields
 from types import NoneType
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
+from harness.scoring.labels import read_label
 from harness.scoring.parsing import Unparsed
-from harness.scoring.verdicts import Verdict, read_label
+from harness.scoring.verdicts import Verdict
 from harness.store.schema import CellRow, PromptRow, Role, Status
 
 if TYPE_CHECKING:

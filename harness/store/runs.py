@@ -30,6 +30,7 @@ from harness.imports.records import PREFIX, ImportRow
 from harness.machine.environment import Environment
 from harness.machine.homes import without_home, without_homes
 from harness.spec import RunSpec
+from harness.store.names import LATEST, NEAR_RUNS
 from harness.store.replies import ReplyRecord, as_row, columns_of, records_of
 from harness.store.rows import DamagedError
 from harness.store.schema import (
@@ -45,8 +46,6 @@ from harness.store.schema import (
 )
 from harness.store.store import (
     FILE_NAME,
-    LATEST,
-    NEAR_RUNS,
     Answered,
     Store,
     written_by_newer,
@@ -81,6 +80,11 @@ class StoredRun:
     def created(self) -> str:
         """ISO-8601 in UTC."""
         return self._row.created
+
+    @property
+    def name(self) -> str | None:
+        """What the user called it, if anything."""
+        return self._row.name
 
     @property
     def group(self) -> str | None:
@@ -149,7 +153,8 @@ class StoredRun:
             _check_sizes(upgraded)
             for one in summary.runs:
                 _check_summary(one, self.facts)
-            return summary
+            # One that was imported may have another name here than where it was made.
+            return summary.model_copy(update={"name": self.name, "group": self.group})
 
     def check(self) -> None:
         """Reads all but prompts and replies. Raises `StoreError` where any of it cannot be read."""
@@ -393,8 +398,8 @@ class Results:
         return (StoredRun(self._store, row) for row in self._store.runs())
 
     def run(self, wanted: str) -> StoredRun:
-        """The run of this id, the only one whose id begins so, or of "latest" the newest that is in
-        no group."""
+        """The run of this id or name, the only one whose id begins so, or of "latest" the newest
+        that is in no group."""
         name, _, entry = wanted.partition(":")
         if entry:
             raise StoreError(

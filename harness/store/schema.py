@@ -23,6 +23,7 @@ from sqlalchemy import (
     Enum,
     Float,
     ForeignKey,
+    Index,
     Integer,
     LargeBinary,
     MetaData,
@@ -34,7 +35,7 @@ from sqlalchemy import (
 
 from harness.contract import Reply, SessionInfo
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """Of the tables, in `PRAGMA user_version`. Older files are upgraded when they are opened
 (`harness.store.upgrade`)."""
 
@@ -77,8 +78,8 @@ class RunRow:
     """`created` is ISO-8601 in UTC; `spec`, `environment`, `facts` and `summary` are JSON.
 
     `records_version` is that of these four. `facts` is `None` until the prompts are stored,
-    `summary` until the run is finished. `group` is `None` for a run that stands alone.
-    `data_sha256` is the identity of the data, `None` in runs stored before it was. `damage` says of
+    `summary` until the run is finished. `name` is the user's for it, if any.
+    `group` is `None` for a run that stands alone. `data_sha256` is the identity of the data, `None` in runs stored before it was. `damage` says of
     a row that cannot be read why; what could not be read of it is empty.
     """
 
@@ -91,6 +92,7 @@ class RunRow:
     environment: Words
     facts: Words | None
     summary: Words | None
+    name: Words | None = None
     damage: str | None = None
 
 
@@ -211,6 +213,7 @@ RUNS = Table(
     METADATA,
     Column("run_id", Text, primary_key=True),
     _required("created", Text),
+    Column("name", Text),
     _required("records_version", Integer),
     Column("group", UnicodeText),
     Column("data_sha256", Text),
@@ -219,6 +222,9 @@ RUNS = Table(
     Column("facts", UnicodeText),
     Column("summary", UnicodeText),
 )
+
+# An index and not a constraint: SQLite can add only the former to a table that is there.
+RUN_NAMES = Index("run_names", RUNS.c.name, unique=True)
 
 ENTRIES = Table(
     "entries",
