@@ -79,8 +79,9 @@ class RunRow:
 
     `records_version` is that of these four. `facts` is `None` until the prompts are stored,
     `summary` until the run is finished. `name` is the user's for it, if any.
-    `group` is `None` for a run that stands alone. `data_sha256` is the identity of the data, `None` in runs stored before it was. `damage` says of
-    a row that cannot be read why; what could not be read of it is empty.
+    `group` is `None` for a run that stands alone. `data_sha256` is the identity of the data, `None`
+    in runs stored before it was. `damage` says of a row that cannot be read why; what could not be
+    read of it is empty.
     """
 
     run_id: Words

@@ -27,8 +27,9 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from harness.contract import Batch, Reply, SessionInfo
-from harness.errors import StoreError
+from harness.errors import StoreError, UsageError
 from harness.imports.records import PREFIX, ImportFile, ImportRow
+from harness.store.copying import Change, as_it_is, copy_runs
 from harness.store.file import (
     DAMAGED,
     UNWRITABLE,
@@ -43,7 +44,15 @@ from harness.store.file import (
     schema_version,
 )
 from harness.store.names import begun_by, check_unused, find_run
-from harness.store.prompts import pack_ids, pack_texts, tokens_sha256, unpack_ids, unpack_texts
+from harness.store.prompts import (
+    ids_hashes,
+    pack_ids,
+    pack_texts,
+    text_hashes,
+    tokens_sha256,
+    unpack_ids,
+    unpack_texts,
+)
 from harness.store.rows import (
     DamagedError,
     as_stored,
@@ -194,6 +203,67 @@ class Store:
         with self._write() as connection:
             connection.execute(update_table(RUNS).where(RUNS.c.run_id == run_id).values(**finished))
         self._checkpoint()
+
+    def take_over(
+        self,
+        source: Store,
+        run_ids: Sequence[str],
+        name: str | None = None,
+        group: str | None = None,
+        change: Change = as_it_is,
+    ) -> None:
+        """Copies runs with all that is stored of them, all or none: under another name or group
+        where one is given, each value as `change` makes it. Raises `UsageError` where an id, a name
+        or the group is used here already."""
+        with source._read() as reading, self._write() as connection:
+            reading.exec_driver_sql("BEGIN")  # all of it as it is now, whoever prompts it
+            rows = {row.run_id: row for row in _rows(reading) if row.run_id in run_ids}
+            here = _rows(connection)
+            for run_id, row in rows.items():
+                if run_id in {one.run_id for one in here}:
+                    raise UsageError(
+                        f"run {run_id} is stored here already",
+                        remedy="Give another folder with --results, or `harness delete` it first.",
+                    )
+                for called in (name or row.name, group or row.group):
+                    if called is not None:
+                        check_unused(called, here)
+            renamed = {"name": name, "group": group}
+            copy_runs(reading, connection, list(rows), renamed, change)
+        self._checkpoint()
+
+    def check_prompts(self, run_id: str) -> None:
+        """Raises `ValueError` where stored texts or token ids are not those that the hashes beside
+        them are of."""
+        by_voter: dict[int, list[PromptRow]] = {}
+        for prompt in self.prompts(run_id):
+            by_voter.setdefault(prompt.voter, []).append(prompt)
+        texts = self._blocks(
+            raw(PROMPT_TEXTS, "voter", "content").where(PROMPT_TEXTS.c.run_id == run_id)
+        )
+        for voter, content in texts.items():
+            hashes = [prompt.text_sha256 for prompt in by_voter.get(voter, [])]
+            if text_hashes(content) != hashes:
+                raise ValueError(f"the texts of voter {voter} are not those of their hashes")
+        if texts and texts.keys() != by_voter.keys():
+            raise ValueError("the texts of a voter are missing")
+        for vocabulary in dict.fromkeys(one.vocabulary for one in self.entries(run_id)):
+            if vocabulary is not None:
+                self._check_ids(run_id, vocabulary)
+
+    def _check_ids(self, run_id: str, vocabulary: str) -> None:
+        wanted = raw(PROMPT_IDS, "voter", "content").where(PROMPT_IDS.c.run_id == run_id)
+        blocks = self._blocks(wanted.where(PROMPT_IDS.c.vocabulary == vocabulary))
+        if not blocks:
+            return
+        rows = self.prompt_tokens(run_id, vocabulary)
+        stored = _by_voter(self.prompts(run_id), rows)
+        hashes = {
+            voter: [(row.token_sha256, row.n_tokens) for row in own]
+            for voter, own in stored.items()
+        }
+        if {voter: ids_hashes(content) for voter, content in blocks.items()} != hashes:
+            raise ValueError("the token ids of its prompts are not those of their hashes")
 
     def delete_runs(self, run_ids: Sequence[str]) -> None:
         """Deletes runs with all that is stored of them; the caller holds their locks."""
