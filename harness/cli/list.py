@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -82,11 +82,11 @@ class ListedRun:
     run_id: str
     created: str
     state: str
-    name: str | None = None
     group: str | None = None
     spec: RunSpec | None = None
     runs: tuple[RunSummary, ...] = ()
     error: StoreError | None = None
+    name: str | None = None
 
     @property
     def queries(self) -> int | None:
@@ -137,10 +137,13 @@ def read_rows(results: Path) -> tuple[list[Listed], list[ImportRow], list[StoreE
 def read_row(run: StoredRun) -> ListedRun:
     """One run that cannot be read must not hide the others."""
     if error := why_unreadable(run):
-        return ListedRun(run.run_id, run.created, "unreadable", run.name, run.group, error=error)
-    runs = tuple(run.summary.runs) if run.is_finished else ()
-    state = "done" if run.is_finished else "unfinished"
-    return ListedRun(run.run_id, run.created, state, run.name, run.group, run.spec, runs)
+        row = ListedRun(run.run_id, run.created, "unreadable", run.group, error=error)
+    elif not run.is_finished:
+        row = ListedRun(run.run_id, run.created, "unfinished", run.group, run.spec)
+    else:
+        runs = tuple(run.summary.runs)
+        row = ListedRun(run.run_id, run.created, "done", run.group, run.spec, runs)
+    return replace(row, name=run.name)
 
 
 def as_json(row: ListedRun) -> dict[str, Any]:

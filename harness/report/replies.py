@@ -32,7 +32,7 @@ _WIDEST_EXAMPLE = 200
 _ENDS = 12  # token ids that a table shows at each end of a prompt
 _CALIBRATION = "c"
 _ORDER = {verdict.value: place for place, verdict in enumerate(Verdict)}
-_WHY = {
+_WHY: dict[str, str] = {
     UnparsedReason.EMPTY: "empty",
     UnparsedReason.NO_LABEL: "no label",
     UnparsedReason.TWO_LABELS: "two labels",
@@ -95,7 +95,7 @@ def replies_table(records: Sequence[ReplyRecord], entries: Iterable[str]) -> She
     titles = ("voter:\nquery", "true", "read", "verdict", "reply", "log-probabilities")
     rows = []
     for one in records:
-        why = f"\n{_WHY[UnparsedReason(one.reason)]}" if one.verdict == Verdict.UNPARSED else ""
+        why = f"\n{_WHY[one.reason or '']}" if one.verdict == Verdict.UNPARSED else ""
         said = one.reason if one.verdict == Verdict.FAILED else one.text
         attempt = f"\nattempt {one.attempt}" if one.attempt else ""
         rows.append(

@@ -179,7 +179,7 @@ def _has_two_members(path: Path) -> bool:
         file.seek(-_END.size, os.SEEK_END)
         mark, *_, here, members, directory_bytes, _, comment = _END.unpack(file.read())
     is_end = mark == b"PK\5\6" and comment == 0
-    return is_end and here == members == 2 and directory_bytes < _MOST_MANIFEST
+    return bool(is_end and here == members == 2 and directory_bytes < _MOST_MANIFEST)
 
 
 def _check_member(path: Path, member: zipfile.ZipInfo) -> None:

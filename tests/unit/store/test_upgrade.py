@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from backends.api import Capabilities
-from harness.errors import StoreError
+from harness.errors import StoreError, UsageError
+from harness.pipeline.summarise import recompute
 from harness.store.runs import Results, StoredRun
 from harness.store.schema import RECORDS_VERSION, SCHEMA_VERSION
 from harness.store.store import FILE_NAME, Store
@@ -154,6 +155,25 @@ def test_a_baseline_that_was_not_there_is_left_out(old_results: OldResults) -> N
     )
     with Results(folder) as results:
         assert len(runs_of(results)[0].baselines) == 3
+
+
+def test_a_run_of_version_4_is_whole_and_has_no_name(old_results: OldResults) -> None:
+    folder = old_results(4)
+    with Results(folder) as results:
+        plain, two, unfinished = runs_of(results)
+        assert [run.name for run in (plain, two, unfinished)] == [None, None, None]
+        for run in (plain, two, unfinished):
+            run.check_prompted()
+            assert run.texts is not None
+            assert len(run.texts) == 20
+        assert recompute(plain).runs == plain.summary.runs
+        assert [record.verdict for record in two.replies()].count("failed") == 4
+        assert len(results.imports()) == 1
+    with Store(folder) as store:
+        store.create_run("{}", "{}", [], None, name="mine")
+        assert store.run("mine").name == "mine"
+        with pytest.raises(UsageError, match="is used already"):
+            store.create_run("{}", "{}", [], None, name="mine")
 
 
 @EARLIER
