@@ -42,7 +42,7 @@ _WHY: dict[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which replies: `None` for all."""
+    """Which replies: `None` for all. Those of all verdicts are counted."""
 
     entry: str | None = None
     only: Verdict | None = None
@@ -60,12 +60,14 @@ def replies_answer(run: StoredRun, wanted: Wanted, limit: int | None) -> Answer:
     """The replies that have a verdict, those that are worth a look first."""
     _check_range(run, wanted)
     counts: dict[str, Counter[str]] = {}
-    matching = _counted(_matching(run, wanted), counts)
+    every = _counted(_matching(run, wanted), counts)
+    matching = (one for one in every if wanted.only in (None, one.verdict))
     if limit is None:
         shown = sorted(matching, key=_rank)
     else:
         shown = heapq.nsmallest(limit, matching, key=_rank)
-    left_out = sum(count.total() for count in counts.values()) - len(shown)
+    of_interest = Verdict if wanted.only is None else [wanted.only]
+    left_out = sum(n[one.value] for n in counts.values() for one in of_interest) - len(shown)
     data = {
         "run_id": run.run_id,
         "counts": {
@@ -136,7 +138,6 @@ def _matching(run: StoredRun, wanted: Wanted) -> Iterator[ReplyRecord]:
         for one in entry.records():
             if (
                 one.verdict is not None
-                and wanted.only in (None, one.verdict)
                 and wanted.voter in (None, one.voter)
                 and (wanted.query is None or (one.role, one.query) == ("query", wanted.query))
             ):
