@@ -43,7 +43,8 @@ class Option(Generic[T]):
 
     `kind` is the type of its values: `bool`, `int`, `float` (takes whole numbers too) or `str`.
     With `default` `None` the engine decides where none is given, as `default_text` says in words.
-    `choices` are all the values that a text may have. `least` and `most` bound a number, inclusive.
+    `choices` are all the values that a text may have, or the whole of a text fits `pattern`, which
+    `pattern_text` puts in words. `least` and `most` bound a number, inclusive.
     `short` is a letter for a second, short flag. An option without `has_flag` is given by
     `--engine-option NAME=VALUE` or by its key.
     """
@@ -55,6 +56,8 @@ class Option(Generic[T]):
     default_text: str = ""
     unit: str = ""
     choices: tuple[str, ...] = ()
+    pattern: str = ""
+    pattern_text: str = ""
     least: float | None = None
     most: float | None = None
     short: str = ""
@@ -93,13 +96,19 @@ class Option(Generic[T]):
         if self.kind is bool:
             return "" if is_kind else "true or false"
         if self.kind is str:
-            if is_kind and (not self.choices or value in self.choices):
+            if is_kind and self._is_one(value):
                 return ""
-            return f"one of: {', '.join(self.choices)}" if self.choices else "text"
+            listed = f"one of: {', '.join(self.choices)}" if self.choices else ""
+            return listed or self.pattern_text or "text"
         if is_kind and self._is_within(value):
             return ""
         number = "a whole number" if self.kind is int else "a number"
         return number + self._bounds()
+
+    def _is_one(self, value: Any) -> bool:
+        if self.choices:
+            return value in self.choices
+        return not self.pattern or re.fullmatch(self.pattern, value) is not None
 
     def _is_within(self, value: Any) -> bool:
         low = self.least if self.least is not None else -math.inf
@@ -122,13 +131,21 @@ def written(value: object) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Availability:
-    """Whether a backend can run here. `remedy` is the command that makes it so, if it cannot."""
+    """Whether a backend can run here. `remedy` is the command that makes it so, if it cannot.
+
+    Of one that can: `build` says in words what its engine was built for, such as "CUDA 12.8, CPU";
+    `devices` are those that the engine sees; `change` is what makes it see a GPU if it sees none: a
+    sentence, with the command if there is one.
+    """
 
     available: bool
     version: str = ""
     reason: str = ""
     remedy: str = ""
     is_mock: bool = False
+    build: str = ""
+    devices: tuple[str, ...] = ()
+    change: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ _NUMBERS = {
     12: "d",
 }
 _STRING, _ARRAY = 8, 9
+_FIRST_FIELDS, _SHORT_BYTES = 256, 2**16  # bounds of what `read_beginning` reads
 _PART = re.compile(r"(?P<stem>.*)-\d{5}-of-(?P<count>\d{5})\.gguf")
 _LFS = "a Git LFS pointer, which stands for a file that was not fetched"
 _OTHERS = (
@@ -48,6 +49,7 @@ _OTHERS = (
 )
 _ENCODERS = {
     "bert",
+    "clip",  # what sees images for a language model
     "eurobert",
     "gemma-embedding",
     "modern-bert",
@@ -131,6 +133,23 @@ def read_metadata(path: Path, name: str = "") -> Mapping[str, Any]:
     return _read_head(path, name or path.name)[0]
 
 
+def read_beginning(path: Path, name: str) -> Mapping[str, Any]:
+    """The values before the vocabulary, which is most of a head: what the model is. Reads little of
+    a file, whatever it holds. Raises `BackendError` for one that is certainly no GGUF file."""
+    check_file(path, name)
+    found: dict[str, Any] = {}
+    with path.open("rb") as file:
+        try:
+            _magic, _version, _tensors, fields = _read(file, "4sIQQ")
+            for _ in range(min(fields, _FIRST_FIELDS)):
+                key = _short(file)
+                [kind] = _read(file, "I")
+                found[key] = _short_value(file, kind)
+        except _MALFORMED:
+            pass  # its beginning is what was wanted; loading finds out what is wrong with the rest
+    return found
+
+
 def tensor_sizes(path: Path) -> Mapping[str, int]:
     """How many numbers each tensor has. Raises `BackendError` for any other file."""
     return _read_head(path, path.name)[1]
@@ -193,6 +212,25 @@ def _value(file: IO[bytes], kind: int) -> Any:
 def _text(file: IO[bytes]) -> str:
     [size] = _read(file, "Q")
     return file.read(size).decode()
+
+
+def _short(file: IO[bytes]) -> str:
+    [size] = _read(file, "Q")
+    if size > _SHORT_BYTES:
+        raise ValueError(size)
+    return file.read(size).decode()
+
+
+def _short_value(file: IO[bytes], kind: int) -> Any:
+    """Null for an array of few items, such as the model's languages."""
+    if kind != _ARRAY:
+        return _short(file) if kind == _STRING else _value(file, kind)
+    item, count = _read(file, "IQ")
+    if item == _ARRAY or count > _FIRST_FIELDS:
+        raise ValueError(count)
+    for _ in range(count):
+        _short_value(file, item)
+    return None
 
 
 def _read(file: IO[bytes], layout: str) -> tuple[Any, ...]:

@@ -137,6 +137,9 @@ def decode_availability(value: object) -> Availability:
         reason=record.text("reason"),
         remedy=record.text("remedy"),
         is_mock=record.flag("is_mock"),
+        build=record.text("build"),
+        devices=record.texts("devices"),
+        change=record.text("change"),
     )
 
 
@@ -237,6 +240,11 @@ class _Record:
     def list(self, field: str) -> list[Any]:
         value = self.values[field]
         return value if isinstance(value, list) else self.refuse(field, "a list")
+
+    def texts(self, field: str) -> tuple[str, ...]:
+        value: Any = self.values[field]
+        is_right = isinstance(value, list) and all(isinstance(one, str) for one in value)
+        return tuple(value) if is_right else self.refuse(field, "a list of texts")
 
     def index(self, field: str, value: object, length: int) -> int:
         """One of the prompts of a call, of which there are so many."""

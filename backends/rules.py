@@ -6,9 +6,10 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from backends.api import BackendError, Decoding, Finish, Option, Prompt, Reply
 
@@ -37,12 +38,29 @@ the two lists had could change a model without changing its hash."""
 LOGPROB_ROUNDING = 1e-3
 """By so much the logarithm of a probability may be above 0, in nats."""
 
+_WRITING = ("ForCausalLM", "LMHead", "ForConditionalGeneration", "BertGenerationDecoder")
+"""Parts of the names of the classes that have a language head."""
+
 _SPACE = "\N{LOWER ONE EIGHTH BLOCK}"  # SentencePiece's mark for a space
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """What an error says in short, its kind where it says nothing."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def why_no_text(config: Mapping[str, Any]) -> str:
+    """Why a model with this config.json writes no text; empty where it may."""
+    kinds = config.get("architectures")
+    named = [kind for kind in kinds if isinstance(kind, str)] if isinstance(kinds, list) else []
+    own = config.get("auto_map")
+    if isinstance(own, dict) and "AutoModelForCausalLM" in own:
+        return ""  # its own class may have any name
+    if config.get("is_encoder_decoder") is True:
+        return "it is an encoder with a decoder"
+    if named and not any(part in kind for part in _WRITING for kind in named):
+        return f"{named[0]} has no language head"
+    return ""
 
 
 def beyond_model(longest: int, declared_context: int, model: str) -> BackendError:

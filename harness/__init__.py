@@ -33,6 +33,9 @@ def benchmark(results: Path | str = "results", name: str | None = None, **spec: 
 
     Raises `HarnessError`; a field that is wrong is a `UsageError`.
     """
+    from harness.machine.platforms import check_platform
+
+    check_platform()
     from harness.pipeline.run import run
     from harness.report.words import presented
     from harness.spec import parse_spec

@@ -117,9 +117,16 @@ with own_backends():
         TokenizerInfo,
         written,
     )
-    from backends.gguf import check_file, parts_of
+    from backends.gguf import check_file, check_model, parts_of, read_beginning
+    from backends.in_use import free, hold, mark_of
     from backends.remedies import DISTRIBUTION, install_environment, install_extra
-    from backends.rules import LOGPROB_ROUNDING, MODEL_FILES, reply_reserve, usable_cpus
+    from backends.rules import (
+        LOGPROB_ROUNDING,
+        MODEL_FILES,
+        reply_reserve,
+        usable_cpus,
+        why_no_text,
+    )
     from backends.sharing.prefix_tree import common_prefix_length, minimum_tokens
 
 
@@ -157,16 +164,22 @@ __all__ = (
     "TokenIds",
     "TokenizerInfo",
     "check_file",
+    "check_model",
     "common_prefix_length",
+    "free",
+    "hold",
     "install_environment",
     "install_extra",
+    "mark_of",
     "minimum_tokens",
     "own_backends",
     "parts_of",
+    "read_beginning",
     "records",
     "reply_reserve",
     "requirements_of",
     "usable_cpus",
+    "why_no_text",
     "wire",
     "written",
 )

@@ -1,7 +1,9 @@
 """The errors a user can meet, as one small tree, and the exit code of each.
 
     HarnessError            1   an expected failure: the message names cause and remedy
-    |-- UsageError          2   what was wanted makes no sense
+    |-- UsageError          2   what was wanted makes no sense, or names what is not there: a flag,
+    |                           a model, data, a template, a file; but for a RUN it is a StoreError,
+    |                           as only the store knows
     |-- DataError           1   a dataset, or a file of results, cannot be used
     |-- TemplateError       1   a prompt template cannot be used
     |-- EngineError         1   an engine or model cannot be opened

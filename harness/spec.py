@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from numbers import Number
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -54,15 +56,15 @@ class RunSpec(BaseModel):
         Flag("Backend to run; repeat it for several.", _PROMPTED, metavar="NAME"),
     ] = ("llama-cpp",)
     model: Annotated[
-        str,
+        tuple[str, ...],
         Flag(
             "A name that `harness models` lists, a GGUF file, a folder, a hub name, or a "
-            "[models.NAME] table of the config.",
+            "[models.NAME] table of the config; repeat it for several.",
             _PROMPTED,
             metavar="MODEL",
             short="m",
         ),
-    ] = "smollm2-135m"
+    ] = ("smollm2-135m",)
     data: Annotated[
         str,
         Flag(
@@ -79,6 +81,16 @@ class RunSpec(BaseModel):
             metavar="TEMPLATE",
         ),
     ] = "compact"
+    chat_template: Annotated[
+        str | None,
+        Flag(
+            "Jinja file of a chat template that stands for the models' own; for a --prompt that is "
+            "a chat.",
+            _PROMPTED,
+            metavar="FILE",
+            default_text="the model's own",
+        ),
+    ] = None
     # scikit-learn takes no larger seed.
     seed: Annotated[int, Flag("Seed of all random choices.", _PROMPTED)] = Field(
         default=0, ge=0, lt=2**32
@@ -177,17 +189,34 @@ class RunSpec(BaseModel):
         ),
     ] = None
 
-    @field_validator("backend", mode="before")
+    @field_validator("*", mode="before")
+    @classmethod
+    def _plain_number(cls, value: Any) -> Any:
+        # numpy's numbers are none to a strict check, and are what a notebook has.
+        is_foreign = isinstance(value, Number) and hasattr(value, "item")
+        return value.item() if is_foreign else value
+
+    @field_validator("backend", "model", mode="before")
     @classmethod
     def _one_or_several(cls, value: object) -> object:
-        # A TOML file may have `backend = "mock"`. A text is a sequence too, of its letters.
-        return (value,) if isinstance(value, str) else value
+        # A TOML file may have `backend = "mock"`, and earlier versions stored one model as a text.
+        # A text is a sequence too, of its letters.
+        if isinstance(value, str):
+            return (value,)
+        return tuple(value) if isinstance(value, list) else value
 
-    @field_validator("backend")
+    @field_validator("backend", "model")
     @classmethod
     def _named_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(value)) != len(value):
-            raise ValueError("a backend is named twice")
+        if twice := [name for name, count in Counter(value).items() if count > 1]:
+            raise ValueError(f"{twice[0]} is named twice")
+        return value
+
+    @field_validator("model")
+    @classmethod
+    def _is_named(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value:
+            raise ValueError("name at least one model")
         return value
 
     @model_validator(mode="before")
@@ -211,38 +240,76 @@ class Entry:
 
     `options` are those given for this backend and for this entry; the common ones of the spec come
     below them. Replies, sessions, logs and `RUN:ENTRY` go by the name, which is safe for files.
+    `series` is the name without the model: beside which other models it was run makes no other
+    series of `harness history` of it.
     """
 
     name: str
     backend: str
     model: str
     options: Mapping[str, EngineOption]
+    series: str = field(default="", compare=False)
 
 
 def entries_of(spec: RunSpec) -> tuple[Entry, ...]:
-    """The entries of a run, in order: its backends, then those that have a name in the config.
+    """The entries of a run, in order: its backends, then those that have a name in the config; each
+    with every model of the spec, unless it has one of its own.
 
-    An unnamed entry is called after its backend, with `@MODEL` behind it where a named one is
-    called so. Raises `ValueError` where there is none, where one names no backend, or where two
-    names are one.
+    An unnamed entry is called after its backend. `@MODEL` stands behind the name where it has
+    several models, and behind an unnamed one where a named one is called so. Raises `ValueError`
+    where there is none, where one names no backend, or where two names are one.
     """
     found: dict[str, Entry] = {}
     given_names = set(map(safe_name, spec.entries))
+    behind = short_names(spec.model)
+
+    def add(base: str, backend: str, options: Mapping[str, EngineOption]) -> None:
+        for model, short in zip(spec.model, behind, strict=True):
+            name = f"{base}@{short}" if len(behind) > 1 else base
+            _add(found, Entry(name, backend, model, options, series=base))
+
     for backend in spec.backend:
-        name = safe_name(backend)
-        if name in given_names:
-            name = safe_name(f"{backend}@{spec.model}")
-        _add(found, Entry(name, backend, spec.model, spec.backends.get(backend, {})))
+        name, options = safe_name(backend), spec.backends.get(backend, {})
+        if name in given_names and len(spec.model) == 1:
+            name = safe_name(f"{backend}@{spec.model[0]}")
+        add(name, backend, options)
     for given, table in spec.entries.items():
         options = {key: value for key, value in table.items() if key not in ("backend", "model")}
-        its_backend, its_model = table.get("backend"), table.get("model", spec.model)
+        its_backend, its_model = table.get("backend"), table.get("model", spec.model[0])
         if not isinstance(its_backend, str) or not isinstance(its_model, str):
             raise ValueError(f"[entries.{given}] has to name its backend, and its model, as text")
         own = {**spec.backends.get(its_backend, {}), **options}
-        _add(found, Entry(safe_name(given), its_backend, its_model, own))
+        name = safe_name(given)
+        if "model" in table:
+            _add(found, Entry(name, its_backend, its_model, own, series=name))
+        else:
+            add(name, its_backend, own)
     if not found:
         raise ValueError("name at least one backend")
     return tuple(found.values())
+
+
+_LONGEST_MODEL = 40
+
+
+def short_names(models: Sequence[str]) -> list[str]:
+    """A short name for each model, safe for files: the last part of its path or hub name, more of
+    it where two end alike, a number behind it where that does not tell them apart."""
+    parts = [[part for part in re.split(r"[/\\]", model) if part] or [""] for model in models]
+    shorts: list[str] = []
+    for count in range(1, max(map(len, parts), default=0) + 1):
+        shorts = [
+            _shortened(safe_name("-".join(own[-count:]).removesuffix(".gguf"))) for own in parts
+        ]
+        if len(set(map(str.casefold, shorts))) == len(shorts):
+            return shorts
+    return [f"{short}-{number}" for number, short in enumerate(shorts, start=1)]
+
+
+def _shortened(name: str) -> str:
+    """Beginning and end: the quantisation stands at the end."""
+    half = _LONGEST_MODEL // 2 - 1
+    return name if len(name) <= _LONGEST_MODEL else f"{name[:half]}--{name[-half:]}"
 
 
 _LONGEST_NAME = 100
@@ -320,12 +387,12 @@ def merge_spec(
             table[key] = {**table[key], **value}
         else:
             table[key] = value
-    return validated(RunSpec, table, where, flags, more_keys)
+    return validated(RunSpec, table, where, flags, more_keys, strict=True)
 
 
 def parse_spec(table: Mapping[str, object], where: str) -> RunSpec:
     """A validated spec of a mapping. Raises `UsageError` that names every key that is wrong."""
-    return validated(RunSpec, table, where)
+    return validated(RunSpec, table, where, strict=True)
 
 
 def read_toml(path: Path) -> dict[str, Any]:

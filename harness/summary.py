@@ -285,6 +285,13 @@ class Summary(Record):
     baselines: list[Baseline]
 
 
+class GivenTemplate(Record):
+    """A chat template in place of the models' own, with the hash of its text."""
+
+    sha256: str
+    source: str
+
+
 class Facts(Record):
     """What drawing and packing measured. Stored with a run's prompts, it is all that its summary
     needs beside them and the replies: no model, no tokenizer, no data.
@@ -292,6 +299,7 @@ class Facts(Record):
     `examples_available` and `calibration` have a count for each voter. `limit` is the token limit
     of prompt and reply, `reserve` the part of it that is left for the reply. `labels` are the token
     ids of each class's label by vocabulary hash; `tokens` says by entry whose tokens it is given.
+    `chat_template` is the one of --chat-template: its file may change.
     """
 
     dataset: str
@@ -306,6 +314,7 @@ class Facts(Record):
     stop: list[str]
     labels: dict[str, list[list[int]]]
     tokens: dict[str, PromptTokens]
+    chat_template: GivenTemplate | None = None
 
 
 def is_mock(run: RunSummary) -> bool:

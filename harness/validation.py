@@ -1,19 +1,25 @@
 """Records of what a user wrote, and errors that say what to write instead.
 
-pydantic checks; its own words are about Python, and are said here in the user's.
+pydantic checks; its own words are about Python, and are not shown. What to write is said by the
+definition of the field, whatever is wrong: its kind, and its bounds.
 """
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any, TypeVar
+from types import NoneType
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from harness.errors import UsageError
 
 _Model = TypeVar("_Model", bound=BaseModel)
+
+_HELP = "`harness run --help` says what each takes."
 
 
 def validated(
@@ -22,22 +28,45 @@ def validated(
     where: str,
     flags: Collection[str] = (),
     more_keys: Collection[str] = (),
+    remedy: str = _HELP,
+    *,
+    strict: bool = False,
 ) -> _Model:
     """A record of a mapping, whose `flags` came from the command line and all else from `where`.
 
     `more_keys` may stand there, too, beside the fields of the record. Raises `UsageError` that
-    names every key that is wrong.
+    names every key that is wrong; `remedy` where no key is near to one. `strict`: `true` is no
+    number, and a text is none either.
     """
     try:
-        return model.model_validate(dict(table))
+        return model.model_validate(dict(table), strict=strict)
     except ValidationError as error:
         # Of a union, pydantic has an error for each member. The first is enough: going backwards,
         # it is the one that stays.
         wrong = {_place(item["loc"]): item for item in reversed(error.errors())}
-        said = [_explained(place, item, where, flags) for place, item in reversed(wrong.items())]
-        unknown = [str(item["loc"][-1]) for item in reversed(wrong.values()) if _is_unknown(item)]
-        known = [*model.model_fields, *more_keys]
-        raise UsageError("; ".join(said), remedy=_remedy(unknown, known)) from error
+        ordered = dict(reversed(wrong.items()))
+        said = [_explained(place, item, model, where, flags) for place, item in ordered.items()]
+        near = [
+            nearest(place[-1].replace("-", "_"), [*model.model_fields, *more_keys])
+            for place, item in ordered.items()
+            if item["type"] == "extra_forbidden"
+        ]
+        near += [
+            nearest(place[0], _tables(model))
+            for place, item in ordered.items()
+            if len(place) == 1 and isinstance(item["input"], dict) and item["type"] != "missing"
+        ]
+        meant = [
+            f"[{name}]" if name in _tables(model) else name for name in dict.fromkeys(near) if name
+        ]
+        raise UsageError(
+            "; ".join(said), remedy=f"Did you mean {', '.join(meant)}?" if meant else remedy
+        ) from error
+
+
+def nearest(name: str, known: Collection[str]) -> str | None:
+    """The known name that was probably meant; `None` where none is near."""
+    return next(iter(get_close_matches(name, known, n=1)), None)
 
 
 _TABLES_OF_TABLES = ("backends", "entries", "models")
@@ -49,48 +78,95 @@ def _place(location: tuple[int | str, ...]) -> tuple[str, ...]:
     return tuple(map(str, location[:depth]))
 
 
-def _is_unknown(item: Any) -> bool:
-    return bool(item["type"] == "extra_forbidden")
-
-
-def _explained(place: tuple[str, ...], item: Any, where: str, flags: Collection[str]) -> str:
+def _explained(
+    place: tuple[str, ...], item: Any, model: type[BaseModel], where: str, flags: Collection[str]
+) -> str:
     if not place:
         return f"{where}: {_own_words(item)}"
-    if _is_unknown(item):
-        return f"{where}: there is no key {'.'.join(place)}"
-    is_flag = place[0] in flags
-    name = f"--{place[0].replace('_', '-')}" if is_flag else f"{where}: {'.'.join(place)}"
-    value = item["input"]
-    written = str(value).lower() if isinstance(value, bool) else repr(value)
-    return f"{name} is {written}: {_allowed(item)}"
+    field = model.model_fields.get(place[0])
+    if field is not None and _kind(field) is not dict:
+        place = place[:1]  # behind it stands the place in a list
+    name = f"{where}: {'.'.join(place)}"
+    if field is None or item["type"] == "extra_forbidden":
+        what = f"table [{place[-1]}]" if isinstance(item["input"], dict) else f"key {place[-1]}"
+        return f"{where}: there is no {what}"
+    if item["type"] == "missing":
+        return f"{name} is missing"
+    if place[0] in flags:
+        name = f"--{place[0].replace('_', '-')}"
+    if item["type"] == "value_error" and not _own_words(item).startswith("use "):
+        return f"{name}: {_own_words(item)}"
+    return f"{name} is {_written(item['input'])}: {_to_use(place, item, field)}"
 
 
-_ALLOWED = {
-    "greater_than_equal": "use {ge:g} or more",
-    "greater_than": "use more than {gt:g}",
-    "less_than_equal": "use {le:g} or less",
-    "less_than": "use less than {lt:g}",
-    "finite_number": "use a number that is finite",
-    "literal_error": "use one of: {expected}",
-    "enum": "use one of: {expected}",
-    "string_type": "use a text",
-    "dict_type": "use a table",
-}
-_KINDS = {"int": "use a whole number", "float": "use a number", "bool": "use true or false"}
-_ANY_SCALAR = "use a number, a text, true or false"  # what an option of an engine may be
-
-
-def _allowed(item: Any) -> str:
-    """What to write instead, by pydantic's kinds of errors."""
-    kind, context = item["type"], item.get("ctx", {})
-    if kind in _ALLOWED:
-        # pydantic puts the choices in quotes.
-        return _ALLOWED[kind].format(**context).replace("'", "")
-    first = kind.partition("_")[0]
-    if first not in _KINDS:
+def _to_use(place: tuple[str, ...], item: Any, field: FieldInfo) -> str:
+    if item["type"] == "value_error":
         return _own_words(item)
-    # Where a field is a union, the place ends with the member that pydantic tried.
-    return _ANY_SCALAR if item["loc"][-1] in _KINDS else _KINDS[first]
+    if len(place) == 1:
+        return f"use {allowed(field)}"
+    if item["type"] == "dict_type":
+        return "use a table"
+    if place[0] == "models" or place[2:] in (("backend",), ("model",)):
+        return "use text"
+    return "use a number, text, true or false"  # what an option of an engine may be
+
+
+def allowed(field: FieldInfo) -> str:
+    """What may be written for a field: `a whole number from 1 to 1000`."""
+    kind = _kind(field)
+    if kind is Literal:
+        return f"one of: {', '.join(map(str, _choices(field)))}"
+    if kind in (int, float):
+        return ("a whole number" if kind is int else "a number") + _bounds(field, kind)
+    return {bool: "true or false", dict: "a table", tuple: "text, or a list of texts"}.get(
+        kind, "text"
+    )
+
+
+def _kind(field: FieldInfo) -> Any:
+    """`Literal` where there are choices."""
+    annotation: Any = field.annotation
+    if NoneType in get_args(annotation):
+        annotation = next(one for one in get_args(annotation) if one is not NoneType)
+    if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
+        return Literal
+    return get_origin(annotation) or annotation
+
+
+def _choices(field: FieldInfo) -> Sequence[Any]:
+    annotation: Any = field.annotation
+    return get_args(annotation) or tuple(annotation)
+
+
+def _bounds(field: FieldInfo, kind: type) -> str:
+    found = {
+        name: getattr(one, name)
+        for one in field.metadata
+        for name in ("ge", "gt", "le", "lt")
+        if getattr(one, name, None) is not None
+    }
+    if kind is int and "lt" in found:
+        found["le"] = found["lt"] - 1
+    if "ge" in found and "le" in found:
+        return f" from {found['ge']} to {found['le']}"
+    if "gt" in found:
+        return f" above {found['gt']}" + (f", at most {found['le']}" if "le" in found else "")
+    return f" of {found['ge']} or more" if "ge" in found else ""
+
+
+_LONGEST = 60
+
+
+def _written(value: object) -> str:
+    """A value as a TOML file has it, if it is short."""
+    if isinstance(value, dict):
+        return "a table"
+    if isinstance(value, list | tuple):
+        return "a list" if value else "an empty list"
+    text = str(value).lower() if isinstance(value, bool) else repr(value)
+    if not isinstance(value, bool | int | float | str):
+        text = str(value)  # TOML has dates and times
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 def _own_words(item: Any) -> str:
@@ -98,11 +174,5 @@ def _own_words(item: Any) -> str:
     return str(item["msg"]).removeprefix("Value error, ")
 
 
-def _remedy(unknown: Sequence[str], known: Sequence[str]) -> str:
-    if not unknown:
-        return "`harness run --help` says what each takes."
-    names = [name.replace("-", "_") for name in unknown]
-    near = [match for name in names for match in get_close_matches(name, known, n=1)]
-    if near:
-        return f"Did you mean {', '.join(near)}?"
-    return f"The keys are: {', '.join(sorted(known))}."
+def _tables(model: type[BaseModel]) -> list[str]:
+    return [name for name, field in model.model_fields.items() if _kind(field) is dict]

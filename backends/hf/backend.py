@@ -6,7 +6,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import os
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from backends.api import (
@@ -29,7 +29,8 @@ FORMATS = ("hf", "gguf")
 DEVICE = Option(
     "device",
     str,
-    "Where the model runs: cpu, cuda, or one of several GPUs, such as cuda:1.",
+    "Where the model runs: cpu, cuda, or one of several GPUs, such as cuda:1. mps and xpu were not "
+    "tried.",
     default_text="cuda where there is one",
 )
 DTYPE = Option(
@@ -52,6 +53,20 @@ def requirements(has_gpu: bool) -> Requirements:
 
 
 def check() -> Availability:
+    found = _importable()
+    if not found.available:
+        return found
+    from backends.hf import devices
+
+    return replace(
+        found,
+        build=devices.build(),
+        devices=tuple(devices.described()),
+        change=devices.change(),
+    )
+
+
+def _importable() -> Availability:
     if missing := _missing():
         return Availability(False, reason=missing, remedy=install_extra("hf", _PACKAGES))
     try:
@@ -72,14 +87,20 @@ def open_tokenizer(model: ModelRef, options: Options) -> HfTokenizer:
         raise BackendError(missing, install_extra("hf", _PACKAGES))
     from backends.hf.tokenizer import open_hf_tokenizer
 
+    # Of no concern for a tokenizer. But a run opens all of them first, and what the session would
+    # refuse is better refused before other engines have worked for hours. To import torch for it
+    # takes seconds, and a CPU is always there.
+    if (wanted := DEVICE.given(options)) not in (None, "cpu"):
+        _check_device(wanted)
     return open_hf_tokenizer(model, TRUST_REMOTE_CODE.of(options))
 
 
 def open_session(model: ModelRef, options: Options) -> SharedCacheSession:
     _ask_no_network()
-    availability = check()
+    availability = _importable()
     if not availability.available:
         raise BackendError(availability.reason, availability.remedy)
+    _check_device(DEVICE.given(options))
     from backends.hf.checks import check_sharing
     from backends.hf.context import HfContext
     from backends.hf.tokenizer import load_tokenizer
@@ -107,6 +128,13 @@ def open_session(model: ModelRef, options: Options) -> SharedCacheSession:
         **asdict(tokenizer.info),
     )
     return SharedCacheSession(context, info)
+
+
+def _check_device(wanted: str | None) -> None:
+    """Raises `BackendError` where it is not there: before a GGUF file is converted."""
+    from backends.hf.devices import device
+
+    device(wanted)
 
 
 def _ask_no_network() -> None:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from backends.api import BackendError, Options, TokenIds
 from backends.hf.backend import DEVICE, DTYPE
+from backends.hf.devices import device
 from backends.hf.loading import load_whole
 from backends.hf.tokenizer import HfTokenizer
 from backends.rules import THREADS, TRUST_REMOTE_CODE, first_line, usable_cpus
@@ -60,7 +61,7 @@ class HfContext:
     ) -> None:
         self.threads = THREADS.given(options) or usable_cpus()
         torch.set_num_threads(self.threads)
-        self.device = _device(DEVICE.given(options))
+        self.device = device(DEVICE.given(options))
         self.dtype = _dtype(DTYPE.of(options), self.device)
         self._model = _load(folder, name, self.dtype, TRUST_REMOTE_CODE.of(options))
         self._tokenizer = tokenizer
@@ -289,23 +290,14 @@ def _short_length(config: Any) -> int | None:
     return min(lengths, default=None)
 
 
-def _device(wanted: str | None) -> torch.device:
-    gpus = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
-    usable = [*(["cuda"] if gpus else []), *gpus, "cpu"]  # the best first
-    if wanted is not None and wanted not in usable:
-        raise BackendError(
-            f"there is no device {wanted!r} for PyTorch here",
-            f"Use --device {' or '.join(usable)}.",
-        )
-    return torch.device(wanted or usable[0])
-
-
-def _dtype(name: str, device: torch.device) -> torch.dtype:
+def _dtype(name: str, where: torch.device) -> torch.dtype:
     """`auto` is bfloat16 where the hardware computes in it, else float32."""
     if name != "auto":
         return _DTYPES[name]
-    if device.type == "cuda":
+    if where.type == "cuda":
         has_it = torch.cuda.is_bf16_supported()
+    elif where.type != "cpu":
+        has_it = False  # not tried
     else:
         # torch has no public name for this question. Its own compiler uses this function.
         has_it = bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

@@ -13,15 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from backends.api import BackendError
-from backends.rules import MODEL_FILES
+from backends.rules import MODEL_FILES, why_no_text
 
 _REMEDY = "Give a folder with config.json, safetensors and a tokenizer."
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _WHOLE = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
 _DISTRIBUTED = "shard-*-model-*-of-*.safetensors"
-_WRITING = ("ForCausalLM", "LMHead", "ForConditionalGeneration", "BertGenerationDecoder")
-"""Parts of the names of the classes that have a language head."""
 _SIZES = ("vocab_size", "hidden_size", "num_hidden_layers")
 _LARGEST = 2**53  # whole numbers beyond it are not the same in all that reads JSON
 
@@ -149,16 +147,8 @@ def _check_code(config: Mapping[str, Any], name: str, trusted: bool) -> None:
 
 def _check_head(config: Mapping[str, Any], name: str) -> None:
     """Refuses what reads texts and writes none; where config.json does not say, loading shows."""
-    kinds = config.get("architectures")
-    named = [kind for kind in kinds if isinstance(kind, str)] if isinstance(kinds, list) else []
-    own = config.get("auto_map")
-    if isinstance(own, dict) and "AutoModelForCausalLM" in own:
-        return  # its own class may have any name
-    if config.get("is_encoder_decoder") is True:
-        reason = "it is an encoder with a decoder"
-    elif named and not any(part in kind for part in _WRITING for kind in named):
-        reason = f"{named[0]} has no language head"
-    else:
+    reason = why_no_text(config)
+    if not reason:
         return
     raise BackendError(
         f"{name} is not a model that this backend can have write text: {reason}",

@@ -24,6 +24,7 @@ from backends.api import BackendError, ModelRef
 from backends.gguf import check_model, parts_of, read_metadata
 from backends.hf.conversion import VERSION, convert, convert_tokenizer
 from backends.hf.folder import check_config, check_weights
+from backends.in_use import hold
 from backends.rules import first_line
 
 _MANIFEST = "manifest.json"
@@ -94,6 +95,7 @@ def _made_once(kind: str, model: ModelRef, make: Callable[[Path], None]) -> Path
     with _locked(cache / f"{folder.name}.lock"):
         if not is_whole(folder):
             _make(model, folder, make)
+        hold(folder)  # within the lock: whoever removes it needs both
     return folder
 
 

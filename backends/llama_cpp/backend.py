@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import importlib.util
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from backends.api import (
@@ -33,8 +33,50 @@ N_GPU_LAYERS = Option(
     "n_gpu_layers",
     int,
     "Layers of the model on the GPU; -1 for all.",
-    default_text="all if llama.cpp was built for a GPU, else none",
+    default_text="all if llama.cpp sees a GPU, else none",
     least=-1,
+)
+MAIN_GPU = Option(
+    "main_gpu",
+    int,
+    "The one GPU that holds the whole model, counted from 0.",
+    default_text="all GPUs share the model",
+    least=0,
+)
+TENSOR_SPLIT = Option(
+    "tensor_split",
+    str,
+    "Shares of the model on each GPU, such as 3,1.",
+    default_text="by the free memory of each",
+    pattern=r"(?=.*[1-9])\d{1,9}(\.\d{1,9})?(,\d{1,9}(\.\d{1,9})?)*",
+    pattern_text="numbers of 0 or more, not all 0, with commas between them, such as 3,1",
+)
+BATCH_TOKENS = 512  # llama.cpp's own default of n_ubatch
+_LEAST_BATCH, _MOST_BATCH = 32, 65536
+N_BATCH = Option(
+    "n_batch",
+    int,
+    "Most tokens of one call into llama.cpp; several GPUs work on its pieces at the same time.",
+    default_text=f"{BATCH_TOKENS}, or n_ubatch where that is more",
+    unit="tokens",
+    least=_LEAST_BATCH,
+    most=_MOST_BATCH,
+)
+N_UBATCH = Option(
+    "n_ubatch",
+    int,
+    "Most tokens that are evaluated at once, the size of a call's pieces. Below 128, a CPU takes a "
+    "slower way.",
+    default_text=f"{BATCH_TOKENS}, or n_batch where that is less",
+    unit="tokens",
+    least=_LEAST_BATCH,
+    most=_MOST_BATCH,
+)
+NO_MMAP = Option(
+    "no_mmap",
+    bool,
+    "Read the model's file into memory, and do not map it: for files on slow or remote disks.",
+    default=False,
 )
 FLASH_ATTN = Option(
     "flash_attn",
@@ -50,21 +92,46 @@ CACHE_TYPE_K = Option(
 CACHE_TYPE_V = Option(
     "cache_type_v", str, "Number format of the KV cache's values.", "f16", choices=_CACHE_TYPES
 )
-OPTIONS = (THREADS, N_GPU_LAYERS, FLASH_ATTN, CACHE_TYPE_K, CACHE_TYPE_V)
-_PACKAGES = ("llama-cpp-python>=0.3.36,<0.4",)
+OPTIONS = (
+    THREADS,
+    N_GPU_LAYERS,
+    MAIN_GPU,
+    TENSOR_SPLIT,
+    N_BATCH,
+    N_UBATCH,
+    NO_MMAP,
+    FLASH_ATTN,
+    CACHE_TYPE_K,
+    CACHE_TYPE_V,
+)
+PACKAGES = ("llama-cpp-python>=0.3.36,<0.4",)
 
 
 def requirements(has_gpu: bool) -> Requirements:
     del has_gpu  # the same for both
-    return Requirements(_PACKAGES)
+    return Requirements(PACKAGES)
 
 
 def check() -> Availability:
+    found = _importable()
+    if not found.available:
+        return found
+    from backends.llama_cpp import devices
+
+    return replace(
+        found,
+        build=devices.build(),
+        devices=tuple(map(str, devices.devices())),
+        change=devices.change(),
+    )
+
+
+def _importable() -> Availability:
     if importlib.util.find_spec("llama_cpp") is None:
         return Availability(
             False,
             reason="llama-cpp-python is not installed",
-            remedy=install_extra("llama-cpp", _PACKAGES),
+            remedy=install_extra("llama-cpp", PACKAGES),
         )
     try:
         importlib.import_module("llama_cpp")
@@ -72,25 +139,30 @@ def check() -> Availability:
         return Availability(
             False,
             reason=f"llama-cpp-python cannot be imported: {error}",
-            remedy=reinstall(_PACKAGES),
+            remedy=reinstall(PACKAGES),
         )
     return Availability(True, version=importlib.metadata.version("llama-cpp-python"))
 
 
 def open_tokenizer(model: ModelRef, options: Options) -> LlamaTokenizer:
-    del options  # none of them concerns tokens
-    _refuse_unavailable(check())
+    _refuse_unavailable(_importable())
+    from backends.llama_cpp.devices import check_options
     from backends.llama_cpp.tokenizer import open_vocabulary
 
+    # None of them concerns tokens. But a run opens all tokenizers first, and what the session would
+    # refuse is better refused before other engines have worked for hours.
+    check_options(options)
     return open_vocabulary(model)
 
 
 def open_session(model: ModelRef, options: Options) -> SharedCacheSession:
-    availability = check()
+    availability = _importable()
     _refuse_unavailable(availability)
     from backends.llama_cpp.context import LlamaContext
+    from backends.llama_cpp.devices import check_options, used
     from backends.sharing.session import BRANCH_SLOTS, SEQUENCES, SharedCacheSession
 
+    check_options(options)
     longest = int(options["max_model_len"])
     context = LlamaContext(model, options, longest, longest + BRANCH_SLOTS, SEQUENCES)
     info = SessionInfo(
@@ -98,7 +170,7 @@ def open_session(model: ModelRef, options: Options) -> SharedCacheSession:
         engine_version=f"llama-cpp-python {availability.version}",
         model=model.name,
         weights=f"{context.description} GGUF",
-        device="gpu" if context.uses_gpu else "cpu",
+        device=", ".join(gpu.title for gpu in used(options)) if context.uses_gpu else "cpu",
         threads=context.threads,
         allocated_context=longest,
         **asdict(context.tokenizer.info),

@@ -17,18 +17,29 @@ import llama_cpp as lib
 import numpy as np
 
 from backends.api import BackendError, ModelRef, Options, TokenIds
-from backends.llama_cpp.backend import CACHE_TYPE_K, CACHE_TYPE_V, FLASH_ATTN, N_GPU_LAYERS
+from backends.llama_cpp.backend import (
+    BATCH_TOKENS,
+    CACHE_TYPE_K,
+    CACHE_TYPE_V,
+    FLASH_ATTN,
+    MAIN_GPU,
+    N_BATCH,
+    N_GPU_LAYERS,
+    N_UBATCH,
+    NO_MMAP,
+)
+from backends.llama_cpp.devices import tensor_split
 from backends.llama_cpp.tokenizer import LlamaTokenizer, last_words, load_model
 from backends.rules import THREADS, beyond_model, usable_cpus
 from backends.sharing.generation import Logits
 from backends.sharing.session import Step
 
-BATCH_TOKENS = 512  # tokens of one llama_decode call at most: llama.cpp's own default
 # On a CPU, llama.cpp's flash attention goes one way up to 63 tokens a call and another, faster one
 # from 64 on; on that one, sums depend on where in the cache a token lies, and the 8-bit activations
 # of quantized weights make much of little. So long runs of tokens that begin a prompt, which lie in
 # the cache as they would if it were alone, take the fast way up to the last multiple of 128, and
 # the rest takes the other. A lone token takes a third way, unless it gets company (`_never_alone`).
+# It is the piece of n_ubatch tokens that takes a way, so on a CPU a call is one piece.
 TILE_TOKENS = 128
 LEAST_FAST_TOKENS = 64
 SHORT_CALL_TOKENS = 60
@@ -54,7 +65,10 @@ class LlamaContext:
         self, model: ModelRef, options: Options, longest: int, slots: int, sequences: int
     ) -> None:
         self.threads = THREADS.given(options) or usable_cpus()
-        self._model = load_model(model, _model_params(options))
+        self._call_tokens, self._piece_tokens = batch_tokens(options)
+        # Held as long as the model: llama.cpp does not copy what its pointers point to.
+        self._params = _model_params(options)
+        self._model = load_model(model, self._params)
         self.tokenizer = LlamaTokenizer(self._model)
         declared = self.tokenizer.info.declared_context
         if longest > declared:  # before memory is taken for it
@@ -81,13 +95,12 @@ class LlamaContext:
             )
         self._memory = lib.llama_get_memory(self._context)
         # 0: of tokens, not of embeddings.
-        self._batch = lib.llama_batch_init(BATCH_TOKENS, 0, sequences + 1)
+        self._batch = lib.llama_batch_init(self._call_tokens, 0, sequences + 1)
 
     def _context_params(self, options: Options, slots: int, sequences: int) -> Any:
         params = lib.llama_context_default_params()
         params.n_ctx = slots + 1  # one for the companion
-        # llama.cpp evaluates a call in pieces of n_ubatch: equal, so that a call is one piece.
-        params.n_batch = params.n_ubatch = BATCH_TOKENS
+        params.n_batch, params.n_ubatch = self._call_tokens, self._piece_tokens
         params.n_seq_max = params.n_outputs_max = sequences + 1
         params.kv_unified = True  # a token may belong to many sequences (DECISIONS.md)
         params.swa_full = True  # a pruned sliding window could not be branched from
@@ -142,9 +155,9 @@ class LlamaContext:
 
     def _calls(self, steps: Sequence[Step]) -> Iterator[Sequence[Step]]:
         if self.uses_gpu:
-            yield from _chunks(steps, BATCH_TOKENS, self._most_outputs)
+            yield from _chunks(steps, self._call_tokens, self._most_outputs)
             return
-        for run, size in _runs(steps):
+        for run, size in _runs(steps, self._piece_tokens):
             yield from _chunks(run, size, self._most_outputs)
 
     def _never_alone(self, steps: Sequence[Step]) -> Sequence[Step]:
@@ -186,21 +199,36 @@ class LlamaContext:
         self.tokenizer.close()
 
 
-def _runs(steps: Sequence[Step]) -> Iterator[tuple[Sequence[Step], int]]:
-    """Runs of steps, each with the most tokens a call of it takes on a CPU."""
+def batch_tokens(options: Options) -> tuple[int, int]:
+    """The most tokens of a call, and of the pieces in which llama.cpp evaluates it."""
+    call, piece = N_BATCH.given(options), N_UBATCH.given(options)
+    if call and piece and piece > call:
+        raise BackendError(
+            f"n_ubatch is {piece} and n_batch {call}: a piece cannot be larger than the whole",
+            f"Use an n_ubatch of {call} or less, or a larger n_batch.",
+        )
+    piece = piece or min(call or BATCH_TOKENS, BATCH_TOKENS)
+    return call or max(piece, BATCH_TOKENS), piece
+
+
+def _runs(steps: Sequence[Step], most: int) -> Iterator[tuple[Sequence[Step], int]]:
+    """Runs of steps, each with the most tokens a call of it takes on a CPU, `most` at most."""
+    slow = min(SHORT_CALL_TOKENS, most)
+    # In calls of less than a tile, some would have too few tokens for the fast way.
+    least_fast = LEAST_FAST_TOKENS if most >= TILE_TOKENS else math.inf
     short, at = 0, 0  # where the steps begin that wait for short calls, and the next to look at
     while at < len(steps):
         end = _end_of_branch(steps, at)
         tiled = (steps[end].position + 1) // TILE_TOKENS * TILE_TOKENS - steps[at].position
-        if tiled >= LEAST_FAST_TOKENS:
+        if tiled >= least_fast:
             if short < at:
-                yield steps[short:at], SHORT_CALL_TOKENS
-            calls = math.ceil(tiled / BATCH_TOKENS)
+                yield steps[short:at], slow
+            calls = math.ceil(tiled / most)
             yield steps[at : at + tiled], math.ceil(tiled / calls)  # evenly: none too small
             short = at + tiled
         at = end + 1
     if short < len(steps):
-        yield steps[short:], SHORT_CALL_TOKENS
+        yield steps[short:], slow
 
 
 def _end_of_branch(steps: Sequence[Step], start: int) -> int:
@@ -229,6 +257,14 @@ def _model_params(options: Options) -> Any:
     params = lib.llama_model_default_params()
     layers = N_GPU_LAYERS.given(options)
     params.n_gpu_layers = -1 if layers is None else layers  # -1: all
+    main = MAIN_GPU.given(options)
+    if main is not None:
+        params.split_mode, params.main_gpu = lib.LLAMA_SPLIT_MODE_NONE, main
+    if shares := tensor_split(options):
+        # llama.cpp reads as many as there may be devices.
+        params.tensor_split = (ctypes.c_float * lib.llama_max_devices())(*shares)
+    if NO_MMAP.of(options):
+        params.load_mode = lib.LLAMA_LOAD_MODE_NONE
     params.use_extra_bufts = _repacking_pays()
     return params
 

@@ -6,7 +6,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import os
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from backends.api import (
@@ -65,12 +65,20 @@ GPU_MEMORY_UTILIZATION = Option(
 TENSOR_PARALLEL_SIZE = Option(
     "tensor_parallel_size", int, "GPUs that the model is split over.", default=1, least=1
 )
+KV_CACHE_DTYPE = Option(
+    "kv_cache_dtype",
+    str,
+    "Number format of the KV cache; auto is the model's. Not every GPU has all of them.",
+    default="auto",
+    choices=("auto", "bfloat16", "float16", "fp8", "fp8_e4m3", "fp8_e5m2"),
+)
 OPTIONS = (
     THREADS,
     DTYPE,
     ENFORCE_EAGER,
     BLOCK_SIZE,
     KV_CACHE_GIB,
+    KV_CACHE_DTYPE,
     GPU_MEMORY_UTILIZATION,
     TENSOR_PARALLEL_SIZE,
     TRUST_REMOTE_CODE,
@@ -93,6 +101,26 @@ def requirements(has_gpu: bool) -> Requirements:
 
 
 def check() -> Availability:
+    found = _importable()
+    if not found.available:
+        return found
+    from backends.vllm import devices
+
+    if not devices.has_device():
+        return Availability(
+            False,
+            reason="vLLM is installed, and finds no device that it was built for",
+            remedy=f"{install_environment('vllm')} installs the build for this machine.",
+        )
+    return replace(
+        found,
+        build=devices.build(),
+        devices=tuple(devices.names()),
+        change=devices.change(),
+    )
+
+
+def _importable() -> Availability:
     if importlib.util.find_spec("vllm") is None:
         return Availability(False, reason=_NOT_INSTALLED, remedy=install_environment("vllm"))
     _keep_to_this_machine()
@@ -118,7 +146,7 @@ def open_tokenizer(model: ModelRef, options: Options) -> HfTokenizer:
 def open_session(model: ModelRef, options: Options) -> VllmSession:
     threads = THREADS.given(options) or usable_cpus()
     os.environ["OMP_NUM_THREADS"] = str(threads)  # read when torch is imported
-    availability = check()
+    availability = _importable()
     if not availability.available:
         raise BackendError(availability.reason, availability.remedy)
     from backends.hf.tokenizer import load_tokenizer

@@ -36,7 +36,7 @@ from backends.api import (
     TokenIds,
 )
 from backends.hf.tokenizer import HfTokenizer
-from backends.rules import NOT_FINITE, TRUST_REMOTE_CODE, first_line, refuse
+from backends.rules import NOT_FINITE, TRUST_REMOTE_CODE, refuse
 from backends.sharing.generation import prompt_entropy
 from backends.sharing.prefix_tree import Leaf, in_whole_blocks, walk
 from backends.vllm.backend import (
@@ -46,9 +46,11 @@ from backends.vllm.backend import (
     DTYPE,
     ENFORCE_EAGER,
     GPU_MEMORY_UTILIZATION,
+    KV_CACHE_DTYPE,
     KV_CACHE_GIB,
     TENSOR_PARALLEL_SIZE,
 )
+from backends.vllm.causes import cause
 
 _WARM_UP_TOKENS = CPU_BLOCK_TOKENS - 1  # not a whole block: it leaves nothing to share
 
@@ -79,9 +81,11 @@ class VllmEngine:
         os.environ["VLLM_ALLOW_LONG_MAX_MODEL_LEN"] = "1"
         try:
             self.engine = LLMEngine.from_engine_args(self._arguments())
-        except (AssertionError, LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
+        except BackendError:
+            raise
+        except Exception as error:  # whatever vLLM and what it stands on raise
             raise BackendError(
-                f"vLLM could not load {name}: {first_line(error).replace(folder, name)}",
+                f"vLLM could not load {name}: {cause(error).replace(folder, name)}",
                 "Change the option or the model it names; the engine's log has the rest.",
             ) from error
         found = self.engine.vllm_config
@@ -112,6 +116,7 @@ class VllmEngine:
             trust_remote_code=TRUST_REMOTE_CODE.of(self._options),
             enforce_eager=ENFORCE_EAGER.of(self._options),
             dtype=DTYPE.of(self._options),
+            kv_cache_dtype=KV_CACHE_DTYPE.of(self._options),
             tensor_parallel_size=TENSOR_PARALLEL_SIZE.of(self._options),
             **given,
         )

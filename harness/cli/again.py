@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,9 @@ _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 def needs_file(spec: RunSpec) -> bool:
     """Whether no line of flags gives this spec: tables have none, and a character that does not
     print is no part of a line."""
-    texts = (one for one in [*spec.model_dump().values(), *spec.engine.values()])
-    has_control = any(isinstance(one, str) and not one.isprintable() for one in texts)
+    values = [*spec.model_dump().values(), *spec.engine.values()]
+    parts = chain.from_iterable(one if isinstance(one, tuple) else [one] for one in values)
+    has_control = any(isinstance(one, str) and not one.isprintable() for one in parts)
     return has_control or any(getattr(spec, table) for table in _TABLES)
 
 

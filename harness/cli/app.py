@@ -1,7 +1,7 @@
 """All commands together, and the one map from how things end to exit codes.
 
 0    done                       130  ended by Ctrl-C
-1    a `HarnessError`           143  ended by SIGTERM
+1    a `HarnessError`; Windows  143  ended by SIGTERM
 2    wrong usage                129  ended by SIGHUP: its terminal was closed
 3    anything else: a bug
 """
@@ -38,6 +38,7 @@ from harness.cli.run import run
 from harness.cli.show import show
 from harness.errors import HarnessError, StoreError
 from harness.machine.homes import without_home
+from harness.machine.platforms import check_platform
 
 BUG = 3
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
@@ -163,6 +164,11 @@ def main() -> None:
         if isinstance(stream, TextIOWrapper):
             # a character that the terminal's encoding lacks is no reason to fail
             stream.reconfigure(errors="replace")
+    try:
+        check_platform()
+    except HarnessError as error:  # before the signals: Windows does not have all of them
+        tell_error(error)
+        sys.exit(error.exit_code)
     with _ended_by_signals():
         try:
             try:

@@ -10,20 +10,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.commands import PLAIN, Command
-from harness.cli.console import answers, give, target, tell
+from harness.cli.commands import PLAIN, Command, Commands
+from harness.cli.console import answers, give, remarks, target, tell
 from harness.cli.options import FormatOption, JsonOption, OutputOption, examples
 from harness.errors import EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from rich.console import RenderableType
+
     from harness.engine.registry import Registered
 
 CHECK_SECONDS = 120.0
 """Importing a large engine for the first time takes long."""
 
-backends = typer.Typer(invoke_without_command=True, **PLAIN)
+backends = typer.Typer(cls=Commands, invoke_without_command=True, **PLAIN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,8 @@ class Checked:
     """A backend in the interpreter that a run would use, `python`.
 
     `remedy` makes it run if it cannot, for `reason`. One that can has both where its own
-    environment was made for other requirements than those of now.
+    environment was made for other requirements than those of now. `build`, `devices` and `change`
+    are as in `backends.api.Availability`.
     """
 
     name: str
@@ -42,6 +45,9 @@ class Checked:
     python: str
     reason: str
     remedy: str
+    build: str = ""
+    devices: tuple[str, ...] = ()
+    change: str = ""
 
 
 @backends.callback()
@@ -61,23 +67,32 @@ def list_backends(
 ) -> None:
     """List the backends, or install an engine.
 
-    The list says which can run here. Each is checked in the interpreter that a run would use.
+    The list says which can run here, what each engine was built for, and which devices it sees.
+    Each is checked in the interpreter that a run would use; a large engine takes seconds.
     """
     if context.invoked_subcommand is not None:
         return
+    from rich.console import Group
+
     from harness.engine.registry import registered_backends
     from harness.report.formats import Answer
-    from harness.report.table import simple_table
+    from harness.report.table import Listing, simple_table
 
     wanted = target(format_, json, output)
-    with ThreadPoolExecutor() as pool:  # each check waits for a process of its own
-        registered = registered_backends()
+    registered = registered_backends()
+    # On a terminal alone; each check waits for a process of its own.
+    with remarks().status(f"Checking {len(registered)} backends"), ThreadPoolExecutor() as pool:
         every = list(pool.map(check, registered, interpreters(config, registered)))
-    titles = ("backend", "runs here", "version", "model formats", "what to do, and why")
+    titles = ("backend", "runs here", "version", "formats", "built for", "sees")
     data = [asdict(one) for one in every]
-    records = [{**one, "formats": " ".join(one["formats"])} for one in data]
-    table = simple_table(titles, map(_cells, every))
-    give(Answer(table, {"backends": data}, records), wanted)
+    records = [
+        {**one, "formats": " ".join(one["formats"]), "devices": "; ".join(one["devices"])}
+        for one in data
+    ]
+    parts: list[RenderableType] = [simple_table(titles, map(_cells, every))]
+    if advice := [(one.name, advised) for one in every if (advised := _advice(one))]:
+        parts += ["", Listing(("backend", "what to do, and why"), advice)]
+    give(Answer(Group(*parts), {"backends": data}, records), wanted)
 
 
 @backends.command(cls=Command, epilog=examples("harness backends install vllm"))
@@ -170,6 +185,9 @@ def check(registered: Registered, python: object = None) -> Checked:
         python=interpreter,
         reason=found.reason,
         remedy=found.remedy,
+        build=found.build,
+        devices=found.devices,
+        change=found.change,
     )
 
 
@@ -180,5 +198,11 @@ def _cells(one: Checked) -> list[str]:
         f"{verdict}, a MOCK" if one.mock else verdict,
         one.version,
         ", ".join(one.formats),
-        "\n".join(filter(None, [one.reason, one.remedy])),
+        one.build,
+        "\n".join(one.devices),
     ]
+
+
+def _advice(one: Checked) -> str:
+    """Lines that can be copied."""
+    return "\n".join(filter(None, [one.reason, one.remedy, one.change.replace(": ", ":\n", 1)]))

@@ -49,9 +49,16 @@ def _numbers(given: Mapping[str, Any]) -> dict[str, Any]:
     """What is to be timed. Raises `UsageError`."""
     found: dict[str, Any] = {}
     for key, value in given.items():
-        texts = value if isinstance(value, list) else [str(value)]
-        numbers = parse_numbers(texts, f"--{key.replace('_', '-')}", _LEAST[key])
-        found[key] = numbers if isinstance(value, list) else numbers[0]
+        flag = f"--{key.replace('_', '-')}"
+        if isinstance(value, list):
+            found[key] = parse_numbers(value, flag, _LEAST[key])
+        elif isinstance(value, int) and value >= _LEAST[key]:
+            found[key] = value
+        else:
+            raise UsageError(
+                f"{flag} is {value!r}: use a whole number of {_LEAST[key]} or more",
+                remedy="`harness bench --help` says what each takes.",
+            )
     return found
 
 

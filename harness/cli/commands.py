@@ -6,7 +6,9 @@ nothing, and would cut the names of options on a narrow terminal.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from functools import wraps
 from inspect import Signature
 from typing import Any, TypedDict
@@ -14,6 +16,8 @@ from typing import Any, TypedDict
 import typer
 import typer.main
 from typer.core import TyperCommand, TyperGroup
+
+from harness.errors import UsageError
 
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -31,7 +35,70 @@ PLAIN: _Plain = {
 }
 
 
-class Command(TyperCommand):
+# click's error of wrong usage: some versions of Typer import click, others have a copy of it.
+_Refused: type[Exception] = typer.BadParameter.__bases__[0]
+
+
+def _check_given_once(parameters: Sequence[Any]) -> None:
+    """Raises `UsageError` for an option that takes one value and was given several times, whether
+    the same or not: the last would win in silence."""
+    for parameter, count in Counter(map(id, parameters)).items():
+        option = next(one for one in parameters if id(one) == parameter)
+        # `--help` and `--version` are eager: they end the command.
+        may_repeat = option.param_type_name != "option" or option.multiple or option.is_eager
+        if count > 1 and not may_repeat:
+            times = "twice" if count == 2 else f"{count} times"
+            names = "/".join([option.opts[0], *option.secondary_opts[:1]])
+            raise UsageError(f"{names} is given {times}", remedy="Give it once.")
+
+
+def _in_our_words(error: Any, context: Any) -> UsageError:
+    """An error of the command line as all others are written."""
+    parameters = context.command.get_params(context)
+    path = context.command_path
+    shown = [one for one in parameters if not getattr(one, "hidden", False)]
+    by_name = {name: one for one in shown for name in (*one.opts, *one.secondary_opts)}
+    kind, name = type(error).__name__, getattr(error, "option_name", "")
+    if kind == "NoSuchOption":
+        near = get_close_matches(name, [one for one in by_name if one.startswith("-")], n=1)
+        return UsageError(
+            f"there is no option {name}",
+            remedy=f"Did you mean {near[0]}?" if near else f"`{path} --help` lists the options.",
+        )
+    if kind == "BadOptionUsage":
+        needs = "takes no" if getattr(by_name.get(name), "is_flag", False) else "needs a"
+        return UsageError(f"{name} {needs} value", remedy=f"`{path} --help` shows how to give it.")
+    if kind == "MissingParameter":
+        missing = (error.param.metavar or error.param.opts[0]) if error.param else "an argument"
+        return UsageError(f"{missing} is missing", remedy=f"`{path} --help` says what it is.")
+    if "extra argument" in error.message:
+        extra = error.message.partition("(")[2].partition("(")[2].rstrip(")")
+        return UsageError(
+            f"there is nothing to do with: {extra}", remedy=f"`{path} --help` shows what is taken."
+        )
+    said = str(error.message).rstrip(".")
+    if kind == "BadParameter" and error.param:
+        said = f"{error.param.opts[0]}: {said}"
+    return UsageError(said[:1].lower() + said[1:], remedy=f"`{path} --help` shows how to give it.")
+
+
+class _Strict:
+    """A command whose options are given once, and whose errors are ours."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        whole: Any = super()
+        command: Any = self
+        if not args and command.no_args_is_help:
+            return list(whole.parse_args(ctx, args))
+        try:
+            _, _, parameters = command.make_parser(ctx).parse_args(args=list(args))
+            _check_given_once(parameters)
+            return list(whole.parse_args(ctx, args))
+        except _Refused as error:
+            raise _in_our_words(error, ctx) from error
+
+
+class Command(_Strict, TyperCommand):
     """Its options stand under the headings that they name."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
@@ -49,10 +116,18 @@ class Command(TyperCommand):
                 formatter.write_dl(records)
 
 
-class Commands(TyperGroup):
+class Commands(_Strict, TyperGroup):
     """Makes the commands of `with_late_flags` when they are called."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args[0] not in self.commands:
+            near = get_close_matches(args[0], self.commands, n=1)
+            raise UsageError(
+                f"there is no command {args[0]!r}",
+                remedy=f"Did you mean {near[0]}?"
+                if near
+                else f"`{ctx.command_path} --help` lists the commands.",
+            )
         name, command, rest = super().resolve_command(ctx, args)
         make = getattr(getattr(command, "callback", None), "make", None)
         if make is not None and command is not None:

@@ -109,7 +109,8 @@ def give(answer: Answer, wanted: Target) -> None:
 
     make = {Format.JSON: as_json, Format.CSV: as_csv, Format.MD: as_markdown}.get(wanted.format)
     if wanted.file is None and make is None:
-        answers().print(answer.parts, crop=False)  # a prompt has lines of any length
+        # Not cropped: the lines of a `Listing` or a prompt are whole, and a terminal folds them.
+        answers().print(answer.parts, crop=False)
         return
     write(make(answer) if make else _printed(answer.parts), wanted.file)
 

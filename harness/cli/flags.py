@@ -30,7 +30,7 @@ class Definition:
 
     `default` is in words, empty where there is nothing to say. `values` are those that a text may
     have. `backends` are those that an option of engines is for. Without `has_flag` it is given by
-    `--engine-option` or by its key alone. With `has_negation` a switch has a flag `--no-...` too.
+    `--engine-option` or by its key alone. With `has_negation` a switch has a flag that undoes it.
     `unit` is that of the value, where the default does not show it. `differs`: the backends define
     it differently, and the help says how each does.
     """
@@ -54,8 +54,14 @@ class Definition:
     @property
     def names(self) -> set[str]:
         """What no other flag of the command may be called: its name, its letter, its negation."""
-        negation = f"no_{self.name}" if self.kind is bool and self.has_negation else ""
-        return {name for name in (self.name, self.short, negation) if name}
+        return {name for name in (self.name, self.short, self.negation) if name}
+
+    @property
+    def negation(self) -> str:
+        """The name of the flag that undoes a switch: `no_x` of `x`, `x` of `no_x`."""
+        if self.kind is not bool or not self.has_negation:
+            return ""
+        return self.name.removeprefix("no_") if self.name.startswith("no_") else f"no_{self.name}"
 
     @property
     def flag(self) -> str:
@@ -238,14 +244,15 @@ def signature(flags: Iterable[Definition]) -> inspect.Signature:
 def _parameter(one: Definition) -> inspect.Parameter:
     names = [one.flag, *([f"-{one.short}"] if one.short else [])]
     # With its negation: a flag has to be able to undo a key of the TOML file.
-    if one.kind is bool and one.has_negation:
-        names = [f"{one.flag}/--no-{one.flag.removeprefix('--')}"]
+    if one.negation:
+        names = [f"{one.flag}/--{one.negation.replace('_', '-')}"]
     option = typer.Option(
         *names,
         help=one.text,
         metavar=one.value,
         rich_help_panel=one.panel,
         hidden=one.is_hidden,
+        parser=number if one.kind in (int, float) and not one.several else None,
     )
     # A list of numbers is read by us: `512,1024` is two of them. A path is taken as it was written.
     kind: Any = list[str] if one.several else str if one.kind is Path else one.kind
@@ -255,6 +262,17 @@ def _parameter(one: Definition) -> inspect.Parameter:
         default=None,
         annotation=Annotated[kind | NoneType, option],
     )
+
+
+def number(text: str) -> int | float | str:
+    """The number, or the text that is none: what is wrong with it is said by its definition, which
+    knows the bounds."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
 
 
 _METAVARS: dict[type, str] = {bool: "", int: "N", float: "X", str: "TEXT", Path: "PATH"}

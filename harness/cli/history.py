@@ -52,11 +52,14 @@ def history(
     from harness.comparison.metrics import METRICS
     from harness.report.history import history_answer
     from harness.store.runs import Results
+    from harness.validation import nearest
 
     wanted = target(format_, json, output)
     if metric not in METRICS:
+        near = nearest(metric, METRICS)
         raise UsageError(
-            f"no metric is called {metric!r}", remedy=f"Give one of: {', '.join(METRICS)}."
+            f"no metric is called {metric!r}",
+            remedy=f"Did you mean {near}?" if near else f"Give one of: {', '.join(METRICS)}.",
         )
     with Results(results) as stored:
         found = read_history(stored, metric, backend, model)

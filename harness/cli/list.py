@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from harness.summary import RunSummary
 
 _TITLES = ("run\nbegun", "model\ndata, decoding", "voters x\nqueries", "entry and its vote")
-_OF_SPEC = ("model", "data", "voters", "decoding")
+_OF_SPEC = ("data", "voters", "decoding")
 
 
 def list_runs(
@@ -159,6 +159,7 @@ def as_json(row: ListedRun) -> dict[str, Any]:
         "group": row.group,
         "state": row.state,
         "backends": list(dict.fromkeys(entry.backend for entry in entries)),
+        "models": list(dict.fromkeys(entry.model for entry in entries)),
         **{key: getattr(row.spec, key, None) for key in _OF_SPEC},
         "queries": row.queries,
         "accuracy": {name: vote.model_dump() if vote else None for name, vote in votes.items()},
@@ -178,16 +179,17 @@ def as_records(row: ListedRun) -> list[dict[str, Any]]:
 
     votes = {run.entry: headline(run) for run in row.runs}
     entries = entries_of(row.spec) if row.spec else ()
-    names = [(entry.name, entry.backend) for entry in entries] or [("", "")]
+    names = [(one.name, one.backend, one.model) for one in entries] or [("", "", "")]
     run = {key: value for key, value in as_json(row).items() if not isinstance(value, dict | list)}
     return [
         {
             **run,
             "entry": name,
             "backend": backend,
+            "model": model,
             **flat(Estimate, votes.get(name), "accuracy."),
         }
-        for name, backend in names
+        for name, backend, model in names
     ]
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, TypeAlias
 
 import typer
 
+from harness.errors import UsageError
 from harness.flag import Flag
 
 RESULTS = Path("results")
@@ -40,10 +41,23 @@ ResultsOption: TypeAlias = Annotated[
         show_default=False,
     ),
 ]
+
+
+def _format(text: str) -> Format:
+    if text not in list(Format):
+        raise UsageError(
+            f"--format is {text!r}: use one of: {', '.join(Format)}", remedy="Give one of them."
+        )
+    return Format(text)
+
+
 FormatOption: TypeAlias = Annotated[
     Format | None,
     typer.Option(
-        "--format", metavar=FORMAT_FLAG.metavar, help=f"{FORMAT_FLAG.help} Default: {Format.TABLE}."
+        "--format",
+        metavar=FORMAT_FLAG.metavar,
+        help=f"{FORMAT_FLAG.help} Default: {Format.TABLE}.",
+        parser=_format,
     ),
 ]
 JsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help=JSON_FLAG.help)]

@@ -76,6 +76,12 @@ def _new_run(config: Path | None, flags: Mapping[str, Any], output: Mapping[str,
     options = {one.name: one for one in known_options() if one.name not in RunSpec.model_fields}
     names = list(options)
     engine_of_file, of_spec = _split(file, names)
+    if twice := sorted(flags.keys() & flags.get(_ANY_OPTION, {}).keys() & options.keys()):
+        flag = twice[0].replace("_", "-")
+        raise UsageError(
+            f"{twice[0]} is given twice: by --{flag} and by {ENGINE_OPTION.flag}",
+            remedy="Give it once.",
+        )
     engine, of_flags = _split(flags, names)
     for name in engine.keys() & options.keys():
         # Backends disagree on its type, so its flag gives text.
@@ -89,11 +95,20 @@ def _new_run(config: Path | None, flags: Mapping[str, Any], output: Mapping[str,
             if tables in of_spec:
                 of_spec[tables] = _without(_table(of_spec[tables]), engine.keys())
     spec = merge_spec(of_spec, of_flags, where, [*names, *Output.model_fields])
+    if (
+        "model" in flags
+        and not spec.backend
+        and all("model" in one for one in spec.entries.values())
+    ):
+        raise UsageError(
+            "--model is used by no entry: each names its own in the file",
+            remedy="Leave it out, or take `model` out of the [entries] that shall have it.",
+        )
     return Order(spec, _output(output, of_file, where))
 
 
 def _split(table: Mapping[str, Any], names: Iterable[str]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The options of engines, and all else. One by its own name wins over the general ones."""
+    """The options of engines, and all else."""
     named = {name: table[name] for name in names if name in table}
     rest = {key: value for key, value in table.items() if key not in {*named, _ANY_OPTION}}
     return {**table.get(_ANY_OPTION, {}), **named}, rest

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import field_validator
+from pydantic import Field, field_validator
 
 from harness.cli.console import Target
 from harness.cli.options import FORMAT_FLAG, OUTPUT_FLAG, PANEL, RESULTS, RESULTS_FLAG, Format
@@ -19,7 +19,8 @@ class Output(Record):
     results: Annotated[Path, RESULTS_FLAG] = RESULTS
     format: Annotated[Format, FORMAT_FLAG] = Format.TABLE
     output: Annotated[Path | None, OUTPUT_FLAG] = None
-    quiet: Annotated[bool, Flag("No progress on stderr.", PANEL)] = False
+    # In a file, `quiet = 1` would be true.
+    quiet: Annotated[bool, Flag("No progress on stderr.", PANEL), Field(strict=True)] = False
 
     @field_validator("results", "output", mode="before")
     @classmethod

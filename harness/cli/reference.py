@@ -73,8 +73,8 @@ def _engine_table(options: Sequence[Definition]) -> str:
 
 def _flag(one: Definition) -> str:
     short = f"-{one.short}, " if one.short else ""
-    if one.kind is bool and one.has_negation:
-        return f"{one.flag}, --no-{one.flag.removeprefix('--')}"
+    if one.negation:
+        return f"{one.flag}, --{one.negation.replace('_', '-')}"
     return f"{short}{one.flag} {one.value}".rstrip()
 
 

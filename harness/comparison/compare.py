@@ -32,8 +32,9 @@ from harness.spec import RunSpec
 from harness.stats.significance import Values, adjusted, cochran_q, difference
 from harness.store.runs import Side, StoredEntry
 
-# Each side shows its own entry, and `first_difference` shows whether the prompts are the same.
-_SEEN_ELSEWHERE = {"backend", "entries", "prompts_from"}
+# Each side shows its own entry, and `first_difference` shows whether the prompts are the same. Of
+# the models that a spec names, only the side's own counts (`_models`).
+_SEEN_ELSEWHERE = {"backend", "model", "entries", "prompts_from"}
 # No two measurements have the same: a warning in every comparison would warn of nothing.
 _UNLIKE_ANYWAY = frozenset({"test_time", "date"})
 
@@ -137,7 +138,7 @@ def _comparison(first: Side, other: Side, differences: list[Difference]) -> Comp
         same_text=prompts.text_sha256 == others_prompts.text_sha256,
         same_tokens=prompts.token_sha256 == others_prompts.token_sha256,
         first_difference=first_difference(first, other),
-        spec=spec_differences(first.run.spec, other.run.spec),
+        spec=[*_models(first, other), *spec_differences(first.run.spec, other.run.spec)],
         conditions=[*_conditions(first, other), *_outcomes(first, other)],
         differences=differences,
         flips=list(_flips(first, other)) if unpaired is None else [],
@@ -193,9 +194,13 @@ def _what_differs(one: tuple[str, str] | None, other: tuple[str, str] | None) ->
     return None if one == other else "tokens"
 
 
+def _models(first: StoredEntry, other: StoredEntry) -> Iterator[FieldDifference]:
+    return differing({"model": first.model}, {"model": other.model})
+
+
 def spec_differences(first: RunSpec, other: RunSpec) -> list[FieldDifference]:
-    """The fields in which two specs differ, in the order of the spec, but which entries they name
-    and whose prompts they use: both are seen elsewhere."""
+    """The fields in which two specs differ, in the order of the spec, but which entries and models
+    they name and whose prompts they use: these are seen elsewhere."""
     ones, others = (
         spec.model_dump(mode="json", exclude=_SEEN_ELSEWHERE) for spec in (first, other)
     )

@@ -100,7 +100,13 @@ def _series_of(entry: StoredEntry) -> str:
         # The hash takes its place: a file that was moved is the same data.
         del fields["data"]
     machine = _machine(entry).model_dump()
-    return json.dumps([entry.name, entry.backend, entry.model, data, fields, machine])
+    return json.dumps([_name(entry), entry.backend, entry.model, data, fields, machine])
+
+
+def _name(entry: StoredEntry) -> str:
+    """Without the model, which stands behind it only where there were others in the run."""
+    known = {one.name: one.series for one in entries_of(entry.run.given_spec)}
+    return known.get(entry.name, entry.name)
 
 
 def _series(members: Sequence[StoredEntry], metric: Metric) -> Series:
@@ -108,7 +114,7 @@ def _series(members: Sequence[StoredEntry], metric: Metric) -> Series:
     values = [(entry, metric.figure(entry.summary)) for entry in members]
     having = [(entry, value) for entry, value in values if value is not None]
     return Series(
-        entry=first.name,
+        entry=_name(first),
         backend=first.backend,
         model=first.model,
         is_mock=is_mock(first.summary),

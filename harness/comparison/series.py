@@ -56,10 +56,10 @@ class Series(Record):
     """The runs of one entry, backend and model that had the same data and the same prompts on
     one machine, in time's order.
 
-    `spec` are the fields of the spec that decide prompts and replies, as in the first run: the
-    path of the data may be another in later ones. `data_sha256` is `None` in runs stored before the
-    identity of data was: their data are those of one path. `left_out` counts the runs that the
-    metric does not apply to.
+    `entry` is its name without the model. `spec` are the fields of the spec that decide prompts and
+    replies, as in the first run: the path of the data may be another in later ones. `data_sha256`
+    is `None` in runs stored before the identity of data was: their data are those of one path.
+    `left_out` counts the runs that the metric does not apply to.
     """
 
     entry: str

@@ -23,14 +23,16 @@ from harness.contract import (
     BackendError,
     ModelRef,
     check_file,
+    hold,
     install_extra,
     parts_of,
 )
+from harness.engine.ollama import PREFIX, weights_of
 from harness.errors import EngineError, UsageError
 
 _HASHES = "sha256.json"
 _SETTLED_NS = 2_000_000_000
-_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 _KINDS = {"gguf": "a GGUF file", "hf": "a folder of safetensors or a name on the hub"}
 
 
@@ -77,7 +79,7 @@ class KnownModel:
         parts = self._installed()
         if len(parts) == 1:
             return parts[0]
-        whole = self._whole
+        whole = self.joined_path
         with suppress(PermissionError):  # HOME is another user's: what is there is not ours
             # By the size alone: `join` compares the hash before the file is there.
             if parts and whole.is_file() and whole.stat().st_size == self.size_bytes:
@@ -91,25 +93,29 @@ class KnownModel:
 
     def fetch(self) -> Path:
         """The whole file, which is put together now if need be. Raises `EngineError`."""
+        parts = self._installed()
+        if len(parts) > 1:
+            with suppress(OSError):  # a cache that cannot be written: `join` says so if it has to
+                hold(self.joined_path)
         if found := self.path:
             return found
-        parts = self._installed()
         if not parts:
             raise EngineError(
                 f"the files of model {self.name} are not installed", remedy=f"Run: {self.install}"
             )
         try:
-            join(parts, self._whole, self.sha256)
+            join(parts, self.joined_path, self.sha256)
         except OSError as error:
             raise EngineError(
                 f"the file of model {self.name} could not be written: {error}",
-                remedy=f"Make room for it in {self._whole.parent}, or set XDG_CACHE_HOME to a "
+                remedy=f"Make room for it in {self.joined_path.parent}, or set XDG_CACHE_HOME to a "
                 "folder that you may write to.",
             ) from error
-        return self._whole
+        return self.joined_path
 
     @property
-    def _whole(self) -> Path:
+    def joined_path(self) -> Path:
+        """Where parts are put together."""
         return cache_of(Path(self.file)) / self.file
 
     def _installed(self) -> list[Path]:
@@ -152,8 +158,9 @@ def resolve_model(
 ) -> ModelRef:
     """The model in the first of the backend's formats that there is.
 
-    `model` is a name in the config's `models` tables (`own`), a known name, a path, or a name on
-    the hub. The format `NO_FILES` needs none. Raises `UsageError` or `EngineError`.
+    `model` is a name in the config's `models` tables (`own`), a known name, one of Ollama's behind
+    `ollama:`, a path, or a name on the hub. The format `NO_FILES` needs none. Raises `UsageError`
+    or `EngineError`.
     """
     if NO_FILES in formats:
         return ModelRef(model, NO_FILES, "")
@@ -167,7 +174,11 @@ def resolve_model(
 
 def cache_of(weights: Path) -> Path:
     """The folder in the user's cache for what is made of weights."""
-    return platformdirs.user_cache_path("llm-harness") / "models" / weights.stem
+    return models_cache() / weights.stem
+
+
+def models_cache() -> Path:
+    return platformdirs.user_cache_path("llm-harness") / "models"
 
 
 def made_of(weights: Path) -> list[Path]:
@@ -288,12 +299,14 @@ def _forms(model: str, own: Mapping[str, Mapping[str, str]]) -> Mapping[str, str
         return own[model]
     if known := KNOWN_MODELS.get(model):
         return {"gguf": str(known.fetch())}
+    if model.startswith(PREFIX):
+        return {"gguf": str(weights_of(model))}
     try:
         path = Path(model).expanduser()
         # By its name too: a GGUF file that is not there is no name on the hub.
         if path.suffix.lower() == ".gguf" or path.is_file():  # whatever it is called, as by a hash
             return {"gguf": model}
-        return {"hf": model} if path.is_dir() or _HUB_NAME.fullmatch(model) else {}
+        return {"hf": model} if path.is_dir() or HUB_NAME.fullmatch(model) else {}
     except (OSError, RuntimeError) as error:  # nobody's home: `~` stands for nothing
         raise EngineError(f"model {model}: {error}", remedy="Check the path.") from error
 
@@ -302,14 +315,15 @@ def _location(model: str, format_: str, location: str) -> str:
     """An absolute path where it is one; the name of a model on the hub stays as it is."""
     try:
         path = Path(location).expanduser()
-        if format_ == "hf" and not path.is_dir() and _HUB_NAME.fullmatch(location):
+        if format_ == "hf" and not path.is_dir() and HUB_NAME.fullmatch(location):
             return location
         is_there = path.is_dir() if format_ == "hf" else path.is_file()
     except (OSError, RuntimeError) as error:  # nobody's home: `~` stands for nothing
         raise EngineError(f"model {model}: {error}", remedy="Check the path.") from error
     if not is_there:
         kind = "folder" if format_ == "hf" else "file"
-        raise EngineError(f"model {model}: there is no {kind} {location}", remedy="Check the path.")
+        whose = "" if model == location else f"model {model}: "
+        raise UsageError(f"{whose}there is no {kind} {location}", remedy="Check the path.")
     if format_ != "gguf":
         return str(path.resolve())
     try:
@@ -335,7 +349,8 @@ def _no_form(
     if not forms:
         return UsageError(
             f"there is no model {model!r}",
-            remedy=f"Give a GGUF file, a folder, a name on the hub, or one of: {', '.join(names)}.",
+            remedy=f"Give a GGUF file, a folder, a name on the hub, or one of: {', '.join(names)}. "
+            "What other programs have on this machine: harness models --found",
         )
     return UsageError(
         f"model {model!r} is {_listed(forms)}, and this backend reads {_listed(formats)}",

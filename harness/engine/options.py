@@ -11,6 +11,7 @@ from harness.contract import NO_FILES, Backend, Option, OptionValue, written
 from harness.engine.registry import Registered, find_backend, registered_backends
 from harness.errors import EngineError, UsageError
 from harness.spec import Entry, RunSpec, entries_of
+from harness.validation import nearest
 
 INTERPRETER = "python"  # the one key of an entry's table that is not an option of the engine
 
@@ -100,19 +101,23 @@ def check_given(given: Mapping[str, OptionValue], backend: Backend, who: str) ->
 
 def _refuse_unknown(given: Collection[str], known: Collection[str], who: str) -> None:
     if unknown := sorted(set(given) - set(known)):
+        near = [one for name in unknown if (one := nearest(name.replace("-", "_"), known))]
+        there = f"It has: {', '.join(sorted(known))}." if known else "It has no options."
         raise UsageError(
             f"{who} has no option {', '.join(unknown)}",
-            remedy=f"It has: {', '.join(sorted(known))}." if known else "It has no options.",
+            remedy=f"Did you mean {', '.join(near)}?" if near else there,
         )
 
 
 def parse_options(texts: Iterable[str], where: str) -> dict[str, OptionValue]:
     """Options of texts such as `delay_ms=20`. Raises `UsageError`."""
-    options = {}
+    options: dict[str, OptionValue] = {}
     for text in texts:
         key, equals, value = text.partition("=")
         if not (key and equals):
             raise UsageError(f"{where} {text!r} is no NAME=VALUE", remedy="For example: threads=4.")
+        if key in options:
+            raise UsageError(f"{where} {key} is given twice", remedy="Give it once.")
         options[key] = parse_scalar(value)
     return options
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from harness.errors import DataError
+from harness.errors import DataError, UsageError
 from harness.imports import llama_bench, lm_eval, vllm_bench
 from harness.imports.records import Imported, ImportFile
 
@@ -31,10 +31,11 @@ _WHAT_IS_READ = (
 
 
 def read_file(path: Path) -> ImportFile:
-    """The tests in a file. Raises `DataError` that names it."""
+    """The tests in a file. Raises `UsageError` where there is none, `DataError` that names it where
+    it cannot be read."""
     try:
         if not path.is_file():
-            raise DataError(f"{path}: there is no such file", remedy=_WHAT_IS_READ)
+            raise UsageError(f"{path}: there is no such file", remedy=_WHAT_IS_READ)
         with path.open("rb") as file:
             # One byte more shows that there is more; the size in the folder may change while it is
             # read.

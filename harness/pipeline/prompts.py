@@ -9,7 +9,7 @@ from harness.store.prompts import tokens_sha256
 from harness.store.runs import StoredRun
 from harness.store.schema import PromptRow, TokensRow
 from harness.store.store import Store
-from harness.summary import Facts
+from harness.summary import Facts, GivenTemplate
 from harness.workload.packing import Packed, text_sha256
 from harness.workload.workload import Workload
 
@@ -57,6 +57,11 @@ def facts_of(workload: Workload) -> Facts:
             for vocabulary, labels in packed.labels.items()
         },
         tokens=dict(workload.tokens),
+        chat_template=None
+        if workload.chat_template is None
+        else GivenTemplate(
+            sha256=text_sha256(workload.chat_template), source=workload.chat_template
+        ),
     )
 
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import cast
@@ -53,7 +53,7 @@ from harness.store.runs import StoredRun, resume_command
 from harness.store.schema import EntryRow
 from harness.store.store import Store
 from harness.summary import Baseline, CaveatKind, RunSummary, Summary
-from harness.workload.chat import ChatTemplate
+from harness.workload.chat import ChatTemplate, read_chat_template
 from harness.workload.tokens import Tokenizer
 from harness.workload.workload import Workload, draw, numbers, write
 
@@ -134,7 +134,7 @@ def resume(run_id: str, results: Path, observe: Observer = lambda _: None) -> Su
         if stored.is_finished and not any(is_open):
             return stored.summary
         plans = plan(spec, results)
-        workload = prepare(spec, plans, _source(store, spec))
+        workload = prepare(spec, plans, _source(store, spec), stored.chat_template)
         check_unchanged(stored, workload)
         if stored.facts is None:  # ended before they were stored, or stored before facts were
             save_prompts(store, stored.run_id, workload, facts_of(workload).model_dump_json())
@@ -161,31 +161,43 @@ def plan(spec: RunSpec, results: Path) -> list[EnginePlan]:
     return [plan_engine(entry, spec, results / "logs") for entry in entries_of(spec)]
 
 
-def prepare(spec: RunSpec, plans: Sequence[EnginePlan], source: Source | None) -> Workload:
+def prepare(
+    spec: RunSpec,
+    plans: Sequence[EnginePlan],
+    source: Source | None,
+    chat_template: str | None = None,
+) -> Workload:
     """The workload, packed with the tokenizers of all entries, or as it was in its source.
 
     The tokenizers load while the data is read, each in a process of its own, and have ended when
-    this returns.
+    this returns. `chat_template` is the text that the spec's file had when the run was begun.
     """
+    given = chat_template if source is None else source.run.chat_template
+    if given is None and spec.chat_template is not None:
+        given = read_chat_template(spec.chat_template)
     with ExitStack() as stack:
         opened = {
             one.entry.name: stack.enter_context(closing(one.open_tokenizer())) for one in plans
         }
         draft = draw(spec)
         infos = {name: session.info for name, session in opened.items()}
-        chats = {one.entry.name: _chat(infos[one.entry.name], one.entry.model) for one in plans}
+        names = {one.entry.name: one.entry.model for one in plans}
+
+        def chat(info: TokenizerInfo | SessionInfo, model: str) -> ChatTemplate | None:
+            text = info.chat_template if given is None else given
+            file = "" if given is None else spec.chat_template or ""
+            return ChatTemplate.of_model(text, info.bos_text, info.eos_text, model, file)
+
+        chats = {name: chat(infos[name], model) for name, model in names.items()}
         if source:  # its prompts are written as they were, whatever template a model has now
-            chats = dict.fromkeys(chats, _chat(source.info, source.info.model))
+            chats = dict.fromkeys(chats, chat(source.info, source.info.model))
         limit = min(spec.max_model_len, *(info.declared_context for info in infos.values()))
         tokenizers = {name: _tokenizer(session) for name, session in opened.items()}
-        workload = write(draft, spec, tokenizers, chats, limit, source.earlier if source else None)
+        written = write(draft, spec, tokenizers, chats, limit, source.earlier if source else None)
+    workload = replace(written, chat_template=given)
     if source:
         check_replay(source, workload)
     return workload
-
-
-def _chat(info: TokenizerInfo | SessionInfo, model: str) -> ChatTemplate | None:
-    return ChatTemplate.of_model(info.chat_template, info.bos_text, info.eos_text, model)
 
 
 def _tokenizer(session: TokenizerSession) -> Tokenizer:

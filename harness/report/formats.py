@@ -21,7 +21,7 @@ from harness.machine.homes import without_homes
 from harness.record import Record
 from harness.report.chart import Drawing
 from harness.report.markdown import escape, markdown_table
-from harness.report.table import FiguresTable, Sheet
+from harness.report.table import FiguresTable, Listing, Sheet
 from harness.report.text import Verbatim, escaped, plain
 
 JSON_VERSION = 1
@@ -88,6 +88,8 @@ def _markdown(part: RenderableType) -> Iterator[str]:
         # Markdown has no width that the table would have to fit.
         case FiguresTable():
             yield from _markdown(part.wide)
+        case Listing():
+            yield markdown_table(part.sheet)
         case Sheet():
             yield markdown_table(part)
         case Drawing():

@@ -8,12 +8,13 @@ from itertools import zip_longest
 from typing import Literal
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
 from harness.report.figures import MOCK_LABEL, Row, figures_of
-from harness.report.text import lines
+from harness.report.text import lines, plain
 from harness.summary import is_mock
 
 _LOUD = "bold reverse"
@@ -67,6 +68,43 @@ def simple_table(
     whole: Collection[str] = (),
 ) -> Sheet:
     return Sheet(tuple(titles), tuple(rows), numbers, whole=whole)
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A table whose last column is for lines to copy, such as paths and commands: none is broken,
+    however long it is. Other columns have one line a cell.
+
+    Columns whose titles are among `numbers` are set to the right.
+    """
+
+    titles: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    numbers: Collection[str] = ()
+
+    # Not `__rich__`: what that returns may be joined with other texts, which are broken.
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        del console, options
+        rows = [self.titles, *self.rows]
+        widths = [max(map(cell_len, map(plain, column))) for column in zip(*rows, strict=True)]
+        text = Text(no_wrap=True, overflow="ignore")
+        for number, row in enumerate(rows):
+            *cells, last = row
+            first = "  ".join(map(self._set, self.titles, map(plain, cells), widths))
+            before = first + "  " if cells else ""
+            for i, line in enumerate(str(lines(*last.split("\n"))).split("\n")):
+                whole = (before if i == 0 else " " * cell_len(before)) + line
+                text.append(whole.rstrip() + "\n", "bold" if number == 0 else "")
+        text.right_crop(1)
+        yield text
+
+    @property
+    def sheet(self) -> Sheet:
+        return Sheet(self.titles, self.rows, self.numbers)
+
+    def _set(self, title: str, cell: str, width: int) -> str:
+        space = " " * (width - cell_len(cell))
+        return space + cell if title in self.numbers else cell + space
 
 
 @dataclass(frozen=True, slots=True)

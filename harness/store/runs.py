@@ -122,6 +122,12 @@ class StoredRun:
         with _reading(self._row):
             return Environment.model_validate_json(self._row.environment)
 
+    @property
+    def chat_template(self) -> str | None:
+        """The text of the file that --chat-template named, as it was then."""
+        found = self.facts and self.facts.chat_template
+        return found.source if found else None
+
     @cached_property
     def facts(self) -> Facts | None:
         """What packing measured; `None` in runs stored before it was, and before prompts are."""

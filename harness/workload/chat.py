@@ -1,4 +1,4 @@
-"""A model's own chat template, rendered in a process of its own that has limits.
+"""A model's chat template, its own or a given one, rendered in a process of its own with limits.
 
 `harness.workload.rendering` is that process, and says why there is one. One serves for all texts of
 a run: a template renders thousands of texts while they are packed.
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from harness.contract import wire
-from harness.errors import TemplateError
+from harness.errors import TemplateError, UsageError
 
 Render: TypeAlias = Callable[[str, Sequence[str]], list[str]]
 """The texts of chats: each of one system message (empty: there is none) and one of a user."""
@@ -32,6 +32,7 @@ SECONDS_A_TEXT = 0.1
 each time would hold a run up for hours."""
 
 MOST_BYTES = 512 * 2**20  # of memory, with Python itself
+MOST_TEMPLATE_BYTES = 2**20  # of a file; those of models have some thousand
 
 _PROGRAM = str(Path(__file__).with_name("rendering.py"))
 _MOST_CHATS, _MOST_CHARACTERS = 64, 2**20  # that travel at once: one by one they would take long
@@ -39,19 +40,55 @@ _MOST_CHATS, _MOST_CHARACTERS = 64, 2**20  # that travel at once: one by one the
 
 @dataclass(frozen=True, slots=True)
 class ChatTemplate:
-    """A chat template as jinja text, untrusted. `model` is where it comes from, for errors."""
+    """A chat template as jinja text, untrusted.
+
+    It comes from the file `file`, or, where that is empty, from the model `model`: for errors.
+    """
 
     source: str
     bos_text: str
     eos_text: str
     model: str = field(default="", compare=False)
+    file: str = field(default="", compare=False)
 
     @classmethod
     def of_model(
-        cls, source: str | None, bos_text: str, eos_text: str, model: str = ""
+        cls, source: str | None, bos_text: str, eos_text: str, model: str = "", file: str = ""
     ) -> ChatTemplate | None:
-        """`None` where the model has none."""
-        return None if source is None else cls(source, bos_text, eos_text, model)
+        """For a model with these special tokens; `None` where it has no template. A token that the
+        template does not name is left out: two models that differ in it are given the same text."""
+        if source is None:
+            return None
+        bos = bos_text if "bos_token" in source else ""
+        eos = eos_text if "eos_token" in source else ""
+        return cls(source, bos, eos, model, file)
+
+
+def read_chat_template(file: str) -> str:
+    """The text of a chat template that a user names. Raises `UsageError`."""
+    path = Path(file)
+    try:
+        if not path.is_file():
+            raise UsageError(
+                f"--chat-template {file}: there is no such file", remedy="Give a file of jinja."
+            )
+        with path.open("rb") as opened:
+            content = opened.read(MOST_TEMPLATE_BYTES + 1)
+        text = content.decode("utf-8-sig")
+    except OSError as error:
+        raise UsageError(
+            f"--chat-template {file}: {error.strerror}", remedy="Check its permissions."
+        ) from error
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"--chat-template {file} is not UTF-8", remedy="Give a text file of jinja."
+        ) from error
+    if len(content) > MOST_TEMPLATE_BYTES:
+        raise UsageError(
+            f"--chat-template {file} has more than {MOST_TEMPLATE_BYTES // 2**20} MiB",
+            remedy="Give a text file of jinja.",
+        )
+    return text
 
 
 @contextlib.contextmanager
@@ -62,8 +99,9 @@ def open_chat(template: ChatTemplate) -> Iterator[Render]:
     """
 
     def failed(what: str, why: object) -> TemplateError:
+        whose = template.file or f"of the model {template.model}"
         return TemplateError(
-            f"the chat template of the model {template.model} {what}: {why}",
+            f"the chat template {whose} {what}: {why}",
             remedy="Use a completion template, such as --prompt compact.",
         )
 

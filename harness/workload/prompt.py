@@ -9,6 +9,8 @@ A template is a TOML file:
     head = "...$labels..."         # once, before the examples
     example = "x: $numbers y: $label\\n"
     query = "x: $numbers y:"
+    opening = "x: $numbers y:"     # only of a chat, and it may be left out: what the reply begins
+                                   # with, so that the model goes on in the form of the examples
     answer = " $label"             # how a reply goes on from there
     stop = ["\\n"]                  # what ends a reply
     [labels]                       # the word for each class; where a dataset's classes are not
@@ -25,15 +27,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from harness.errors import TemplateError, UsageError
 from harness.spec import read_toml
+from harness.validation import validated
 from harness.workload.chat import Render
 from harness.workload.voters import Item
 
 # By its place: a user's own `prompts.py` may come first on the path.
 FOLDER = Path(__file__).parents[2] / "prompts"
+_HELP = "docs/PROMPTS.md says what a template holds."
 _NEEDED = {"example": ("numbers", "label"), "query": ("numbers",), "answer": ("label",)}
 
 
@@ -49,6 +53,7 @@ class Template(BaseModel):
     head: str
     example: str
     query: str
+    opening: str = ""
     answer: str
     stop: tuple[str, ...]
     labels: dict[str, str]
@@ -60,25 +65,22 @@ def template_names() -> list[str]:
 
 
 def load_template(name: str) -> Template:
-    """A shipped template by name, or the user's own by path. Raises `TemplateError`."""
+    """A shipped template by name, or the user's own by path.
+
+    Raises `UsageError` where there is none, `TemplateError` where it cannot be used.
+    """
     path = FOLDER / f"{name}.toml"
     if name not in template_names():
         path = Path(name)
     if not path.is_file():
-        raise TemplateError(
+        raise UsageError(
             f"there is no prompt template {name!r}",
             remedy=f"Give a TOML file or one of: {', '.join(template_names())}.",
         )
     try:
-        return Template.model_validate(read_toml(path))
+        return validated(Template, read_toml(path), str(path), remedy=_HELP)
     except UsageError as error:
         raise TemplateError(str(error), remedy=error.remedy) from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise TemplateError(
-            f"{path}: {where}: {first['msg']}", remedy="docs/PROMPTS.md says what a template holds."
-        ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +102,13 @@ class Writer:
 
     def prompts(self, body: str, queries: Sequence[Item]) -> list[str]:
         """The text for each query."""
-        texts = [
-            body + self._fill(self.template.query, numbers=self._numbers(query))
-            for query in queries
-        ]
-        return self.chat(self._fill(self.template.system), texts) if self.chat else texts
+        numbers = [self._numbers(query) for query in queries]
+        texts = [body + self._fill(self.template.query, numbers=one) for one in numbers]
+        if self.chat is None:
+            return texts
+        rendered = self.chat(self._fill(self.template.system), texts)
+        openings = (self._fill(self.template.opening, numbers=one) for one in numbers)
+        return [text + opening for text, opening in zip(rendered, openings, strict=True)]
 
     def body(self, examples: Sequence[Item]) -> str:
         shown = (
@@ -133,13 +137,20 @@ def make_writer(
 ) -> Writer:
     """`name` is the template's, for errors.
 
-    Raises `TemplateError` where words, placeholders or a chat template are missing.
+    Raises `TemplateError` where words or placeholders are missing, `UsageError` where a chat is
+    wanted of a model that has no chat template.
     """
     words = _words(name, template, classes)
     if template.kind == "chat" and chat is None:
+        raise UsageError(
+            f"the prompt template {name} is a chat, and the model has no chat template",
+            remedy="Use a completion template, such as --prompt compact, or give a chat template "
+            "with --chat-template FILE.",
+        )
+    if template.opening and template.kind != "chat":
         raise TemplateError(
-            f"the prompt template {name} is a chat and the model has no chat template",
-            remedy="Use a completion template, such as --prompt compact.",
+            f"the prompt template {name}: `opening` begins the reply of a chat, and it is none",
+            remedy="Write it at the end of `query`.",
         )
     writer = Writer(template, words, chat if template.kind == "chat" else None)
     sample = Item(row=0, label=0, words=("0",))
@@ -164,7 +175,7 @@ def _check_placeholders(name: str, template: Template) -> None:
             if placeholder not in there:
                 raise TemplateError(
                     f"the prompt template {name}: `{field_name}` has no ${placeholder}",
-                    remedy="docs/PROMPTS.md says what a template holds.",
+                    remedy=_HELP,
                 )
 
 

@@ -1,7 +1,8 @@
 """Where data comes from: the built-in digits, a folder of .npy files, an .npz file or a table.
 
 Each reader gives two `Part`s, train and test, and `_dataset` holds both to the same rules. Every
-refusal is a `DataError` that names the file, and the row, key or column in it.
+refusal is a `DataError` that names the file, and the row, key or column in it; where there is no
+such file, it is a `UsageError`.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
+from harness.errors import UsageError
 from harness.workload.arrays import read_npz
 from harness.workload.dataset import Dataset, Vectors, make_dataset
 from harness.workload.digits import load_digits_dataset
 from harness.workload.folders import read_folder
-from harness.workload.reading import Part, fault, is_storable
+from harness.workload.reading import Part, fault, is_storable, printable
 from harness.workload.row_numbers import find_row_numbers
 from harness.workload.tables import read_table
 
@@ -32,7 +34,9 @@ _ROW_NUMBERS_REMEDY = (
 def load_dataset(source: str, seed: int) -> Dataset:
     """The dataset `digits`, or the one in a folder, an .npz, .parquet or .csv file.
 
-    `seed` decides the digits' fakes and split; files have their own split. Raises `DataError`.
+    `seed` decides the digits' fakes and split; files have their own split.
+
+    Raises `UsageError` where there is no such file, `DataError` where it cannot be used.
     """
     if source == "digits":
         return load_digits_dataset(seed)
@@ -55,10 +59,9 @@ def _reader(path: Path) -> Callable[[Path], tuple[Part, Part]]:
     if path.is_dir():
         return read_folder
     if not path.exists():
-        raise fault(
-            path,
-            "no such file or folder",
-            "Name a folder, an .npz, .parquet or .csv file, or `digits`.",
+        raise UsageError(
+            printable(f"{path}: no such file or folder"),
+            remedy="Name a folder, an .npz, .parquet or .csv file, or `digits`.",
         )
     readers = {".npz": read_npz, ".parquet": read_table, ".csv": read_table}
     reader = readers.get(path.suffix.lower())

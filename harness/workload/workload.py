@@ -45,7 +45,8 @@ class Workload:
     """What every entry is given.
 
     `vocabularies[entry]` is the hash under which `packed` has the entry's tokens, `tokens[entry]`
-    says whose these are.
+    says whose these are. `chat_template` is the text of --chat-template, `None` where it is not
+    given.
     """
 
     dataset: Dataset
@@ -54,6 +55,7 @@ class Workload:
     packed: Packed
     vocabularies: Mapping[str, str]
     tokens: Mapping[str, PromptTokens]
+    chat_template: str | None = None
 
     @property
     def query_rows(self) -> list[int]:
@@ -82,6 +84,11 @@ def write(
     `UsageError` where nothing fits, or where a chat would be another text for another entry.
     """
     template = load_template(spec.prompt)
+    if spec.chat_template is not None and template.kind != "chat":
+        raise UsageError(
+            f"--chat-template {spec.chat_template}: the prompt template {spec.prompt} is no chat",
+            remedy="Leave it out, or use --prompt chat.",
+        )
     chat = _shared_chat(spec.prompt, chats) if template.kind == "chat" else None
     first_of_each = [tokenizers[name] for name in dict.fromkeys(leaders(tokenizers).values())]
     with open_chat(chat) if chat else nullcontext() as render:
@@ -110,11 +117,20 @@ def write(
 def _shared_chat(prompt: str, chats: Mapping[str, ChatTemplate | None]) -> ChatTemplate | None:
     """The chat template of all entries, `None` where no model has one."""
     (first, chat), *others = chats.items()
+    lacking = [name for name, one in chats.items() if one is None]
+    if 0 < len(lacking) < len(chats):
+        raise UsageError(
+            f"the prompt template {prompt} is a chat, and {', '.join(lacking)}: the model has no "
+            "chat template",
+            remedy="Leave it out, name a template for all with --chat-template FILE, or use a "
+            "completion template, such as --prompt compact.",
+        )
     if unlike := [name for name, other in others if other != chat]:
         raise UsageError(
             f"the prompt template {prompt} is a chat, and {first} has another chat template than "
             f"{', '.join(unlike)}, so they would not be given the same texts",
-            remedy="Run them apart, or use a completion template, such as --prompt compact.",
+            remedy="Run them apart, name one for all with --chat-template FILE, or use a "
+            "completion template, such as --prompt compact.",
         )
     return chat
 

@@ -38,7 +38,7 @@ def why_not(log: Path) -> str | None:
     if not availability.available:
         return f"{availability.reason}. {availability.remedy}"
     try:
-        resolve_model(RunSpec().model, backend.load().FORMATS, {})
+        resolve_model(RunSpec().model[0], backend.load().FORMATS, {})
     except EngineError as error:
         return str(error)
     return None

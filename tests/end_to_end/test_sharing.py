@@ -38,7 +38,7 @@ def test_replies_are_those_of_one_prompt_at_a_time(name: str, tmp_path: Path) ->
     availability = check_backend(backend.target, TIMEOUT_SECONDS, log, python)
     if not availability.available:
         pytest.skip(f"{name}: {availability.reason}. {availability.remedy}")
-    model = resolve_model(SPEC.model, backend.load().FORMATS, {})
+    model = resolve_model(SPEC.model[0], backend.load().FORMATS, {})
     options = {"max_model_len": SPEC.max_model_len}
     transport = ProcessTransport(backend.target, TIMEOUT_SECONDS, log, python)
     session = EngineSession(transport, backend.target, model, options)

@@ -14,6 +14,7 @@ COUNT = Option("count", int, "A count.", least=1)
 SHARE = Option("share", float, "A share.", 0.5, least=0, most=1)
 KIND = Option("kind", str, "A kind.", "a", choices=("a", "b"))
 NAME = Option("name", str, "A name.")
+SIZES = Option("sizes", str, "Sizes.", pattern=r"\d(,\d)*", pattern_text="digits such as 3,1")
 
 
 def test_what_is_not_given_is_the_default_or_none() -> None:
@@ -38,6 +39,9 @@ def test_what_is_not_given_is_the_default_or_none() -> None:
         (KIND, "c", "one of: a, b"),
         (KIND, True, "one of: a, b"),
         (NAME, 3, "text"),
+        (SIZES, "3,", "digits such as 3,1"),
+        (SIZES, "3,1\n", "digits such as 3,1"),
+        (SIZES, 3, "digits such as 3,1"),
     ],
 )
 def test_a_wrong_value_is_named_with_what_is_allowed(
@@ -49,9 +53,9 @@ def test_a_wrong_value_is_named_with_what_is_allowed(
     assert caught.value.remedy == f"Use {allowed}."
 
 
-@given(st.integers(1) | st.booleans() | st.floats(0, 1) | st.sampled_from("ab"))
+@given(st.integers(1) | st.booleans() | st.floats(0, 1) | st.sampled_from("ab1"))
 def test_a_value_is_allowed_exactly_where_it_can_be_read(value: Any) -> None:
-    for option in (SWITCH, COUNT, SHARE, KIND, NAME):
+    for option in (SWITCH, COUNT, SHARE, KIND, NAME, SIZES):
         if option.why_not(value):
             with pytest.raises(BackendError):
                 option.given({option.name: value})

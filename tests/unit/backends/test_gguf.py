@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 
 from backends.api import BackendError
-from backends.gguf import check_file, check_model, parts_of, read_metadata, tensor_sizes
+from backends.gguf import (
+    check_file,
+    check_model,
+    parts_of,
+    read_beginning,
+    read_metadata,
+    tensor_sizes,
+)
+from tests.unit.backends.gguf_head import ARRAY, STRING, head, text
 
 
 @pytest.fixture
@@ -43,6 +51,26 @@ def test_single_values_are_read_and_arrays_passed_over(written: Path) -> None:
         "text": "日本",
         "large": 2**40,
     }
+
+
+def test_of_a_beginning_the_vocabulary_and_what_is_behind_it_are_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "small.gguf"
+    few = struct.pack("<IIQ", ARRAY, STRING, 1) + text("en")
+    many = struct.pack("<IIQ", ARRAY, STRING, 2**40)
+    path.write_bytes(head("llama", ("general.languages", few), ("count", struct.pack("<IB", 7, 1))))
+    assert read_beginning(path, "it") == {
+        "general.architecture": "llama",
+        "general.languages": None,
+        "count": True,
+    }
+    for hostile in (
+        many,
+        struct.pack("<IIQ", ARRAY, ARRAY, 1),
+        struct.pack("<IQ", STRING, 2**60),
+        struct.pack("<I", 99),
+    ):
+        path.write_bytes(head("clip", ("tokenizer", hostile)) + bytes(10**6))
+        assert read_beginning(path, "it") == {"general.architecture": "clip"}
 
 
 @pytest.mark.parametrize("length", [4, 20, 60, -1])

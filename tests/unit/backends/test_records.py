@@ -194,8 +194,14 @@ def test_infos_arrive_as_they_were() -> None:
     assert records.decode_session_info(sent) == INFO
     tokenizer = TokenizerInfo(100, "0" * 64, None, "", "</s>", None)
     assert records.decode_tokenizer_info(asdict(tokenizer)) == tokenizer
-    found = Availability(False, "1", "none", "Install it.", is_mock=True)
-    assert records.decode_availability(asdict(found)) == found
+    found = Availability(False, "1", "none", "Install it.", True, "CUDA", ("GPU 0", "CPU"), "Wait.")
+    assert records.decode_availability(carried({"result": asdict(found)})["result"]) == found
+
+
+@pytest.mark.parametrize("devices", ["GPU 0", [1], None])
+def test_devices_are_texts(devices: object) -> None:
+    with pytest.raises(WireError, match=r"Availability\.devices: .* is not a list of texts"):
+        records.decode_availability({**asdict(Availability(True)), "devices": devices})
 
 
 @pytest.mark.parametrize(

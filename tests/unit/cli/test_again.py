@@ -50,6 +50,7 @@ SPECS: dict[str, dict[str, Any]] = {
         "engine": {"threads": 2, "n_gpu_layers": 9, "script": "a| b"},
     },
     "a text that looks like a number": {"engine": {"script": "2", "other": "true"}},
+    "several models": {"backend": ("mock",), "model": ("a.gguf", "b c.gguf")},
     "more options": {"engine": {"batch": 4, "delay_ms": 0.5, "x": True}},
 }
 
@@ -72,6 +73,7 @@ TABLES: dict[str, dict[str, Any]] = {
     "entries alone": {"entries": {"q8": {"backend": "mock"}}},
     "backends": {"backends": {"mock": {"delay_ms": 0.5}}, "engine": {"threads": 2}},
     "models": {"models": {'m"x': {"gguf": "a\\b.gguf"}}, "model": 'm"x'},
+    "a model with a line feed": {"model": ("a", "b\nc")},
     "control characters": {"engine": {"script": "\x1b[31m\n\x7f'"}},
 }
 

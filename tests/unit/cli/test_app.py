@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 
 import pytest
 
+import harness
 import harness.cli.app
 from harness.cli import main
 from harness.errors import EngineError, HarnessError, StoreError, UsageError
@@ -61,6 +63,15 @@ def test_expected_errors_say_cause_and_remedy(
     ending: Ending, error: HarnessError, code: int
 ) -> None:
     assert ending(raising(error)) == (code, "", "error: cause\ntry: remedy\n")
+
+
+def test_windows_is_named_as_not_supported(ending: Ending, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "win32")
+    code, out, said = ending(raising(AssertionError("no command runs")))
+    assert (code, out) == (1, "")
+    assert said.startswith("error: the harness does not run on Windows\ntry: Use Linux")
+    with pytest.raises(HarnessError, match="Windows"):
+        harness.benchmark()
 
 
 def test_no_remedy_no_advice(ending: Ending) -> None:

@@ -4,10 +4,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from backends import mock
-from backends.api import NO_FILES, Requirements
-from harness.cli.backends import check, interpreters
+from backends.api import NO_FILES, Availability, Requirements
+from harness.cli.backends import backends, check, interpreters
 from harness.engine.install import _stamp
 from harness.engine.interpreters import own_environment
 from harness.engine.registry import Registered, registered_backends
@@ -72,3 +73,24 @@ def test_an_environment_made_for_other_requirements_is_named_with_what_renews_it
     assert found.available
     assert (str(own.folder) in found.reason) is not is_current
     assert found.remedy.endswith("backends install pretender") is not is_current
+
+
+def test_build_devices_and_what_would_change_them_are_listed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    command = "CMAKE_ARGS=-DGGML_CUDA=on /a/long/path/to/python -m pip install " + "x" * 80
+    sees_none = Availability(
+        True, "1", build="CPU", devices=("CPU: Zen",), change=f"Build it again: {command}"
+    )
+    monkeypatch.setattr("harness.engine.session.check_backend", lambda *_: sees_none)
+    monkeypatch.setattr(
+        "harness.engine.registry.registered_backends",
+        lambda: (Registered("one", "backends.mock"), Registered("broken", "no.such.module")),
+    )
+    done = CliRunner().invoke(backends, [], env={"COLUMNS": "80"})
+    lines = [line.rstrip() for line in done.stdout.splitlines()]
+    assert lines[2].split() == ["one", "yes", "1", "none", "CPU", "CPU:", "Zen"]
+    assert lines[3].split() == ["broken", "no"]  # and costs no other its row
+    assert any(line.strip() == command for line in lines)
+    records = CliRunner().invoke(backends, ["--format", "csv"]).stdout.splitlines()
+    assert records[0].endswith("python,reason,remedy,build,devices,change")

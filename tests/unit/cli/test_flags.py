@@ -155,3 +155,15 @@ def test_defaults_in_words(default: object, unit: str, text: str, said: str) -> 
 
 def test_a_flag_says_what_its_field_does_not() -> None:
     assert set(Flag.__slots__).isdisjoint({"name", "default", "kind"})
+
+
+@pytest.mark.parametrize(
+    ("name", "declared"),
+    [("bootstrap", "--bootstrap/--no-bootstrap"), ("no_mmap", "--no-mmap/--mmap")],
+)
+def test_a_switch_has_a_flag_that_undoes_it(name: str, declared: str) -> None:
+    one = by_name(flags_of_run())[name]
+    [parameter] = signature([one]).parameters.values()
+    # Typer takes the first name for a default until it reads the signature.
+    assert parameter.annotation.__metadata__[0].default == declared
+    assert one.names == set(declared.replace("--", "").replace("-", "_").split("/"))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import typer
 
-from harness.cli.list import ListedRun, as_cells, as_json, list_runs, read_rows
+from harness.cli.list import ListedRun, as_cells, as_json, as_records, list_runs, read_rows
 from harness.cli.options import Format
 from harness.report.formats import JSON_VERSION
 from harness.spec import RunSpec
@@ -41,7 +41,7 @@ def test_unfinished_run_is_listed_with_what_it_asked(
         "group": None,
         "state": "unfinished",
         "backends": ["mock", "llama-cpp"],
-        "model": "smollm2-135m",
+        "models": ["smollm2-135m"],
         "data": "digits",
         "voters": 2,
         "queries": 8,
@@ -67,6 +67,8 @@ def test_entries_go_by_their_names() -> None:
     runs = tuple(RUN.model_copy(update={"entry": name, "backend": "mock"}) for name in entries)
     row = ListedRun("a", CREATED, "done", None, RunSpec(entries=entries), runs)
     assert as_json(row)["backends"] == ["mock"]
+    assert as_json(row)["models"] == ["a", "b"]
+    assert [(one["entry"], one["model"]) for one in as_records(row)] == [("a", "a"), ("b", "b")]
     assert list(as_json(row)["accuracy"]) == ["a", "b"]
     assert as_cells(row)[1].startswith("a, b\n")
     assert as_cells(row)[3] == "a 0.63 (0.53 to 0.73)\nb 0.63 (0.53 to 0.73)"

@@ -148,10 +148,28 @@ def test_an_option_that_backends_define_with_other_types_is_read_as_in_a_file(
         assert order.what.engine == {"device": value}
 
 
-def test_a_flag_of_the_engine_wins_over_the_general_one() -> None:
-    order = read_order({"threads": 8, "engine_option": ["threads=2"]})
-    assert isinstance(order.what, RunSpec)
-    assert order.what.engine == {"threads": 8}
+def test_a_model_that_no_entry_would_use_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "bench.toml"
+    path.write_text('[entries.one]\nbackend = "mock"\nmodel = "own"\n')
+    with pytest.raises(UsageError, match="--model is used by no entry"):
+        read_order({"config": path, "model": ["other"]})
+    with path.open("a") as file:
+        file.write('[entries.two]\nbackend = "mock"\n')
+    spec = read_order({"config": path, "model": ["a", "b"]}).what
+    assert isinstance(spec, RunSpec)
+    assert [one.name for one in entries_of(spec)] == ["one", "two@a", "two@b"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ({"threads": 8, "engine_option": ["threads=8"]}, "by --threads and by --engine-option"),
+        ({"engine_option": ["batch=1", "batch=2"]}, "--engine-option batch is given twice"),
+    ],
+)
+def test_an_option_of_an_engine_is_given_once(flags: dict[str, object], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        read_order(flags)
 
 
 def test_resume_takes_the_run_and_the_output() -> None:
@@ -174,7 +192,7 @@ def test_resume_takes_no_spec(flags: dict[str, object]) -> None:
         ("config = 'x'", "config"),
         ("json = true", 'json is format = "json" now'),
         ("engine_option = ['a=1']", r"engine_option is the table \[engine\] now"),
-        ("format = 'xml'", "format is 'xml': use one of: table, json, csv or md"),
+        ("format = 'xml'", "format is 'xml': use one of: table, json, csv, md"),
         ("quiet = 'loud'", "quiet is 'loud': use true or false"),
         ("results = 1", "results is 1: use a path, as text"),
         ("results = ''", "results is '': use a path, as text"),

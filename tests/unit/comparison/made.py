@@ -129,7 +129,7 @@ def stored_run(
         facts=None,
         summary=summary.model_dump_json(),
     )
-    rows = [EntryRow(run.entry, run.backend, spec.model, "v") for run in runs]
+    rows = [EntryRow(run.entry, run.backend, spec.model[0], "v") for run in runs]
     return StoredRun(cast(Store, replace(store, entries_of=rows)), row)
 
 

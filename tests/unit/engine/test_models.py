@@ -53,7 +53,7 @@ def test_a_folder_is_a_model_and_so_is_a_name_on_the_hub(tmp_path: Path) -> None
 def test_a_table_gives_a_name_several_forms(gguf: Path) -> None:
     own = {"mine": {"gguf": str(gguf), "other": str(gguf.parent / "missing")}}
     assert resolve_model("mine", ("gguf", "other"), own).location == str(gguf)
-    with pytest.raises(EngineError, match=r"there is no file .*missing"):
+    with pytest.raises(UsageError, match=r"there is no file .*missing"):
         resolve_model("mine", ("other", "gguf"), own)
 
 
@@ -63,7 +63,7 @@ def test_a_table_of_ones_own_comes_before_a_known_name(gguf: Path) -> None:
 
 
 def test_a_path_that_is_not_there_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(EngineError, match=r"there is no file .*none\.gguf"):
+    with pytest.raises(UsageError, match=r"there is no file .*none\.gguf"):
         resolve_model(str(tmp_path / "none.gguf"), ("gguf",), {})
 
 
@@ -122,7 +122,8 @@ def test_parts_are_put_together_at_the_first_use(cache: Path) -> None:
     made.write_bytes(whole[:-1])
     assert model.path is None
     assert model.fetch().read_bytes() == whole
-    assert list(cache.iterdir()) == [made]
+    # The second says that this process uses it.
+    assert sorted(cache.iterdir()) == [made, cache / "small.gguf.used"]
 
 
 def test_damaged_parts_leave_no_file(gguf: Path) -> None:
@@ -209,7 +210,7 @@ def test_a_model_of_which_a_part_is_missing_is_an_error(parts: list[Path]) -> No
 
 def test_the_path_in_an_error_is_the_one_that_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/nowhere/at/all")
-    with pytest.raises(EngineError, match=r"there is no file ~/none\.gguf$"):
+    with pytest.raises(UsageError, match=r"there is no file ~/none\.gguf$"):
         resolve_model("~/none.gguf", ("gguf",), {})
 
 

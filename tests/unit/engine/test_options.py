@@ -43,8 +43,10 @@ def test_an_option_needs_key_and_value(text: str) -> None:
         parse_options([text], "--engine-option")
 
 
-def test_the_last_of_equal_options_holds_and_a_value_may_hold_the_sign() -> None:
-    assert parse_options(["a=1", "b=x=y", "a=2"], "here") == {"a": 2, "b": "x=y"}
+def test_an_option_is_given_once_and_a_value_may_hold_the_sign() -> None:
+    assert parse_options(["a=1", "b=x=y"], "here") == {"a": 1, "b": "x=y"}
+    with pytest.raises(UsageError, match="here a is given twice"):
+        parse_options(["a=1", "b=x=y", "a=2"], "here")
 
 
 @pytest.mark.parametrize(

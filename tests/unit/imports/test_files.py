@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.errors import DataError
+from harness.errors import DataError, UsageError
 from harness.imports import files
 from harness.imports.files import read_content, read_file
 from harness.imports.records import model_name
@@ -118,7 +118,7 @@ def test_a_file_is_reported_by_its_name_and_hash(tmp_path: Path) -> None:
 def test_what_is_no_file_is_named(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "missing.json", tmp_path, tmp_path / "pipe"):
-        with pytest.raises(DataError, match=f"{path.name}: there is no such file"):
+        with pytest.raises(UsageError, match=f"{path.name}: there is no such file"):
             read_file(path)
 
 

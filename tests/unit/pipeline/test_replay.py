@@ -13,16 +13,19 @@ from typing import Any, TypeAlias
 import numpy as np
 import pytest
 
+import harness
 from backends.api import ENTRY_POINT_GROUP
+from harness.comparison.history import read_history
 from harness.engine import registry
 from harness.errors import StoreError, TemplateError, UsageError
 from harness.pipeline.prompting import Update
 from harness.pipeline.run import resume, run
 from harness.spec import RunSpec
-from harness.store.runs import Results
+from harness.store.runs import Results, StoredRun
 from harness.store.schema import CellRow, EntryRow
 from harness.store.store import Store
 from harness.summary import Summary
+from harness.workload.packing import text_sha256
 from harness.workload.prompt import FOLDER
 
 # The mock as it is, without a first token, and with a dearer vocabulary (a digit is two tokens).
@@ -170,6 +173,32 @@ def test_the_chat_template_is_that_of_the_earlier_run(tmp_path: Path, spec: Spec
     assert alone.runs[0].prompts.text_sha256 != first.runs[0].prompts.text_sha256
 
 
+def test_a_given_chat_template_is_that_of_all_entries_and_stays_that_of_the_run(
+    tmp_path: Path, spec: Spec
+) -> None:
+    file = tmp_path / "mine.jinja"
+    source = "{{ messages[-1].content }}<mine>"
+    file.write_text(source)
+    given = spec(backend=("mock", "like"), prompt="chat", chat_template=str(file))
+    with pytest.raises(InterruptionError):
+        run(given, tmp_path, interrupt)
+    file.write_text("another")
+    whole = resume("latest", tmp_path)
+    assert [one.cells.done for one in whole.runs] == [12, 12]
+    with Store(tmp_path) as store:
+        stored = StoredRun(store, store.run("latest"))
+        assert stored.chat_template == source
+        assert stored.facts is not None
+        assert stored.facts.chat_template is not None
+        assert stored.facts.chat_template.sha256 == text_sha256(source)
+        assert all("<mine>" in text for text in store.prompt_texts(stored.run_id) or [])
+    file.unlink()
+    other = again(tmp_path, backend="like")
+    assert other.runs[0].prompts == whole.runs[0].prompts
+    with Store(tmp_path) as store:
+        assert StoredRun(store, store.run("latest")).chat_template == source
+
+
 def test_one_vocabulary_and_other_tokens_are_refused(tmp_path: Path, spec: Spec) -> None:
     first = run(spec(), tmp_path)
     with pytest.raises(
@@ -225,6 +254,29 @@ def test_a_replay_of_a_replay_is_one_of_the_first_run(tmp_path: Path, spec: Spec
     assert third.runs[0].prompts == first.runs[0].prompts
 
 
+def test_several_models_are_an_entry_each_of_the_same_prompts_wherever_they_are_seen(
+    tmp_path: Path, spec: Spec
+) -> None:
+    first = run(spec(model=("some/where/one.gguf", "two"), baselines=False), tmp_path)
+    assert [(one.entry, one.model) for one in first.runs] == [
+        ("mock@one", "some/where/one.gguf"),
+        ("mock@two", "two"),
+    ]
+    assert first.runs[0].prompts == first.runs[1].prompts
+    assert resume("latest", tmp_path) == first
+    other = again(tmp_path, backend="mock", baselines=False)
+    assert [one.entry for one in other.runs] == ["mock@one", "mock@two"]
+    run(spec(model="two", baselines=False), tmp_path)
+    compared = harness.compare(f"{first.run_id}:mock@one", "latest:mock@two", results=tmp_path)
+    assert [(one.field, one.first, one.other) for one in compared.against_first[0].spec] == [
+        ("model", "some/where/one.gguf", "two")
+    ]
+    with Results(tmp_path) as results:
+        series = read_history(results, "accuracy").series
+    points = {one.model: (one.entry, len(one.points)) for one in series}
+    assert points == {"some/where/one.gguf": ("mock", 2), "two": ("mock", 3)}
+
+
 def test_a_replay_has_the_model_of_the_run_that_was_named(tmp_path: Path, spec: Spec) -> None:
     first = run(spec(model="one"), tmp_path)
     plain = again(tmp_path, first.run_id, backend="like")
@@ -234,7 +286,7 @@ def test_a_replay_has_the_model_of_the_run_that_was_named(tmp_path: Path, spec: 
     with Results(tmp_path) as results:
         for run_id, model in wanted.items():
             [entry] = results.entries(run_id)
-            assert entry.run.spec.model == entry.model == model
+            assert entry.run.spec.model == (entry.model,) == (model,)
             assert entry.info is not None
             assert entry.info.model == model
 

@@ -8,7 +8,8 @@ import pytest
 from rich.console import Console, RenderableType
 
 from harness.report.figures import MOCK_LABEL, Row, figures_of
-from harness.report.table import FiguresTable, simple_table
+from harness.report.formats import Answer, as_markdown
+from harness.report.table import FiguresTable, Listing, simple_table
 from harness.summary import Cells, RunSummary
 from tests.unit.report.conftest import BASELINES
 
@@ -109,3 +110,26 @@ def test_simple_table_keeps_line_feeds_and_folds_what_is_long() -> None:
     rows = [line.split() for line in text.splitlines()[2:]]
     assert [row[0] for row in rows[:2]] == ["a", "b"]
     assert text.count("x") == 30
+
+
+def test_the_lines_of_a_listing_are_whole_and_in_columns() -> None:
+    path, command = "/a/path/" + "long/" * 30 + "file", "pip install " + "x " * 60 + "y"
+    listing = Listing(
+        ("name", "MiB", "files"),
+        [("one", "1,234", f"{path}\n{command}"), ("日本", "2", "b")],
+        ["MiB"],
+    )
+    file = io.StringIO()
+    Console(file=file, width=NARROW).print(listing, crop=False)
+    assert file.getvalue().splitlines() == [
+        "name    MiB  files",
+        f"one   1,234  {path}",
+        f"             {command}",
+        "日本      2  b",
+    ]
+    assert as_markdown(Answer(listing, {}, [])).startswith("| name | MiB | files |\n")
+
+
+def test_a_listing_is_of_untrusted_text() -> None:
+    said = printed(Listing(("a", "b"), [("x\x1b[31m", "[bold]y\x1b]0;z\x07")]), WIDE)
+    assert said.splitlines()[1].split() == ["x[31m", "[bold]y]0;z"]

@@ -6,13 +6,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import psutil
 import pytest
 
-from harness.errors import TemplateError
+from harness.errors import TemplateError, UsageError
 from harness.workload import chat
-from harness.workload.chat import ChatTemplate, open_chat
+from harness.workload.chat import (
+    MOST_TEMPLATE_BYTES,
+    ChatTemplate,
+    open_chat,
+    read_chat_template,
+)
 
 SOURCE = (
     "{{ bos_token }}{% for m in messages %}<{{ m.role }}>{{ m.content }}{{ eos_token }}"
@@ -31,6 +37,41 @@ def test_a_model_may_have_none() -> None:
 
 def test_where_a_template_comes_from_does_not_make_it_another() -> None:
     assert ChatTemplate("a", "b", "c", "one") == ChatTemplate("a", "b", "c", "two")
+
+
+def test_a_token_that_a_template_does_not_name_does_not_make_it_another() -> None:
+    plain = [ChatTemplate.of_model("{{ messages }}", bos, "[E]") for bos in ("a", "b")]
+    named = [ChatTemplate.of_model("{{ bos_token }}", bos, "[E]") for bos in ("a", "b")]
+    assert plain[0] == plain[1]
+    assert named[0] != named[1]
+
+
+def test_a_given_template_is_read_from_its_file_and_named_by_it(tmp_path: Path) -> None:
+    file = tmp_path / "mine.jinja"
+    file.write_bytes("\ufeff{% no %}".encode())
+    template = ChatTemplate.of_model(read_chat_template(str(file)), "", "", "a", str(file))
+    assert template is not None
+    assert template.source == "{% no %}"
+    with pytest.raises(TemplateError, match=f"the chat template {file} is broken"):
+        open_chat(template).__enter__()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "no such file"),
+        (b"\xff", "is not UTF-8"),
+        (b" " * (MOST_TEMPLATE_BYTES + 1), "more than 1 MiB"),
+    ],
+)
+def test_a_file_that_is_no_chat_template_is_wrong_usage(
+    tmp_path: Path, content: bytes | None, said: str
+) -> None:
+    file = tmp_path / "mine.jinja"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(UsageError, match=said):
+        read_chat_template(str(file))
 
 
 def test_each_user_is_given_a_chat_of_their_own() -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.errors import TemplateError
+from harness.errors import TemplateError, UsageError
 from harness.scoring.parsing import parse_strict
 from harness.workload.prompt import (
     FOLDER,
@@ -116,14 +116,25 @@ def test_a_chat_is_wrapped_in_the_models_own_template() -> None:
     assert text == "[B]<system>Say yes or no.<user>yes or no?\n1 2: yes\n5 6:<assistant>"
 
 
+def test_the_reply_of_a_chat_may_be_begun() -> None:
+    made = writer(kind="chat", opening="$numbers:")
+    assert made.prompts("", [QUERY, EXAMPLES[0]]) == [
+        "[B]<system><user>5 6:<assistant>5 6:",
+        "[B]<system><user>1 2:<assistant>1 2:",
+    ]
+    with pytest.raises(TemplateError, match="`opening` begins the reply of a chat"):
+        writer(opening="$numbers:")
+
+
 def test_a_completion_is_not_wrapped_even_if_the_model_has_a_template() -> None:
     assert "[B]" not in writer().prompt("", QUERY)
 
 
 def test_a_chat_needs_a_chat_template() -> None:
-    with pytest.raises(TemplateError, match="mine is a chat and the model has no chat") as caught:
+    with pytest.raises(UsageError, match="mine is a chat, and the model has no chat") as caught:
         make_writer("mine", template(kind="chat"), CLASSES, None)
     assert "--prompt compact" in caught.value.remedy
+    assert "--chat-template FILE" in caught.value.remedy
 
 
 def test_classes_without_words_are_called_by_their_names() -> None:
@@ -177,7 +188,7 @@ def test_a_template_of_ones_own_is_loaded_by_path(tmp_path: Path) -> None:
 
 def test_a_template_that_is_not_there_is_told_with_those_there_are(tmp_path: Path) -> None:
     for name in ("compat", str(tmp_path)):
-        with pytest.raises(TemplateError, match="no prompt template") as caught:
+        with pytest.raises(UsageError, match="no prompt template") as caught:
             load_template(name)
         assert ", ".join(template_names()) in caught.value.remedy
 

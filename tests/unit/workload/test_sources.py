@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import csv, parquet
 
-from harness.errors import DataError
+from harness.errors import DataError, UsageError
 from harness.workload.dataset import Dataset
 from harness.workload.sources import load_dataset
 
@@ -159,7 +159,9 @@ def test_what_is_no_class_and_no_vector_is_passed_over(tmp_path: Path) -> None:
 
 
 def test_a_missing_path_is_named(tmp_path: Path) -> None:
-    assert str(tmp_path / "nowhere") in refusal(tmp_path / "nowhere")
+    with pytest.raises(UsageError, match=str(tmp_path / "nowhere")) as caught:
+        load_dataset(str(tmp_path / "nowhere"), seed=0)
+    assert caught.value.remedy
 
 
 def test_an_impossible_path_is_a_data_error(tmp_path: Path) -> None:

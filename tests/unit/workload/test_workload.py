@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
@@ -28,7 +29,7 @@ def draft() -> Draft:
 
 
 def written(
-    draft: Draft, spec: RunSpec = SPEC, chats: dict[str, ChatTemplate | None] | None = None
+    draft: Draft, spec: RunSpec = SPEC, chats: Mapping[str, ChatTemplate | None] | None = None
 ) -> Workload:
     session = mock.open_session(ModelRef("mock", "mock", ""), {"max_model_len": 1})
     tokenizer = Tokenizer("bytes", None, session.tokenize, session.token_texts)
@@ -53,22 +54,34 @@ def test_every_voter_is_given_the_same_test_rows(draft: Draft) -> None:
 
 
 def test_a_chat_needs_a_model_that_has_one(draft: Draft) -> None:
-    with pytest.raises(TemplateError, match="no chat template"):
+    with pytest.raises(UsageError, match="no chat template"):
         written(draft, CHAT_SPEC)
+
+
+def test_an_entry_without_a_chat_template_beside_others_is_named(draft: Draft) -> None:
+    chats = {"first": ChatTemplate(SOURCE, "[B]", "[E]"), "second": None}
+    with pytest.raises(UsageError, match="a chat, and second: the model has no chat") as caught:
+        written(draft, CHAT_SPEC, chats)
+    assert "--chat-template FILE" in caught.value.remedy
+
+
+def test_a_chat_template_is_for_a_chat(draft: Draft) -> None:
+    spec = SPEC.model_copy(update={"chat_template": "mine.jinja"})
+    with pytest.raises(UsageError, match=r"mine\.jinja: the prompt template compact is no chat"):
+        written(draft, spec)
 
 
 @pytest.mark.parametrize(
     "other",
     [
-        None,
         ChatTemplate(SOURCE + " ", "[B]", "[E]"),
         ChatTemplate(SOURCE, "[b]", "[E]"),
         ChatTemplate(SOURCE, "[B]", "[e]"),
     ],
-    ids=["none", "source", "bos", "eos"],
+    ids=["source", "bos", "eos"],
 )
 def test_a_chat_is_refused_where_it_would_be_another_text_for_another_entry(
-    draft: Draft, other: ChatTemplate | None
+    draft: Draft, other: ChatTemplate
 ) -> None:
     one = ChatTemplate(SOURCE, "[B]", "[E]")
     for first, second in ((one, other), (other, one)):

@@ -16,6 +16,7 @@ from backends.api import BackendError, ModelRef
 from backends.hf import conversion as hf_conversion
 from backends.hf import weights as hf_weights
 from backends.hf.weights import folder_of, is_whole, tokenizer_folder_of
+from backends.in_use import free, mark_of
 
 Spoil: TypeAlias = Callable[[Path], object]
 
@@ -176,6 +177,14 @@ def test_two_that_start_together_make_it_once(source: Path, tmp_path: Path) -> N
     seen = [process.communicate(timeout=60)[0].strip() for process in both]
     assert seen == ["['manifest.json', 'one', 'two']"] * 2
     assert log.read_text() == "made\n" * 2  # the tokenizer and the weights
+
+
+def test_what_was_converted_is_in_use_as_long_as_the_process_lives(
+    source: Path, made: list[str]
+) -> None:
+    folder = converted(source)
+    with free(mark_of(folder)) as is_free:
+        assert not is_free
 
 
 def folder_with(folder: Path, *names: str, **config: object) -> ModelRef:

@@ -121,9 +121,9 @@ def test_calls_keep_within_the_limits_of_tokens_and_logits(
 BRANCHES = st.lists(st.tuples(st.integers(0, 300), st.integers(1, 1500)), max_size=6)
 
 
-@given(BRANCHES)
+@given(BRANCHES, st.sampled_from([32, 100, 128, 200, 512, 2048]))
 def test_long_beginnings_take_the_fast_way_in_tiles_and_ends_the_short(
-    branches: list[tuple[int, int]],
+    branches: list[tuple[int, int]], largest: int
 ) -> None:
     context = pytest.importorskip("backends.llama_cpp.context", reason="needs llama-cpp-python")
     steps = [
@@ -131,17 +131,18 @@ def test_long_beginnings_take_the_fast_way_in_tiles_and_ends_the_short(
         for sequence, (first, length) in enumerate(branches)
         for position in range(first, first + length)
     ]
-    runs = list(context._runs(steps))
+    runs = list(context._runs(steps, largest))
     assert [step for run, _ in runs for step in run] == steps
     tile, fast = context.TILE_TOKENS, context.LEAST_FAST_TOKENS
     last = {sequence: first + length - 1 for sequence, (first, length) in enumerate(branches)}
     for run, most in runs:
         sizes = [len(call) for call in context._chunks(run, most, 97)]
-        if most == context.SHORT_CALL_TOKENS:
+        if most == min(context.SHORT_CALL_TOKENS, largest):
             assert max(sizes) < fast
         else:
+            assert largest >= tile
             [sequence] = {step.sequences[0] for step in run}
-            assert fast <= min(sizes) <= max(sizes) <= context.BATCH_TOKENS
+            assert fast <= min(sizes) <= max(sizes) <= largest
             assert run[-1].position == (last[sequence] + 1) // tile * tile - 1
 
 
@@ -159,6 +160,17 @@ def test_an_option_that_cannot_be_is_named_with_what_can(
     with pytest.raises(BackendError, match=message) as caught:
         opened(model, **options)
     assert caught.value.remedy
+
+
+def test_the_size_of_pieces_changes_neither_results_nor_what_is_computed(model: ModelRef) -> None:
+    found = []
+    for options in ({}, {"n_ubatch": 128, "no_mmap": True}):
+        with closing(opened(model, max_model_len=400, **options)) as session:
+            prompts = session.tokenize([LONG * 27 + end for end in ("a", "b c", "d e f")])
+            replies = ask(session, prompts)
+        assert computed(replies) == unique_tokens(prompts) > 256
+        found.append([reply.label_logprobs for reply in replies.values()])
+    assert found[0] == found[1]
 
 
 @pytest.fixture
