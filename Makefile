@@ -18,11 +18,15 @@ endif
 demo: $(VENV)/.demo  ## the main job: SmolLM2-135M through llama.cpp on the digits data
 	$(BIN)/harness run
 
+# Two processes: what a small machine has cores for. A file stays in one of them, with the engine, the
+# wheel or the runs that its tests share, and what takes longest begins first: see `testpaths`.
+PARALLEL := --numprocesses=2 --dist=loadfile --no-loadscope-reorder
+
 # Where an engine cannot be installed, the tests themselves tell whether that may be: only for want
 # of a wheel for this platform.
 test: $(VENV)/.all  ## every test, with the real engines
 	-$(BIN)/harness backends install vllm
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 # SOAK=full takes hours; SEED=N draws others.
 soak: $(VENV)/.all  ## ten minutes of kills, damaged stores, malformed records, hostile templates
@@ -56,10 +60,20 @@ baseline: $(VENV)/.all  ## the same, saved as the baseline of this kind of machi
 	-$(BIN)/harness backends install vllm
 	$(MEASURE) --benchmark-save=baseline-$(KIND)
 
-# llama-cpp-python is compiled here; pip keeps the wheel, so only the first time takes minutes.
+# llama-cpp-python is compiled here; pip keeps the wheel, so only the first time takes minutes. What
+# pip says on stdout says when: it is put in few words. Its errors go to stderr, and are left alone.
 $(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
-	$(INSTALL) --editable '.[llama-cpp]'
-	touch $@
+	@echo "installing the harness and llama.cpp into $(VENV)"
+	@{ $(subst --quiet,--progress-bar off,$(INSTALL)) --editable '.[llama-cpp]'; echo "ended: $$?"; } \
+	| while read -r line; do case "$$line" in \
+		Downloading*MB*) echo "  $$line" ;; \
+		*"Building wheel for llama"*started*) \
+			echo "  compiling llama.cpp: about 5 minutes on two cores, and only this once" ;; \
+		*"Building wheel for llama"*"still running"*) echo "  still compiling llama.cpp" ;; \
+		*"Building wheel for llama"*finished*) echo "  llama.cpp is compiled" ;; \
+		"ended: "*) exit "$${line#ended: }" ;; \
+	esac; done
+	@touch $@
 
 $(VENV)/.all: pyproject.toml constraints.txt | $(BIN)/python
 	$(INSTALL) --editable '.[llama-cpp,gemma,hf,dev]'

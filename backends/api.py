@@ -16,6 +16,9 @@ from dataclasses import dataclass
 from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar
 
 ENTRY_POINT_GROUP = "llm_harness.backends"
+_MOST_WHOLE = 2**31
+"""Engines hold whole numbers in 32 bits: a larger one becomes another number without a word."""
+_LONGEST = 100  # characters of a value in a message
 NO_FILES = "none"  # the model format of a backend that reads no model files
 
 DecodingMode: TypeAlias = Literal["free", "choice", "score"]
@@ -100,6 +103,8 @@ class Option(Generic[T]):
                 return ""
             listed = f"one of: {', '.join(self.choices)}" if self.choices else ""
             return listed or self.pattern_text or "text"
+        if self.kind is int and isinstance(value, int) and abs(value) >= _MOST_WHOLE:
+            return "a whole number of 32 bits"
         if is_kind and self._is_within(value):
             return ""
         number = "a whole number" if self.kind is int else "a number"
@@ -125,8 +130,9 @@ class Option(Generic[T]):
 
 
 def written(value: object) -> str:
-    """A value as a TOML file has it: `true`, and text in quotes."""
-    return str(value).lower() if isinstance(value, bool) else repr(value)
+    """A value as a TOML file has it: `true`, and text in quotes; of a long one, the beginning."""
+    text = str(value).lower() if isinstance(value, bool) else repr(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +243,8 @@ class TokenizerInfo:
     no beginning-of-sequence token. `chat_template` is the model's own, as jinja text, untrusted;
     of several that have names, the one called "default".
     `vocabulary_sha256` is `backends.rules.vocabulary_sha256`: where it is equal, the same token ids
-    mean the same.
+    mean the same. `vocabulary_size` is how many ids there are, those without a text too: every id
+    is below it. One that is not, of a prompt or of a reply, is refused.
     """
 
     declared_context: int
@@ -246,6 +253,7 @@ class TokenizerInfo:
     bos_text: str = ""
     eos_text: str = ""
     chat_template: str | None = None
+    vocabulary_size: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,6 +281,7 @@ class SessionInfo:
     chat_template: str | None = None
     is_mock: bool = False
     capabilities: Capabilities = Capabilities()
+    vocabulary_size: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

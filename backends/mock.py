@@ -168,6 +168,7 @@ class MockTokenizer:
     info = TokenizerInfo(
         declared_context=DECLARED_CONTEXT,
         vocabulary_sha256=vocabulary_sha256(_VOCABULARY),
+        vocabulary_size=len(_VOCABULARY),
         bos_id=BOS,
         bos_text="<bos>",
         eos_text="<eos>",

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import fields
 from typing import Any, NoReturn, get_args
 
@@ -32,6 +32,7 @@ from backends.api import (
     TokenizerInfo,
 )
 from backends.rules import LOGPROB_ROUNDING, NOT_FINITE
+from backends.stages import MOST_CHARACTERS
 from backends.wire import Message, WireError, front_code, front_decode
 
 _NOT_FINITE = ("-inf", "inf", "nan")  # as `_number` writes them
@@ -149,12 +150,28 @@ def decode_seconds(message: Message) -> float:
     return record.amount("seconds")
 
 
+def decode_stage(message: Message) -> str:
+    """What a backend says that it is doing while it loads."""
+    record = _Record("stage", message, ("event", "stage"))
+    stage = record.name("stage")
+    return stage if len(stage) <= MOST_CHARACTERS else record.refuse("stage", "a few words")
+
+
 def decode_token_texts(value: object, count: int) -> list[str]:
     if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
         raise WireError("token texts: not a list of texts")
     if len(value) != count:
         raise WireError(f"token texts: {len(value)} for {count} tokens")
+    if not all(len(text) <= _NAME_CHARACTERS and _is_whole(text) for text in value):
+        raise WireError(f"token texts: one is no text of at most {_NAME_CHARACTERS} characters")
     return value
+
+
+def check_ids(field: str, ids: Sequence[int], vocabulary_size: int | None) -> None:
+    """Raises `WireError` for an id that is none of the vocabulary."""
+    largest = max(ids, default=-1)
+    if vocabulary_size is not None and largest >= vocabulary_size:
+        raise WireError(f"{field}: {largest} is none of the {vocabulary_size} tokens")
 
 
 class _Record:
@@ -182,11 +199,9 @@ class _Record:
         return value if isinstance(value, str) else self.refuse(field, "a text")
 
     def whole_text(self, field: str, most: int) -> str:
-        """A text that can be stored and shown: half of a surrogate pair has no UTF-8."""
+        """A text that can be stored and shown."""
         value = self.text(field)
-        try:
-            value.encode()
-        except UnicodeEncodeError:
+        if not _is_whole(value):
             self.refuse(field, "a text of whole characters")
         return value if len(value) <= most else self.refuse(field, f"at most {most} characters")
 
@@ -217,13 +232,15 @@ class _Record:
             self.refuse(field, f"a whole number of {least} or more")
         return value
 
-    def count_or_none(self, field: str) -> int | None:
-        return None if self.values[field] is None else self.count(field)
+    def count_or_none(self, field: str, least: int = 0) -> int | None:
+        return None if self.values[field] is None else self.count(field, least)
 
-    def token_or_none(self, field: str) -> int | None:
+    def token_or_none(self, field: str, vocabulary_size: int | None) -> int | None:
         value = self.count_or_none(field)
         if value is not None and value >= 2**31:
             self.refuse(field, "a token id of 32 bits")
+        if value is not None and vocabulary_size is not None and value >= vocabulary_size:
+            self.refuse(field, f"one of the {vocabulary_size} tokens")
         return value
 
     def number(self, field: str) -> float:
@@ -318,7 +335,8 @@ def _tokenizer_fields(record: _Record) -> dict[str, Any]:
     return {
         "declared_context": record.count("declared_context", least=1),
         "vocabulary_sha256": record.sha256("vocabulary_sha256"),
-        "bos_id": record.token_or_none("bos_id"),
+        "vocabulary_size": (size := record.count_or_none("vocabulary_size", least=1)),
+        "bos_id": record.token_or_none("bos_id", size),
         "bos_text": record.whole_text("bos_text", _NAME_CHARACTERS),
         "eos_text": record.whole_text("eos_text", _NAME_CHARACTERS),
         "chat_template": record.text_or_none("chat_template", _TEMPLATE_CHARACTERS),
@@ -328,6 +346,15 @@ def _tokenizer_fields(record: _Record) -> dict[str, Any]:
 def _number(value: float | None) -> float | str | None:
     """As JSON can have it."""
     return value if value is None or math.isfinite(value) else str(value)
+
+
+def _is_whole(text: str) -> bool:
+    """Whether it can be stored and shown: half of a surrogate pair has no UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_number(value: object) -> bool:

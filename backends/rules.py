@@ -19,6 +19,7 @@ THREADS = Option(
     "CPU threads.",
     default_text="the CPUs this process may use",
     least=1,
+    most=512,  # llama.cpp takes no more (GGML_MAX_N_THREADS)
     short="t",
 )
 TRUST_REMOTE_CODE = Option(

@@ -11,7 +11,7 @@ which all messages of its answer bear too, so that none is taken for the answer 
     {"do": "open_tokenizer", "backend": "module", "model": ModelRef, "options": {..}}
                                                                -> {"result": TokenizerInfo}
     {"do": "open", "backend": "module", "model": ModelRef, "options": {..}}
-                                          -> {"result": SessionInfo, "seconds": time of loading}
+            -> {"event": "stage", "stage": text} .., {"result": SessionInfo, "seconds": of loading}
     {"do": "tokenize", "texts": front-coded texts}
             -> {"result": null, "shared": array, "following": array, "ids": array}
     {"do": "token_texts", "ids": array}                        -> {"result": [text, ..]}
@@ -57,7 +57,7 @@ if not __package__:
     _spec.submodule_search_locations = [str(Path(__file__).parent)]
     sys.modules["backends"] = importlib.util.module_from_spec(_spec)
 
-from backends import records, wire
+from backends import records, stages, wire
 from backends.api import (
     Backend,
     BackendError,
@@ -77,7 +77,8 @@ SECONDS_BETWEEN_SIGNS = 0.1
 class Server:
     """Answers requests; holds the one open session or tokenizer."""
 
-    def __init__(self) -> None:
+    def __init__(self, tell: Callable[[Message], None] = lambda _: None) -> None:
+        self._tell = tell  # sends a message before the answer that is being made
         self._session: Session | None = None
         self._tokenizer: Session | Tokenizer | None = None  # the session, where one is open
         self._handlers: dict[str, Callable[[Message], Iterator[Message]]] = {
@@ -111,7 +112,8 @@ class Server:
     def _open(self, request: Message) -> Iterator[Message]:
         model = ModelRef(**request["model"])
         began = time.perf_counter()
-        self._session = _load(request["backend"]).open_session(model, request["options"])
+        with stages.heard_by(lambda stage: self._tell({"event": "stage", "stage": stage})):
+            self._session = _load(request["backend"]).open_session(model, request["options"])
         seconds = time.perf_counter() - began
         self._tokenizer = self._session
         yield {"result": asdict(self._session.info), "seconds": seconds}
@@ -188,8 +190,9 @@ def _load(target: str) -> Backend:
 
 
 def main(descriptor: int) -> None:
-    server = Server()
+    number: Message = {}
     with socket.socket(fileno=descriptor) as connection:
+        server = Server(lambda message: wire.send(connection, {**message, **number}))
         while True:
             try:
                 request = wire.receive(connection)

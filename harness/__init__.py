@@ -18,29 +18,35 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from harness.comparison.records import Compared
+    from harness.report.notebook import ShownComparison, ShownSummary
     from harness.store.runs import Results, StoredRun
-    from harness.summary import Summary
 
 __all__ = ("__version__", "benchmark", "compare", "open_results")
 
 __version__: str
 
 
-def benchmark(results: Path | str = "results", name: str | None = None, **spec: object) -> Summary:
+def benchmark(
+    results: Path | str = "results", name: str | None = None, **spec: object
+) -> ShownSummary:
     """Runs a spec, given as the fields of `RunSpec`, and stores it in the folder `results`, under
     a `name` if you give one.
 
-    Raises `HarnessError`; a field that is wrong is a `UsageError`.
+    A notebook shows how far it is, and then the summary as its table. Raises `HarnessError`; a
+    field that is wrong is a `UsageError`.
     """
     from harness.machine.platforms import check_platform
 
     check_platform()
     from harness.pipeline.run import run
-    from harness.report.words import presented
+    from harness.report.notebook import shown_summary
+    from harness.report.progress import Watch, notebook_outlet
     from harness.spec import parse_spec
 
-    return presented(run(parse_spec(spec, where="benchmark()"), Path(results), name=name))
+    given = parse_spec(spec, where="benchmark()")
+    with Watch(notebook_outlet()) as watch:
+        summary = run(given, Path(results), watch, name)
+    return shown_summary(open_results(results).run(summary.run_id), summary)
 
 
 def open_results(path: Path | str = "results") -> Results:
@@ -59,20 +65,21 @@ def compare(
     other: StoredRun | str,
     *more: StoredRun | str,
     results: Path | str = "results",
-) -> Compared:
+) -> ShownComparison:
     """What `harness compare --json` prints: how every entry differs from the first one.
 
     A name is `RUN`, `RUN:ENTRY` or the id of an import, and is read from the folder `results`.
     Raises `StoreError` where it is not there, or where a run is not finished.
     """
     from harness.comparison.compare import compare as compare_sides
-    from harness.report.words import presented_comparison
+    from harness.report.notebook import shown_comparison
     from harness.store.runs import sides
 
     wanted = (first, other, *more)
     has_names = any(isinstance(one, str) for one in wanted)
     read_from = open_results(results) if has_names else None
-    return presented_comparison(compare_sides(sides(wanted, read_from)))
+    found = sides(wanted, read_from)
+    return shown_comparison(found, compare_sides(found))
 
 
 def __getattr__(name: str) -> str:

@@ -22,6 +22,8 @@ from pathlib import Path
 from threading import RLock
 from types import ModuleType
 
+from harness.errors import EngineError
+
 BACKENDS = Path(__file__).parents[1] / "backends"
 _NAME = "backends"
 _ALIAS = "harness.backends"
@@ -125,15 +127,36 @@ with own_backends():
         MODEL_FILES,
         reply_reserve,
         usable_cpus,
+        vocabulary_sha256,
         why_no_text,
     )
-    from backends.sharing.prefix_tree import common_prefix_length, minimum_tokens
+    from backends.sharing.prefix_tree import (
+        common_prefix_length,
+        in_whole_blocks,
+        minimum_tokens,
+    )
 
 
 def requirements_of(backend: Backend, has_gpu: bool) -> Requirements:
-    """What a backend needs; it may import `backends` only when it says so."""
-    with own_backends():
-        return backend.requirements(has_gpu)
+    """What a backend needs; it may import `backends` only when it says so.
+
+    Raises `EngineError` where it does not say.
+    """
+    try:
+        with own_backends():
+            needed: object = backend.requirements(has_gpu)
+    except (Exception, SystemExit) as error:
+        raise _not_said(f"{type(error).__name__}: {error}") from error
+    if not isinstance(needed, Requirements):
+        raise _not_said(f"{needed!r:.80} is none of backends.api.Requirements")
+    return needed
+
+
+def _not_said(why: str) -> EngineError:
+    return EngineError(
+        f"a backend does not say what packages it needs: {why}",
+        remedy="Update the package that registers it, or remove it.",
+    )
 
 
 __all__ = (
@@ -168,6 +191,7 @@ __all__ = (
     "common_prefix_length",
     "free",
     "hold",
+    "in_whole_blocks",
     "install_environment",
     "install_extra",
     "mark_of",
@@ -179,6 +203,7 @@ __all__ = (
     "reply_reserve",
     "requirements_of",
     "usable_cpus",
+    "vocabulary_sha256",
     "why_no_text",
     "wire",
     "written",

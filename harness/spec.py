@@ -31,6 +31,7 @@ EngineOption = bool | int | float | str
 # All voters are held in memory with all that they may show. The votes of so many are known to
 # 0.016 (the standard error of a share of 1,000): more would change no answer.
 MOST_VOTERS = 1000
+MOST_ATTEMPTS = 1000  # likewise, of a prompt
 
 ENGINE = "Engine"
 _PROMPTED, _VOTERS, _REPLY = "What is prompted", "Voters and numbers", "Context and reply"
@@ -163,7 +164,7 @@ class RunSpec(BaseModel):
         float, Flag("Sampling temperature; 0 takes the most likely token.", _REPLY)
     ] = Field(default=0.0, ge=0)
     attempts: Annotated[int, Flag("Number of replies to each prompt.", _REPLY)] = Field(
-        default=1, ge=1
+        default=1, ge=1, le=MOST_ATTEMPTS
     )
     baselines: Annotated[
         bool,
@@ -174,6 +175,11 @@ class RunSpec(BaseModel):
         float,
         Flag("Abort if the engine sends nothing for this long.", ENGINE, unit="seconds"),
     ] = Field(default=300.0, gt=0)
+    # A conversion took 90 s and vLLM's compilation 140 s on two cores; this is four times both.
+    load_timeout_seconds: Annotated[
+        float,
+        Flag("Give up an engine that is not ready after this long.", ENGINE, unit="seconds"),
+    ] = Field(default=900.0, gt=0)
     engine: dict[str, EngineOption] = {}
     backends: dict[str, dict[str, EngineOption]] = {}
     entries: dict[str, dict[str, EngineOption]] = {}
@@ -334,6 +340,7 @@ _INHERITED = frozenset({"model", "models"})
 _OF_ENGINES = _INHERITED | {
     "backend",
     "timeout_seconds",
+    "load_timeout_seconds",
     "engine",
     "backends",
     "entries",
@@ -395,14 +402,27 @@ def parse_spec(table: Mapping[str, object], where: str) -> RunSpec:
     return validated(RunSpec, table, where, strict=True)
 
 
+def loads_toml(text: str) -> dict[str, Any]:
+    """Raises `ValueError` for what is no TOML, and for what Python reads and cannot write again,
+    not even in a message."""
+    try:
+        table = tomllib.loads(text)
+        repr(table)
+    except tomllib.TOMLDecodeError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise ValueError("it is nested too deeply, or a number has too many digits") from error
+    return table
+
+
 def read_toml(path: Path) -> dict[str, Any]:
     """The tables of a TOML file. Raises `UsageError` where it cannot be read."""
     try:
         # Editors on Windows write a byte-order mark, which TOML does not have.
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        return loads_toml(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}", remedy="Check the path.") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except ValueError as error:
         raise UsageError(
             f"{path} is no TOML file: {error}", remedy='A text needs quotes: model = "mine".'
         ) from error

@@ -31,6 +31,7 @@ class CaveatKind(StrEnum):
     CALIBRATION_THIN = "calibration_thin"
     TRAIN_TEST_OVERLAP = "train_test_overlap"
     SEVERAL_SESSIONS = "several_sessions"
+    PROCESSORS_SHARED = "processors_shared"
     TOKENS_DIFFER = "tokens_differ"
     ENGINES_DISAGREE = "engines_disagree"
 
@@ -93,6 +94,7 @@ class Speed(Record):
     """Token counts and `engine_seconds` are `None` where no cell is done, or where the engine does
     not report them. `engine_seconds` is the union of the batches' spans, without loading.
     `load_seconds` is `None` where no session was opened, or where it was open already.
+    `other_cpu_share` of the processors' time went to other processes while the engine was prompted.
 
     `unique_tokens` is the minimum of prefill tokens with perfect prefix caching, `least_tokens`
     that of an engine that shares blocks of `shared_block_tokens` only: the same where that is 1.
@@ -109,6 +111,7 @@ class Speed(Record):
     engine_seconds: float | None
     wall_seconds: float
     load_seconds: float | None
+    other_cpu_share: float | None = None  # not in summaries of before it was measured
 
 
 class Memory(Record):
@@ -237,10 +240,10 @@ class Cells(Record):
 class RunSummary(Record):
     """One entry of a run: a backend with its model and options, under a name.
 
-    `label_words`: each class's word in the prompts. What describes the engine is `None` where no
-    session of it was opened. `missing` says of each figure that cannot be had why, by its name.
-    `metrics` are filled in where a summary is shown, by `harness.comparison.metrics`: they are not
-    stored.
+    `tokens` is `None` where its tokenizer could not be opened. `label_words`: each class's word in
+    the prompts. What describes the engine is `None` where no session of it was opened. `missing`
+    says of each figure that cannot be had why, by its name. `metrics` are filled in where a summary
+    is shown, by `harness.comparison.metrics`: they are not stored.
     """
 
     entry: str
@@ -258,7 +261,7 @@ class RunSummary(Record):
     accuracy: Accuracy
     against_baselines: list[BaselineTest]
     prompts: PromptHashes
-    tokens: PromptTokens
+    tokens: PromptTokens | None
     cells: Cells
     missing: dict[str, Missing]
     caveats: list[Caveat]
@@ -298,8 +301,9 @@ class Facts(Record):
 
     `examples_available` and `calibration` have a count for each voter. `limit` is the token limit
     of prompt and reply, `reserve` the part of it that is left for the reply. `labels` are the token
-    ids of each class's label by vocabulary hash; `tokens` says by entry whose tokens it is given.
-    `chat_template` is the one of --chat-template: its file may change.
+    ids of each class's label by vocabulary hash; `tokens` says by entry whose tokens it is given,
+    of those whose tokenizer could be opened. `chat_template` is the one of --chat-template: its
+    file may change.
     """
 
     dataset: str

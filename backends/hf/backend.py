@@ -20,6 +20,7 @@ from backends.api import (
 )
 from backends.remedies import install_extra, reinstall
 from backends.rules import THREADS, TRUST_REMOTE_CODE, beyond_model
+from backends.stages import say
 
 if TYPE_CHECKING:
     from backends.hf.tokenizer import HfTokenizer
@@ -96,6 +97,7 @@ def open_tokenizer(model: ModelRef, options: Options) -> HfTokenizer:
 
 
 def open_session(model: ModelRef, options: Options) -> SharedCacheSession:
+    say("importing torch and transformers")
     _ask_no_network()
     availability = _importable()
     if not availability.available:
@@ -109,13 +111,16 @@ def open_session(model: ModelRef, options: Options) -> SharedCacheSession:
 
     longest = int(options["max_model_len"])
     trusted = TRUST_REMOTE_CODE.of(options)
+    say("looking at the model's files")
     folder = folder_of(model, trusted)
+    say("reading the weights")
     tokenizer = load_tokenizer(model, folder, trusted)
     declared = tokenizer.info.declared_context
     if longest > declared:
         raise beyond_model(longest, declared, model.name)
     slots = longest + BRANCH_SLOTS
     context = HfContext(folder, model.name, tokenizer, options, slots, SEQUENCES)
+    say("checking that prompts can share what they begin with")
     check_sharing(context, model.name, longest)
     info = SessionInfo(
         engine="transformers",

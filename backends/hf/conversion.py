@@ -8,7 +8,7 @@ those of llama.cpp's `src/llama-vocab.cpp`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,9 +17,10 @@ from typing import Any
 from backends.api import BackendError
 from backends.gguf import parts_of, read_metadata, tensor_sizes
 from backends.hf.loading import load_whole
+from backends.hf.rope import TENSOR, llama3_parameters
 
-VERSION = 2
-"""Raise it with any change of what is written here: what another one wrote is made again."""
+VERSION = 3
+"""Raise it with any change of what is written here: each version has folders of its own."""
 
 # fmt: off
 # Values of `tokenizer.ggml.model`, and of `tokenizer.ggml.pre`, with which llama.cpp adds a BOS if
@@ -144,15 +145,33 @@ def _model(source: Path) -> Any:
     import torch
 
     model = load_whole("the GGUF file", **_file(source), dtype=torch.float32)
-    _check_read_whole(source, model)
-    return _without_quantization(model).to(torch.bfloat16)
+    positions = _positions(source, model.config)
+    _check_read_whole(source, model, {TENSOR} if positions else set())
+    return _plain(model, positions).to(torch.bfloat16)
 
 
-def _check_read_whole(source: Path, model: Any) -> None:
+def _positions(source: Path, config: Any) -> Mapping[str, Any]:
+    """What transformers does not read of how a model's positions are scaled, in its own
+    parameters; empty where there is nothing, or nothing that it could do the same with."""
+    if TENSOR not in tensor_sizes(source):
+        return {}
+    from gguf import GGUFReader
+
+    [tensor] = [one for one in GGUFReader(source).tensors if one.name == TENSOR]
+    # Of models with several kinds of layers, there are parameters for each kind.
+    given = getattr(config, "rope_parameters", None) or {}
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    if given.keys() != {"rope_type", "rope_theta"} or 2 * len(tensor.data) != width:
+        return {}
+    found = llama3_parameters(tensor.data.astype(float), given["rope_theta"])
+    return {} if found is None else {"rope_parameters": found}
+
+
+def _check_read_whole(source: Path, model: Any, read: Collection[str]) -> None:
     """Refuses a file that holds more than the model took: transformers leaves out, without a word,
-    tensors that it has no name for, such as biases and the scales of positions (rope_freqs)."""
+    tensors that it has no name for, such as biases. `read` are those that were read here."""
     # Their numbers are counted: one tensor has different names in the file and in transformers.
-    sizes = tensor_sizes(source)
+    sizes = {name: size for name, size in tensor_sizes(source).items() if name not in read}
     unread = sum(sizes.values()) - sum(weight.numel() for weight in model.parameters())
     if unread > 0:
         likely = [name for name in sizes if name.startswith("rope") or not name.endswith(".weight")]
@@ -164,9 +183,10 @@ def _check_read_whole(source: Path, model: Any) -> None:
         )
 
 
-def _without_quantization(model: Any) -> Any:
-    """The same model under a config that does not say it is quantized: saving refuses that."""
-    values = model.config.to_dict()
+def _plain(model: Any, positions: Mapping[str, Any]) -> Any:
+    """The same model under a config that has its positions, and that does not say it is
+    quantized: saving refuses that."""
+    values = {**model.config.to_dict(), **positions}
     values.pop("quantization_config", None)
     plain = type(model)(type(model.config)(**values))
     plain.load_state_dict(model.state_dict())

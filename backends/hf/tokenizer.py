@@ -19,7 +19,8 @@ from backends.rules import first_line, vocabulary_sha256
 class HfTokenizer:
     """A `backends.api.Tokenizer` around one that transformers has loaded."""
 
-    def __init__(self, tokenizer: Any, declared_context: int) -> None:
+    def __init__(self, tokenizer: Any, declared_context: int, rows: int = 0) -> None:
+        """`rows`: those of the model's embedding, which may be more than its tokens."""
         self._tokenizer = tokenizer
         texts = {token: text for text, token in tokenizer.get_vocab().items()}
         added = set(tokenizer.added_tokens_decoder)
@@ -34,6 +35,7 @@ class HfTokenizer:
             vocabulary_sha256=vocabulary_sha256(
                 texts.get(token, "") for token in range(max(texts) + 1)
             ),
+            vocabulary_size=max(max(texts) + 1, rows),
             # the token that the tokenizer itself puts first
             bos_id=int(first[0]) if first == [tokenizer.bos_token_id] else None,
             bos_text=tokenizer.bos_token or "",
@@ -112,12 +114,14 @@ def _converted(model: ModelRef, folder: str) -> tuple[Any, int]:
     return plain.from_pretrained(folder), length
 
 
-def _given(folder: str, trusted: bool) -> tuple[Any, int]:
+def _given(folder: str, trusted: bool) -> tuple[Any, int, int]:
     from transformers import AutoConfig, AutoTokenizer
 
     config = AutoConfig.from_pretrained(folder, trust_remote_code=trusted)
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trusted)
-    length = getattr(config.get_text_config(), "max_position_embeddings", None)
+    text_config = config.get_text_config()
+    length = getattr(text_config, "max_position_embeddings", None)
     if type(length) is not int:
         raise ValueError("config.json does not say how long a context the model was made for")
-    return tokenizer, length
+    rows = getattr(text_config, "vocab_size", None)
+    return tokenizer, length, rows if type(rows) is int else 0

@@ -3,9 +3,9 @@
 A folder is taken as it is, a hub name from the hub's cache on this machine; what is no safetensors,
 lies elsewhere, or only code that came with it could load, is refused (`backends.hf.folder`). A GGUF
 file is converted, and the result stored in our cache: the tokenizer in one folder, the weights
-beside a copy of it in another, both named after the file's hash. A folder's manifest, written last,
-has the hash of each file and is checked at every use: a folder that is not as it was made, or that
-another version of the conversion made, is made again. That happens under a lock and under another
+beside a copy of it in another, both named after the file's hash and the version of the conversion.
+A folder's manifest, written last, has the hash of each file and is checked at every use: a folder
+that is not as it was made is made again. That happens under a lock and under another
 name: two runs that start together make it once, and none ever sees half of it.
 """
 
@@ -26,6 +26,7 @@ from backends.hf.conversion import VERSION, convert, convert_tokenizer
 from backends.hf.folder import check_config, check_weights
 from backends.in_use import hold
 from backends.rules import first_line
+from backends.stages import say
 
 _MANIFEST = "manifest.json"
 
@@ -74,6 +75,7 @@ def _snapshot(name: str) -> Path:
 def _converted(model: ModelRef) -> Path:
     def make(target: Path) -> None:
         made = _converted_tokenizer(model)
+        say("converting the weights to safetensors, once")
         shutil.copytree(made, target, ignore=shutil.ignore_patterns(_MANIFEST))
         convert(Path(model.location), target)
 
@@ -90,7 +92,8 @@ def _made_once(kind: str, model: ModelRef, make: Callable[[Path], None]) -> Path
     source, cache = Path(model.location), Path(model.cache)
     hashes = [_sha256(part) for part in parts_of(source)]
     name = hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
-    folder = cache / f"{kind}-{name[:16]}"
+    # By version: of two harnesses that share the cache, none replaces what the other made.
+    folder = cache / f"{kind}-{name[:16]}-{VERSION}"
     cache.mkdir(parents=True, exist_ok=True)
     with _locked(cache / f"{folder.name}.lock"):
         if not is_whole(folder):

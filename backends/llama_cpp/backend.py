@@ -23,6 +23,7 @@ from backends.api import (
 )
 from backends.remedies import install_extra, reinstall
 from backends.rules import THREADS
+from backends.stages import say
 
 if TYPE_CHECKING:
     from backends.llama_cpp.tokenizer import LlamaTokenizer
@@ -164,6 +165,7 @@ def open_session(model: ModelRef, options: Options) -> SharedCacheSession:
 
     check_options(options)
     longest = int(options["max_model_len"])
+    say("reading the weights")
     context = LlamaContext(model, options, longest, longest + BRANCH_SLOTS, SEQUENCES)
     info = SessionInfo(
         engine="llama.cpp",

@@ -88,6 +88,7 @@ class LlamaTokenizer:
         self.info = TokenizerInfo(
             declared_context=_declared_context(handle),
             vocabulary_sha256=vocabulary_sha256(self.token_texts(range(self.vocabulary_size))),
+            vocabulary_size=self.vocabulary_size,
             bos_id=bos if lib.llama_vocab_get_add_bos(self._vocab) else None,
             bos_text=self._special_text(bos),
             eos_text=self._special_text(lib.llama_vocab_eos(self._vocab)),

@@ -1,9 +1,9 @@
 """Answering prompts with a KV cache that many sequences share, each token evaluated once.
 
-A group of prompts is answered together. The group's part of the prefix tree is evaluated as one
+A batch of prompts is answered together. The batch's part of the prefix tree is evaluated as one
 run of tokens, in which a token that several prompts share belongs to the sequences of all of these;
 then replies are decoded one token of every prompt at a time. Sequence 0 holds the last prompt
-between groups and between calls: whatever the next group shares with it is there already.
+between batches and between calls: whatever the next batch shares with it is there already.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ from backends.sharing.generation import (
 )
 from backends.sharing.prefix_tree import Leaf, common_prefix_length, walk
 
-BRANCH_SLOTS = 2048  # KV slots for the ends and replies of a group, beside the longest prompt
+BRANCH_SLOTS = 2048  # KV slots for the ends and replies of a batch, beside the longest prompt
 
 _HELD = 0  # the sequence that holds the last prompt
 _BRANCHES = 64  # prompts answered together, in sequences 1 to 64
 _SPARE = range(65, 97)  # sequences for the labels of several tokens
 SEQUENCES = _SPARE.stop
-_LONG_END = 128  # a prompt that adds more tokens than this begins a new group ...
+_LONG_END = 128  # a prompt that adds more tokens than this begins a new batch ...
 _WARM_UP_TOKENS = 32
-_SMALL_GROUP = 8  # ... unless that left a group smaller than this
+_SMALL_BATCH = 8  # ... unless that left a batch smaller than this
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +112,11 @@ class SharedCache(Protocol):
 
 @dataclass(slots=True)
 class _Branch:
-    """One prompt of a group, in a sequence of its own.
+    """One prompt of a batch, in a sequence of its own.
 
     `shared`: tokens in common with the branch before. `cached`: tokens it need not evaluate.
     `logits`: those behind the prompt. It has failed where any are not finite. Times are in seconds
-    from the group's begin.
+    from the batch's begin.
     """
 
     index: int
@@ -163,10 +163,10 @@ class SharedCacheSession:
         for some in self._of_one_kind(accepted, prompts, decoding):
             leaves = walk({index: prompts[index].token_ids for index in some})
             while leaves:
-                size = self._group_size(leaves, prompts, decoding)
-                group, leaves = leaves[:size], leaves[size:]
-                yield Started(tuple(leaf.prompt for leaf in group))
-                yield from self._answer(group, prompts, decoding)
+                size = self._batch_size(leaves, prompts, decoding)
+                batch, leaves = leaves[:size], leaves[size:]
+                yield Started(tuple(leaf.prompt for leaf in batch))
+                yield from self._answer(batch, prompts, decoding)
 
     def _refuse_unknown(
         self, prompts: Sequence[Prompt], indices: Sequence[int]
@@ -236,7 +236,7 @@ class SharedCacheSession:
                 "Fetch the model again, or give a causal language model.",
             )
 
-    def _group_size(
+    def _batch_size(
         self, leaves: Sequence[Leaf], prompts: Sequence[Prompt], decoding: Decoding
     ) -> int:
         """How many of the next leaves fit into the KV cache together."""
@@ -247,24 +247,24 @@ class SharedCacheSession:
         for size, leaf in enumerate(leaves[1:_BRANCHES], start=1):
             added = len(prompts[leaf.prompt].token_ids) - leaf.shared
             room -= added + reply
-            if room < 0 or (added > _LONG_END and size >= _SMALL_GROUP):
+            if room < 0 or (added > _LONG_END and size >= _SMALL_BATCH):
                 return size
         return min(len(leaves), _BRANCHES)
 
     def _branch(
-        self, group: Sequence[Leaf], prompts: Sequence[Prompt], decoding: Decoding
+        self, batch: Sequence[Leaf], prompts: Sequence[Prompt], decoding: Decoding
     ) -> list[_Branch]:
         """A sequence for each leaf, holding what it shares with the held prompt."""
-        held = self._shared_with_held(prompts[group[0].prompt].token_ids)
-        # What the group does not share makes room for what it adds.
+        held = self._shared_with_held(prompts[batch[0].prompt].token_ids)
+        # What the batch does not share makes room for what it adds.
         self._cache.truncate(_HELD, held)
-        self._held = ()  # until the group is answered: what ends before that is not relied on
+        self._held = ()  # until the batch is answered: what ends before that is not relied on
         branches: list[_Branch] = []
-        for sequence, leaf in enumerate(group, start=1):
+        for sequence, leaf in enumerate(batch, start=1):
             prompt = prompts[leaf.prompt]
             shared = leaf.shared if branches and self._cache.shares_prefixes else 0
             held = min(held, shared) if branches else held
-            # What it shares with other prompts of the group beyond that is evaluated once, for the
+            # What it shares with other prompts of the batch beyond that is evaluated once, for the
             # sequences of all of them (`_tree_steps`).
             self._cache.copy(_HELD, sequence, held)
             branches.append(
@@ -290,11 +290,11 @@ class SharedCacheSession:
         return shared - 1 if shared == len(prompt) < len(self._held) else shared
 
     def _answer(
-        self, group: Sequence[Leaf], prompts: Sequence[Prompt], decoding: Decoding
+        self, batch: Sequence[Leaf], prompts: Sequence[Prompt], decoding: Decoding
     ) -> Iterator[Event]:
-        """Evaluates, scores and decodes one group."""
+        """Evaluates, scores and decodes one batch."""
         began = time.perf_counter()
-        branches = self._branch(group, prompts, decoding)
+        branches = self._branch(batch, prompts, decoding)
         prefill_tokens = 0
         for count in self._prefill(branches):
             prefill_tokens += count
@@ -316,10 +316,10 @@ class SharedCacheSession:
             yield Progress(0)
         decode_seconds = time.perf_counter() - decode_began if decode_tokens else 0.0
         self._keep(branches)
-        if len(group) > 1 and any(branch.has_failed for branch in branches):
+        if len(batch) > 1 and any(branch.has_failed for branch in branches):
             # What is not finite spoils what lies beside it, though that does not see it.
             self.forget()
-            for leaf in group:
+            for leaf in batch:
                 yield from self._answer([leaf], prompts, decoding)
             return
         yield Batch(
@@ -333,7 +333,7 @@ class SharedCacheSession:
         )
 
     def _prefill(self, branches: Sequence[_Branch]) -> Iterator[int]:
-        """Evaluates each node of the group's prefix tree once; yields tokens as they are done."""
+        """Evaluates each node of the batch's prefix tree once; yields tokens as they are done."""
         rows: list[Logits] = []
         for count, logits in self._cache.evaluate(_tree_steps(branches)):
             # The rows are the engine's own memory, until its next call.
@@ -441,7 +441,7 @@ def _longest_end(decoding: Decoding) -> int:
 
 
 def _spare(decoding: Decoding) -> range:
-    """The spare sequences that the slots of a group have room for."""
+    """The spare sequences that the slots of a batch have room for."""
     return _SPARE[: max(1, BRANCH_SLOTS // max(1, _longest_end(decoding)))]
 
 

@@ -20,6 +20,7 @@ from backends.api import (
 )
 from backends.remedies import install_environment
 from backends.rules import THREADS, TRUST_REMOTE_CODE, beyond_model, usable_cpus
+from backends.stages import say
 
 if TYPE_CHECKING:
     from backends.hf.tokenizer import HfTokenizer
@@ -146,6 +147,7 @@ def open_tokenizer(model: ModelRef, options: Options) -> HfTokenizer:
 def open_session(model: ModelRef, options: Options) -> VllmSession:
     threads = THREADS.given(options) or usable_cpus()
     os.environ["OMP_NUM_THREADS"] = str(threads)  # read when torch is imported
+    say("importing vLLM")
     availability = _importable()
     if not availability.available:
         raise BackendError(availability.reason, availability.remedy)
@@ -155,11 +157,14 @@ def open_session(model: ModelRef, options: Options) -> VllmSession:
 
     longest = int(options["max_model_len"])
     trusted = TRUST_REMOTE_CODE.of(options)
+    say("looking at the model's files")
     folder = folder_of(model, trusted)
     tokenizer = load_tokenizer(model, folder, trusted)
     declared = tokenizer.info.declared_context
     if longest > declared:
         raise beyond_model(longest, declared, model.name)
+    compiles = "" if ENFORCE_EAGER.of(options) else ", then compiling the model"
+    say(f"reading the weights{compiles}")
     engine = VllmEngine(folder, model.name, options, longest)
     tokenizer.check_rows(engine.vocabulary_size, model.name)
     info = SessionInfo(

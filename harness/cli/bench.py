@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from harness.cli.console import checked, give, tell
+from harness.cli.console import checked, give, remarks, tell
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
@@ -76,11 +76,11 @@ def parse_numbers(texts: Iterable[str], name: str, minimum: int) -> tuple[int, .
 def _carry_out(plan: Plan, order: Order, rows: list[Row]) -> None:
     """Times, with progress; `rows` holds what is finished, however it ends."""
     from harness.bench.timing import bench
-    from harness.cli.progress import BenchWatch
+    from harness.report.progress import BenchWatch, outlet_of
 
     assert not isinstance(order.what, str)  # a run's id comes of --resume, which is not among these
     with (
-        BenchWatch(shown=not order.output.quiet) as watch,
+        BenchWatch(outlet_of(remarks(), not order.output.quiet, moves=False)) as watch,
         closing(bench(plan, order.what, order.output.results / "logs", watch)) as timed,
     ):
         for row in timed:

@@ -51,7 +51,8 @@ def list_runs(
         "imports": list(map(import_json, imports)),
     }
     records = [record for run in every for record in as_records(run)]
-    give(Answer(_tables(rows, imports, results), data, records), wanted)
+    columns = as_records(ListedRun("", "", ""))[0].keys()
+    give(Answer(_tables(rows, imports, results), data, records, columns), wanted)
     fail_if_unreadable([*(run.error for run in every if run.error), *damaged])
 
 

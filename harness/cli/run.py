@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.cli.console import checked, fail_if_unreadable, give, tell
+from harness.cli.console import checked, fail_if_unreadable, give, remarks, tell
 from harness.cli.show import answer_of
 from harness.errors import StoreError
 
 if TYPE_CHECKING:
     from harness.cli.order import Order
-    from harness.cli.progress import Watch
     from harness.report.formats import Answer
+    from harness.report.progress import Watch
     from harness.spec import RunSpec
     from harness.summary import Summary
 
@@ -24,6 +24,7 @@ def run(**given: Any) -> None:
     """
     from harness.cli.order import read_order
     from harness.pipeline.run import check_answered
+    from harness.store.runs import resume_command
 
     order = read_order(given)
     wanted = checked(order.output.target)
@@ -32,7 +33,7 @@ def run(**given: Any) -> None:
     answer, errors = _answer(order, spec, summary)
     give(answer, wanted)
     # After the answer is printed: a run without a reply has caveats to show, and exits with 1.
-    check_answered(summary)
+    check_answered(summary, resume_command(order.output.results, summary.run_id))
     fail_if_unreadable(errors)
 
 
@@ -69,9 +70,9 @@ def _answer(order: Order, spec: RunSpec, summary: Summary) -> tuple[Answer, list
 
 def _carry_out(order: Order) -> Summary:
     """Runs, with progress; says how to go on when a signal ends it."""
-    from harness.cli.progress import Watch
+    from harness.report.progress import Watch, outlet_of
 
-    watch = Watch(shown=not order.output.quiet)
+    watch = Watch(outlet_of(remarks(), shown=not order.output.quiet))
     try:
         with watch:
             return _run(order, watch)
@@ -94,7 +95,29 @@ def _say_interrupted(run_id: str | None, results: Path) -> None:
     if run_id is None:
         tell("Interrupted before anything was prompted.")
         return
-    from harness.store.runs import resume_command
+    from harness.store.runs import results_flag, resume_command
 
-    command = resume_command(results, run_id)
-    tell("Interrupted. Everything that was finished is stored; go on with:", f"  {command}")
+    tell(
+        f"Interrupted. {_stored(run_id, results)}",
+        "See it with:",
+        f"  harness show {run_id}{results_flag(results)}",
+        "Go on with:",
+        f"  {resume_command(results, run_id)}",
+    )
+
+
+def _stored(run_id: str, results: Path) -> str:
+    """How many replies each entry has."""
+    from harness.store.runs import Results
+
+    try:
+        with Results(results) as stored:
+            run = stored.run(run_id)
+            wanted = len(run.prompts) * run.spec.attempts
+            counts = [
+                f"{name} {sum(cell.status == 'done' for cell in entry.cells):,} of {wanted:,}"
+                for name, entry in run.entries.items()
+            ]
+    except StoreError:  # it says so where it is looked for
+        return "Everything that was finished is stored."
+    return f"Replies that are stored: {', '.join(counts)}." if wanted else "No reply is stored yet."

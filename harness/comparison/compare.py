@@ -181,7 +181,10 @@ def first_difference(first: StoredEntry, other: StoredEntry) -> PromptDifference
 
 
 def _given(entry: StoredEntry) -> dict[Place, tuple[str, str]]:
-    """The hashes of text and tokens of each prompt, in the order of the run."""
+    """The hashes of text and tokens of each prompt, in the order of the run; nothing of an entry
+    whose tokens are not known, as its tokenizer could not be opened."""
+    if not entry.tokens:
+        return {}
     pairs = zip(entry.run.prompts, entry.tokens, strict=True)
     return {(p.voter, p.role, p.position): (p.text_sha256, t.token_sha256) for p, t in pairs}
 

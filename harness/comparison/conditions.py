@@ -7,6 +7,7 @@ from typing import Any
 
 from harness.comparison.records import FieldDifference
 from harness.machine.environment import Environment
+from harness.scoring.caveats import MUCH_OTHER_CPU
 from harness.store.runs import StoredEntry
 from harness.store.schema import SessionRow
 
@@ -39,6 +40,9 @@ def conditions(entry: StoredEntry) -> dict[str, Any]:
             if one.get(name) not in values:
                 values.append(one.get(name))
         merged[name] = values[0] if len(values) == 1 else values
+    share = entry.summary.speed.other_cpu_share if entry.run.is_finished else None
+    if share is not None and share >= MUCH_OTHER_CPU:
+        merged["other_cpu_share"] = f"{share:.2f}"
     return merged
 
 

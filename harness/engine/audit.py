@@ -20,6 +20,7 @@ from harness.contract import (
     Reply,
     SessionInfo,
     Started,
+    records,
     reply_reserve,
     wire,
 )
@@ -54,6 +55,7 @@ class Audit:
         self._is_mock = info.is_mock
         # In "score" the reserve is for the labels, and nothing is generated.
         self._reply_tokens = reply_reserve(decoding) if decoding.mode != "score" else 0
+        self._vocabulary_size = info.vocabulary_size
         self._takes_ids = info.capabilities.prompts == "token_ids"
         self._lengths = [len(prompt.token_ids) for prompt in prompts]
         # What it counts of a text we do not know; no tokenizer makes more of it than bytes.
@@ -178,6 +180,7 @@ class Audit:
         )
 
     def _generated(self, reply: Reply) -> None:
+        records.check_ids("reply.token_ids", reply.token_ids, self._vocabulary_size)
         count, most = len(reply.token_ids), self._reply_tokens
         _check(count <= most, "reply.token_ids", f"{count}, and at most {most} were wanted")
         length, longest = len(reply.text), most * _TOKEN_CHARACTERS

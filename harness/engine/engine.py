@@ -8,13 +8,21 @@ from __future__ import annotations
 import importlib.metadata
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
-from harness.contract import ModelRef, OptionValue, Requirements, SessionInfo, requirements_of
+from harness.contract import (
+    ModelRef,
+    OptionValue,
+    Requirements,
+    SessionInfo,
+    TokenIds,
+    TokenizerInfo,
+    requirements_of,
+)
 from harness.engine.interpreters import find_interpreter
 from harness.engine.models import combined_sha256, model_files, resolve_model
 from harness.engine.options import INTERPRETER, options_of
@@ -26,7 +34,8 @@ from harness.errors import EngineError
 from harness.machine.nvml import has_gpu
 from harness.spec import Entry, RunSpec
 
-MOST_STARTS = 3  # of a worker that dies while it loads
+MOST_STARTS = 3  # of a worker that does not load, because it dies or keeps silent
+_Answer = TypeVar("_Answer")
 _PACKAGE_NAME = re.compile(r"[\w.-]+")  # what a requirement begins with, as PEP 508 has it
 
 
@@ -44,6 +53,7 @@ class EnginePlan:
     options: Mapping[str, OptionValue]
     python: str
     timeout_seconds: float
+    load_timeout_seconds: float
     log: Path
     model_files: Mapping[str, str]
 
@@ -52,8 +62,12 @@ class EnginePlan:
         """`None` for a name on the hub, and where the backend reads no files."""
         return combined_sha256(self.model, self.model_files)
 
-    def open_tokenizer(self) -> TokenizerSession:
+    def open_tokenizer(self) -> EngineTokenizer:
         """Starts to open it. Whoever calls it closes it."""
+        return EngineTokenizer(self)
+
+    def start_tokenizer(self) -> TokenizerSession:
+        """One worker of `EngineTokenizer`."""
         return TokenizerSession(self._start(), self.target, self.model, self.options)
 
     def open_session(self, max_model_len: int) -> EngineSession:
@@ -65,7 +79,12 @@ class EnginePlan:
         self.check_files()
         options = {**self.options, "max_model_len": max_model_len}
         return EngineSession(
-            self._start(), self.target, self.model, options, check_loaded=self.check_files
+            self._start(),
+            self.target,
+            self.model,
+            options,
+            check_loaded=self.check_files,
+            load_timeout_seconds=self.load_timeout_seconds,
         )
 
     def check_files(self) -> None:
@@ -108,13 +127,52 @@ def plan_engine(entry: Entry, spec: RunSpec, logs: Path) -> EnginePlan:
         options=options,
         python=python,
         timeout_seconds=spec.timeout_seconds,
+        load_timeout_seconds=spec.load_timeout_seconds,
         log=log,
         model_files=model_files(model),
     )
 
 
+class EngineTokenizer:
+    """Starts to open the tokenizer of an entry when it is made. One whose worker ends, or keeps
+    silent, is opened again and given the same once more, as an engine is loaded again.
+
+    All of it raises `EngineError`.
+    """
+
+    def __init__(self, plan: EnginePlan) -> None:
+        self._plan = plan
+        self._session = plan.start_tokenizer()
+
+    @property
+    def info(self) -> TokenizerInfo:
+        return self._try(lambda session: session.info)
+
+    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        return self._try(lambda session: session.tokenize(texts))
+
+    def token_texts(self, token_ids: TokenIds) -> list[str]:
+        return self._try(lambda session: session.token_texts(token_ids))
+
+    def close(self) -> None:
+        self._session.close()
+
+    def _try(self, do: Callable[[TokenizerSession], _Answer]) -> _Answer:
+        for _ in range(MOST_STARTS - 1):
+            try:
+                return do(self._session)
+            except WorkerDiedError:
+                self._session.kill()
+                self._session = self._plan.start_tokenizer()
+        return do(self._session)
+
+
 class Engine:
-    """Starts loading when it is made, for prompts and replies of up to `max_model_len` tokens."""
+    """Starts loading when it is made, for prompts and replies of up to `max_model_len` tokens.
+
+    Whenever it loads, `on_stage` is called with what its backend says that it is doing, at first
+    with nothing.
+    """
 
     def __init__(self, plan: EnginePlan, max_model_len: int) -> None:
         self.name = plan.entry.name
@@ -122,6 +180,7 @@ class Engine:
         self.model_sha256 = plan.model_sha256
         self._max_model_len = max_model_len
         self._busy_before = 0.0
+        self.on_stage: Callable[[str], None] = lambda _: None
         self.session = plan.open_session(max_model_len)
 
     def __enter__(self) -> Self:
@@ -147,14 +206,19 @@ class Engine:
     def load(self) -> SessionInfo:
         """Waits until the session is loaded. Raises `EngineError`.
 
-        A worker that dies while it loads is started again: it may have died only because another
-        program needed the memory.
+        A worker that dies while it loads, or keeps silent, is started again: another program may
+        have needed the memory or the processor.
         """
         for _ in range(MOST_STARTS - 1):
             try:
-                return self.session.info
+                return self._wait()
             except WorkerDiedError:
                 self.restart()
+        return self._wait()
+
+    def _wait(self) -> SessionInfo:
+        self.on_stage("")
+        self.session.on_stage = self.on_stage
         return self.session.info
 
     def restart(self) -> None:

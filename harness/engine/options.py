@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from harness.contract import NO_FILES, Backend, Option, OptionValue, written
 from harness.engine.registry import Registered, find_backend, registered_backends
 from harness.errors import EngineError, UsageError
-from harness.spec import Entry, RunSpec, entries_of
+from harness.spec import Entry, RunSpec, entries_of, loads_toml
 from harness.validation import nearest
 
 INTERPRETER = "python"  # the one key of an entry's table that is not an option of the engine
@@ -125,8 +124,8 @@ def parse_options(texts: Iterable[str], where: str) -> dict[str, OptionValue]:
 def parse_scalar(text: str) -> OptionValue:
     """A TOML boolean, number or quoted text; anything else is text as it stands."""
     try:
-        table = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
+        table = loads_toml(f"value = {text}")
+    except ValueError:
         return text
     value = table.pop("value")
     # `table` has more only for a text with a line feed, in which a second line looks like a key.

@@ -118,17 +118,18 @@ class ProcessTransport:
         except (EOFError, OSError):
             self._fail(self._cause_of_death(), "died")
 
-    def answer(self) -> wire.Message:
+    def answer(self, within_seconds: float | None = None) -> wire.Message:
+        seconds = self.timeout_seconds if within_seconds is None else within_seconds
         if self._connection.fileno() < 0:
             raise WorkerFailedError(self._end.reason, self._end.kind)
         if not self._owes_answer:  # one would be waited for in vain
             raise WorkerFailedError("it owes no answer", "died")
         try:
-            message = wire.receive(self._connection, self._wait_until(self.timeout_seconds))
+            message = wire.receive(self._connection, self._wait_until(seconds))
             if message.pop("request", None) != self._requests:
                 raise wire.WireError("request: this answers nothing that it was given now")
         except TimeoutError as error:
-            raise self._fail(f"no sign of life for {self.timeout_seconds:g} s", "silent") from error
+            raise self._fail(f"no sign of life for {seconds:g} s", "silent") from error
         except (EOFError, OSError) as error:
             raise self._fail(self._cause_of_death(), "died") from error
         except wire.WireError as error:

@@ -26,8 +26,9 @@ class Registered:
                 loaded: Any = importlib.import_module(module)
             backend = cast(Backend, getattr(loaded, attribute) if attribute else loaded)
             # Read here: a module that has none is to fail with this error, not with a later one.
-            options = tuple(backend.OPTIONS)
-        except Exception as error:
+            options, formats = tuple(backend.OPTIONS), cast(Any, backend.FORMATS)
+        # A module may end the interpreter, as a script does.
+        except (Exception, SystemExit) as error:
             raise EngineError(
                 f"backend {self.name} cannot be imported: {error}",
                 remedy="Install it again, or remove the package that registers it.",
@@ -36,6 +37,12 @@ class Registered:
             raise EngineError(
                 f"backend {self.name} was written for another version: its OPTIONS are not "
                 "definitions (backends.api.Option)",
+                remedy="Update the package that registers it, or remove it.",
+            )
+        is_several = isinstance(formats, tuple | list)
+        if not is_several or not all(isinstance(one, str) for one in formats):
+            raise EngineError(
+                f"backend {self.name}: its FORMATS are not several texts, such as ('gguf',)",
                 remedy="Update the package that registers it, or remove it.",
             )
         return backend

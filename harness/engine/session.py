@@ -23,6 +23,7 @@ from harness.contract import (
     SessionInfo,
     TokenIds,
     TokenizerInfo,
+    in_whole_blocks,
     records,
     wire,
 )
@@ -73,9 +74,9 @@ class _Opened(ABC):
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text: special tokens are parsed, none is added."""
         # A worker answers one request after the other, and opening was the first.
-        _ = self.info
+        size = self.info.vocabulary_size
         self._transport.request({"do": "tokenize", "texts": wire.front_code_texts(texts)})
-        return self._answer("tokenized", lambda message: _one_for_each(texts, message))
+        return self._answer("tokenized", lambda message: _one_for_each(texts, size, message))
 
     def token_texts(self, token_ids: TokenIds) -> list[str]:
         """Each token as the model's vocabulary writes it."""
@@ -94,19 +95,29 @@ class _Opened(ABC):
         """The same, without waiting for what the engine is doing."""
         self._transport.kill()
 
-    def _answer(self, doing: str, read: Callable[[wire.Message], _Read]) -> _Read:
-        """What no run can do without: a worker that fails at it is an `EngineError` too."""
+    def _answer(
+        self,
+        doing: str,
+        read: Callable[[wire.Message], _Read],
+        receive: Callable[[], wire.Message] | None = None,
+        limit: str = "--timeout-seconds",
+    ) -> _Read:
+        """What no run can do without: a worker that fails at it is an `EngineError` too.
+
+        `receive` waits for the message, for as long as the flag `limit` says.
+        """
         try:
-            return read(self._transport.answer())
+            return read(receive() if receive else self._transport.answer())
         except wire.WireError as error:
             self._transport.kill()
             failure: Exception = error
         except WorkerFailedError as error:
             failure = error
-        has_died = isinstance(failure, WorkerFailedError) and failure.kind == "died"
-        raise (WorkerDiedError if has_died else EngineError)(
+        # One that was stopped, or that the machine was too busy for, is silent and not dead.
+        is_gone = isinstance(failure, WorkerFailedError) and failure.kind in ("died", "silent")
+        raise (WorkerDiedError if is_gone else EngineError)(
             f"the engine failed while it {doing}: {failure}",
-            remedy=f"See {self._transport.log}. If it only takes long: raise --timeout-seconds.",
+            remedy=f"See {self._transport.log}. If it only takes long: raise {limit}.",
         ) from failure
 
 
@@ -138,8 +149,11 @@ class EngineSession(_Opened):
 
     Construction starts the loading; `info` waits. `load_seconds` is by the worker's clock;
     `closing_seconds` is how long ending it took. `was_prompted`: since it was opened; `is_cold`:
-    not since then, or since it forgot. `check_loaded` is called when it is loaded, and what it
-    raises ends it.
+    not since then, or since it forgot. `expected_tokens`: how many prompt tokens the last call has
+    to evaluate, if it shares what a prompt has in common with the one before it. `check_loaded` is
+    called when it is loaded, and what it raises ends it. Loading may take `load_timeout_seconds`,
+    by default as long as any message; meanwhile `on_stage` is called with what the backend says
+    that it is doing.
     """
 
     def __init__(
@@ -149,8 +163,13 @@ class EngineSession(_Opened):
         model: ModelRef,
         options: Mapping[str, OptionValue],
         check_loaded: Callable[[], None] = lambda: None,
+        load_timeout_seconds: float | None = None,
     ) -> None:
         super().__init__("open", transport, target, model, options)
+        limit = load_timeout_seconds
+        self._load_seconds_limit = transport.timeout_seconds if limit is None else limit
+        self._load_until = time.monotonic() + self._load_seconds_limit
+        self.on_stage: Callable[[str], None] = lambda _: None
         self._check_loaded = check_loaded
         self._spans: list[tuple[float, float]] = []
         self._failing_seconds = 0.0
@@ -158,6 +177,7 @@ class EngineSession(_Opened):
         self.closing_seconds = 0.0
         self.is_cold = True
         self.was_prompted = False
+        self.expected_tokens = 0
 
     @cached_property
     def info(self) -> SessionInfo:
@@ -167,6 +187,8 @@ class EngineSession(_Opened):
                 records.decode_session_info(message.get("result")),
                 records.decode_seconds(message),
             ),
+            self._loaded,
+            "--load-timeout-seconds",
         )
         try:
             self._check_loaded()
@@ -174,6 +196,21 @@ class EngineSession(_Opened):
             self.kill()
             raise
         return info
+
+    def _loaded(self) -> wire.Message:
+        """The answer to "open", behind what the backend says meanwhile."""
+        while True:
+            try:
+                left = max(self._load_until - time.monotonic(), 0.0)
+                message = self._transport.answer(left)
+            except WorkerFailedError as failure:
+                if failure.kind != "silent":
+                    raise
+                reason = f"it was not ready after {self._load_seconds_limit:g} s"
+                raise WorkerFailedError(reason, "silent") from failure
+            if "event" not in message:
+                return message
+            self.on_stage(records.decode_stage(message))
 
     @property
     def peak(self) -> MemoryPeak:
@@ -207,12 +244,14 @@ class EngineSession(_Opened):
         began = time.perf_counter()
         self.is_cold = False
         self.was_prompted = True
+        coded = wire.front_code([prompt.token_ids for prompt in prompts])
+        self.expected_tokens = self._fresh_tokens(prompts, coded["shared"])
         self._transport.request(
             {
                 "do": "generate",
                 "decoding": asdict(decoding),
                 "texts": wire.front_code_texts([p.text for p in prompts]) if takes_text else None,
-                **wire.front_code([prompt.token_ids for prompt in prompts]),
+                **coded,
                 "attempts": wire.ids_array([prompt.attempt for prompt in prompts]),
             }
         )
@@ -222,6 +261,15 @@ class EngineSession(_Opened):
         finally:
             if self._transport.has_failed:
                 self.kill()
+
+    def _fresh_tokens(self, prompts: Sequence[Prompt], shared: Sequence[int]) -> int:
+        """Tokens of prompts that the one before it does not begin with."""
+        block = self.info.shared_block_tokens
+        lengths = (len(prompt.token_ids) for prompt in prompts)
+        return sum(
+            length - in_whole_blocks(begins, length, block)
+            for begins, length in zip(shared, lengths, strict=True)
+        )
 
     def _events(self, audit: Audit, began: float, prompts: int, labels: int) -> Iterator[Event]:
         idle_seconds = 0.0  # waited for signs of life alone
@@ -283,8 +331,11 @@ def check_backend(target: str, timeout_seconds: float, log: Path, python: str) -
         transport.close()
 
 
-def _one_for_each(texts: Sequence[str], message: wire.Message) -> list[list[int]]:
+def _one_for_each(
+    texts: Sequence[str], vocabulary_size: int | None, message: wire.Message
+) -> list[list[int]]:
     token_ids = wire.front_decode(message)
+    records.check_ids("ids", wire.ids_of(message, "ids"), vocabulary_size)
     if len(token_ids) != len(texts):
         raise wire.WireError(f"shared: {len(token_ids)} lists of ids for {len(texts)} texts")
     return token_ids

@@ -32,7 +32,8 @@ class WorkerFailedError(Exception):
 
 
 class WorkerDiedError(EngineError):
-    """The worker died at what no run can do without, such as loading. A fresh one may not."""
+    """The worker died, or was ended for its silence, at what no run can do without, such as
+    loading. A fresh one may do it."""
 
 
 class Transport(Protocol):
@@ -61,8 +62,8 @@ class Transport(Protocol):
         for a frame raises `EngineError` here."""
         ...
 
-    def answer(self) -> wire.Message:
-        """The next message of the answer.
+    def answer(self, within_seconds: float | None = None) -> wire.Message:
+        """The next message of the answer, which has its own deadline where one is given.
 
         Raises `EngineError` where the worker reported an error, and `WorkerFailedError` where it
         failed; it is killed then.

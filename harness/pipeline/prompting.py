@@ -16,6 +16,7 @@ from harness.contract import Batch, Decoding, Progress, Prompt, Reply
 from harness.engine.engine import Engine
 from harness.engine.transport import WorkerFailedError
 from harness.errors import EngineError, StoreError
+from harness.machine.processors import ProcessorProbe
 from harness.pipeline.failures import failure_text
 from harness.pipeline.sameness import Sameness
 from harness.spec import RunSpec
@@ -39,7 +40,8 @@ _Cell: TypeAlias = tuple[int, int]
 class Update:
     """How far a run is: cells of one entry, and the prompt tokens evaluated for them so far.
 
-    `loading`: its engine is not ready yet.
+    `expected_tokens`: how many there are to evaluate in all, 0 until it is known. `stage` says
+    what is done where nothing is being prompted, such as "loading".
     """
 
     run_id: str
@@ -48,7 +50,8 @@ class Update:
     done: int
     failed: int
     prompt_tokens: int
-    loading: bool = False
+    expected_tokens: int = 0
+    stage: str = ""
 
 
 Observer: TypeAlias = Callable[[Update], None]
@@ -122,15 +125,19 @@ def has_open_cells(store: Store, run_id: str, entry: str, spec: RunSpec) -> bool
 def fail_open_cells(
     store: Store, run_id: str, entry: str, spec: RunSpec, error: EngineError, observe: Observer
 ) -> None:
-    """Stores why an entry that cannot go on has no more replies, for each cell without a reply or
-    a reason of its own."""
+    """Stores why an entry that cannot go on has no more replies, for each cell without a reply."""
     statuses = cell_statuses(store, run_id, entry, spec)
+    # One that failed in a session has a reason that says more.
+    explained = {
+        (cell.prompt_id, cell.attempt)
+        for cell in store.cells(run_id, entry)
+        if cell.session_id is not None
+    }
+    open_cells = [key for key, status in statuses.items() if status in _OPEN]
     reason = failure_text(str(error), error.remedy)
-    # One that failed before has a reason that says more.
-    failures = {key: reason for key, status in statuses.items() if status is None}
-    store.save_failures(entry, failures)
+    store.save_failures(entry, {key: reason for key in open_cells if key not in explained})
     done = list(statuses.values()).count("done")
-    observe(Update(run_id, entry, len(statuses), done, len(failures), 0))
+    observe(Update(run_id, entry, len(statuses), done, len(open_cells), 0))
 
 
 def _check_same_engine(engine: Engine, earlier: Sequence[SessionRow]) -> None:
@@ -191,6 +198,7 @@ class _Prompting:
     update: Update
     environment: str | None
     failure: str = ""
+    processors: ProcessorProbe = field(default_factory=ProcessorProbe)
     sameness: Sameness = field(default_factory=Sameness)
     held: list[_Answered] = field(default_factory=list)
 
@@ -201,6 +209,7 @@ class _Prompting:
         # One that was prompted before, for an earlier run of a group, is not loaded for this one.
         load_seconds = None if session.was_prompted else session.load_seconds
         began = time.perf_counter() - (load_seconds or 0.0)
+        self.processors = ProcessorProbe()
         session_id = self.store.open_session(
             self.update.run_id,
             self.engine.name,
@@ -216,8 +225,13 @@ class _Prompting:
         ]
         open_cells = dict(enumerate(left))
         reason = "the engine gave no reply to it"
+        evaluated_before = self.update.prompt_tokens
         try:
             for event in (one.event for one in session.generate(prompts, self.decoding)):
+                expected = evaluated_before + session.expected_tokens
+                if expected != self.update.expected_tokens:  # the first event
+                    self.update = replace(self.update, expected_tokens=expected)
+                    self.observe(self.update)
                 if isinstance(event, Batch):
                     cells = {reply.prompt: open_cells.pop(reply.prompt) for reply in event.replies}
                     self.held.append(_Answered(event, cells, time.perf_counter() - began))
@@ -242,7 +256,7 @@ class _Prompting:
             costs, reason = tuple(open_cells), same
             self._fail_held(session_id, same)
         self._store_held(session_id)
-        self.store.close_session(session_id, self._use(time.perf_counter() - began))
+        self.store.close_session(session_id, self._use(time.perf_counter() - began, is_last=True))
         if costs:
             self.fail(session_id, {open_cells.pop(index): reason for index in costs})
         return list(open_cells.values())
@@ -286,9 +300,11 @@ class _Prompting:
         index, attempt = cell
         return self.prompt_ids[index], attempt
 
-    def _use(self, wall_seconds: float) -> SessionUse:
-        peak = self.engine.session.peak
-        return SessionUse(wall_seconds, peak.rss_mib, peak.gpu_mib)
+    def _use(self, wall_seconds: float, is_last: bool = False) -> SessionUse:
+        peak, use = self.engine.session.peak, self.processors.use(is_last)
+        return SessionUse(
+            wall_seconds, peak.rss_mib, peak.gpu_mib, use.others_seconds, use.all_seconds
+        )
 
     def _report(self, done: int = 0, failed: int = 0, prompt_tokens: int = 0) -> None:
         self.update = replace(

@@ -11,7 +11,7 @@ from harness.store.schema import PromptRow, TokensRow
 from harness.store.store import Store
 from harness.summary import Facts, GivenTemplate
 from harness.workload.packing import Packed, text_sha256
-from harness.workload.workload import Workload
+from harness.workload.workload import Earlier, Workload
 
 
 def prompt_rows(packed: Packed) -> list[PromptRow]:
@@ -65,6 +65,26 @@ def facts_of(workload: Workload) -> Facts:
     )
 
 
+def merged_facts(stored: Facts | None, workload: Workload) -> Facts:
+    """The facts of a run that is resumed: those that are stored, with what is new of entries that
+    were not packed for."""
+    now = facts_of(workload)
+    if stored is None:
+        return now
+    both = {"labels": now.labels | stored.labels, "tokens": now.tokens | stored.tokens}
+    return stored.model_copy(update=both)
+
+
+def stored_packing(run: StoredRun) -> Earlier | None:
+    """How the prompts of a run were packed; `None` where none are stored."""
+    vocabularies = (entry.vocabulary for entry in run.entries.values())
+    first = next(filter(None, vocabularies), None)
+    if first is None or not run.prompts:
+        return None
+    shown = {prompt.voter: prompt.examples for prompt in run.prompts}
+    return Earlier(list(shown.values()), first)
+
+
 def save_prompts(store: Store, run_id: str, workload: Workload, facts_json: str) -> None:
     """Stores the prompts of a run, their tokens, and the facts beside them."""
     packed = workload.packed
@@ -87,9 +107,11 @@ def check_unchanged(run: StoredRun, workload: Workload) -> None:
     prompts = [replace(prompt, id=0) for prompt in run.prompts]
     made = tokens_rows(workload.packed)
     same_tokens = all(
-        # Earlier versions stored no tokens of an entry that was never opened.
+        # No tokens are stored of an entry that could not be packed for; and earlier versions stored
+        # none of one that was never opened.
         not entry.tokens or entry.tokens == made.get(entry.vocabulary or "")
-        for entry in run.entries.values()
+        for name, entry in run.entries.items()
+        if name in workload.vocabularies
     )
     if run.data_sha256 not in (None, workload.dataset.sha256) or (
         prompts and not (prompts == prompt_rows(workload.packed) and same_tokens)

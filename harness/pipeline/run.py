@@ -17,7 +17,7 @@ The runs of a group go the same way together, so that each engine is loaded once
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -29,9 +29,8 @@ import numpy as np
 from harness.baselines.kind import ShownNumbers
 from harness.baselines.run import run_baselines
 from harness.contract import SessionInfo, TokenizerInfo
-from harness.engine.engine import Engine, EnginePlan, plan_engine
+from harness.engine.engine import Engine, EnginePlan, EngineTokenizer, plan_engine
 from harness.engine.options import check_options
-from harness.engine.session import TokenizerSession
 from harness.errors import EngineError, StoreError, UsageError
 from harness.machine.environment import describe_environment
 from harness.pipeline.prompting import (
@@ -42,7 +41,13 @@ from harness.pipeline.prompting import (
     has_open_cells,
     prompt_entry,
 )
-from harness.pipeline.prompts import check_unchanged, facts_of, save_prompts
+from harness.pipeline.prompts import (
+    check_unchanged,
+    facts_of,
+    merged_facts,
+    save_prompts,
+    stored_packing,
+)
 from harness.pipeline.replay import Source, check_replay, find_source
 from harness.pipeline.summarise import summarise
 from harness.spec import RunSpec, entries_of, replay_spec, safe_name
@@ -55,7 +60,9 @@ from harness.store.store import Store
 from harness.summary import Baseline, CaveatKind, RunSummary, Summary
 from harness.workload.chat import ChatTemplate, read_chat_template
 from harness.workload.tokens import Tokenizer
-from harness.workload.workload import Workload, draw, numbers, write
+from harness.workload.workload import Draft, Workload, draw, numbers, write
+
+_OWN_TOKENIZER = "Give the backend the model's own tokenizer, in files that belong together."
 
 
 def run(
@@ -106,17 +113,15 @@ def _run(
         settled = [settle(given, store) for given in specs]
         _check_same_entries([spec for spec, _ in settled])
         # Those of one spec are those of all, because the entries are the same.
-        plans = plan(settled[0][0], results)
+        planned = plan(settled[0][0], results)
         members = []
         for spec, source in settled:
-            members.append(_Member(spec, prepare(spec, plans, source)))
+            members.append(_Member(spec, *prepare(spec, planned, source)))
             members[-1].wall_seconds, mark = time.perf_counter() - mark, time.perf_counter()
         with ExitStack() as locks:
             for member in members:  # only now: what cannot be packed leaves no run
-                member.run_id = begin(
-                    store, member.spec, member.workload, plans, group, locks, name
-                )
-            return _complete(store, members, plans, observe)
+                member.run_id = begin(store, member.spec, member.workload, group, locks, name)
+            return _complete(store, members, planned.plans, observe)
 
 
 def resume(run_id: str, results: Path, observe: Observer = lambda _: None) -> Summary:
@@ -133,14 +138,17 @@ def resume(run_id: str, results: Path, observe: Observer = lambda _: None) -> Su
         is_open = (has_open_cells(store, stored.run_id, name, spec) for name in stored.entries)
         if stored.is_finished and not any(is_open):
             return stored.summary
-        plans = plan(spec, results)
-        workload = prepare(spec, plans, _source(store, spec), stored.chat_template)
+        planned = plan(spec, results)
+        workload, failures = prepare(spec, planned, _source(store, spec), stored)
         check_unchanged(stored, workload)
-        if stored.facts is None:  # ended before they were stored, or stored before facts were
-            save_prompts(store, stored.run_id, workload, facts_of(workload).model_dump_json())
-        member = _Member(spec, workload, stored.run_id, _other_environment(stored))
+        facts = merged_facts(stored.facts, workload)
+        if facts != stored.facts:
+            # Ended before they were stored, stored before facts were, or an entry that could not be
+            # packed for then can be now.
+            save_prompts(store, stored.run_id, workload, facts.model_dump_json())
+        member = _Member(spec, workload, failures, stored.run_id, _other_environment(stored))
         member.wall_seconds = time.perf_counter() - began
-        [summary] = _complete(store, [member], plans, observe)
+        [summary] = _complete(store, [member], planned.plans, observe)
         return summary
 
 
@@ -155,57 +163,158 @@ def _source(store: Store, spec: RunSpec) -> Source | None:
     return None if spec.prompts_from is None else find_source(store, spec.prompts_from)
 
 
-def plan(spec: RunSpec, results: Path) -> list[EnginePlan]:
-    """How each entry of the spec will be opened. Raises `HarnessError` where one cannot be."""
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """How entries will be opened; of those that cannot be, why, by name."""
+
+    plans: Sequence[EnginePlan]
+    failures: Mapping[str, EngineError]
+
+
+def plan(spec: RunSpec, results: Path) -> Planned:
+    """How each entry of the spec will be opened.
+
+    Raises `UsageError` for what is plainly wrong, and `EngineError` where no entry can be opened.
+    """
     check_options(spec)
-    return [plan_engine(entry, spec, results / "logs") for entry in entries_of(spec)]
+    plans: list[EnginePlan] = []
+    failures: dict[str, EngineError] = {}
+    for entry in entries_of(spec):
+        try:
+            plans.append(plan_engine(entry, spec, results / "logs"))
+        except EngineError as error:
+            failures[entry.name] = error
+    if not plans:
+        raise next(iter(failures.values()))
+    return Planned(plans, failures)
+
+
+class _TokenizerError(Exception):
+    """An entry's tokenizer failed; the `EngineError` that says why is the cause."""
+
+    def __init__(self, entry: str) -> None:
+        super().__init__(entry)
+        self.entry = entry
 
 
 def prepare(
-    spec: RunSpec,
-    plans: Sequence[EnginePlan],
-    source: Source | None,
-    chat_template: str | None = None,
-) -> Workload:
-    """The workload, packed with the tokenizers of all entries, or as it was in its source.
+    spec: RunSpec, planned: Planned, source: Source | None, stored: StoredRun | None = None
+) -> tuple[Workload, Mapping[str, EngineError]]:
+    """The workload, packed with the tokenizers of all entries, or as it was in its source or in the
+    stored run; and of entries that it is not for, why, by name.
 
     The tokenizers load while the data is read, each in a process of its own, and have ended when
-    this returns. `chat_template` is the text that the spec's file had when the run was begun.
+    this returns. Raises `EngineError` where not one of them can be used.
     """
-    given = chat_template if source is None else source.run.chat_template
-    if given is None and spec.chat_template is not None:
-        given = read_chat_template(spec.chat_template)
+    failures = dict(planned.failures)
+    given = _given_template(spec, source, stored)
     with ExitStack() as stack:
-        opened = {
-            one.entry.name: stack.enter_context(closing(one.open_tokenizer())) for one in plans
-        }
+        opened: dict[str, EngineTokenizer] = {}
+        for one in _known_first(planned.plans, stored):
+            with _failing_alone(one.entry.name, failures):
+                opened[one.entry.name] = stack.enter_context(closing(one.open_tokenizer()))
         draft = draw(spec)
-        infos = {name: session.info for name, session in opened.items()}
-        names = {one.entry.name: one.entry.model for one in plans}
-
-        def chat(info: TokenizerInfo | SessionInfo, model: str) -> ChatTemplate | None:
-            text = info.chat_template if given is None else given
-            file = "" if given is None else spec.chat_template or ""
-            return ChatTemplate.of_model(text, info.bos_text, info.eos_text, model, file)
-
-        chats = {name: chat(infos[name], model) for name, model in names.items()}
-        if source:  # its prompts are written as they were, whatever template a model has now
-            chats = dict.fromkeys(chats, chat(source.info, source.info.model))
-        limit = min(spec.max_model_len, *(info.declared_context for info in infos.values()))
-        tokenizers = {name: _tokenizer(session) for name, session in opened.items()}
-        written = write(draft, spec, tokenizers, chats, limit, source.earlier if source else None)
-    workload = replace(written, chat_template=given)
+        for name, session in opened.items():
+            with _failing_alone(name, failures):
+                _ = session.info
+        while True:
+            able = {name: one for name, one in opened.items() if name not in failures}
+            if not able:
+                raise _none_able(failures)
+            try:
+                workload = _write(spec, draft, able, source, stored, given)
+                break
+            except _TokenizerError as failed:
+                failures[failed.entry] = cast("EngineError", failed.__cause__)
     if source:
         check_replay(source, workload)
-    return workload
+    return workload, failures
 
 
-def _tokenizer(session: TokenizerSession) -> Tokenizer:
+def _known_first(plans: Sequence[EnginePlan], stored: StoredRun | None) -> Sequence[EnginePlan]:
+    """With the entries that a stored run has tokens of before the others: the first of a vocabulary
+    makes the tokens of all that have it."""
+    if stored is None:
+        return plans
+    return sorted(plans, key=lambda one: stored.entry(one.entry.name).vocabulary is None)
+
+
+def _none_able(failures: Mapping[str, EngineError]) -> EngineError:
+    return EngineError(
+        "; ".join(f"{name}: {error}" for name, error in failures.items()),
+        remedy=" ".join(dict.fromkeys(error.remedy for error in failures.values())),
+    )
+
+
+@contextmanager
+def _failing_alone(entry: str, failures: dict[str, EngineError]) -> Iterator[None]:
+    try:
+        yield
+    except EngineError as error:
+        failures[entry] = error
+
+
+def _write(
+    spec: RunSpec,
+    draft: Draft,
+    opened: Mapping[str, EngineTokenizer],
+    source: Source | None,
+    stored: StoredRun | None,
+    given: str | None,
+) -> Workload:
+    """Writes and packs the prompts with these tokenizers. Raises `_TokenizerError`."""
+    infos = {name: session.info for name, session in opened.items()}
+    models = {entry.name: entry.model for entry in entries_of(spec)}
+    file = spec.chat_template
+    chats = {name: _chat(info, models[name], given, file) for name, info in infos.items()}
+    limit = min(spec.max_model_len, *(info.declared_context for info in infos.values()))
+    earlier = None
+    if stored and stored.facts:
+        # Another entry may be able to run now than then: what was packed stays as it is.
+        earlier, limit = stored_packing(stored), stored.facts.limit
+    if source:  # its prompts are written as they were, whatever template a model has now
+        chats = dict.fromkeys(chats, _chat(source.info, source.info.model, given, file))
+        earlier = source.earlier
+    tokenizers = {name: _tokenizer(name, session) for name, session in opened.items()}
+    written = write(draft, spec, tokenizers, chats, limit, earlier)
+    return replace(written, chat_template=given)
+
+
+def _chat(
+    info: TokenizerInfo | SessionInfo, model: str, given: str | None, file: str | None
+) -> ChatTemplate | None:
+    """Of the text `given` in the file of --chat-template, else the model's own."""
+    text, where = (info.chat_template, "") if given is None else (given, file or "")
+    return ChatTemplate.of_model(text, info.bos_text, info.eos_text, model, where)
+
+
+def _given_template(spec: RunSpec, source: Source | None, stored: StoredRun | None) -> str | None:
+    """The text of --chat-template, as its file had it when the run, or its source, was begun."""
+    begun = source.run if source else stored
+    given = begun.chat_template if begun else None
+    if given is None and spec.chat_template is not None:
+        return read_chat_template(spec.chat_template)
+    return given
+
+
+def _tokenizer(entry: str, session: EngineTokenizer) -> Tokenizer:
+    def encode(texts: Sequence[str]) -> Sequence[Sequence[int]]:
+        try:
+            return session.tokenize(texts)
+        except EngineError as error:
+            raise _TokenizerError(entry) from error
+
+    def spell(token_ids: Sequence[int]) -> Sequence[str]:
+        try:
+            return session.token_texts(token_ids)
+        except EngineError as error:
+            raise _TokenizerError(entry) from error
+
     return Tokenizer(
         vocabulary=session.info.vocabulary_sha256,
         bos_id=session.info.bos_id,
-        encode=session.tokenize,
-        spell=session.token_texts,
+        encode=encode,
+        spell=spell,
     )
 
 
@@ -213,7 +322,6 @@ def begin(
     store: Store,
     spec: RunSpec,
     workload: Workload,
-    plans: Sequence[EnginePlan],
     group: str | None = None,
     locks: ExitStack | None = None,
     name: str | None = None,
@@ -229,12 +337,12 @@ def begin(
         environment_json,
         [
             EntryRow(
-                name=one.entry.name,
-                backend=one.entry.backend,
-                model=one.entry.model,
-                vocabulary=workload.vocabularies[one.entry.name],
+                name=entry.name,
+                backend=entry.backend,
+                model=entry.model,
+                vocabulary=workload.vocabularies.get(entry.name),
             )
-            for one in plans
+            for entry in entries_of(spec)
         ],
         workload.dataset.sha256,
         group,
@@ -269,12 +377,14 @@ def as_json(spec: RunSpec) -> str:
 class _Member:
     """A run that is under way, with the time that it took so far.
 
-    `engine_seconds` of `wall_seconds` an engine was loading or generating. `environment` is that of
-    a resume, where it is not the run's.
+    `failures` says of entries that the workload is not for, why. `engine_seconds` of `wall_seconds`
+    an engine was loading or generating. `environment` is that of a resume, where it is not the
+    run's.
     """
 
     spec: RunSpec
     workload: Workload
+    failures: Mapping[str, EngineError]
     run_id: str = ""
     environment: str | None = None
     wall_seconds: float = 0.0
@@ -300,12 +410,16 @@ def _complete(
 ) -> list[Summary]:
     """Prompts one engine after the other, then fits the baselines, and sums up."""
     with _can_be_resumed(store, [member.run_id for member in members]):
+        for member in members:
+            for name, error in member.failures.items():
+                fail_open_cells(store, member.run_id, name, member.spec, error, observe)
         for each in plans:
             _prompt_engine(store, members, each, observe)
         summaries = []
         for member in members:
             # As if it had just been alone: the time of the group's other runs is not in it.
             began = time.perf_counter() - member.wall_seconds
+            observe(Update(member.run_id, "baselines", 0, 0, 0, 0, stage="fitting"))
             baselines = make_baselines(member.spec, member.workload)
             summaries.append(finish(store, member.run_id, baselines, began, member.engine_seconds))
         return summaries
@@ -333,7 +447,11 @@ def _prompt_engine(
     what was packed for, costs its own cells only: they are stored as failed, with the reason.
     """
     name = plan.entry.name
-    waiting = [one for one in members if has_open_cells(store, one.run_id, name, one.spec)]
+    waiting = [
+        one
+        for one in members
+        if name not in one.failures and has_open_cells(store, one.run_id, name, one.spec)
+    ]
     if not waiting:
         return
 
@@ -341,13 +459,16 @@ def _prompt_engine(
         for one in failed:
             fail_open_cells(store, one.run_id, name, one.spec, error, observe)
 
+    def load(stage: str) -> None:
+        observe(_loading(store, waiting[0], name, stage))
+
     lap = _Lap()
-    observe(_loading(store, waiting[0], name))
     engine: Engine | None = None
     try:
         with ExitStack() as stack:
             longest = max(member.workload.packed.limit for member in waiting)
             engine = stack.enter_context(Engine(plan, longest))
+            engine.on_stage = load
             engine.load()
             for place, member in enumerate(waiting):
                 if unlike := _unlike_packed(engine, member):
@@ -371,9 +492,11 @@ def _prompt_engine(
     lap.add_to(waiting[-1], engine)  # what ending the engine took
 
 
-def _loading(store: Store, member: _Member, entry: str) -> Update:
+def _loading(store: Store, member: _Member, entry: str, stage: str) -> Update:
     statuses = list(cell_statuses(store, member.run_id, entry, member.spec).values())
-    return Update(member.run_id, entry, len(statuses), statuses.count("done"), 0, 0, loading=True)
+    done = statuses.count("done")
+    stage = f"loading ({stage})" if stage else "loading"
+    return Update(member.run_id, entry, len(statuses), done, 0, 0, stage=stage)
 
 
 def _unlike_packed(engine: Engine, member: _Member) -> EngineError | None:
@@ -384,7 +507,14 @@ def _unlike_packed(engine: Engine, member: _Member) -> EngineError | None:
         return EngineError(
             f"the engine's vocabulary {info.vocabulary_sha256[:12]} is not the {vocabulary[:12]} "
             "of the tokenizer that its prompts were packed with",
-            remedy="Give the backend the model's own tokenizer, in files that belong together.",
+            remedy=_OWN_TOKENIZER,
+        )
+    every = chain(packed.token_ids[vocabulary], packed.labels[vocabulary])
+    largest = max(max(ids, default=0) for ids in every)
+    if info.vocabulary_size is not None and largest >= info.vocabulary_size:
+        return EngineError(
+            f"its prompts have the token {largest}, and the engine has {info.vocabulary_size}",
+            remedy=_OWN_TOKENIZER,
         )
     needed = max(map(len, packed.token_ids[vocabulary])) + packed.reserve
     # Prompts of an earlier run were not packed for this engine: those that do not fit overflow.
@@ -439,16 +569,19 @@ def finish(
     return timed
 
 
-def check_answered(summary: Summary) -> None:
-    """Raises `EngineError`, which says why, where an entry has not one reply."""
+def check_answered(summary: Summary, go_on: str = "") -> None:
+    """Raises `EngineError`, which says why, where an entry has not one reply.
+
+    `go_on` is the command that prompts again what has no reply.
+    """
     silent = [run for run in summary.runs if not run.cells.done]
     if not silent:
         return
     remedies = dict.fromkeys(chain.from_iterable(_failures(run, "remedies") for run in silent))
     raise EngineError(
         "; ".join(map(_why_silent, silent)),
-        remedy=" ".join(remedies)
-        or "See the engine's log in the results folder; --resume prompts them again.",
+        remedy=" ".join(remedies or ["See the engine's log in the results folder."])
+        + (f" Then go on with: {go_on}" if go_on else ""),
     )
 
 
@@ -467,7 +600,8 @@ def _check_same_entries(specs: Sequence[RunSpec]) -> None:
     """Raises `UsageError` where one of the specs would open another engine than the first."""
 
     def engines(spec: RunSpec) -> object:
-        return entries_of(spec), spec.engine, spec.models, spec.timeout_seconds
+        limits = spec.timeout_seconds, spec.load_timeout_seconds
+        return entries_of(spec), spec.engine, spec.models, limits
 
     if any(engines(one) != engines(specs[0]) for one in specs):
         raise UsageError(

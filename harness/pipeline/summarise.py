@@ -46,7 +46,8 @@ def summarise(run: StoredRun, baselines: Sequence[Baseline]) -> Summary:
     Raises `StoreError` where the run was stored before the facts were that this needs.
     """
     entries = list(run.entries.values())
-    parts = (run.facts, run.texts, *(entry.token_ids for entry in entries))
+    packed_for = [entry for entry in entries if entry.vocabulary is not None]
+    parts = (run.facts, run.texts, *(entry.token_ids for entry in packed_for))
     if run.facts is None or any(part is None for part in parts):
         raise StoreError(
             f"run {run.run_id} does not hold the prompts that its summary is made of: it was "
@@ -86,6 +87,7 @@ def _run_summary(entry: StoredEntry, facts: Facts, baselines: Sequence[Baseline]
     accuracy = score_accuracy(ballots, tuple(facts.classes), spec.seed)
     verdicts = hold_vote(accuracy.headline, ballots, len(facts.classes))
     fit, speed, memory = _context_fit(entry, facts), _speed(entry), _memory(entry)
+    tokens = facts.tokens.get(entry.name)
     statuses = Counter(cell.status for cell in entry.cells)
     failures = [read_failure(cell.reason) for cell in entry.cells if cell.reason is not None]
     is_scored = info is not None and info.capabilities.label_logprobs != "none"
@@ -109,7 +111,7 @@ def _run_summary(entry: StoredEntry, facts: Facts, baselines: Sequence[Baseline]
             text_sha256=text_sha256("\0".join(run.texts or ())),
             token_sha256=text_sha256("\0".join(row.token_sha256 for row in entry.tokens)),
         ),
-        tokens=facts.tokens[entry.name],
+        tokens=tokens,
         cells=Cells(
             done=statuses["done"], failed=statuses["failed"], not_needed=statuses["not_needed"]
         ),
@@ -137,7 +139,8 @@ def _run_summary(entry: StoredEntry, facts: Facts, baselines: Sequence[Baseline]
                 context_limit=facts.limit,
                 context_wanted=spec.max_model_len,
                 sessions=len(entry.sessions),
-                own_tokens=facts.tokens[entry.name].own_difference,
+                other_cpu_share=speed.other_cpu_share,
+                own_tokens=tokens.own_difference if tokens else None,
             )
         ),
     )
@@ -152,11 +155,11 @@ def _counted(messages: Counter[str]) -> tuple[str, ...]:
 
 def _context_fit(entry: StoredEntry, facts: Facts) -> ContextFit:
     shown = {prompt.voter: prompt.examples for prompt in entry.run.prompts}
-    longest = max(row.n_tokens for row in entry.tokens)
+    longest = max((row.n_tokens for row in entry.tokens), default=None)
     return ContextFit(
         examples_per_voter=[shown[voter] for voter in sorted(shown)],
         tokens_per_example=facts.tokens_per_example,
-        fill_ratio=(longest + facts.reserve) / facts.limit,
+        fill_ratio=None if longest is None else (longest + facts.reserve) / facts.limit,
         declared_context=entry.info.declared_context if entry.info else None,
         allocated_context=entry.info.allocated_context if entry.info else None,
         examples_available=round(float(np.mean(facts.examples_available))),
@@ -191,7 +194,17 @@ def _speed(entry: StoredEntry) -> Speed:
         engine_seconds=sum(_busy(entry, session) for session in entry.sessions) if done else None,
         wall_seconds=sum(session.use.wall_seconds or 0.0 for session in entry.sessions),
         load_seconds=entry.sessions[0].load_seconds if entry.sessions else None,
+        other_cpu_share=_other_cpu_share(entry.sessions) if done else None,
     )
+
+
+def _other_cpu_share(sessions: Sequence[SessionRow]) -> float | None:
+    """Over all sessions of which it is known; `None` for an engine on another machine."""
+    uses = [one.use for one in sessions if one.info.capabilities.location == "local"]
+    pairs = [(use.other_cpu_seconds or 0.0, use.all_cpu_seconds) for use in uses]
+    known = [(others, whole) for others, whole in pairs if whole]
+    whole = math.fsum(one for _, one in known)
+    return math.fsum(others for others, _ in known) / whole if whole else None
 
 
 def _rate(pairs: Sequence[tuple[int | None, float | None]]) -> float | None:

@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from harness.comparison.metrics import METRICS
 from harness.comparison.records import Agreement
 from harness.report.agreement import agreement_notes, agreement_table
 from harness.report.figures import VOTES, Row, is_in_table, title_of
@@ -48,6 +49,17 @@ def entry_records(spec: RunSpec, summary: Summary) -> list[dict[str, Any]]:
             **{f"metrics.{name}": value for name, value in run.metrics.items()},
         }
         for run in presented(summary).runs
+    ]
+
+
+def entry_columns() -> list[str]:
+    """The names of what `entry_records` has."""
+    return [
+        *("run_id", "created", "group"),
+        *(f"spec.{name}" for name in _OF_SPEC),
+        "mock",
+        *flat(RunSummary, None),
+        *(f"metrics.{name}" for name in METRICS),
     ]
 
 

@@ -43,7 +43,7 @@ def compare_answer(found: Sequence[Side], compared: Compared, flips: bool) -> An
         _record(one, difference) for one in compared.against_first for difference in one.differences
     ]
     data = presented_comparison(compared).model_dump(mode="json")
-    return Answer(Group(*_parts(found, compared, flips)), data, records)
+    return Answer(Group(*_parts(found, compared, flips)), data, records, _columns())
 
 
 def _parts(found: Sequence[Side], compared: Compared, flips: bool) -> Iterator[RenderableType]:
@@ -205,15 +205,17 @@ def _name(member: Member) -> str:
 
 def _record(one: Comparison, found: Difference) -> dict[str, Any]:
     """A row of CSV: a metric of one side against the first."""
-    members = {"first": one.first, "other": one.other}
-    return {
-        **{f"{side}_run": member.run_id for side, member in members.items()},
-        **{f"{side}_entry": member.entry for side, member in members.items()},
-        **{f"{side}_backend": member.backend for side, member in members.items()},
-        **{
-            name.removeprefix("interval."): value for name, value in flat(Difference, found).items()
-        },
-        # `flat` leaves out tuples, as they have no column of their own.
-        "first_samples": found.samples[0],
-        "other_samples": found.samples[1],
-    }
+    members = one.first, one.other
+    whose = [getattr(member, what) for what in _OF_MEMBER for member in members]
+    values = (*whose, *flat(Difference, found).values(), *found.samples)
+    return dict(zip(_columns(), values, strict=True))
+
+
+_OF_MEMBER = {"run_id": "run", "entry": "entry", "backend": "backend"}
+
+
+def _columns() -> list[str]:
+    whose = [f"{side}_{name}" for name in _OF_MEMBER.values() for side in ("first", "other")]
+    of_difference = (name.removeprefix("interval.") for name in flat(Difference, None))
+    # `flat` leaves out tuples, as they have no column of their own.
+    return [*whose, *of_difference, "first_samples", "other_samples"]

@@ -98,7 +98,10 @@ def _engine(row: Row) -> Cell:
 
 
 def _prompt_tokens(row: Row) -> Cell:
-    tokens, where = row.run.tokens, row.run.tokens.own_difference
+    tokens = row.run.tokens
+    if tokens is None:
+        return _UNKNOWN
+    where = tokens.own_difference
     if where is not None:
         place = f"voter {where.voter}", f"{where.role} {where.position}", f"token {where.token}"
         return "same as", f"{tokens.tokenized_by};", "own differ at", *place

@@ -9,7 +9,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
@@ -33,13 +33,15 @@ class Answer:
     """What a command answers.
 
     `parts` is what people read; `data` is the object of JSON, without its version; `records` are
-    the rows of CSV, of one kind, so that they have the same columns. `is_verbatim`: what was
-    prompted and replied is in it, which JSON and CSV have whole and as it was.
+    the rows of CSV, of one kind, so that they have the same columns. `columns` are their names,
+    for where there may be no row. `is_verbatim`: what was prompted and replied is in it, which JSON
+    and CSV have whole and as it was.
     """
 
     parts: RenderableType
     data: Mapping[str, Any]
     records: Sequence[Mapping[str, Any]]
+    columns: Collection[str] = ()
     is_verbatim: bool = False
 
 
@@ -55,7 +57,7 @@ def as_csv(answer: Answer) -> str:
     text, records, cell = io.StringIO(), answer.records, csv_cell
     if not answer.is_verbatim:
         records, cell = without_homes(records), _cell
-    names = dict.fromkeys(name for record in records for name in record)
+    names = dict.fromkeys([*answer.columns, *(name for record in records for name in record)])
     # csv's own line end is CRLF.
     writer = csv.DictWriter(text, list(names), lineterminator="\n")
     writer.writeheader()

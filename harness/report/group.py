@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from rich.console import Group
 
 from harness.comparison.metrics import METRICS
-from harness.report.answer import entry_records
+from harness.report.answer import entry_columns, entry_records
 from harness.report.figures import MOCK_LABEL
 from harness.report.formats import Answer
 from harness.report.table import simple_table
@@ -44,7 +44,7 @@ def group_answer(name: str, points: Sequence[Point]) -> Answer:
         if point.summary
         for record in entry_records(point.spec, point.summary)
     ]
-    return Answer(group_table(name, points), data, records)
+    return Answer(group_table(name, points), data, records, entry_columns())
 
 
 def group_table(name: str, points: Sequence[Point]) -> Group:

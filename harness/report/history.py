@@ -39,15 +39,17 @@ def history_answer(history: History, everything: bool) -> Answer:
         for point in series.points
     ]
     data = history.model_dump(mode="json")
-    return Answer(Group(*_describe(history, everything)), data, records)
+    columns = _record("", 0, None, None).keys()
+    return Answer(Group(*_describe(history, everything)), data, records, columns)
 
 
-def _record(metric: str, place: int, series: Series, point: Point) -> dict[str, Any]:
+def _record(metric: str, place: int, series: Series | None, point: Point | None) -> dict[str, Any]:
     """`change` says how the level changed from this run on, empty where it did not."""
-    changes = {change.after: change.outcome.value for change in series.changes}
+    changes = {change.after: change.outcome.value for change in series.changes} if series else {}
     # The number tells apart series whose entry and model are the same.
     whose = {"series": place, "metric": metric, **flat(Series, series)}
-    return {**whose, **flat(Point, point), "change": changes.get(point.run_id)}
+    change = changes.get(point.run_id) if point else None
+    return {**whose, **flat(Point, point), "change": change}
 
 
 def _describe(history: History, everything: bool) -> Iterator[RenderableType]:

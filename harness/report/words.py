@@ -198,6 +198,11 @@ _WORDS: Mapping[CaveatKind, Callable[[_Figures], tuple[str, str]]] = {
         f"The replies come from {f['sessions']} sessions of the engine.",
         "Some prefixes were evaluated again: compare speeds of uninterrupted runs.",
     ),
+    CaveatKind.PROCESSORS_SHARED: lambda f: (
+        f"Other processes used {100 * f['share']:.0f} % of the processors' time while it was "
+        "timed: its speed would be higher without them.",
+        "Measure speed on a machine that does nothing else.",
+    ),
     CaveatKind.ENGINES_DISAGREE: lambda f: (
         "They read the same weights, and their label log-odds are "
         f"{f['median']:.2f} apart in the median and {f['largest']:.2f} at most; "

@@ -19,6 +19,7 @@ ENOUGH_QUERIES = 100  # below it, a 95 % interval is wider than about 0.2
 ENOUGH_LABEL_MASS = 0.5
 ENOUGH_CALIBRATION = 8
 ENOUGH_READABLE = 0.9
+MUCH_OTHER_CPU = 0.05  # beside more, speeds differ by more than repeated runs do (DECISIONS.md)
 
 _Caveats: TypeAlias = Iterator[tuple[CaveatKind, dict[str, JsonValue]]]
 
@@ -55,6 +56,7 @@ class CaveatInputs:
     context_limit: int
     context_wanted: int
     sessions: int
+    other_cpu_share: float | None
     own_tokens: TokenDifference | None
 
 
@@ -160,3 +162,6 @@ def _of_the_examples(inputs: CaveatInputs) -> _Caveats:
 def _of_the_sessions(inputs: CaveatInputs) -> _Caveats:
     if inputs.sessions > 1:
         yield CaveatKind.SEVERAL_SESSIONS, {"sessions": inputs.sessions}
+    share = inputs.other_cpu_share
+    if share is not None and share >= MUCH_OTHER_CPU and not inputs.is_mock:
+        yield CaveatKind.PROCESSORS_SHARED, {"share": share}

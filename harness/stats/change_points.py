@@ -22,6 +22,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.stats.holm import holm
+
 Values: TypeAlias = NDArray[np.float64]
 
 ALPHA = 0.05
@@ -54,7 +56,7 @@ def find(values: Sequence[float]) -> list[ChangePoint]:
     while places:
         levels = np.split(history, places)
         raw = [_p_value(before, after) for before, after in pairwise(levels)]
-        adjusted = _holm(raw)
+        adjusted = holm(raw)
         if max(adjusted) < ALPHA:
             return _changes(places, levels, adjusted)
         # One at a time: without it the levels beside it become one, which changes the p-values of
@@ -108,12 +110,3 @@ def _p_value(before: Values, after: Values) -> float:
     if np.median(before) == np.median(after):
         return 1.0
     return float(mannwhitneyu(before, after).pvalue)
-
-
-def _holm(raw: Sequence[float]) -> Sequence[float]:
-    from statsmodels.stats.multitest import multipletests
-
-    if len(raw) == 1:  # nothing to adjust, and a garbage collection in statsmodels saved
-        return raw
-    _, adjusted, *_ = multipletests(raw, method="holm")
-    return [float(p_value) for p_value in adjusted]

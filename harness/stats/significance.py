@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from harness.metrics import Difference, Metric, Outcome
 from harness.record import Span
+from harness.stats.holm import holm
 
 Values: TypeAlias = NDArray[np.float64]
 
@@ -282,13 +283,10 @@ def variance_inflation(*sides: Values) -> float:
 
 def adjusted(metric: Metric, differences: Sequence[Difference]) -> list[Difference]:
     """The same differences of one metric from one first side, with Holm's (1979) p-values."""
-    from statsmodels.stats.multitest import multipletests
-
-    tested = [one for one in differences if one.p_value is not None]
+    tested = [one.p_value for one in differences if one.p_value is not None]
     if len(tested) < 2:  # there is nothing to correct for
         return list(differences)
-    _, corrected, *_ = multipletests([one.p_value for one in tested], method="holm")
-    p_values = iter(corrected.tolist())
+    p_values = iter(holm(tested))
     return [
         _judged(metric, one, next(p_values)) if one.p_value is not None else one
         for one in differences

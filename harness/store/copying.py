@@ -15,10 +15,12 @@ from harness.store.schema import (
     BATCHES,
     CELLS,
     ENTRIES,
+    PROCESSOR_USE,
     PROMPT_IDS,
     PROMPT_TEXTS,
     PROMPT_TOKENS,
     PROMPTS,
+    RUN_NAMES,
     RUNS,
     SESSIONS,
 )
@@ -39,27 +41,29 @@ def copy_runs(
     source: Connection,
     target: Connection,
     run_ids: Sequence[str],
-    renamed: Mapping[str, str | None],
+    name: str | None,
+    group: str | None,
     change: Change,
 ) -> None:
-    """In one transaction of the caller. Only what belongs to these runs and their entries is
-    copied, whatever else a file has."""
+    """In one transaction of the caller, under another name or group where one is given. Only what
+    belongs to these runs and their entries is copied, whatever else a file has."""
     for run_id in run_ids:
         shifts: dict[str, int] = {}
         for table, rows in _parts(run_id):
             if "id" in table.c:
                 shifts[table.name] = _shift(source, target, table, rows)
             found = source.execute(rows.execution_options(yield_per=_ROWS_AT_ONCE))
-            values = (
+            values: Iterator[dict[str, Any]] = (
                 {
-                    name: _shifted(table.name, name, change(table.name, name, value), shifts)
-                    for name, value in row._asdict().items()
+                    column: _shifted(table.name, column, change(table.name, column, value), shifts)
+                    for column, value in row._asdict().items()
                 }
                 for row in found
             )
-            if table is RUNS:
-                given = {name: value for name, value in renamed.items() if value is not None}
-                values = (one | given for one in values)
+            if table is RUNS and group is not None:
+                values = (one | {"group": group} for one in values)
+            elif table is RUN_NAMES and name is not None:
+                values = iter([{"run_id": run_id, "name": name}])
             _insert(target, table, values)
 
 
@@ -71,8 +75,10 @@ def _parts(run_id: str) -> Iterator[tuple[Table, Select[Any]]]:
     own_sessions = (SESSIONS.c.run_id == run_id) & SESSIONS.c.entry.in_(names)
     sessions = select(SESSIONS.c.id).where(own_sessions)
     yield RUNS, raw(RUNS).where(RUNS.c.run_id == run_id)
+    yield RUN_NAMES, raw(RUN_NAMES).where(RUN_NAMES.c.run_id == run_id)
     yield ENTRIES, raw(ENTRIES).where(ENTRIES.c.run_id == run_id)
     yield SESSIONS, raw(SESSIONS).where(own_sessions).order_by(SESSIONS.c.id)
+    yield PROCESSOR_USE, raw(PROCESSOR_USE).where(PROCESSOR_USE.c.session_id.in_(sessions))
     yield PROMPTS, raw(PROMPTS).where(PROMPTS.c.run_id == run_id).order_by(PROMPTS.c.id)
     of_prompts = PROMPT_TOKENS.c.prompt_id.in_(prompts)
     in_use = PROMPT_TOKENS.c.vocabulary.in_(vocabularies)

@@ -200,6 +200,7 @@ def _info(stored: object) -> SessionInfo:
 
 _UNSTATED: Mapping[str, Any] = {
     "shared_block_tokens": 1,
+    "vocabulary_size": None,
     "bos_id": None,
     "bos_text": "",
     "eos_text": "",

@@ -137,8 +137,8 @@ class StoredRun:
             # a run of before version 3 that was resumed since has the facts of then
             facts = Facts.model_validate(renamed(from_json(self._row.facts)))
             _check_facts(facts)
-            for name in self.entries:
-                if name not in facts.tokens:
+            for name, entry in self.entries.items():
+                if entry.vocabulary is not None and name not in facts.tokens:
                     raise DamagedError(f"facts.tokens: nothing of the entry {name}")
             return facts
 
@@ -269,8 +269,8 @@ class StoredEntry:
 
     @property
     def vocabulary(self) -> str | None:
-        """The hash of the tokens that it is given; `None` where the run ended before they were
-        known."""
+        """The hash of the tokens that it is given; `None` where its tokenizer could not be opened,
+        or the run ended before."""
         return self._row.vocabulary
 
     @cached_property
@@ -476,8 +476,12 @@ class Results:
 
 def resume_command(folder: Path, run_id: str) -> str:
     """The command that completes a run."""
-    where = "" if folder == RESULTS else f" --results {shlex.quote(str(folder))}"
-    return f"harness run --resume {run_id}{where}"
+    return f"harness run --resume {run_id}{results_flag(folder)}"
+
+
+def results_flag(folder: Path) -> str:
+    """What a command needs to find this folder."""
+    return "" if folder == RESULTS else f" --results {shlex.quote(str(folder))}"
 
 
 def has_results(folder: Path) -> bool:

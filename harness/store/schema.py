@@ -23,7 +23,6 @@ from sqlalchemy import (
     Enum,
     Float,
     ForeignKey,
-    Index,
     Integer,
     LargeBinary,
     MetaData,
@@ -35,7 +34,7 @@ from sqlalchemy import (
 
 from harness.contract import Reply, SessionInfo
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 """Of the tables, in `PRAGMA user_version`. Older files are upgraded when they are opened
 (`harness.store.upgrade`)."""
 
@@ -99,8 +98,8 @@ class RunRow:
 
 @dataclass(frozen=True, slots=True)
 class EntryRow:
-    """One entry of a run. `vocabulary` is the hash of the tokens that it is given, `None` where a
-    run was ended before they were known."""
+    """One entry of a run. `vocabulary` is the hash of the tokens that it is given, `None` where
+    they are not known: its tokenizer could not be opened, or the run was ended before."""
 
     name: Words
     backend: Words
@@ -110,11 +109,17 @@ class EntryRow:
 
 @dataclass(frozen=True, slots=True)
 class SessionUse:
-    """What a session has used so far."""
+    """What a session has used so far.
+
+    `other_cpu_seconds` of the `all_cpu_seconds` of the processors went to other processes while it
+    was prompted (`harness.machine.processors`).
+    """
 
     wall_seconds: Amount | None = None
     peak_rss_mib: Amount | None = None
     peak_gpu_mib: Amount | None = None
+    other_cpu_seconds: Amount | None = None
+    all_cpu_seconds: Amount | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +219,6 @@ RUNS = Table(
     METADATA,
     Column("run_id", Text, primary_key=True),
     _required("created", Text),
-    Column("name", Text),
     _required("records_version", Integer),
     Column("group", UnicodeText),
     Column("data_sha256", Text),
@@ -224,8 +228,13 @@ RUNS = Table(
     Column("summary", UnicodeText),
 )
 
-# An index and not a constraint: SQLite can add only the former to a table that is there.
-RUN_NAMES = Index("run_names", RUNS.c.name, unique=True)
+# A table of its own: a file of an earlier version needs no more than it.
+RUN_NAMES = Table(
+    "run_names",
+    METADATA,
+    Column("run_id", Text, ForeignKey("runs.run_id"), primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+)
 
 ENTRIES = Table(
     "entries",
@@ -252,6 +261,15 @@ SESSIONS = Table(
     Column("wall_seconds", Float),
     Column("peak_rss_mib", Float),
     Column("peak_gpu_mib", Float),
+)
+
+# A table of its own: a file of version 4 needs no more than it.
+PROCESSOR_USE = Table(
+    "processor_use",
+    METADATA,
+    Column("session_id", Integer, ForeignKey("sessions.id"), primary_key=True),
+    Column("other_cpu_seconds", Float),
+    Column("all_cpu_seconds", Float),
 )
 
 PROMPTS = Table(

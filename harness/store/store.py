@@ -72,11 +72,13 @@ from harness.store.schema import (
     CELLS,
     ENTRIES,
     IMPORTS,
+    PROCESSOR_USE,
     PROMPT_IDS,
     PROMPT_TEXTS,
     PROMPT_TOKENS,
     PROMPTS,
     RECORDS_VERSION,
+    RUN_NAMES,
     RUNS,
     SCHEMA_VERSION,
     SESSIONS,
@@ -104,6 +106,7 @@ _PROMPT_COLUMNS = tuple(field.name for field in fields(PromptRow) if field.name 
 _CLOCK_COLUMNS = tuple(field.name for field in fields(Batch) if field.name != "replies")
 _REPLY_COLUMNS = tuple(field.name for field in fields(Reply) if field.name != "prompt")
 _IMPORT_COLUMNS = tuple(field.name for field in fields(ImportRow) if field.name != "imported")
+_PROCESSOR_COLUMNS = tuple(one.name for one in PROCESSOR_USE.c if one.name != "session_id")
 _HASH_DIGITS = 10
 _ROWS_AT_ONCE = 1000
 _WORTH_IT = 0.25  # of the file is free
@@ -168,7 +171,6 @@ class Store:
         now = datetime.now(UTC)
         values = {
             "created": now.isoformat(),
-            "name": name,
             "records_version": RECORDS_VERSION,
             "group": group,
             "data_sha256": data_sha256,
@@ -186,6 +188,8 @@ class Store:
                 new = new.on_conflict_do_nothing(index_elements=["run_id"])
                 if connection.execute(new).rowcount:
                     break
+            if name is not None:
+                connection.execute(insert(RUN_NAMES).values(run_id=run_id, name=name))
             named = [
                 {"run_id": run_id, "position": position, **asdict(entry)}
                 for position, entry in enumerate(entries)
@@ -228,8 +232,7 @@ class Store:
                 for called in (name or row.name, group or row.group):
                     if called is not None:
                         check_unused(called, here)
-            renamed = {"name": name, "group": group}
-            copy_runs(reading, connection, list(rows), renamed, change)
+            copy_runs(reading, connection, list(rows), name, group, change)
         self._checkpoint()
 
     def check_prompts(self, run_id: str) -> None:
@@ -274,12 +277,15 @@ class Store:
                 for table, which in (
                     (CELLS, CELLS.c.prompt_id.in_(of_run)),
                     (BATCHES, BATCHES.c.session_id.in_(sessions)),
+                    (PROCESSOR_USE, PROCESSOR_USE.c.session_id.in_(sessions)),
                     (PROMPT_TOKENS, PROMPT_TOKENS.c.prompt_id.in_(of_run)),
                 ):
                     connection.execute(delete(table).where(which))
-                for table in (SESSIONS, PROMPTS, PROMPT_TEXTS, PROMPT_IDS, BASELINES, ENTRIES):
+                for table in (
+                    *(SESSIONS, PROMPTS, PROMPT_TEXTS, PROMPT_IDS, BASELINES, ENTRIES, RUN_NAMES),
+                    RUNS,
+                ):
                     connection.execute(delete(table).where(table.c.run_id == run_id))
-                connection.execute(delete(RUNS).where(RUNS.c.run_id == run_id))
 
     def delete_import(self, import_id: str) -> None:
         with self._write() as connection:
@@ -358,8 +364,8 @@ class Store:
         """Stores all that was packed: a text for each prompt, and its ids in each vocabulary.
 
         `token_ids` are by vocabulary, `vocabularies` by entry. A length that is not that of
-        `prompts` is a `ValueError`. A run that an earlier version began has its prompts already:
-        to these, which the caller has found to be the same, is added what is missing.
+        `prompts` is a `ValueError`. To what a run has already, which the caller has found to be the
+        same, is added what is missing.
         """
         values = [{"run_id": run_id, **_values(prompt, _PROMPT_COLUMNS)} for prompt in prompts]
         packed_texts = [
@@ -386,10 +392,12 @@ class Store:
                 for name, every in token_ids.items()
                 for prompt_id, own in zip(ids, every, strict=True)
             ]
-            missing = sqlite_insert(PROMPT_TOKENS).on_conflict_do_nothing()
-            _insert_all(connection, missing, tokens)
-            _insert_all(connection, insert(PROMPT_TEXTS), packed_texts)
-            _insert_all(connection, insert(PROMPT_IDS), packed_ids)
+            for table, rows in (
+                (PROMPT_TOKENS, tokens),
+                (PROMPT_TEXTS, packed_texts),
+                (PROMPT_IDS, packed_ids),
+            ):
+                _insert_all(connection, sqlite_insert(table).on_conflict_do_nothing(), rows)
             for entry, name in vocabularies.items():
                 connection.execute(
                     update_table(ENTRIES)
@@ -472,7 +480,12 @@ class Store:
 
     def sessions(self, run_id: str, entry: str) -> list[SessionRow]:
         """The sessions of one entry of a run, the oldest first."""
-        wanted = raw(SESSIONS).where(SESSIONS.c.run_id == run_id, SESSIONS.c.entry == entry)
+        columns = [*SESSIONS.c, *(PROCESSOR_USE.c[name] for name in _PROCESSOR_COLUMNS)]
+        wanted = (
+            select(*map(as_stored, columns))
+            .select_from(SESSIONS.outerjoin(PROCESSOR_USE))
+            .where(SESSIONS.c.run_id == run_id, SESSIONS.c.entry == entry)
+        )
         with self._read() as connection:
             return [read_session(row) for row in connection.execute(wanted.order_by(SESSIONS.c.id))]
 
@@ -777,7 +790,9 @@ def written_by_newer(what: str) -> StoreError:
 
 def _rows(connection: Connection) -> list[RunRow]:
     # Moments are stored as ISO-8601 in UTC: in the order of texts, they are in that of time.
-    rows = connection.execute(raw(RUNS).order_by(RUNS.c.created.desc()))
+    named = select(*map(as_stored, [*RUNS.c, RUN_NAMES.c.name]))
+    wanted = named.select_from(RUNS.outerjoin(RUN_NAMES)).order_by(RUNS.c.created.desc())
+    rows = connection.execute(wanted)
     return [read_run(row) for row in rows]
 
 
@@ -823,9 +838,11 @@ def _upsert_cell() -> Insert:
 
 
 def _update_use(connection: Connection, session_id: int, use: SessionUse) -> None:
-    connection.execute(
-        update_table(SESSIONS).where(SESSIONS.c.id == session_id).values(asdict(use))
-    )
+    values = asdict(use)
+    of_processors = {name: values.pop(name) for name in _PROCESSOR_COLUMNS}
+    connection.execute(update_table(SESSIONS).where(SESSIONS.c.id == session_id).values(values))
+    new = sqlite_insert(PROCESSOR_USE).values(session_id=session_id, **of_processors)
+    connection.execute(new.on_conflict_do_update(index_elements=["session_id"], set_=of_processors))
 
 
 def _import_values(file: ImportFile, name: str) -> Iterator[dict[str, Any]]:

@@ -30,7 +30,6 @@ from harness.store.schema import (
     CELLS,
     METADATA,
     PROMPTS,
-    RUN_NAMES,
     RUNS,
     SCHEMA_VERSION,
     SESSIONS,
@@ -66,12 +65,10 @@ def upgrade_tables(connection: Connection, version: int) -> None:
     """Brings a file of an earlier version, 0 for an empty one, to `SCHEMA_VERSION`."""
     if version == 1:
         _to_version_2(connection)
-    # There is no step to version 3: it added a table, which `create_all` makes. Files of version 1
-    # have records of version 0, those of 2 and 3 have records of version 1.
+    # There is no step to versions 3, 5 and 6: each added a table, which `create_all` makes. Files
+    # of version 1 have records of version 0, those of 2 and 3 have records of version 1.
     if 0 < version < 4:
         _to_version_4(connection, records_version=min(version - 1, 1))
-    if version == 4:
-        _to_version_5(connection)
     METADATA.create_all(connection)
     connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
@@ -146,15 +143,12 @@ def _to_version_2(connection: Connection) -> None:
 
 
 def _to_version_4(connection: Connection, records_version: int) -> None:
-    """Entries in place of backends, attempts, ids by vocabulary, batches with begin and end.
-
-    Tables that are made again are as version 5 has them.
-    """
+    """Entries in place of backends, attempts, ids by vocabulary, batches with begin and end."""
     # Made again, and not altered: SQLite's ALTER TABLE changes neither keys nor constraints.
     for name in _REBUILT:
         connection.exec_driver_sql(f"ALTER TABLE {name} RENAME TO old_{name}")
     METADATA.create_all(connection)
-    added = {"name": null(), "group": null(), "data_sha256": null(), "facts": null()}
+    added = {"group": null(), "data_sha256": null(), "facts": null()}
     _copy(connection, RUNS, records_version=literal(records_version), **added)
     _copy(connection, SESSIONS, entry=literal_column("backend"), environment=null())
     _make_entries(connection)
@@ -182,12 +176,6 @@ def _to_version_4(connection: Connection, records_version: int) -> None:
     _copy(connection, CELLS, entry=literal_column("backend"), attempt=literal(0))
     for name in _REBUILT:
         connection.exec_driver_sql(f"DROP TABLE old_{name}")
-
-
-def _to_version_5(connection: Connection) -> None:
-    """Runs can have a name."""
-    connection.exec_driver_sql("ALTER TABLE runs ADD COLUMN name TEXT")
-    RUN_NAMES.create(connection)
 
 
 def _copy(connection: Connection, new: Table, **changed: ColumnElement[Any]) -> None:

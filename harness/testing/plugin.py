@@ -116,7 +116,9 @@ def harness_session(_harness_engines: _Engines) -> OpenSession:
                 "max_model_len": max_model_len,
                 "backends": {backend: options},
             }
-            [planned] = plan(parse_spec(table, where="harness_session"), _harness_engines.results)
+            [planned] = plan(
+                parse_spec(table, where="harness_session"), _harness_engines.results
+            ).plans
             return _harness_engines.opened(planned, max_model_len).session
 
     return open_session
@@ -171,22 +173,22 @@ def _run(
     """All that is ours is computed before the engine loads."""
     from harness.errors import UsageError
     from harness.pipeline.run import make_baselines, plan, prepare, settle
-    from harness.spec import parse_spec
+    from harness.spec import entries_of, parse_spec
     from harness.store.store import Store
     from harness.testing.rounds import Rounds, repeat
 
     given = parse_spec(fields, where="harness_run")
     with Store(engines.results) as store:
         spec, source = settle(given, store)
-        plans = plan(spec, engines.results)
-        if len(plans) > 1:
+        if len(entries_of(spec)) > 1:
             raise UsageError(
                 "harness_run takes one entry", remedy="Call it once for each, in tests."
             )
-        workload = prepare(spec, plans, source)
+        planned = plan(spec, engines.results)
+        workload, _ = prepare(spec, planned, source)
         # Before the engine is loaded, which would wait and may spin its threads.
         baselines = make_baselines(spec, workload)
-        engine = engines.opened(plans[0], workload.packed.limit)
+        engine = engines.opened(planned.plans[0], workload.packed.limit)
         whole = Rounds(engine, spec, workload, baselines, store, fresh_engine)
         return repeat(benchmark, whole, rounds)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
@@ -60,6 +61,8 @@ class Rounds:
     summaries: list[Summary] = field(default_factory=list)
     numbers: list[int] = field(default_factory=list)
     """Which worker each round has ended with, counted from 1."""
+    locks: ExitStack = field(default_factory=ExitStack)
+    """Of the run of this round: no other process prompts it."""
     _last: EngineSession | None = None
     _began: float = 0.0
     _busy_before: float = 0.0
@@ -73,7 +76,8 @@ class Rounds:
             # Or all rounds but the first would find their prompts in the cache.
             self.engine.make_cold()
         self._began, self._busy_before = time.perf_counter(), self.engine.busy_seconds
-        return (run.begin(self.store, self.spec, self.workload, [self.engine.plan]),), {}
+        begun = run.begin(self.store, self.spec, self.workload, locks=self.locks)
+        return (begun,), {}
 
     def prompt(self, run_id: str) -> str:
         """What is timed."""
@@ -84,6 +88,7 @@ class Rounds:
         """Sums up. Raises `EngineError` where the round has no reply at all."""
         busy_seconds = self.engine.busy_seconds - self._busy_before
         summary = run.finish(self.store, run_id, self.baselines, self._began, busy_seconds)
+        self.locks.close()
         run.check_answered(summary)
         self.summaries.append(summary)
         is_same = self.engine.session is self._last
@@ -98,12 +103,13 @@ def repeat(benchmark: Benchmark, rounds: Rounds, count: int) -> RunSummary:
     The time is that of prompting. Returns the last round's summary. Raises `HarnessError`, also
     where a round got no reply at all.
     """
-    last = benchmark.pedantic(
-        rounds.prompt, setup=rounds.begin, teardown=rounds.finish, rounds=count
-    )
-    # pytest-benchmark is disabled: it has called the target once, and no `teardown`.
-    if not rounds.summaries:
-        rounds.finish(last)
+    with rounds.locks:
+        last = benchmark.pedantic(
+            rounds.prompt, setup=rounds.begin, teardown=rounds.finish, rounds=count
+        )
+        # pytest-benchmark is disabled: it has called the target once, and no `teardown`.
+        if not rounds.summaries:
+            rounds.finish(last)
     benchmark.extra_info[EXTRA_INFO] = _evidence(rounds).model_dump(mode="json")
     [result] = rounds.summaries[-1].runs
     return result

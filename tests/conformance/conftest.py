@@ -30,8 +30,9 @@ MODEL = "smollm2-135m"
 WANTED: dict[str, OptionValue] = {
     "dtype": "float32",  # with 8 bits of mantissa, what is only near looks right
     "enforce_eager": True,  # compiling takes minutes, for each session
+    "threads": 1,  # two wait for each other, for long beside the tests of another process
 }
-_NOT_TESTED = pytest.StashKey[dict[str, str]]()
+_NOT_TESTED = "engine not tested: "
 
 
 @pytest.fixture(scope="module", params=registered_backends(), ids=lambda one: one.name)
@@ -48,15 +49,16 @@ def candidate(
     if availability.available:
         return found
     if no_wheel := _no_wheel(backend.requirements(has_gpu()).packages):
-        request.config.stash.setdefault(_NOT_TESTED, {})[found.name] = no_wheel
-        pytest.skip(f"{found.name}: {no_wheel}")
+        pytest.skip(f"{_NOT_TESTED}{found.name}: {no_wheel}")
     pytest.fail(f"{found.name}: {availability.reason}. {availability.remedy}", pytrace=False)
 
 
-def pytest_terminal_summary(
-    terminalreporter: pytest.TerminalReporter, config: pytest.Config
-) -> None:
-    for name, why in config.stash.get(_NOT_TESTED, {}).items():
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """By what is reported of the tests, as they may have run in another process."""
+    skipped = [report.longrepr for report in terminalreporter.getreports("skipped")]
+    reasons = {where[2] for where in skipped if isinstance(where, tuple)}
+    for reason in sorted(one for one in reasons if _NOT_TESTED in one):
+        name, _, why = reason.partition(_NOT_TESTED)[2].partition(": ")
         terminalreporter.section(f"ENGINE NOT TESTED: {name.upper()}", "!", red=True, bold=True)
         terminalreporter.line(f"NO WHEEL OF {name.upper()} FOR THIS PLATFORM. {why}")
 

@@ -22,7 +22,12 @@ from harness.store.runs import Results
 
 SPEC = RunSpec(
     backend=("llama-cpp", "hf", "vllm"),
-    backends={"hf": {"dtype": "float32"}, "vllm": {"dtype": "float32", "enforce_eager": True}},
+    # Two threads wait for each other, for long beside the tests of another process.
+    backends={
+        "llama-cpp": {"threads": 1},
+        "hf": {"threads": 1, "dtype": "float32"},
+        "vllm": {"threads": 1, "dtype": "float32", "enforce_eager": True},
+    },
     voters=2,
     queries=4,
     calibration_queries=4,
@@ -79,6 +84,7 @@ def test_every_engine_answers_the_same_tokens_and_evaluates_no_more_than_it_must
     assert [one.backend for one in runs] == list(SPEC.backend)
     for one in runs:
         assert (one.cells.done, one.cells.failed) == (16, 0)
+        assert one.tokens
         assert (one.tokens.same_as_first, one.tokens.own_difference) == (True, None)
         computed, least = one.speed.computed_tokens, one.speed.least_tokens
         assert computed is not None

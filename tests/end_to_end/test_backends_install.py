@@ -64,7 +64,8 @@ subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
 print("begun", file=sys.stderr, flush=True)
 time.sleep(600)
 """
-QUICK = ("--voters", "1", "--queries", "2", "--calibration-queries", "2", "--max-model-len", "400")
+SMALL = ("--voters", "1", "--queries", "2", "--calibration-queries", "2", "--max-model-len", "400")
+QUICK = (*SMALL, "--no-baselines")
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +233,9 @@ def test_a_run_without_its_engine_says_what_to_do_before_it_begins(machine: Mach
 
 
 def test_the_conformance_suite_skips_loudly_for_want_of_a_wheel(machine: Machine) -> None:
-    done = machine.run("pytest", "tests/conformance", "-q", "-k", "tiny", cwd=ROOT)
+    """Also where the tests run in processes of their own, as `make test` has them."""
+    xdist = ("--numprocesses=1", "--dist=loadfile")
+    done = machine.run("pytest", "tests/conformance", "-q", "-k", "tiny", *xdist, cwd=ROOT)
     assert done.returncode == 0, done.stdout
     assert "ENGINE NOT TESTED: TINY" in done.stdout
     assert "No matching distribution found for tinyengine==1.0" in done.stdout

@@ -12,9 +12,12 @@ import pytest
 
 from harness.cli.backends import check
 from harness.engine.registry import find_backend
+from tests.end_to_end.inside import inside
 from tests.end_to_end.test_cli import harness
 
-MOCK = ("bench", "--backend", "mock", "-p", "20,30", "-n", "6", "-d", "0,40", "-b", "1,3")
+# quiet: on a slow machine, the progress of even so little is a line
+SMALL = ("-p", "20,30", "-n", "6", "-d", "0,40", "-b", "1,3")
+MOCK = ("bench", "--quiet", "--backend", "mock", *SMALL)
 TESTS = ("pp20", "pp20 cached", "pp30", "pp30 cached", "tg6")
 AT_40 = ("pp20 @ d40", "pp20 @ d40 cached", "pp30 @ d40", "pp30 @ d40 cached", "tg6 @ d40")
 EXPECTED = [(str(batch), test) for batch in (1, 3) for test in (*TESTS, *AT_40)]
@@ -30,7 +33,7 @@ def test_json_is_a_list_of_rows(tmp_path: Path) -> None:
 
 
 def test_csv_reads_as_a_table(tmp_path: Path) -> None:
-    done = harness(tmp_path, *MOCK, "--format", "csv")
+    done = inside(tmp_path, *MOCK, "--format", "csv")
     assert (done.returncode, done.stderr) == (0, "")
     rows = list(csv.DictReader(io.StringIO(done.stdout)))
     assert [(row["batch"], row["test"]) for row in rows] == EXPECTED
@@ -41,7 +44,7 @@ def test_the_table_fits_the_terminal_and_is_for_all_backends(tmp_path: Path, col
     (tmp_path / "bench.toml").write_text(
         'backend = "mock"\nvoters = 3\nquiet = true\n[backends.mock]\nbatch = 2\n'
     )
-    done = harness(tmp_path, "bench", "--config", "bench.toml", "-r", "1", COLUMNS=columns)
+    done = inside(tmp_path, "bench", "--config", "bench.toml", "-r", "1", COLUMNS=columns)
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
     assert [line.split()[:3] for line in lines[2:5]] == [
@@ -68,7 +71,7 @@ def test_the_table_fits_the_terminal_and_is_for_all_backends(tmp_path: Path, col
 def test_exit_codes_and_what_is_said(
     tmp_path: Path, arguments: Sequence[str], code: int, said: str
 ) -> None:
-    done = harness(tmp_path, "bench", "--backend", "mock", *arguments)
+    done = inside(tmp_path, "bench", "--backend", "mock", *arguments)
     assert (done.returncode, done.stdout) == (code, ""), done.stderr
     assert said in done.stderr
     assert "Traceback" not in done.stderr
@@ -76,7 +79,7 @@ def test_exit_codes_and_what_is_said(
 
 def test_what_was_timed_before_an_engine_failed_is_printed(tmp_path: Path) -> None:
     crash = ("--engine-option", "crash_at=7", "-r", "2", "--format", "json")
-    done = harness(tmp_path, "bench", "--backend", "mock", *crash)
+    done = inside(tmp_path, "bench", "--backend", "mock", *crash)
     assert done.returncode == 1
     assert [row["test"] for row in json.loads(done.stdout)["rows"]] == ["pp512", "pp512 cached"]
     assert "mock failed in tg128" in done.stderr
@@ -109,7 +112,7 @@ def test_a_depth_beyond_the_model_is_refused_with_its_limit(tmp_path: Path) -> N
     llama_cpp = check(find_backend("llama-cpp"))
     if not llama_cpp.available:
         pytest.skip(f"llama-cpp: {llama_cpp.reason}. {llama_cpp.remedy}")
-    done = harness(tmp_path, "bench", "-d", "9000")
+    done = inside(tmp_path, "bench", "-d", "9000")
     assert (done.returncode, done.stdout) == (1, "")
     assert "9512" in done.stderr
     assert "8192" in done.stderr

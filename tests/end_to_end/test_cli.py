@@ -1,11 +1,14 @@
-"""The command line as its users meet it: a process, its exit code, its stdout and its stderr."""
+"""The command line as its users meet it: a process, its exit code, its stdout and its stderr.
+
+A process takes a second to start, so where one would show no more there is none: `inside`.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-import os
+import re
 import shutil
 import signal
 import sqlite3
@@ -15,6 +18,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +26,18 @@ import jsonschema
 import pytest
 
 from backends.api import Reply
+from harness.cli.backends import check
 from harness.store.store import FILE_NAME, Store
+from tests.end_to_end.inside import environment, inside
 
 HARNESS = (sys.executable, "-m", "harness")
 SCHEMA = Path(__file__).parents[2] / "docs" / "run.schema.json"
 SPEC = (
     'backend = "llama-cpp"\nvoters = 2\nqueries = 8\ncalibration_queries = 4\nmax_model_len = 420\n'
-    "quiet = false\n"
+    "quiet = true\n"  # on a slow machine, the progress of even so little is a line
 )
 PROMPTS = 2 * (8 + 4)
-PATIENCE_SECONDS = 60
+PATIENCE_SECONDS = 300  # for what hangs: on a loaded machine, a minute is little
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +51,9 @@ class Workplace:
 
     def harness(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         return harness(self.folder, *arguments, **environment)
+
+    def inside(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return inside(self.folder, *arguments, **environment)
 
     @property
     def run_ids(self) -> list[str]:
@@ -63,12 +72,6 @@ def harness(folder: Path, *arguments: str, **more: str) -> subprocess.CompletedP
         check=False,
         timeout=PATIENCE_SECONDS,
     )
-
-
-def environment(**more: str) -> dict[str, str]:
-    """Ours without what makes rich take a pipe for a terminal."""
-    unset = {"FORCE_COLOR", "TTY_COMPATIBLE", "COLUMNS"}
-    return {key: value for key, value in os.environ.items() if key not in unset} | more
 
 
 def interrupt(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -99,15 +102,15 @@ def stored_cells(folder: Path) -> int:
 
 
 @pytest.fixture(scope="module")
-def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workplace]:
+def workplace(tmp_path_factory: pytest.TempPathFactory, small_data: str) -> Iterator[Workplace]:
     folder = tmp_path_factory.mktemp("cli")
-    (folder / "bench.toml").write_text(SPEC)
+    (folder / "bench.toml").write_text(f'data = "{small_data}"\n{SPEC}')
     asked = ("run", "--config", "bench.toml", "--backend", "mock")
     yield Workplace(
         folder,
         table=harness(folder, *asked),
         interrupted=interrupt(folder, *asked, "--engine-option", "delay_ms=150"),
-        resumed=harness(folder, "run", "--resume", "latest", "--json"),
+        resumed=harness(folder, "run", "--resume", "latest", "--json", "--quiet"),
     )
 
 
@@ -134,6 +137,7 @@ def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(workplace: Workplac
     run_id = workplace.run_ids[-1]
     assert (done.returncode, done.stdout) == (130, "")
     assert f"  harness run --resume {run_id}\n" in done.stderr
+    assert re.search(rf"stored: mock \d+ of {PROMPTS}\.", done.stderr)
     assert "Traceback" not in done.stderr
     with Store(workplace.folder / "results") as store:
         sessions = [cell.session_id for cell in store.cells(run_id, "mock")]
@@ -181,7 +185,7 @@ def test_compare_sees_the_same_prompts(workplace: Workplace) -> None:
 
 def test_compare_prints_one_table_and_the_verdict(workplace: Workplace) -> None:
     first, second = workplace.run_ids
-    done = workplace.harness("compare", first, second)
+    done = workplace.inside("compare", first, second)
     assert (done.returncode, done.stderr) == (0, "")
     text = " ".join(done.stdout.split())
     assert f"mock {second}: given the same prompts as mock {first}." in text
@@ -190,7 +194,7 @@ def test_compare_prints_one_table_and_the_verdict(workplace: Workplace) -> None:
 
 @pytest.mark.parametrize("runs", [["latest"], ["latest", "latest"]])
 def test_compare_wants_two_runs(workplace: Workplace, runs: Sequence[str]) -> None:
-    done = workplace.harness("compare", *runs)
+    done = workplace.inside("compare", *runs)
     assert (done.returncode, done.stdout) == (2, "")
     assert "two runs or more" in done.stderr
 
@@ -205,8 +209,8 @@ def test_show_prints_what_run_printed(workplace: Workplace) -> None:
 
 def test_a_summary_computed_again_is_the_stored_one(workplace: Workplace) -> None:
     for run_id in workplace.run_ids:
-        stored = workplace.harness("show", run_id)
-        again = workplace.harness("show", run_id, "--recompute")
+        stored = workplace.inside("show", run_id)
+        again = workplace.inside("show", run_id, "--recompute")
         assert (again.returncode, again.stdout) == (0, stored.stdout), again.stderr
 
 
@@ -220,11 +224,11 @@ def test_a_run_of_a_newer_version_is_one_error_everywhere(
         connection.commit()
     said = f"error: run {newer} was written by a newer version of the harness\n"
     for arguments in (["show", newer], ["compare", older, newer], ["run", "--resume", newer]):
-        done = harness(tmp_path, *arguments)
+        done = inside(tmp_path, *arguments)
         assert (done.returncode, done.stdout) == (1, "")
         assert done.stderr.startswith(said)
     for command in ("list", "history"):
-        done = harness(tmp_path, command, "--json")
+        done = inside(tmp_path, command, "--json")
         assert done.returncode == 1
         assert done.stderr.startswith(said)
         assert older in done.stdout
@@ -233,6 +237,7 @@ def test_a_run_of_a_newer_version_is_one_error_everywhere(
 def test_an_entry_that_fails_whole_has_its_row_and_the_others_stand(tmp_path: Path) -> None:
     (tmp_path / "bench.toml").write_text(
         "voters = 1\nqueries = 4\ncalibration_queries = 0\nmax_model_len = 300\nquiet = true\n"
+        "baselines = false\n"
         '[entries.good]\nbackend = "mock"\n'
         '[entries.bad]\nbackend = "mock"\ncrash_at = 1\n'
     )
@@ -247,8 +252,9 @@ def test_an_entry_that_fails_whole_has_its_row_and_the_others_stand(tmp_path: Pa
     assert cells == {"good": 4, "bad": 0}
 
 
+SMALL = ("--backend", "mock", "--voters", "1", "--queries", "4")
 PRINTING = {
-    "run": ("run", "--backend", "mock", "--voters", "1", "--queries", "4", "--quiet"),
+    "run": ("run", *SMALL, "--no-baselines", "--quiet"),
     "list": ("list",),
     "show": ("show", "latest"),
     "compare": ("compare", "{0}", "{1}"),
@@ -271,10 +277,19 @@ KNOWN = {
 
 @pytest.fixture(scope="module")
 def bench_file(workplace: Workplace) -> Path:
-    workplace.harness(*PRINTING["bench"], "--json", "-o", "bench.json")
+    workplace.inside(*PRINTING["bench"], "--json", "-o", "bench.json")
     return workplace.folder / "bench.json"
 
 
+@pytest.fixture(scope="module")
+def checked_once() -> Iterator[None]:
+    """Each engine is looked at in a process, for some seconds."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("harness.cli.backends.check", cache(check))
+        yield
+
+
+@pytest.mark.usefixtures("checked_once")
 @pytest.mark.parametrize("command", PRINTING)
 def test_every_answer_comes_in_four_formats_and_goes_to_a_file(
     workplace: Workplace, bench_file: Path, tmp_path: Path, command: str
@@ -285,7 +300,7 @@ def test_every_answer_comes_in_four_formats_and_goes_to_a_file(
     given = [word.format(*workplace.run_ids) for word in PRINTING[command]]
     said: dict[str, str] = {}
     for name in ("table", "json", "csv", "md"):
-        done = harness(tmp_path, *given, "--format", name, "-o", f"answer.{name}")
+        done = inside(tmp_path, *given, "--format", name, "-o", f"answer.{name}")
         assert (done.returncode, done.stdout) == (0, ""), done.stderr
         said[name] = (tmp_path / f"answer.{name}").read_text()
     assert json.loads(said["json"])["schema_version"] == 1
@@ -293,9 +308,9 @@ def test_every_answer_comes_in_four_formats_and_goes_to_a_file(
     assert said["md"].startswith("| ") or "\n| " in said["md"]
     assert "\x1b" not in said["table"]
     assert KNOWN[command] in said["table"]
-    short = harness(tmp_path, *given, "--json")
+    short = inside(tmp_path, *given, "--json")
     assert json.loads(short.stdout).keys() == json.loads(said["json"]).keys()
-    both = harness(tmp_path, *given, "--json", "--format", "md")
+    both = inside(tmp_path, *given, "--json", "--format", "md")
     assert (both.returncode, both.stdout) == (2, "")
     assert "--json and --format differ" in both.stderr
 
@@ -310,37 +325,38 @@ def test_an_output_that_cannot_be_is_refused_before_any_work(
         ("no/such/file", "no folder"),
         (".", "folder"),
     ):
-        done = harness(tmp_path, *given, "-o", output)
+        done = inside(tmp_path, *given, "-o", output)
         assert (done.returncode, done.stdout) == (2, ""), done.stderr
         assert said in done.stderr
     assert list(tmp_path.iterdir()) == []
 
 
 def test_show_fits_a_wide_terminal(workplace: Workplace) -> None:
-    done = workplace.harness("show", "latest", COLUMNS="200")
+    done = workplace.inside("show", "latest", COLUMNS="200")
     head = done.stdout.splitlines()[3]
     assert head.split()[:2] == ["entry", "and"]
 
 
 def test_list_is_newest_first(workplace: Workplace) -> None:
-    listed: list[dict[str, Any]] = json.loads(workplace.harness("list", "--json").stdout)["runs"]
+    listed: list[dict[str, Any]] = json.loads(workplace.inside("list", "--json").stdout)["runs"]
     assert [run["run_id"] for run in listed] == workplace.run_ids[::-1]
     assert {run["state"] for run in listed} == {"done"}
     assert {run["voters"] for run in listed} == {2}
-    table = workplace.harness("list").stdout
+    table = workplace.inside("list").stdout
     assert [table.index(run["run_id"]) for run in listed] == sorted(
         table.index(run["run_id"]) for run in listed
     )
 
 
+@pytest.mark.usefixtures("checked_once")
 def test_backends_and_models_are_listed(workplace: Workplace) -> None:
-    answer = json.loads(workplace.harness("backends", "--json").stdout)
+    answer = json.loads(workplace.inside("backends", "--json").stdout)
     found = {one["name"]: one for one in answer["backends"]}
     assert found["mock"]["mock"]
     assert found["mock"]["available"]
     assert "llama-cpp" in found
-    assert "MOCK" in workplace.harness("backends").stdout
-    models = json.loads(workplace.harness("models", "--json").stdout)["models"]
+    assert "MOCK" in workplace.inside("backends").stdout
+    models = json.loads(workplace.inside("models", "--json").stdout)["models"]
     assert "smollm2-135m" in {model["model"] for model in models}
 
 
@@ -371,7 +387,7 @@ def test_exit_codes_and_what_is_said(
     workplace: Workplace, arguments: Sequence[str], code: int, said: str
 ) -> None:
     (workplace.folder / "wrong.toml").write_text("voter = 3\n")
-    done = workplace.harness(*arguments)
+    done = workplace.inside(*arguments)
     assert done.returncode == code, done.stderr
     assert said in done.stderr
     assert "Traceback" not in done.stderr
@@ -379,8 +395,8 @@ def test_exit_codes_and_what_is_said(
 
 
 def test_a_run_without_any_reply_prints_its_table_and_fails(tmp_path: Path) -> None:
-    small = ("--voters", "1", "--queries", "4", "--calibration-queries", "0", "--quiet")
-    done = harness(tmp_path, "run", "--backend", "mock", "--engine-option", "crash_at=1", *small)
+    crash = ("--engine-option", "crash_at=1", "--calibration-queries", "0")
+    done = inside(tmp_path, "run", *SMALL, *crash, "--no-baselines", "--quiet")
     assert done.returncode == 1, done.stderr
     assert "4 cells failed" in done.stdout
     assert "note: This is the mock" in done.stdout

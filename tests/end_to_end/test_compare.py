@@ -19,7 +19,7 @@ from harness.metrics import Difference, Outcome
 from harness.pipeline.run import run
 from harness.spec import RunSpec
 from harness.store.store import Store
-from tests.end_to_end.test_cli import harness
+from tests.end_to_end.inside import inside
 from tests.unit.imports.conftest import LLAMA_BENCH
 
 QUERIES = 120
@@ -50,7 +50,7 @@ class Runs:
 
 @cache
 def compare(folder: Path, *arguments: str, columns: str) -> subprocess.CompletedProcess[str]:
-    return harness(folder, "compare", *arguments, COLUMNS=columns)
+    return inside(folder, "compare", *arguments, COLUMNS=columns)
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +68,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, small_data: str) -> Runs:
             "max_model_len": 500,
             "reducer": "plsda:1",
             "max_tokens": 4,
+            "baselines": False,
             "engine": {"threshold": 50, "noise_seed": noise_seed, **told},
         }
         return run(RunSpec(**(spec | more)), folder / "results").run_id
@@ -178,7 +179,7 @@ def test_a_result_of_another_tool_stands_in_a_comparison(runs: Runs) -> None:
     samples = [41.0, 40.5, 40.0, 40.7, 39.9, 40.2]
     row = {**LLAMA_BENCH, "samples_ts": samples, "avg_ts": 40.4}
     (runs.folder / "lb.json").write_text(json.dumps([row]))
-    assert harness(runs.folder, "import", "lb.json").returncode == 0
+    assert inside(runs.folder, "import", "lb.json").returncode == 0
     with Store(runs.folder / "results") as store:
         [stored] = store.imports()
     found = runs.compared(runs.plain, stored.import_id)

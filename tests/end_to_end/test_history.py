@@ -30,6 +30,7 @@ def results(tmp_path_factory: pytest.TempPathFactory, small_data: str) -> tuple[
             queries=8,
             calibration_queries=0,
             max_model_len=200,
+            baselines=False,
             engine={"delay_ms": delay},
         )
         for delay in DELAYS_MS

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.end_to_end.inside import inside
 from tests.end_to_end.test_cli import harness
 from tests.unit.imports.conftest import LLAMA_BENCH, LM_EVAL, SERVE
 
@@ -23,7 +24,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_all_or_nothing(folder: Path) -> None:
-    done = harness(folder, "import", "lb.json", "other.json")
+    done = inside(folder, "import", "lb.json", "other.json")
     assert (done.returncode, done.stdout) == (1, "")
     assert "error: other.json: this JSON is of no tool that is known here" in done.stderr
     assert "try: Give what one of these wrote: llama-bench" in done.stderr
@@ -39,20 +40,20 @@ def test_imports_are_listed_and_shown_and_not_doubled(folder: Path) -> None:
     assert [row["test"] for row in rows] == tests
     assert {row["name"] for row in rows} == {"the server"}
 
-    again = harness(folder, "import", "serve.json", COLUMNS="80")
+    again = inside(folder, "import", "serve.json", COLUMNS="80")
     assert again.returncode == 0
     serve_id = rows[2]["import_id"]
     assert f"serve.json is stored already, as {serve_id}: nothing was added." in again.stderr
     assert "time_to_first_token_ms" in again.stdout
     assert max(map(len, again.stdout.splitlines())) <= 80
 
-    assert json.loads(harness(folder, "list", "--json").stdout)["imports"] == rows
-    table = harness(folder, "list").stdout
+    assert json.loads(inside(folder, "list", "--json").stdout)["imports"] == rows
+    table = inside(folder, "list").stdout
     assert "holds no runs yet" in table
     assert "Imported from other tools:" in table
 
-    shown = harness(folder, "show", serve_id[:-3])
+    shown = inside(folder, "show", serve_id[:-3])
     assert (shown.returncode, shown.stderr) == (0, "")
     assert "output_tokens_per_second" in shown.stdout
-    one = json.loads(harness(folder, "show", serve_id, "--json").stdout)
+    one = json.loads(inside(folder, "show", serve_id, "--json").stdout)
     assert one == {"schema_version": 1, **rows[2]}

@@ -11,7 +11,8 @@ import pytest
 
 BENCHMARK = """
 import harness
-summary = harness.benchmark(backend="mock", voters=1, queries=2, data={data!r}, max_model_len=300)
+small = dict(voters=1, queries=2, data={data!r}, max_model_len=300, baselines=False)
+summary = harness.benchmark(backend="mock", **small)
 assert len(summary.runs) == 1
 """
 THEIRS = """
@@ -30,7 +31,8 @@ def test_votes(benchmark, harness_run):
     from backends.api import KEY
     assert (KEY, prompts.wording.SYSTEM) == ("theirs", "be kind")
 """
-RUN = ("run", "--backend", "mock", "--voters", "1", "--queries", "2", "--max-model-len", "300")
+SIZE = ("--voters", "1", "--queries", "2", "--max-model-len", "300", "--no-baselines")
+RUN = ("run", "--backend", "mock", *SIZE)
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ def harness(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 def folder(tmp_path_factory: pytest.TempPathFactory, small_data: str) -> Path:
     """Results with one run."""
     made = tmp_path_factory.mktemp("results")
-    size = ("--voters", "2", "--queries", "4", "--max-model-len", "300")
+    size = ("--voters", "2", "--queries", "4", "--max-model-len", "300", "--no-baselines")
     done = harness(made, "run", "--backend", "mock", "--data", small_data, *size)
     assert done.returncode == 0, done.stderr
     return made
@@ -31,7 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, small_data: str) -> Path:
 
 def test_prompts_of_an_earlier_run_are_asked_again(folder: Path) -> None:
     again = ("run", "--prompts-from", "latest", "--backend", "mock", "--engine-option", "batch=2")
-    done = harness(folder, *again)
+    done = harness(folder, *again, "--no-baselines")
     assert done.returncode == 0, done.stderr
     assert "Its prompts are those of run " in done.stdout
     first, other = json.loads(harness(folder, "list", "--json").stdout)["runs"][::-1]

@@ -39,7 +39,8 @@ def test_replies_are_those_of_one_prompt_at_a_time(name: str, tmp_path: Path) ->
     if not availability.available:
         pytest.skip(f"{name}: {availability.reason}. {availability.remedy}")
     model = resolve_model(SPEC.model[0], backend.load().FORMATS, {})
-    options = {"max_model_len": SPEC.max_model_len}
+    # Two threads wait for each other, for long beside the tests of another process.
+    options = {"max_model_len": SPEC.max_model_len, "threads": 1}
     transport = ProcessTransport(backend.target, TIMEOUT_SECONDS, log, python)
     session = EngineSession(transport, backend.target, model, options)
     try:
@@ -55,7 +56,7 @@ def test_replies_are_those_of_one_prompt_at_a_time(name: str, tmp_path: Path) ->
         computed = sum(r.prompt_tokens - (r.cached_tokens or 0) for r in together.values())
         assert computed == unique_tokens(prompts) < sum(map(len, prompts)) / 10
 
-        for index in range(0, len(prompts), 3):
+        for index in range(0, len(prompts), 8):  # some of each voter: each takes seconds
             ask(session, [[1, 2, 3]], how)  # something that shares nothing
             alone = ask(session, [prompts[index]], how)[0]
             assert alone.cached_tokens == 0

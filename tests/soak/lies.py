@@ -230,6 +230,7 @@ of("batch", r"reply\.label_logprobs", logprobs_few=reply(label_logprobs=[-1.0]),
 of("batch", "not finite", logprobs_nan=reply(label_logprobs=["nan", -1.0]),
    logprobs_inf=reply(label_logprobs=[-1.0, "inf"]))  # fmt: skip
 of("batch", r"reply\.token_ids", too_many_tokens=lambda m: ids(m, [65] * 5000))
+of("batch", r"reply\.token_ids: 999 is", beyond=lambda m: m["ids"].__setitem__(0, 999))
 of("batch", "ids: a number below 0", negative_token=lambda m: m["ids"].__setitem__(0, -1))
 of("batch", "following|shared|ids", following_wrong=to_array("following", 1),
    shared_beyond=to_array("shared", *[9] * 4), shared_negative=to_array("shared", *[-1] * 4),
@@ -264,6 +265,8 @@ of("progress", r"progress\.prompt_tokens", negative=values(prompt_tokens=-1),
            "prompt_tokens"))  # fmt: skip
 of("end", "no reply|request", number_missing=without("request"), number=values(request=99))
 # what was opened
+of("info", "vocabulary_size|bos_id", few_tokens=result(vocabulary_size=200), no_tokens=result(
+    vocabulary_size=0))  # fmt: skip
 for field in ("threads", "allocated_context", "declared_context", "shared_block_tokens", "bos_id"):
     for kind, wrong in (("negative", -5), ("text", "8"), ("huge", HUGE), ("float", 1.5)):
         of("info", field, **{f"{field}_{kind}": result(**{field: wrong})})
@@ -284,16 +287,20 @@ of("info", "opened.seconds", seconds_negative=values(seconds=-1.0), seconds_null
 of("info", "SessionInfo", info_null=values(result=None), info_list=values(result=[]))
 of("info", "SessionInfo.device", without_device=result_without("device"))
 of("info", "SessionInfo.more", with_more=result(more=1))
-# the tokenizer, without which nothing can be packed
+# the tokenizer, without which nothing can be packed for the entry
 of("tokenizer", r"TokenizerInfo\.declared_context", negative=result(declared_context=-1),
    text=result(declared_context="8"), zero=result(declared_context=0))  # fmt: skip
 of("tokenizer", r"TokenizerInfo\.vocabulary_sha256", no_vocabulary=result(vocabulary_sha256=""))
 of("tokenizer", r"TokenizerInfo\.bos_id", bos_id=result(bos_id=-1), bos_huge=result(bos_id=2**31))
+of("tokenizer", r"TokenizerInfo\.vocabulary_size", none=result(vocabulary_size=0), size=result(
+    vocabulary_size="258"))  # fmt: skip
+of("tokenizer", r"TokenizerInfo\.bos_id", few=result(vocabulary_size=200))
 of("tokenizer", r"TokenizerInfo\.chat_template", template=result(chat_template=LONG))
 of("tokenizer", "TokenizerInfo", null=values(result=None), more=result(more=1),
    missing=result_without("eos_text"))  # fmt: skip
 of("tokenized", "lists of ids", one_more=add_list)
 of("tokenized", "shared|following|ids", negative=to_array("ids", -1), empty=without("ids"))
+of("tokenized", "ids: 999 is none of the 258", beyond=lambda m: m["ids"].__setitem__(0, 999))
 
 if __name__ == "__main__":
     sys.stdout.write("\n".join([*LIES, f"{len(LIES)} kinds\n"]))

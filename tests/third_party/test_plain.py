@@ -81,7 +81,7 @@ def _missing_figures(run: object, path: Sequence[str] = ()) -> set[str]:
 def test_a_run_has_nulls_with_reasons_for_what_it_cannot_report(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
-    size = ("--voters", "2", "--queries", "6", "--max-model-len", "400")
+    size = ("--voters", "2", "--queries", "6", "--max-model-len", "400", "--no-baselines")
     done = _run(environment, tmp_path, "harness", "run", "--backend", "plain", *size, "--json")
     assert done.returncode == 0, done.stderr
     [run] = json.loads(done.stdout)["runs"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -14,7 +13,6 @@ from typing import Any, TypeAlias
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
 NO_XDIST = ("-p", "no:xdist")
 LIMITS = (
     "--harness-compare-fail=accuracy:3pp,parse_rate:1pp,prefill_tokens_per_second:50%,"
@@ -26,14 +24,9 @@ Pytest: TypeAlias = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="module")
-def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """An environment in which the harness is installed from its wheel, plugin and all."""
-    target = tmp_path_factory.mktemp("installed")
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    offline = ["--no-index", "--no-deps", "--no-build-isolation"]
-    subprocess.run([*pip, *offline, "--target", str(target), str(ROOT)], check=True)
-    plain = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
-    return {**plain, "PYTHONPATH": str(target), "COLUMNS": "80"}
+def environment(environment: dict[str, str]) -> dict[str, str]:
+    """That of all of these tests: the harness is installed from its wheel, plugin and all."""
+    return {**environment, "COLUMNS": "80"}
 
 
 @pytest.fixture(scope="module")

@@ -48,6 +48,18 @@ def test_a_file_is_read(toml: Path) -> None:
     assert spec.backends == {"mock": {"context": 50}}
 
 
+@pytest.mark.parametrize(
+    "value",
+    ["9" * 5000, "0x" + "9" * 5000, "[" * 5000 + "]" * 5000],
+    ids=["more digits than Python reads", "more digits than it writes", "deep"],
+)
+def test_a_file_that_python_cannot_hold_is_one_error(tmp_path: Path, value: str) -> None:
+    path = tmp_path / "odd.toml"
+    path.write_text(f"voters = {value}")
+    with pytest.raises(UsageError, match=r"odd\.toml is no TOML file: it is nested too deeply, or"):
+        read_toml(path)
+
+
 def test_flags_go_over_the_file_and_tables_are_merged(toml: Path) -> None:
     spec = merge_spec(
         read_toml(toml), {"voters": 1, "queries": 2, "engine": {"batch": 9}}, str(toml)
@@ -196,6 +208,7 @@ def test_prompt_fields_is_all_but_the_engines() -> None:
         "model",
         "models",
         "timeout_seconds",
+        "load_timeout_seconds",
         "engine",
         "backends",
         "entries",

@@ -46,6 +46,7 @@ def refused(
         ({"model": True}, "b.toml: model is true: use text, or a list of texts"),
         ({"model": ["a", 3]}, "b.toml: model is 3: use text, or a list of texts"),
         ({"model": []}, "b.toml: model: name at least one model"),
+        ({"attempts": 10**9}, "b.toml: attempts is 1000000000: use a whole number from 1 to 1000"),
         ({"engine": 3}, "b.toml: engine is 3: use a table"),
         (
             {"engine": {"threads": [1]}},

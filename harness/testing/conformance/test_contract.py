@@ -22,6 +22,7 @@ from harness.contract import (
     Started,
     TokenizerInfo,
     minimum_tokens,
+    vocabulary_sha256,
 )
 from harness.engine.session import EngineSession, TokenizerSession
 from harness.engine.transport import WorkerFailedError
@@ -254,6 +255,14 @@ def test_tokens_have_texts_that_tell_them_apart(session: EngineSession) -> None:
     assert len(set(texts)) == len(set(ids))
     assert texts[0] == session.info.eos_text or not session.info.eos_text
     assert session.token_texts([]) == []
+
+
+def test_the_vocabulary_has_as_many_ids_as_it_says(session: EngineSession) -> None:
+    """Its hash is that of the texts of all of them."""
+    size = session.info.vocabulary_size
+    if size is None:
+        pytest.skip("the engine does not say how many token ids there are")
+    assert vocabulary_sha256(session.token_texts(range(size))) == session.info.vocabulary_sha256
 
 
 def test_every_text_can_be_tokenized(session: EngineSession) -> None:

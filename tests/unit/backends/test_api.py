@@ -32,6 +32,8 @@ def test_what_is_not_given_is_the_default_or_none() -> None:
         (COUNT, True, "a whole number of 1 or more"),
         (COUNT, 2.0, "a whole number of 1 or more"),
         (COUNT, "2", "a whole number of 1 or more"),
+        (COUNT, 2**32 + 1, "a whole number of 32 bits"),
+        (COUNT, -(2**40), "a whole number of 32 bits"),
         (SHARE, 1.5, "a number from 0 to 1"),
         (SHARE, math.nan, "a number from 0 to 1"),
         (Option("x", float, "", 0.0), math.inf, "a number"),
@@ -53,7 +55,12 @@ def test_a_wrong_value_is_named_with_what_is_allowed(
     assert caught.value.remedy == f"Use {allowed}."
 
 
-@given(st.integers(1) | st.booleans() | st.floats(0, 1) | st.sampled_from("ab1"))
+def test_of_a_long_value_a_message_has_the_beginning() -> None:
+    with pytest.raises(BackendError, match=r"^count is '9{99}\.\.\.$"):
+        COUNT.given({"count": "9" * 5000})
+
+
+@given(st.integers(1, 2**31 - 1) | st.booleans() | st.floats(0, 1) | st.sampled_from("ab1"))
 def test_a_value_is_allowed_exactly_where_it_can_be_read(value: Any) -> None:
     for option in (SWITCH, COUNT, SHARE, KIND, NAME, SIZES):
         if option.why_not(value):

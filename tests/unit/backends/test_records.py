@@ -69,6 +69,7 @@ INFO = SessionInfo(
     bos_id=1,
     chat_template="{{ x }}",
     capabilities=Capabilities("text", "top_k", False, "client", "remote"),
+    vocabulary_size=300,
 )
 REPLY = Reply(3, "label", 7, 5, "a", (9,), (-0.5, None), 1.0, 2.0)
 BATCH = Batch((REPLY, replace(REPLY, prompt=4)), 1.0, 2.0, 4, 0.5, 1, 0.25)
@@ -192,7 +193,7 @@ def test_what_an_engine_may_not_report_is_sent_all_the_same_and_refused() -> Non
 def test_infos_arrive_as_they_were() -> None:
     sent = carried({"result": asdict(INFO)})["result"]
     assert records.decode_session_info(sent) == INFO
-    tokenizer = TokenizerInfo(100, "0" * 64, None, "", "</s>", None)
+    tokenizer = TokenizerInfo(100, "0" * 64, None, "", "</s>", None, 300)
     assert records.decode_tokenizer_info(asdict(tokenizer)) == tokenizer
     found = Availability(False, "1", "none", "Install it.", True, "CUDA", ("GPU 0", "CPU"), "Wait.")
     assert records.decode_availability(carried({"result": asdict(found)})["result"]) == found
@@ -228,6 +229,9 @@ def test_devices_are_texts(devices: object) -> None:
         ("shared_block_tokens", 0),
         ("engine_version", "\ud800"),
         ("bos_id", 2**31),
+        ("bos_id", 300),
+        ("vocabulary_size", 0),
+        ("vocabulary_size", 2.5),
         ("vocabulary_sha256", None),
         ("bos_id", "1"),
         ("chat_template", 0),
@@ -259,7 +263,9 @@ def test_an_availability_that_is_wrong_is_refused(value: object) -> None:
         records.decode_availability(value)
 
 
-@pytest.mark.parametrize("value", [None, ["a"], ["a", 1], "ab"])
+@pytest.mark.parametrize(
+    "value", [None, ["a"], ["a", 1], "ab", ["a", "\ud800"], ["a", "b" * 10_001], ["a", "b", "c"]]
+)
 def test_token_texts_that_are_wrong_are_refused(value: object) -> None:
     with pytest.raises(WireError, match="token texts"):
         records.decode_token_texts(value, 2)

@@ -27,6 +27,17 @@ def listed(shelf: Shelf, capsys: pytest.CaptureFixture[str]) -> dict[str, list[d
     return found
 
 
+def test_csv_without_a_run_has_its_columns(
+    shelf: Shelf, sample: Sample, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    list_runs(tmp_path / "none", format_=Format.CSV)
+    none = capsys.readouterr().out
+    shelf.add(sample.run())
+    list_runs(shelf.folder, format_=Format.CSV)
+    assert none == capsys.readouterr().out.splitlines(keepends=True)[0]
+    assert none.startswith("run_id,created,")
+
+
 def test_unfinished_run_is_listed_with_what_it_asked(
     shelf: Shelf, sample: Sample, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -23,7 +23,7 @@ from harness.engine.audit import Audit
 
 INFO = SessionInfo(
     "toy", "toy 1", "m", "w", "cpu", 1, declared_context=99, allocated_context=99,
-    vocabulary_sha256="0" * 64,
+    vocabulary_sha256="0" * 64, vocabulary_size=8,
 )  # fmt: skip
 LABELS = ((1,), (2, 3))
 FREE, CHOICE, SCORE = (Decoding(mode, LABELS) for mode in ("free", "choice", "score"))
@@ -99,6 +99,7 @@ def test_a_sign_of_life_alone_does_not_bring_a_call_on(event: Event) -> None:
         (CHOICE, of_choice(token_ids=(2,)), r"reply\.token_ids: they are none of the labels"),
         (SCORE, of_score(text="yes"), r"reply\.text: 3 characters, and 0 tokens were wanted"),
         (SCORE, of_score(token_ids=(1,)), r"reply\.token_ids: 1, and at most 0 were wanted"),
+        (FREE, with_reply(token_ids=(5, 8)), r"reply\.token_ids: 8 is none of the 8 tokens"),
         (FREE, with_reply(token_ids=(1,) * 9), r"reply\.token_ids: 9, and at most 8"),
         (FREE, with_reply(text="a" * 30_000_000), r"reply\.text: 30000000 characters"),
         (FREE, with_reply(time_to_first_token_ms=1100.0), r"reply\.time_to_first_token_ms"),

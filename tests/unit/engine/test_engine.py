@@ -6,6 +6,7 @@ import os
 import shutil
 import textwrap
 import time
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -253,8 +254,8 @@ def test_a_model_file_that_changes_while_it_is_loaded_is_an_error(
         assert not psutil.Process().children()
 
 
-def dying(folder: Path, deaths: int) -> Engine:
-    """Of which so many workers die while they load."""
+def dying(folder: Path, deaths: int) -> EnginePlan:
+    """Of which so many workers die while they open it."""
     (folder / "dying.py").write_text(
         textwrap.dedent(
             f"""
@@ -263,17 +264,22 @@ def dying(folder: Path, deaths: int) -> Engine:
             from backends import mock
             FORMATS, OPTIONS = mock.FORMATS, mock.OPTIONS
             def open_session(model, options):
+                die()
+                return mock.open_session(model, options)
+            def open_tokenizer(model, options):
+                die()
+                return mock.open_tokenizer(model, options)
+            def die():
                 died = Path({str(folder)!r}, "died")
                 deaths = len(died.read_text()) if died.exists() else 0
                 if deaths < {deaths}:
                     died.write_text("x" * (deaths + 1))
                     os.kill(os.getpid(), 9)
-                return mock.open_session(model, options)
             """
         )
     )
     [plan] = plans(folder)
-    return Engine(replace(plan, target="dying"), 100)
+    return replace(plan, target="dying")
 
 
 @pytest.mark.parametrize("deaths", [0, 1, MOST_STARTS - 1])
@@ -281,7 +287,7 @@ def test_a_worker_that_dies_while_it_loads_is_started_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deaths: int
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
-    with dying(tmp_path, deaths) as engine:
+    with Engine(dying(tmp_path, deaths), 100) as engine:
         assert engine.load() == engine.session.info
         assert (tmp_path / "died").exists() == (deaths > 0)
 
@@ -290,10 +296,24 @@ def test_a_worker_that_always_dies_while_it_loads_is_not_started_for_ever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
-    with dying(tmp_path, 99) as engine:
+    with Engine(dying(tmp_path, 99), 100) as engine:
         with pytest.raises(WorkerDiedError, match=r"failed while it loaded: .*signal 9"):
             engine.load()
         assert len((tmp_path / "died").read_text()) == MOST_STARTS
+
+
+@pytest.mark.parametrize("deaths", [MOST_STARTS - 1, MOST_STARTS])
+def test_a_tokenizer_whose_worker_dies_is_opened_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deaths: int
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    with closing(dying(tmp_path, deaths).open_tokenizer()) as tokenizer:
+        if deaths < MOST_STARTS:
+            assert tokenizer.tokenize(["a"]) == [[97]]
+        else:
+            with pytest.raises(WorkerDiedError, match=r"opened the tokenizer: .*signal 9"):
+                _ = tokenizer.info
+    assert not psutil.Process().children()
 
 
 @pytest.mark.parametrize("failing", [True, False])

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import sys
 from importlib.metadata import EntryPoint
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from backends import mock
 from backends.api import ENTRY_POINT_GROUP
+from harness.contract import requirements_of
 from harness.engine import registry
 from harness.engine.registry import Registered, find_backend, registered_backends
 from harness.errors import EngineError, UsageError
@@ -48,4 +52,34 @@ def test_an_unknown_backend_is_told_with_those_there_are() -> None:
 def test_one_that_cannot_be_imported_is_told(target: str) -> None:
     with pytest.raises(EngineError, match="backend gone cannot be imported") as caught:
         Registered("gone", target).load()
+    assert caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("raise SystemExit(0)", "cannot be imported"),
+        ("OPTIONS = ()", "cannot be imported: .*FORMATS"),
+        ("OPTIONS, FORMATS = (), 'gguf'", "its FORMATS are not several texts"),
+        ("OPTIONS, FORMATS = (), 1", "its FORMATS are not several texts"),
+        ("OPTIONS, FORMATS = (), (1,)", "its FORMATS are not several texts"),
+        ("OPTIONS, FORMATS = (1,), ()", "written for another version"),
+    ],
+)
+def test_a_module_that_is_no_backend_is_one_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, said: str
+) -> None:
+    name = f"odd_{abs(hash(body))}"
+    (tmp_path / f"{name}.py").write_text(body)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(EngineError, match=said) as caught:
+        Registered("odd", name).load()
+    assert caught.value.remedy
+
+
+@pytest.mark.parametrize("answer", [lambda _: None, lambda _: 1 / 0, lambda _: sys.exit(0)])
+def test_a_backend_that_does_not_say_what_it_needs_is_one_error(answer: Any) -> None:
+    backend: Any = SimpleNamespace(requirements=answer)
+    with pytest.raises(EngineError, match="does not say what packages it needs") as caught:
+        requirements_of(backend, has_gpu=False)
     assert caught.value.remedy

@@ -35,7 +35,7 @@ from harness.engine import process as process_module
 from harness.engine import session as session_module
 from harness.engine.process import ProcessTransport
 from harness.engine.session import EngineSession, TokenizerSession, check_backend
-from harness.engine.transport import WorkerFailedError
+from harness.engine.transport import Failure, WorkerDiedError, WorkerFailedError
 from harness.errors import EngineError
 from harness.machine.memory import MemoryPeak
 
@@ -51,6 +51,7 @@ ODD = """
     import math, os, signal, struct, subprocess, sys, time
     from backends import mock
     from backends.api import Availability, Batch, Progress, Reply, Started
+    from backends.stages import say
 
     FORMATS, OPTIONS = mock.FORMATS, mock.OPTIONS
 
@@ -62,6 +63,13 @@ ODD = """
             os._exit(7)
         if model.name == "bug loading":
             raise ZeroDivisionError("by zero")
+        if model.name == "slow":
+            time.sleep(2)
+        if model.name.startswith("stages"):
+            say("reading the weights")
+            if model.name == "stages for ever":
+                time.sleep(600)
+            say("x" * 100)
         if model.name == "unloadable":
             raise mock.BackendError("no weights", "Get some.")
         if model.name == "noisy":
@@ -143,7 +151,11 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
     opened: list[EngineSession] = []
 
     def begin(
-        odd: str = "", target: str = "", timeout_seconds: float = 30.0, **options: Any
+        odd: str = "",
+        target: str = "",
+        timeout_seconds: float = 30.0,
+        load_timeout_seconds: float | None = None,
+        **options: Any,
     ) -> EngineSession:
         named = target or ("odd_backend" if odd else "backends.mock")
         session = EngineSession(
@@ -151,6 +163,7 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
             named,
             ModelRef(odd, "mock", "") if odd else MODEL,
             {**OPTIONS, **options},
+            load_timeout_seconds=load_timeout_seconds,
         )
         opened.append(session)
         return session
@@ -564,7 +577,7 @@ def test_a_tokenizer_that_cannot_be_opened_says_why(start: Start, tmp_path: Path
 
 INFO = SessionInfo(
     "toy", "toy 1", "m", "w", "cpu", 1, declared_context=99, allocated_context=99,
-    vocabulary_sha256="0" * 64, is_mock=True,
+    vocabulary_sha256="0" * 64, is_mock=True, vocabulary_size=300,
 )  # fmt: skip
 
 
@@ -581,13 +594,15 @@ class Scripted:
         self.answers = [opened, *answers]
         self.requests: list[Message] = []
         self.has_failed = False
+        self.failure: Failure = "died"
 
     def request(self, message: Message) -> None:
         self.requests.append(message)
 
-    def answer(self) -> Message:
+    def answer(self, within_seconds: float | None = None) -> Message:
+        del within_seconds
         if not self.answers:
-            raise WorkerFailedError("it has ended", "died")
+            raise WorkerFailedError("it has ended", self.failure)
         answer = self.answers.pop(0)
         return answer if isinstance(answer, dict) else records.encode_event(answer)
 
@@ -596,6 +611,23 @@ class Scripted:
 
     def kill(self) -> None:
         self.has_failed = True
+
+
+def test_what_a_backend_does_while_it_loads_is_heard(start: Start) -> None:
+    session = start("stages")
+    heard: list[str] = []
+    session.on_stage = heard.append
+    assert session.info.is_mock
+    assert heard == ["reading the weights", "x" * 60]
+
+
+def test_loading_has_a_limit_of_its_own_that_stages_do_not_extend(start: Start) -> None:
+    session = start("stages for ever", timeout_seconds=60.0, load_timeout_seconds=2.0)
+    with pytest.raises(EngineError, match="was not ready after 2 s") as caught:
+        _ = session.info
+    assert "--load-timeout-seconds" in caught.value.remedy
+    # and it may be longer than that of a message
+    assert start("slow", timeout_seconds=1.0, load_timeout_seconds=60.0).info.is_mock
 
 
 END: Message = {"result": None}
@@ -685,6 +717,8 @@ def test_events_that_make_no_sense_are_a_failure(
         {"result": None},
         {"result": None, **wire.front_code([[1]])},
         {"result": None, **wire.front_code([[1], [2]]), "ids": [1, 2]},
+        {"result": None, **wire.front_code([[1], [-2]])},
+        {"result": None, **wire.front_code([[1], [2, 300]])},
     ],
 )
 def test_token_ids_that_make_no_sense_are_an_error(answer: Message) -> None:
@@ -692,6 +726,16 @@ def test_token_ids_that_make_no_sense_are_an_error(answer: Message) -> None:
     with pytest.raises(EngineError, match=r"failed while it tokenized: .*(shared|ids)"):
         session.tokenize(["a", "b"])
     assert transport.has_failed
+
+
+@pytest.mark.parametrize("kind", ["died", "silent"])
+def test_a_worker_that_dies_and_one_that_keeps_silent_may_be_started_again(kind: Any) -> None:
+    """A worker that was stopped is no other fault than one that was killed."""
+    session, transport = scripted()
+    transport.answers.clear()
+    transport.failure = kind
+    with pytest.raises(WorkerDiedError, match="failed while it loaded: "):
+        _ = session.info
 
 
 @pytest.mark.parametrize("threads", [-1, "two", None])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import cached_property
@@ -16,9 +16,9 @@ import numpy as np
 import psutil
 import pytest
 
-from backends.api import Capabilities
+from backends.api import Capabilities, TokenizerInfo
 from harness.baselines.run import run_baselines
-from harness.engine.engine import Engine, EnginePlan
+from harness.engine.engine import Engine, EnginePlan, plan_engine
 from harness.engine.session import EngineSession, TokenizerSession, WorkerEvent
 from harness.engine.transport import WorkerFailedError
 from harness.errors import EngineError, HarnessError, StoreError, UsageError
@@ -41,6 +41,7 @@ def spec(data: str, **changes: Any) -> RunSpec:
         "calibration_queries": 2,
         "max_model_len": 300,
         "timeout_seconds": 20.0,
+        "baselines": False,  # fitting them takes longer than all the rest
     }
     return RunSpec(**(plain | changes))
 
@@ -66,7 +67,7 @@ def failures(result: RunSummary) -> list[str]:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory, small_data: str) -> Summary:
-    return run(spec(small_data), tmp_path_factory.mktemp("whole"))
+    return run(spec(small_data, baselines=True), tmp_path_factory.mktemp("whole"))
 
 
 def test_a_run_answers_every_cell_and_leaves_no_process(whole: Summary) -> None:
@@ -80,6 +81,8 @@ def test_a_run_answers_every_cell_and_leaves_no_process(whole: Summary) -> None:
     assert whole.wall_seconds is not None
     assert whole.harness_seconds is not None
     assert 0 < whole.harness_seconds <= whole.wall_seconds
+    assert result.speed.other_cpu_share is not None
+    assert 0 <= result.speed.other_cpu_share <= 1
     assert CaveatKind.MOCK in kinds(whole)
     assert not psutil.Process().children()
 
@@ -100,6 +103,7 @@ def test_several_entries_of_one_backend_are_given_the_same_prompts(
     assert (one.entry, two.entry) == ("one", "two")
     assert one.backend == two.backend == "mock"
     assert one.prompts == two.prompts
+    assert two.tokens
     assert two.tokens.model_dump() == {
         "same_as_first": True,
         "tokenized_by": "one",
@@ -110,6 +114,71 @@ def test_several_entries_of_one_backend_are_given_the_same_prompts(
         batches = {name: len(one.batches) for name, one in results.run("latest").entries.items()}
     assert batches["two"] > batches["one"]
     assert {path.name for path in (tmp_path / "logs").iterdir()} == {"one.log", "two.log"}
+
+
+def lie(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """Has the tokenizers of these entries send what makes no sense."""
+    honest = TokenizerSession.tokenize
+
+    def tokenize(self: TokenizerSession, texts: Sequence[str]) -> list[list[int]]:
+        if self._transport.name in names:
+            raise EngineError("ids: 300 is none of the 258 tokens", remedy="See its log.")
+        return honest(self, texts)
+
+    monkeypatch.setattr(TokenizerSession, "tokenize", tokenize)
+
+
+def test_a_tokenizer_that_fails_costs_its_entry_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_data: str
+) -> None:
+    """It was to be packed first, so its tokens were those of the others too."""
+    given = named(small_data, liar={}, one={}, two={"context": 299})
+    with monkeypatch.context() as patched:
+        lie(patched, "liar")
+        liar, one, two = run(given, tmp_path).runs
+    assert (liar.cells.done, liar.cells.failed) == (0, 12)
+    assert failures(liar) == ["ids: 300 is none of the 258 tokens"]
+    assert one.cells.done == two.cells.done == 12
+    assert two.tokens
+    assert (two.tokens.tokenized_by, two.tokens.same_as_first) == ("one", True)
+    assert not psutil.Process().children()
+    assert resume("latest", tmp_path).runs[0].cells.done == 12
+
+
+def test_where_every_tokenizer_fails_there_is_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_data: str
+) -> None:
+    lie(monkeypatch, "one", "two")
+    said = "one: ids: 300 is none of the 258 tokens; two: ids: 300 is none of the 258 tokens"
+    with pytest.raises(EngineError, match=f"^{said}$") as caught:
+        run(named(small_data, one={}, two={}), tmp_path)
+    assert caught.value.remedy == "See its log."
+    with Store(tmp_path) as store:
+        assert store.runs() == []
+
+
+def test_a_run_is_resumed_without_a_tokenizer_that_fails_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_data: str
+) -> None:
+    """Its context was the smallest when the prompts were packed."""
+    with monkeypatch.context() as patched, pytest.raises(InterruptionError):
+        shorten(patched, "one", 250)
+        run(named(small_data, one={}, two={}), tmp_path, interrupt)
+    lie(monkeypatch, "one")
+    one, two = resume("latest", tmp_path).runs
+    assert (one.cells.done, one.cells.failed) == (8, 4)
+    assert two.cells.done == 12
+
+
+def test_a_tokenizer_of_another_vocabulary_than_at_first_costs_its_entry_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_data: str
+) -> None:
+    with monkeypatch.context() as patched:
+        lie(patched, "liar")
+        run(named(small_data, liar={}, one={}), tmp_path)
+    shorten(monkeypatch, "liar", 250, vocabulary_sha256="a" * 64)
+    liar, one = resume("latest", tmp_path).runs
+    assert (liar.cells.failed, one.cells.done) == (12, 12)
 
 
 def test_an_entry_that_allocates_less_than_was_packed_fails_alone(
@@ -135,6 +204,7 @@ def test_an_entry_that_allocates_less_than_was_packed_fails_alone(
             {"vocabulary_sha256": "another"},
             r"vocabulary another is not the \w{12} of",
         ),
+        ({"vocabulary_size": 100}, r"its prompts have the token 256, and the engine has 100"),
     ],
 )
 def test_an_engine_that_is_not_what_was_packed_for_fails_with_why(
@@ -206,7 +276,8 @@ def test_never_are_two_engines_loaded_at_once(
     monkeypatch.setattr(Engine, "__enter__", enter)
     monkeypatch.setattr(Engine, "__exit__", leave)
     monkeypatch.setattr("harness.pipeline.run.run_baselines", fit)
-    run(named(small_data, one={}, two={}), tmp_path)
+    both = named(small_data, one={}, two={}).model_copy(update={"baselines": True})
+    run(both, tmp_path)
     assert seen == [("loads", ("one",)), ("loads", ("two",)), ("baselines", ())]
 
 
@@ -336,13 +407,26 @@ def test_data_that_changed_before_prompts_were_stored_are_found(
         resume("latest", tmp_path)
 
 
+def shorten(
+    monkeypatch: pytest.MonkeyPatch, name: str, declared_context: int, **changes: Any
+) -> None:
+    """Has the tokenizer of an entry say so, and what else is changed of it."""
+    info_of: Any = vars(TokenizerSession)["info"]
+    said = {"declared_context": declared_context, **changes}
+
+    def info(self: TokenizerSession) -> TokenizerInfo:
+        true: TokenizerInfo = info_of.func(self)
+        return replace(true, **said) if self._transport.name == name else true
+
+    short: Any = cached_property(info)
+    short.__set_name__(TokenizerSession, "info")
+    monkeypatch.setattr(TokenizerSession, "info", short)
+
+
 def test_a_shorter_context_of_the_model_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_data: str
 ) -> None:
-    info_of: Any = vars(TokenizerSession)["info"]
-    short: Any = cached_property(lambda self: replace(info_of.func(self), declared_context=250))
-    short.__set_name__(TokenizerSession, "info")
-    monkeypatch.setattr(TokenizerSession, "info", short)
+    shorten(monkeypatch, "mock", 250)
     [result] = run(spec(small_data, max_model_len=300), tmp_path).runs
     [caveat] = [one for one in result.caveats if one.kind is CaveatKind.CONTEXT_LIMITED]
     assert caveat.figures == {"limit": 250, "wanted": 300}
@@ -356,7 +440,7 @@ def test_the_runs_of_a_group_have_the_same_entries(tmp_path: Path, small_data: s
 
 
 def test_a_run_without_baselines_has_none(tmp_path: Path, small_data: str) -> None:
-    summary = run(spec(small_data, baselines=False), tmp_path)
+    summary = run(spec(small_data), tmp_path)
     assert summary.baselines == []
     assert summary.runs[0].against_baselines == []
 
@@ -391,14 +475,18 @@ def test_an_interrupted_run_is_completed_to_the_same_answer(
     tmp_path: Path, whole: Summary, small_data: str
 ) -> None:
     with pytest.raises(InterruptionError):
-        run(spec(small_data), tmp_path, interrupt)
+        run(spec(small_data, baselines=True), tmp_path, interrupt)
     assert not psutil.Process().children()
     with Store(tmp_path) as store:
         assert store.run("latest").summary is None
         assert len(store.cells(store.run("latest").run_id, "mock")) == 8
     updates: list[Update] = []
     [result] = resume("latest", tmp_path, updates.append).runs
-    assert (updates[0].done, updates[-1].done) == (8, 12)
+    assert (updates[0].stage, updates[0].done) == ("loading", 8)
+    *_, last, baselines = updates
+    assert (last.stage, last.done) == ("", 12)
+    assert 0 < last.prompt_tokens <= last.expected_tokens
+    assert (baselines.entry, baselines.stage) == ("baselines", "fitting")
     [expected] = whole.runs
     same = ("accuracy", "parse", "cells", "context_fit", "against_baselines", "prompts")
     assert {n: getattr(result, n) for n in same} == {n: getattr(expected, n) for n in same}
@@ -589,7 +677,7 @@ def test_a_run_is_in_the_file_and_not_in_the_log_alone(tmp_path: Path, small_dat
     copy.mkdir()
 
     def take(update: Update) -> None:
-        if update.loading:
+        if update.stage == "loading":
             shutil.copy(tmp_path / FILE_NAME, copy)
 
     summary = run(spec(small_data), tmp_path, take)
@@ -630,3 +718,86 @@ def test_home_folders_are_not_in_what_is_shown(
         assert stored.summary == summary
         assert str(home) not in summary.model_dump_json() + stored.spec.model_dump_json()
         assert summary.runs[0].model == stored.entry("mock").model == "~/models/a.gguf"
+
+
+def break_plan(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """Entries of these names cannot be planned, as if an interpreter of theirs were missing."""
+
+    def planned(entry: Any, *given: Any) -> EnginePlan:
+        if entry.name in names:
+            raise EngineError(f"no engine for {entry.name}", remedy="Install it.")
+        return plan_engine(entry, *given)
+
+    monkeypatch.setattr("harness.pipeline.run.plan_engine", planned)
+
+
+def test_an_entry_that_cannot_be_planned_costs_its_row_and_is_completed_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_data: str
+) -> None:
+    """The first entry, whose tokens would have been the others'."""
+    with monkeypatch.context() as patched:
+        break_plan(patched, "one")
+        summary = run(named(small_data, one={}, two={}), tmp_path)
+    one, two = summary.runs
+    assert (one.cells.done, one.cells.failed, two.cells.done) == (0, 12, 12)
+    assert (one.tokens, one.context_fit.fill_ratio) == (None, None)
+    assert failures(one) == ["no engine for one"]
+    with pytest.raises(EngineError, match=r"^one cannot be prompted: no engine") as caught:
+        check_answered(summary, "harness run --resume it")
+    assert caught.value.remedy == "Install it. Then go on with: harness run --resume it"
+    again = resume(summary.run_id, tmp_path)
+    assert [one.cells.done for one in again.runs] == [12, 12]
+    assert again.runs[0].prompts == again.runs[1].prompts == two.prompts
+    assert again.runs[1].tokens == two.tokens
+    assert again.runs[0].tokens is not None
+    assert again.runs[0].tokens.tokenized_by == "two"
+
+
+def test_what_an_entry_fails_of_is_said_anew_by_a_resume(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_data: str
+) -> None:
+    with monkeypatch.context() as patched:
+        break_plan(patched, "one")
+        run_id = run(named(small_data, one={}, two={}), tmp_path).run_id
+
+    def open_nothing(self: EnginePlan) -> TokenizerSession:
+        raise EngineError(f"no tokenizer for {self.entry.name}")
+
+    monkeypatch.setattr(EnginePlan, "open_tokenizer", open_nothing)
+    with pytest.raises(EngineError, match="no tokenizer for two"):
+        resume(run_id, tmp_path)
+    monkeypatch.undo()
+    break_plan(monkeypatch, "two")  # it is done, so nothing is needed of it
+    assert [one.cells.done for one in resume(run_id, tmp_path).runs] == [12, 12]
+
+
+@pytest.mark.parametrize("failing", ["info", "tokenize"])
+def test_an_entry_whose_tokenizer_fails_costs_its_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_data: str, failing: str
+) -> None:
+    right: Any = vars(TokenizerSession).get(failing) or getattr(TokenizerSession, failing)
+    call = right.func if isinstance(right, cached_property) else right
+
+    def wrong(self: Any, *given: Any) -> Any:
+        if self._transport.log.stem == "one":
+            raise EngineError("the tokenizer is damaged")
+        return call(self, *given)
+
+    broken: Any = cached_property(wrong) if failing == "info" else wrong
+    if failing == "info":
+        broken.__set_name__(TokenizerSession, failing)
+    monkeypatch.setattr(TokenizerSession, failing, broken)
+    one, two = run(named(small_data, one={}, two={}), tmp_path).runs
+    assert failures(one) == ["the tokenizer is damaged"]
+    assert (one.cells.done, two.cells.done) == (0, 12)
+    assert not psutil.Process().children()
+
+
+def test_where_no_entry_can_be_planned_nothing_is_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_data: str
+) -> None:
+    break_plan(monkeypatch, "one", "two")
+    with pytest.raises(EngineError, match=r"^no engine for one$"):
+        run(named(small_data, one={}, two={}), tmp_path)
+    with Store(tmp_path) as store:
+        assert store.runs() == []

@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from harness.record import Span
-from harness.report.answer import notes, run_answer, what_was_prompted
+from harness.report.answer import (
+    entry_columns,
+    entry_records,
+    notes,
+    run_answer,
+    what_was_prompted,
+)
+from harness.report.formats import as_csv
+from harness.report.group import Point, group_answer
 from harness.report.text import NOTHING
 from harness.spec import RunSpec
 from harness.summary import Missing, Summary
@@ -23,6 +31,13 @@ def printed(summary: Summary, spec: RunSpec = SPEC, width: int = 160) -> str:
     file = io.StringIO()
     Console(file=file, width=width).print(run_answer(spec, summary).parts)
     return file.getvalue()
+
+
+def test_csv_of_a_group_of_which_no_run_is_finished_has_its_columns(sample: Sample) -> None:
+    [record] = entry_records(SPEC, sample.summary(sample.run()))
+    assert list(record) == entry_columns()
+    none = as_csv(group_answer("curve", [Point("one", SPEC, None)]))
+    assert none == ",".join(record) + "\n"
 
 
 def rows_below(text: str, title: str) -> list[list[str]]:

@@ -249,6 +249,12 @@ def test_flips_are_counted_and_listed() -> None:
     assert "0 queries became right, 0 wrong." in printed(alone)
 
 
+def test_csv_without_a_common_metric_has_its_columns() -> None:
+    none, some = csv_of(whole(found(differences=[]))), csv_of(whole(found()))
+    assert none == some.splitlines(keepends=True)[0]
+    assert none.startswith("first_run,other_run,first_entry,")
+
+
 def test_csv_reads_back() -> None:
     few = speed(interval=None, p_value=None, p_adjusted=None)
     lines = list(csv.DictReader(io.StringIO(csv_of(whole(found(), found(differences=[few]))))))

@@ -101,6 +101,7 @@ WHERE = TokenDifference(
 @pytest.mark.parametrize(
     ("asked", "expected"),
     [
+        (None, NOTHING),  # its tokenizer could not be opened
         (tokens("hf"), "own"),
         (tokens("llama-cpp"), "same as llama-cpp"),
         (tokens("hf", same=False), "own vocabulary, same text"),
@@ -112,7 +113,7 @@ WHERE = TokenDifference(
     ],
 )
 def test_tokens_are_told_by_whose_they_are(
-    sample: Sample, asked: PromptTokens, expected: str
+    sample: Sample, asked: PromptTokens | None, expected: str
 ) -> None:
     assert told(sample.run(backend="hf", tokens=asked))["prompt tokens"] == expected
 

@@ -10,6 +10,7 @@ from harness.comparison.records import FieldDifference
 from harness.comparison.series import Change, History, Machine, Point, Series
 from harness.metrics import Outcome
 from harness.record import Span
+from harness.report.formats import as_csv
 from harness.report.history import NEWEST, history_answer
 from harness.report.text import NOTHING
 
@@ -58,14 +59,25 @@ def series(*points: Point, **changes: Any) -> Series:
     return Series(**(plain | changes))
 
 
-def printed(
-    *every: Series, metric: str = "prefill_tokens_per_second", everything: bool = False, **more: Any
-) -> str:
+def history_of(*every: Series, metric: str = "prefill_tokens_per_second", **more: Any) -> History:
     plain = {"metric": metric, "unit": "tokens/s", "more_is_better": True, "unreadable": []}
-    history = History(**(plain | more), series=list(every))
+    return History(**(plain | more), series=list(every))
+
+
+def printed(*every: Series, everything: bool = False, **more: Any) -> str:
+    history = history_of(*every, **more)
     file = io.StringIO()
     Console(file=file, width=80).print(history_answer(history, everything).parts)
     return file.getvalue()
+
+
+def test_csv_without_a_run_has_its_columns() -> None:
+    none, some = (
+        as_csv(history_answer(history_of(*every), everything=False))
+        for every in ((), (series(point(1)),))
+    )
+    assert none == some.splitlines(keepends=True)[0]
+    assert none.startswith("series,metric,entry,")
 
 
 def test_a_series_is_a_title_a_table_and_what_was_found() -> None:

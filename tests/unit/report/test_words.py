@@ -48,6 +48,7 @@ CAVEATS: dict[CaveatKind, tuple[dict[str, Any], str]] = {
         "40 of 50 examples",
     ),
     CaveatKind.SEVERAL_SESSIONS: ({"sessions": 2}, "2 sessions"),
+    CaveatKind.PROCESSORS_SHARED: ({"share": 0.384}, "used 38 %"),
     CaveatKind.ENGINES_DISAGREE: (
         {
             "median": 0.88,

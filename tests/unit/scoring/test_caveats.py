@@ -50,6 +50,7 @@ def found(**changes: Any) -> list[Caveat]:
         "context_limit": 1024,
         "context_wanted": 1024,
         "sessions": 1,
+        "other_cpu_share": 0.02,
         "own_tokens": None,
     }
     return find_caveats(CaveatInputs(**(plain | changes)))
@@ -63,6 +64,10 @@ def only(kind: CaveatKind, **changes: Any) -> Caveat:
 
 def test_a_run_to_trust_has_none() -> None:
     assert found() == []
+    # Speeds that are made up are not made up worse, and an engine elsewhere has other processors.
+    shared = [one.kind for one in found(is_mock=True, other_cpu_share=0.9)]
+    assert shared == [CaveatKind.MOCK]
+    assert found(other_cpu_share=None) == []
 
 
 @pytest.mark.parametrize(
@@ -84,6 +89,7 @@ def test_a_run_to_trust_has_none() -> None:
         ),
         (CaveatKind.CONTEXT_LIMITED, {"context_wanted": 4096}, {"limit": 1024, "wanted": 4096}),
         (CaveatKind.SEVERAL_SESSIONS, {"sessions": 2}, {"sessions": 2}),
+        (CaveatKind.PROCESSORS_SHARED, {"other_cpu_share": 0.4}, {"share": 0.4}),
         (CaveatKind.FEW_EXAMPLES, {"shots": 60}, {"shots": 60, "examples": 50}),
     ],
 )

@@ -62,7 +62,9 @@ def add_run(
             for n, text in enumerate([*replies, ""])
         )
         cells = {n: (prompt_id, 0) for n, prompt_id in enumerate(ids)}
-        store.save_batch(session, Batch(answers, 0.0, 1.0, 15, 0.5), cells, SessionUse(1.0, 10.0))
+        store.save_batch(
+            session, Batch(answers, 0.0, 1.0, 15, 0.5), cells, SessionUse(1.0, 10.0, None, 0.5, 2.0)
+        )
     if finished:
         estimate = Estimate(value=0.5, low=0.1, high=0.9)
         predictions = [0] * len(replies)

@@ -253,7 +253,10 @@ FORGED: dict[str, tuple[Callable[[Path], None], str]] = {
         with_store("PRAGMA foreign_keys = OFF", "UPDATE entries SET name = '../../x'"),
         "is no name",
     ),
-    "a name that is an id": (with_store("UPDATE runs SET name = '2026'"), "cannot be called"),
+    "a name that is an id": (
+        with_store("INSERT INTO run_names SELECT run_id, '2026' FROM runs"),
+        "cannot be called",
+    ),
 }
 
 

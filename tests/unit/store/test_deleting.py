@@ -15,7 +15,7 @@ from tests.unit.store.test_archive import everything
 
 TABLES = (
     *("runs", "entries", "sessions", "prompts", "prompt_tokens", "prompt_texts", "prompt_ids"),
-    *("batches", "cells", "baselines"),
+    *("batches", "cells", "baselines", "processor_use", "run_names"),
 )
 
 

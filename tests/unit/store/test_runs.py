@@ -3,6 +3,7 @@ from __future__ import annotations
 import gc
 import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -314,6 +315,10 @@ def test_a_summary_without_the_entry_is_an_unreadable_run(
 def test_facts_that_lack_an_entry_are_an_unreadable_run(store: Store, results: Results) -> None:
     run_id = begin(store, "mock", "other")
     save_prompts(store, run_id)
+    # Nothing is known of one whose tokenizer could not be opened.
+    assert results.run(run_id).facts == FACTS
+    with closing(sqlite3.connect(store.path, isolation_level=None)) as raw:
+        raw.execute("UPDATE entries SET vocabulary = '00'")
     with pytest.raises(StoreError, match=r"cannot be read: facts\.tokens: .* the entry other"):
         _ = results.run(run_id).facts
 

@@ -32,7 +32,7 @@ def test_pytest_finds_it() -> None:
 
 
 def planned(results: Path, **fields: object) -> EnginePlan:
-    [one] = plan(RunSpec.model_validate({"backend": "mock", **fields}), results)
+    [one] = plan(RunSpec.model_validate({"backend": "mock", **fields}), results).plans
     return one
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ import pytest
 from harness.comparison.metrics import METRICS
 from harness.engine.engine import Engine
 from harness.engine.session import EngineSession
-from harness.errors import EngineError
+from harness.errors import EngineError, StoreError
 from harness.pipeline.run import make_baselines, plan, prepare
 from harness.spec import RunSpec
+from harness.store.lock import prompting
 from harness.store.store import Store
 from harness.summary import RunSummary
 from harness.testing.evidence import EXTRA_INFO, Evidence
@@ -72,8 +74,9 @@ def repeated(
         max_model_len=300,
         engine=options,
     )
-    [planned] = plan(spec, results)
-    workload = prepare(spec, [planned], None)
+    opened = plan(spec, results)
+    [planned] = opened.plans
+    workload, _ = prepare(spec, opened, None)
     baselines = make_baselines(spec, workload)
     with Store(results) as store, Engine(planned, spec.max_model_len) as engine:
         whole = Rounds(engine, spec, workload, baselines, store, fresh_engine)
@@ -93,6 +96,39 @@ def test_every_round_is_cold_and_a_run_of_its_own(small_data: str, tmp_path: Pat
     assert all(seconds > 0 for _, seconds in prefill)
     assert [sample.session for sample in saved.samples] == [1, 1, 1]
     assert saved.is_mock
+
+
+class Watched(Enabled):
+    """Looks in each round whether another process could prompt the run."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.folder = folder
+        self.refused = 0
+
+    def pedantic(self, target: Callable[[str], str], **given: Any) -> str:
+        def look(run_id: str) -> str:
+            with pytest.raises(StoreError, match="is being prompted"), another(run_id):
+                pytest.fail("it is not locked")
+            self.refused += 1
+            return target(run_id)
+
+        def another(run_id: str) -> AbstractContextManager[None]:
+            return prompting(self.folder, run_id)
+
+        return super().pedantic(look, **given)
+
+
+@pytest.mark.parametrize("crash_at", [0, 1])
+def test_no_other_process_prompts_the_run_of_a_round(
+    small_data: str, tmp_path: Path, crash_at: int
+) -> None:
+    """Until it is finished, or has failed."""
+    benchmark = Watched(tmp_path)
+    with suppress(EngineError):
+        repeated(benchmark, small_data, tmp_path, rounds=2, crash_at=crash_at, batch=100)
+    assert benchmark.refused == (1 if crash_at else 2)
+    assert not list(tmp_path.glob("*.lock"))
 
 
 def test_what_is_saved_agrees_with_the_summary(small_data: str, tmp_path: Path) -> None:

@@ -64,7 +64,9 @@ def open_session(model: ModelRef, options: Options) -> CountingSession:
 class CountingTokenizer:
     """Tokens are the bytes of UTF-8."""
 
-    info = TokenizerInfo(DECLARED_CONTEXT, vocabulary_sha256(map(chr, range(256))))
+    info = TokenizerInfo(
+        DECLARED_CONTEXT, vocabulary_sha256(map(chr, range(256))), vocabulary_size=256
+    )
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         return [list(text.encode("utf-8", errors="replace")) for text in texts]

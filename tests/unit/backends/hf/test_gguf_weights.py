@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from backends.api import BackendError, Decoding, ModelRef
 from backends.hf import backend as hf
+from backends.hf.rope import TENSOR
 from backends.hf.weights import folder_of, tokenizer_folder_of
+from tests.unit.backends.hf.test_rope import scaled_by
 from tests.unit.backends.hf.tiny import ask, llama, save
-from tests.unit.backends.tiny_gguf import random_tensors, words, write, write_parts
+from tests.unit.backends.tiny_gguf import HEADS, WIDTH, random_tensors, words, write, write_parts
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("gguf") is None or importlib.util.find_spec("torch") is None,
@@ -30,14 +34,24 @@ def reference(path: Path, cache: Path) -> ModelRef:
     return ModelRef(path.name, "gguf", str(path), str(cache))
 
 
-def logprobs(session: Any) -> Any:
-    [reply] = ask(session, [PROMPT], Decoding("score", LABELS))
+def logprobs(session: Any, prompt: Sequence[int] = PROMPT) -> Any:
+    [reply] = ask(session, [prompt], Decoding("score", LABELS))
     return reply.label_logprobs
 
 
-def by_hf(path: Path, cache: Path) -> Any:
-    with closing(hf.open_session(reference(path, cache), OPTIONS)) as session:
-        return logprobs(session)
+def by_hf(path: Path, cache: Path, prompt: Sequence[int] = PROMPT) -> Any:
+    options = {**OPTIONS, "max_model_len": len(prompt) + 10}
+    with closing(hf.open_session(reference(path, cache), options)) as session:
+        return logprobs(session, prompt)
+
+
+def by_llama_cpp(path: Path, prompt: Sequence[int] = PROMPT) -> Any:
+    llama_cpp = pytest.importorskip("backends.llama_cpp.backend")
+    if not llama_cpp.check().available:
+        pytest.skip(llama_cpp.check().remedy)
+    options = {"max_model_len": len(prompt) + 10, "threads": 1}
+    with closing(llama_cpp.open_session(reference(path, path.parent), options)) as session:
+        return logprobs(session, prompt)
 
 
 @pytest.fixture(scope="module")
@@ -53,13 +67,8 @@ def test_a_model_in_several_files_is_read_whole(tmp_path: Path, expected: Any) -
 
 
 def test_llama_cpp_reads_it_whole_too_and_finds_the_same(tmp_path: Path, expected: Any) -> None:
-    llama_cpp = pytest.importorskip("backends.llama_cpp.backend")
-    if not llama_cpp.check().available:
-        pytest.skip(llama_cpp.check().remedy)
     first, *_others = write_parts(tmp_path)
-    options = {"max_model_len": 64, "threads": 1}
-    with closing(llama_cpp.open_session(reference(first, tmp_path), options)) as session:
-        assert logprobs(session) == pytest.approx(expected, abs=0.2)  # bfloat16 there
+    assert by_llama_cpp(first) == pytest.approx(expected, abs=0.2)  # bfloat16 there
 
 
 def test_another_part_makes_another_folder(tmp_path: Path) -> None:
@@ -133,6 +142,24 @@ def test_a_tensor_that_transformers_does_not_know_is_named(tmp_path: Path) -> No
     tensors["blk.0.attn_q.bias"] = tensors["blk.0.attn_q.weight"][0]
     file = write(tmp_path / "tiny.gguf", tensors)
     with pytest.raises(BackendError, match=r"blk\.0\.attn_q\.bias"):
+        folder_of(reference(file, tmp_path / "cache"))
+
+
+def test_positions_are_scaled_as_llama_cpp_scales_them(tmp_path: Path) -> None:
+    """As the files of Llama 3 say it, by a tensor."""
+    prompt = [7 * i % 250 for i in range(240)]
+    scaled = {**random_tensors(), TENSOR: scaled_by(8.0, low=1.0, high=4.0, original=64)}
+    file = write(tmp_path / "scaled.gguf", scaled)
+    found = by_hf(file, tmp_path / "cache", prompt)
+    assert found == pytest.approx(by_llama_cpp(file, prompt), abs=0.1)  # bfloat16 here
+    plain = by_hf(write(tmp_path / "plain.gguf"), tmp_path / "cache", prompt)
+    assert found != pytest.approx(plain, abs=0.15)
+
+
+def test_positions_that_transformers_cannot_scale_so_are_refused(tmp_path: Path) -> None:
+    uneven = np.linspace(1, 8, WIDTH // HEADS // 2, dtype=np.float32)
+    file = write(tmp_path / "tiny.gguf", {**random_tensors(), TENSOR: uneven})
+    with pytest.raises(BackendError, match=r"leaves out \(rope_freqs\.weight"):
         folder_of(reference(file, tmp_path / "cache"))
 
 

@@ -116,12 +116,16 @@ def test_a_folder_that_is_not_as_it_was_made_is_made_again(
     assert "it is not as it was made" in capsys.readouterr().err
 
 
-def test_another_version_of_the_conversion_makes_it_again(
+def test_two_versions_of_the_conversion_share_a_cache(
     source: Path, made: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    converted(source)
-    monkeypatch.setattr(hf_weights, "VERSION", hf_conversion.VERSION + 1)
-    assert is_whole(converted(source))
+    """Each has folders of its own: none makes again, or takes away, what the other made."""
+    first = converted(source)
+    with monkeypatch.context() as patched:
+        patched.setattr(hf_weights, "VERSION", hf_conversion.VERSION + 1)
+        assert is_whole(converted(source))
+    assert is_whole(first)
+    assert converted(source) == first
     assert made == ["tokenizer", "weights"] * 2
 
 
