@@ -296,13 +296,15 @@ class DataFacts(Record):
 class Summary(Record):
     """What `harness run --json` prints.
 
-    `data_sha256` is the identity of the data. It and `data` are `None` in runs stored before they
-    were. `wall_seconds` is the whole of the run, or of its last resume; `harness_seconds` is what
-    is left of it without the time that engines were loading or generating by their own clocks.
+    `name` is the user's for it, if any. `data_sha256` is the identity of the data. It and `data`
+    are `None` in runs stored before they were. `wall_seconds` is the whole of the run, or of its
+    last resume; `harness_seconds` is what is left of it without the time that engines were loading
+    or generating by their own clocks.
     """
 
     run_id: str
     created: str
+    name: str | None = None
     group: str | None
     data: DataFacts | None = None
     data_sha256: str | None

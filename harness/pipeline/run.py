@@ -53,9 +53,10 @@ from harness.pipeline.summarise import summarise
 from harness.spec import RunSpec, entries_of, replay_spec, safe_name
 from harness.store.file import disk_is_full
 from harness.store.lock import prompting
+from harness.store.names import LATEST, check_name, check_unused
 from harness.store.runs import StoredRun, resume_command
 from harness.store.schema import EntryRow
-from harness.store.store import LATEST, Store
+from harness.store.store import Store
 from harness.summary import Baseline, CaveatKind, RunSummary, Summary
 from harness.workload.chat import ChatTemplate, read_chat_template
 from harness.workload.tokens import Tokenizer
@@ -64,9 +65,17 @@ from harness.workload.workload import Draft, Workload, contents, draw, write
 _OWN_TOKENIZER = "Give the backend the model's own tokenizer, in files that belong together."
 
 
-def run(spec: RunSpec, results: Path, observe: Observer = lambda _: None) -> Summary:
-    """Gives every entry of the spec the same prompts. Raises `HarnessError`."""
-    [summary] = run_group(None, [spec], results, observe)
+def run(
+    spec: RunSpec,
+    results: Path,
+    observe: Observer = lambda _: None,
+    name: str | None = None,
+) -> Summary:
+    """Gives every entry of the spec the same prompts. The run can be called by its `name`
+    afterwards. Raises `HarnessError`."""
+    if name is not None:
+        check_name(name)
+    [summary] = _run([spec], results, observe, name=name)
     return summary
 
 
@@ -84,8 +93,23 @@ def run_group(
         raise UsageError(
             f"a group cannot be called {group!r}", remedy=f"Call it {safe_name(group)}-1, say."
         )
+    return _run(specs, results, observe, group=group)
+
+
+def _run(
+    specs: Sequence[RunSpec],
+    results: Path,
+    observe: Observer,
+    group: str | None = None,
+    name: str | None = None,
+) -> list[Summary]:
     mark = time.perf_counter()
     with Store(results) as store:
+        # Before anything is loaded. The store looks once more when the run begins.
+        if name is not None:
+            check_unused(name, store.runs())
+        if group is not None:
+            check_unused(group, [row for row in store.runs() if row.group != group])
         settled = [settle(given, store) for given in specs]
         _check_same_entries([spec for spec, _ in settled])
         # Those of one spec are those of all, because the entries are the same.
@@ -97,7 +121,7 @@ def run_group(
             members[-1].wall_seconds, mark = time.perf_counter() - mark, time.perf_counter()
         with ExitStack() as locks:
             for member in members:  # only now: what cannot be packed leaves no run
-                member.run_id = begin(store, member.spec, member.workload, group, locks)
+                member.run_id = begin(store, member.spec, member.workload, group, locks, name)
             return _complete(store, members, planned.plans, observe)
 
 
@@ -307,6 +331,7 @@ def begin(
     workload: Workload,
     group: str | None = None,
     locks: ExitStack | None = None,
+    name: str | None = None,
 ) -> str:
     """Stores what is to be prompted, and where; returns the id of the new run.
 
@@ -330,6 +355,7 @@ def begin(
         ],
         workload.dataset.sha256,
         group,
+        name,
     )
     if locks is not None:
         locks.enter_context(prompting(store.path.parent, run_id))

@@ -57,6 +57,7 @@ def summarise(run: StoredRun, baselines: Sequence[Baseline]) -> Summary:
     summary = Summary(
         run_id=run.run_id,
         created=run.created,
+        name=run.name,
         group=run.group,
         data=run.facts.data,
         data_sha256=run.data_sha256,

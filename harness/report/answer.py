@@ -126,6 +126,7 @@ def entry_records(
     begin = {
         "run_id": summary.run_id,
         "created": summary.created,
+        "name": summary.name,
         "group": summary.group,
         "state": beside.state,
         **{f"spec.{name}": getattr(spec, name) for name in _OF_SPEC},
@@ -181,11 +182,12 @@ def what_was_prompted(spec: RunSpec, summary: Summary) -> Text:
     queries = summary.runs[0].accuracy.queries
     digest = f" ({brief(summary.data_sha256)})" if summary.data_sha256 else ""
     models = ", ".join(dict.fromkeys(entry.model for entry in entries_of(spec)))
+    called = f" ({summary.name})" if summary.name else ""
     attempts = f" x {spec.attempts:,} attempts" if spec.attempts > 1 else ""
     said = [
-        f"Run {summary.run_id}: {spec.data}{digest}; {models}; {_count(spec.voters, 'voter')} x "
-        f"{_count(queries, 'query', 'queries')}{attempts}; {spec.decoding} decoding; "
-        f"{spec.max_model_len:,} tokens of context; seed {spec.seed}"
+        f"Run {summary.run_id}{called}: {spec.data}{digest}; {models}; "
+        f"{_count(spec.voters, 'voter')} x {_count(queries, 'query', 'queries')}{attempts}; "
+        f"{spec.decoding} decoding; {spec.max_model_len:,} tokens of context; seed {spec.seed}"
     ]
     if summary.group is not None:
         said.append(f"It belongs to the group {summary.group}.")
