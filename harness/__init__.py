@@ -26,8 +26,11 @@ __all__ = ("__version__", "benchmark", "compare", "open_results")
 __version__: str
 
 
-def benchmark(results: Path | str = "results", **spec: object) -> ShownSummary:
-    """Runs a spec, given as the fields of `RunSpec`, and stores it in the folder `results`.
+def benchmark(
+    results: Path | str = "results", name: str | None = None, **spec: object
+) -> ShownSummary:
+    """Runs a spec, given as the fields of `RunSpec`, and stores it in the folder `results`, under
+    a `name` if you give one.
 
     A notebook shows how far it is, and then the summary as its table. Raises `HarnessError`; a
     field that is wrong is a `UsageError`.
@@ -42,7 +45,7 @@ def benchmark(results: Path | str = "results", **spec: object) -> ShownSummary:
 
     given = parse_spec(spec, where="benchmark()")
     with Watch(notebook_outlet()) as watch:
-        summary = run(given, Path(results), watch)
+        summary = run(given, Path(results), watch, name)
     return shown_summary(open_results(results).run(summary.run_id), summary)
 
 

@@ -21,12 +21,13 @@ Kind: TypeAlias = Literal["share", "rate", "time", "per_session", "count"]
 
 
 class Outcome(StrEnum):
-    """What the evidence allows to say of the other side."""
+    """What the evidence allows to say of the other side, in the words of every table and file."""
 
     BETTER = "better"
     WORSE = "worse"
     NO_SIGNIFICANT_DIFFERENCE = "no significant difference"
     TOO_FEW = "too few samples"
+    SAME = "the same"  # of what is counted, where nothing is left to chance
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +78,8 @@ class Difference(Record):
 
     `change` is other - first for a share, other / first for anything else; its interval is `None`
     where there are too few samples for one, or where nothing was sampled. `test` names where
-    `p_value` comes from; `p_adjusted` is Holm's over all comparisons of this metric with the same
-    first. `samples`: how many queries, blocks of batches, or sessions each side gave.
+    `p_value` comes from; `p_adjusted` is Holm's over all pairs of sides that are compared by this
+    metric. `samples`: how many queries, blocks of batches, or sessions each side gave.
     """
 
     metric: str

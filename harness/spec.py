@@ -69,19 +69,49 @@ class RunSpec(BaseModel):
     data: Annotated[
         str,
         Flag(
-            "A known dataset, or a file or folder of labelled embeddings.",
+            "A known dataset, a table of labelled texts or vectors (.csv, .parquet, .jsonl), or an "
+            ".npz file or a folder of labelled vectors.",
             _PROMPTED,
             metavar="DATA",
         ),
     ] = "digits"
-    prompt: Annotated[
-        str,
+    text_column: Annotated[
+        str | None,
         Flag(
-            "Template of the prompts: compact, lico, chat, or your own file.",
+            "Column of a table that holds the texts.",
+            _PROMPTED,
+            metavar="COLUMN",
+            default_text="the only column that is not numeric; without one, data are vectors",
+        ),
+    ] = None
+    label_column: Annotated[
+        str | None,
+        Flag(
+            "Column of a table that holds the labels.",
+            _PROMPTED,
+            metavar="COLUMN",
+            default_text="label",
+        ),
+    ] = None
+    test_share: Annotated[
+        float | None,
+        Flag(
+            "Share of each class that is for testing, where a table has no column `split`. It is "
+            "chosen by the content of the rows, not by --seed.",
+            _PROMPTED,
+            default_text="0.3",
+        ),
+    ] = Field(default=None, gt=0, lt=1)
+    prompt: Annotated[
+        str | None,
+        Flag(
+            "Template of the prompts: compact, lico or chat for vectors, text or text-chat for "
+            "texts, or your own file.",
             _PROMPTED,
             metavar="TEMPLATE",
+            default_text="compact, or text for texts",
         ),
-    ] = "compact"
+    ] = None
     chat_template: Annotated[
         str | None,
         Flag(
@@ -100,7 +130,8 @@ class RunSpec(BaseModel):
     voters: Annotated[
         int,
         Flag(
-            "Number of voters. Each sees a random subset of the training examples and features.",
+            "Number of voters. Each sees a random subset of the training examples, and of the "
+            "features of vectors.",
             _VOTERS,
         ),
     ] = Field(default=7, ge=1, le=MOST_VOTERS)

@@ -22,6 +22,7 @@ class CaveatKind(StrEnum):
     COVERS_CHANCE = "covers_chance"
     LOW_LABEL_MASS = "low_label_mass"
     EXAMPLES_DROPPED = "examples_dropped"
+    TEXTS_TOO_LONG = "texts_too_long"
     CONTEXT_LIMITED = "context_limited"
     FEW_EXAMPLES = "few_examples"
     CELLS_FAILED = "cells_failed"
@@ -55,6 +56,7 @@ class Missing(StrEnum):
 
     NO_REPLY = "no_reply"
     NO_VERDICT = "no_verdict"
+    NOTHING_PARSED = "nothing_parsed"
     NOT_REPORTED = "not_reported_by_the_engine"
     NOT_MEASURED = "not_measured"
     REMOTE = "engine_on_another_machine"
@@ -268,17 +270,43 @@ class RunSummary(Record):
     metrics: dict[str, float | None] = Field(default={})
 
 
+class DataFacts(Record):
+    """What the data are, and how they were read.
+
+    `kind` is "vectors", of so many `numbers` each, or "text", from the column `text_column`, which
+    the user named or which is the only one that is not numeric. `train` and `test` are rows.
+    `test_share` is that of a split that was made of the data, `None` where they had one. Not used
+    are columns beside the texts, rows of a validation split beside a test split, and rows without
+    a text.
+    """
+
+    kind: str
+    numbers: int | None
+    train: int
+    test: int
+    classes: int
+    text_column: str | None = None
+    is_column_given: bool = False
+    test_share: float | None = None
+    unused_columns: list[str] = Field(default=[])
+    unused_rows: int = 0
+    without_text: int = 0
+
+
 class Summary(Record):
     """What `harness run --json` prints.
 
-    `data_sha256` is the identity of the data, `None` in runs stored before it was. `wall_seconds`
-    is the whole of the run, or of its last resume; `harness_seconds` is what is left of it without
-    the time that engines were loading or generating by their own clocks.
+    `name` is the user's for it, if any. `data_sha256` is the identity of the data. It and `data`
+    are `None` in runs stored before they were. `wall_seconds` is the whole of the run, or of its
+    last resume; `harness_seconds` is what is left of it without the time that engines were loading
+    or generating by their own clocks.
     """
 
     run_id: str
     created: str
+    name: str | None = None
     group: str | None
+    data: DataFacts | None = None
     data_sha256: str | None
     wall_seconds: float | None
     harness_seconds: float | None
@@ -300,11 +328,13 @@ class Facts(Record):
     `examples_available` and `calibration` have a count for each voter. `limit` is the token limit
     of prompt and reply, `reserve` the part of it that is left for the reply. `labels` are the token
     ids of each class's label by vocabulary hash; `tokens` says by entry whose tokens it is given,
-    of those whose tokenizer could be opened. `chat_template` is the one of --chat-template: its
-    file may change.
+    of those whose tokenizer could be opened. `data` is `None` in runs stored before it was.
+    `too_long` are the training rows whose texts were passed over, because they take too much of the
+    limit. `chat_template` is the one of --chat-template: its file may change.
     """
 
     dataset: str
+    data: DataFacts | None = None
     classes: list[str]
     label_words: list[str]
     train_test_duplicates: int
@@ -316,6 +346,7 @@ class Facts(Record):
     stop: list[str]
     labels: dict[str, list[list[int]]]
     tokens: dict[str, PromptTokens]
+    too_long: list[int] = Field(default=[])
     chat_template: GivenTemplate | None = None
 
 
@@ -323,8 +354,16 @@ def is_mock(run: RunSummary) -> bool:
     return any(caveat.kind is CaveatKind.MOCK for caveat in run.caveats)
 
 
+def parsed_share(run: RunSummary) -> float | None:
+    """The share of replies that could be read as a label; `None` where nothing is parsed."""
+    return run.parse.lenient.value if run.parse.lenient else None
+
+
 def headline(run: RunSummary) -> Estimate | None:
-    """The vote whose accuracy is the entry's."""
+    """The vote whose accuracy is the entry's. `None` where no reply could be read: what the label
+    log-probabilities say then is not what the model answers."""
+    if parsed_share(run) == 0:
+        return None
     return {
         "majority": run.accuracy.majority,
         "soft": run.accuracy.soft,

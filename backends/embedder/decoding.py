@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 # A camera's MPO is opened as JPEG.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
@@ -59,7 +59,7 @@ def decode(file: str) -> Decoded:
         raise UnreadableError(str(error), sha256) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise UnreadableError(f"too large: {_first_line(error)}", sha256) from error
-    except Image.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         raise UnreadableError(f"not an image of a known format ({_listed()})", sha256) from error
     # A damaged image brings out anything: OSError, SyntaxError, struct.error, zlib.error.
     except Exception as error:

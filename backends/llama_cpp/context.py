@@ -114,10 +114,13 @@ class LlamaContext:
 
     @property
     def description(self) -> str:
-        """Architecture, size and quantization as llama.cpp names them."""
+        """Architecture, number of parameters and quantization."""
         buffer = ctypes.create_string_buffer(256)
         lib.llama_model_desc(self._model, buffer, len(buffer))
-        return buffer.value.decode("utf-8", errors="replace")
+        kind, _, behind = buffer.value.decode("utf-8", errors="replace").partition(" ")
+        # llama.cpp guesses the size in between by the number of layers: 256M for one of 135M.
+        millions = lib.llama_model_n_params(self._model) / 1e6
+        return f"{kind} {millions:.0f}M {behind.partition(' ')[2]}"
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         return self.tokenizer.tokenize(texts)

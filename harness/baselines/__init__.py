@@ -3,7 +3,7 @@
 Each is a module that is listed in `harness.baselines.run`.
 """
 
-from harness.baselines.kind import ShownNumbers
+from harness.baselines.kind import Shown
 from harness.baselines.run import run_baselines
 
-__all__ = ["ShownNumbers", "run_baselines"]
+__all__ = ["Shown", "run_baselines"]

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 Labels: TypeAlias = NDArray[np.int64]
+Content: TypeAlias = NDArray[Any]
+"""Rows: of vectors float (n, d), of texts objects (n,)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ShownNumbers:
-    """The very numbers that one voter's prompts held.
+class Shown:
+    """The very numbers, or texts, that one voter's prompts held.
 
-    `examples` float64 (n, k) with their `labels` int64 (n,), and the `queries` float64 (Q, k).
+    `examples` (n rows) with their `labels` int64 (n,), and the `queries` (Q rows).
     """
 
-    examples: NDArray[np.float64]
+    examples: Content
     labels: Labels
-    queries: NDArray[np.float64]
+    queries: Content
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,16 +31,16 @@ class Task:
     """The queries to classify, and what may be learnt from. The classes of the queries are not
     here, so that no baseline can see them.
 
-    `X_train` float32 (n, d) with `y_train` int64 (n,), of at least two classes out of `n_classes`;
-    `X_queries` float32 (Q, d), Q >= 1. `shown` has the numbers of each voter that showed examples.
-    `seed` is for what a baseline draws.
+    `X_train` with `y_train` int64 (n,), of at least two classes out of `n_classes`; `X_queries`, at
+    least one. `shown` has what each voter showed, of those that showed examples. `seed` is for what
+    a baseline draws.
     """
 
-    X_train: NDArray[np.float32]
+    X_train: Content
     y_train: Labels
-    X_queries: NDArray[np.float32]
+    X_queries: Content
     n_classes: int
-    shown: Sequence[ShownNumbers]
+    shown: Sequence[Shown]
     seed: int
 
 

@@ -5,28 +5,25 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from harness.baselines.kind import BaselineKind, ShownNumbers, Task
+from harness.baselines.kind import BaselineKind, Shown, Task
 from harness.stats.intervals import wilson
 from harness.summary import Baseline
-from harness.workload.dataset import Dataset
+from harness.workload.dataset import Dataset, Kind
 
 
-def baseline_kinds() -> tuple[BaselineKind, ...]:
-    """Every baseline, in the order in which they are shown."""
+def baseline_kinds(data: Kind) -> tuple[BaselineKind, ...]:
+    """Every baseline for this kind of data, in the order in which they are shown."""
     # Only here, because these modules import what they fit with, which takes long and is no part
     # of any baseline's time.
-    from harness.baselines import logistic, most_frequent, random_forest
+    from harness.baselines import logistic, most_frequent, random_forest, tfidf
 
-    return (
-        logistic.SAME_NUMBERS,
-        random_forest.BASELINE,
-        logistic.ALL_FEATURES,
-        most_frequent.BASELINE,
-    )
+    of_vectors = (logistic.SAME_NUMBERS, random_forest.BASELINE, logistic.ALL_FEATURES)
+    of_texts = (tfidf.SAME_EXAMPLES, tfidf.WORDS, tfidf.CHARACTERS)
+    return (*(of_texts if data == "text" else of_vectors), most_frequent.BASELINE)
 
 
 def run_baselines(
-    dataset: Dataset, query_rows: Sequence[int], shown: Sequence[ShownNumbers], seed: int
+    dataset: Dataset, query_rows: Sequence[int], shown: Sequence[Shown], seed: int
 ) -> list[Baseline]:
     """Each baseline that applies, with a prediction for each of the `query_rows` of the test split.
 
@@ -45,7 +42,7 @@ def run_baselines(
         seed=seed,
     )
     baselines: list[Baseline] = []
-    for kind in baseline_kinds():
+    for kind in baseline_kinds(dataset.kind):
         began = time.perf_counter()
         predicted = kind.predict(task)
         seconds = time.perf_counter() - began

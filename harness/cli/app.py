@@ -27,7 +27,9 @@ from harness.cli.bench import bench
 from harness.cli.commands import PLAIN, SETTINGS, Command, Commands, with_late_flags
 from harness.cli.compare import compare
 from harness.cli.console import tell, tell_error
+from harness.cli.delete import delete
 from harness.cli.embed import embed
+from harness.cli.export import export
 from harness.cli.history import history
 from harness.cli.import_ import import_files
 from harness.cli.list import list_runs
@@ -107,6 +109,9 @@ _add(
     "harness show latest",
     "harness show 20260101-120000-7f3a --json",
     "harness show latest --recompute",
+    "harness show latest --replies --only wrong",
+    "harness show latest:llama-cpp --prompt 0:3",
+    "harness show latest --command",
 )
 _add(
     "compare",
@@ -135,6 +140,7 @@ _add(
     "harness import llama-bench.json",
     "harness import serve.json --name 'vllm on the server'",
     "harness import lm-eval/*/results_*.json --json",
+    "harness import run.zip",
 )
 _add(
     "history",
@@ -143,6 +149,14 @@ _add(
     "harness history --metric accuracy --backend llama-cpp",
     "harness history --metric time_to_first_token_ms --format csv -o history.csv",
 )
+_add(
+    "export",
+    export,
+    "harness export latest -o replies.parquet",
+    "harness export latest --format jsonl",
+    "harness export my-run -o run.zip",
+)
+_add("delete", delete, "harness delete 20260101-120000-7f3a", "harness delete my-curve --yes")
 app.add_typer(
     backends,
     name="backends",

@@ -33,6 +33,9 @@ def compare(
     flips: Annotated[
         bool, typer.Option("--flips", help="List the queries that became right or wrong.")
     ] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say how the figures come about.")
+    ] = False,
     results: ResultsOption = RESULTS,
     format_: FormatOption = None,
     json: JsonOption = False,
@@ -40,7 +43,8 @@ def compare(
 ) -> None:
     """Compare runs, or the entries of one run, with the first.
 
-    Prints how they differ, with intervals, and whether engines agree. CSV has the differences.
+    Prints who is ahead in what, how they differ, with intervals, and whether engines agree. CSV has
+    the differences.
     """
     from harness.comparison.compare import compare as compare_sides
     from harness.report.compare import compare_answer, warnings
@@ -50,7 +54,7 @@ def compare(
     with Results(results) as stored:
         found = sides(runs, stored)
         compared = compare_sides(found)
-        give(compare_answer(found, compared, flips), wanted)
+        give(compare_answer(found, compared, flips, explain), wanted)
     if wanted.format is Format.CSV:
         # what stands in the way of comparing has no column: it is said beside
         for said in (said for one in compared.against_first for said in warnings(one)):

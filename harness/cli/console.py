@@ -107,24 +107,37 @@ def give(answer: Answer, wanted: Target) -> None:
     printed, so that it can still be used."""
     from harness.report.formats import as_csv, as_json, as_markdown
 
-    write = {Format.JSON: as_json, Format.CSV: as_csv, Format.MD: as_markdown}.get(wanted.format)
-    if wanted.file is None and write is None:
-        # Not cropped: the lines of a `Listing` are whole, and a terminal folds them by itself.
-        answers().print(answer.parts, crop=False)
+    make = {Format.JSON: as_json, Format.CSV: as_csv, Format.MD: as_markdown}.get(wanted.format)
+    if wanted.file is None and make is None:
+        _print(answer)
         return
-    text = write(answer) if write else _printed(answer.parts)
-    if wanted.file is None:
+    write(make(answer) if make else _printed(answer.parts), wanted.file)
+
+
+def write(text: str, file: Path | None) -> None:
+    """To stdout where no file is named. Raises `StoreError` as `give` does."""
+    if file is None:
         # Not through rich, which would break long lines of JSON.
         typer.echo(text, nl=False)
         return
     try:
-        wanted.file.write_text(text, encoding="utf-8")
+        file.write_text(text, encoding="utf-8")
     except OSError as error:
         typer.echo(text, nl=False)
         raise StoreError(
-            f"the answer cannot be written to {wanted.file}: {error.strerror}; it is printed",
+            f"the answer cannot be written to {file}: {error.strerror}; it is printed",
             remedy="Name another file with -o.",
         ) from error
+
+
+def _print(answer: Answer) -> None:
+    """With the answer in short once more at the end, where its beginning has left the screen."""
+    console = answers()
+    # Not cropped: a command or a path that is longer than a line stays whole.
+    console.print(answer.parts, crop=False)
+    height = len(console.render_lines(answer.parts))
+    if answer.in_short and height >= console.height:
+        console.print("", answer.in_short, sep="\n")
 
 
 def _printed(parts: RenderableType) -> str:

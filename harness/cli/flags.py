@@ -89,6 +89,13 @@ CONFIG = Definition(
     PANEL,
     metavar="FILE",
 )
+NAME = Definition(
+    "name",
+    str,
+    "Call the run so, to use the name wherever a run's id is wanted.",
+    PANEL,
+    metavar="NAME",
+)
 RESUME = Definition("resume", str, f"Complete this run: {RUN_HELP}.", PANEL, metavar="RUN")
 JSON = Definition("json", bool, JSON_FLAG.help, PANEL, has_negation=False)
 ENGINE_OPTION = Definition(
@@ -107,7 +114,7 @@ _OF_BENCH = ("backend", "model", "timeout_seconds")
 
 def flags_of_run() -> list[Definition]:
     """All flags of `harness run`, those of its spec first."""
-    own = [*definitions(RunSpec), CONFIG, RESUME, *definitions(Output), JSON]
+    own = [*definitions(RunSpec), NAME, CONFIG, RESUME, *definitions(Output), JSON]
     return _with_engines(own)
 
 

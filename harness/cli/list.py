@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -61,14 +61,19 @@ def _tables(rows: Sequence[Listed], imports: Sequence[ImportRow], results: Path)
     from rich.console import Group
 
     from harness.report.imports import imports_table
-    from harness.report.table import simple_table
     from harness.report.text import lines
 
     nothing = lines(f"{results} holds no runs yet. Begin one with `harness run`.")
-    runs = simple_table(_TITLES, map(as_cells, rows)) if rows else nothing
+    runs = runs_table(rows) if rows else nothing
     if not imports:
         return runs
     return Group(runs, "", lines("Imported from other tools:"), imports_table(imports))
+
+
+def runs_table(rows: Iterable[Listed]) -> RenderableType:
+    from harness.report.table import simple_table
+
+    return simple_table(_TITLES, map(as_cells, rows), whole=_TITLES[:1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +87,7 @@ class ListedRun:
     spec: RunSpec | None = None
     runs: tuple[RunSummary, ...] = ()
     error: StoreError | None = None
+    name: str | None = None
 
     @property
     def queries(self) -> int | None:
@@ -132,10 +138,13 @@ def read_rows(results: Path) -> tuple[list[Listed], list[ImportRow], list[StoreE
 def read_row(run: StoredRun) -> ListedRun:
     """One run that cannot be read must not hide the others."""
     if error := why_unreadable(run):
-        return ListedRun(run.run_id, run.created, "unreadable", run.group, error=error)
-    if not run.is_finished:
-        return ListedRun(run.run_id, run.created, "unfinished", run.group, run.spec)
-    return ListedRun(run.run_id, run.created, "done", run.group, run.spec, tuple(run.summary.runs))
+        row = ListedRun(run.run_id, run.created, "unreadable", run.group, error=error)
+    elif not run.is_finished:
+        row = ListedRun(run.run_id, run.created, "unfinished", run.group, run.spec)
+    else:
+        runs = tuple(run.summary.runs)
+        row = ListedRun(run.run_id, run.created, "done", run.group, run.spec, runs)
+    return replace(row, name=run.name)
 
 
 def as_json(row: ListedRun) -> dict[str, Any]:
@@ -147,6 +156,7 @@ def as_json(row: ListedRun) -> dict[str, Any]:
     return {
         "run_id": row.run_id,
         "created": row.created,
+        "name": row.name,
         "group": row.group,
         "state": row.state,
         "backends": list(dict.fromkeys(entry.backend for entry in entries)),
@@ -202,7 +212,11 @@ def as_cells(row: Listed) -> list[str]:
         name, votes = f"{row.group}\n{count}, newest\n{begun}", [*(e.name for e in entries), *mocks]
         size = ""
     else:
-        name, votes = f"{row.run_id}\n{begun}", list(_votes(row, [one.name for one in entries]))
+        called = f"{row.name}\n" if row.name else ""
+        name, votes = (
+            f"{called}{row.run_id}\n{begun}",
+            list(_votes(row, [one.name for one in entries])),
+        )
         size = f"{row.spec.voters} x\n{row.queries}" if row.spec else ""
     what = f"{model}\n{workload}" if specs else ""
     return [name, what, size, "\n".join(dict.fromkeys(votes))]
@@ -214,10 +228,10 @@ def _each_once(names: Iterable[str]) -> str:
 
 def _votes(row: ListedRun, entries: Sequence[str]) -> Iterator[str]:
     from harness.report.figures import MOCK_LABEL
-    from harness.report.text import share
-    from harness.summary import headline, is_mock
+    from harness.report.words import headline_share
+    from harness.summary import is_mock
 
     for run in row.runs:
-        yield f"{run.entry} {share(headline(run))}" + f"\n{MOCK_LABEL}" * is_mock(run)
+        yield f"{run.entry} {headline_share(run)}" + f"\n{MOCK_LABEL}" * is_mock(run)
     if row.state != "done":
         yield f"{', '.join(entries)}: {row.state}" if entries else row.state

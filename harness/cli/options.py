@@ -13,7 +13,7 @@ from harness.flag import Flag
 
 RESULTS = Path("results")
 PANEL = "Output"
-RUN_HELP = 'a run\'s id (or its beginning), or "latest"'
+RUN_HELP = 'a run\'s name, its id (or the beginning of it), or "latest"'
 
 
 class Format(StrEnum):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from harness.cli.console import refuse_format_as_file
-from harness.cli.flags import ENGINE_OPTION, JSON, RENAMED
+from harness.cli.flags import ENGINE_OPTION, JSON, NAME, RENAMED
 from harness.cli.options import Format
 from harness.cli.output import Output
 from harness.engine.options import known_options, parse_options, parse_scalar
@@ -23,10 +23,11 @@ _RENAMED_KEYS = {JSON.name: 'format = "json"', _ANY_OPTION: "the table [engine]"
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A new run of a spec, or an old one to complete."""
+    """A new run of a spec, with a name if it is given one, or an old one to complete."""
 
     what: RunSpec | str
     output: Output
+    name: str | None = None
 
 
 def read_order(given: Mapping[str, Any]) -> Order:
@@ -41,7 +42,9 @@ def read_order(given: Mapping[str, Any]) -> Order:
         flags[_ANY_OPTION] = parse_options(flags[_ANY_OPTION], ENGINE_OPTION.flag)
     output = {key: flags.pop(key) for key in Output.model_fields if key in flags}
     if run_id is None:
-        return _new_run(Path(config) if config else None, flags, output)
+        name: str | None = flags.pop(NAME.name, None)
+        order = _new_run(Path(config) if config else None, flags, output)
+        return replace(order, name=name)
     if config or flags:
         output_flags = ", ".join(f"--{key}" for key in Output.model_fields)
         raise UsageError(

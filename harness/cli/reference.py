@@ -14,6 +14,7 @@ from harness.cli.flags import (
     CONFIG,
     ENGINE_OPTION,
     JSON,
+    NAME,
     RESUME,
     Definition,
     definitions,
@@ -34,7 +35,7 @@ def reference(engines: Iterable[Definition]) -> str:
     parts = [_BEGIN]
     for panel, fields in groupby(spec, key=lambda one: one.panel):
         parts += [f"## {panel}\n", _table(list(fields))]
-    output = [*definitions(Output), CONFIG, RESUME, JSON]
+    output = [*definitions(Output), NAME, CONFIG, RESUME, JSON]
     parts += ["## Output\n", _table(output), "## Options of engines\n", _ENGINES]
     parts += [_engine_table([*engines]), "## `harness bench`\n", _BENCH]
     parts += [_table(definitions(Plan), of_bench=True), _TABLES]
@@ -45,7 +46,7 @@ _PANELS = list(dict.fromkeys(one.panel for one in definitions(RunSpec)))
 
 
 def _table(fields: Sequence[Definition], of_bench: bool = False) -> str:
-    no_key = {CONFIG.name, RESUME.name, JSON.name}
+    no_key = {NAME.name, CONFIG.name, RESUME.name, JSON.name}
     rows = [
         (_flag(one), "" if one.name in no_key else one.name, one.default, one.help)
         for one in fields

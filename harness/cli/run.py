@@ -88,7 +88,7 @@ def _run(order: Order, watch: Watch) -> Summary:
     results = order.output.results
     if isinstance(order.what, str):
         return resume(order.what, results, watch)
-    return run(order.what, results, watch)
+    return run(order.what, results, watch, order.name)
 
 
 def _say_interrupted(run_id: str | None, results: Path) -> None:

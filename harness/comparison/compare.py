@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
+from typing import TypeAlias
 
 import numpy as np
 
@@ -21,15 +22,17 @@ from harness.comparison.records import (
     Comparison,
     FieldDifference,
     Flip,
+    Lead,
     Member,
+    Over,
     PromptDifference,
     What,
 )
 from harness.comparison.samples import ByQuery, right_by_query, samples_of
 from harness.imports.records import ImportRow, import_json
-from harness.metrics import Difference, Metric
+from harness.metrics import Difference, Metric, Outcome
 from harness.spec import RunSpec
-from harness.stats.significance import Values, adjusted, cochran_q, difference
+from harness.stats.significance import Values, adjusted, cochran_q, difference, turned
 from harness.store.runs import Side, StoredEntry
 
 # Each side shows its own entry, and `first_difference` shows whether the prompts are the same. Of
@@ -46,24 +49,84 @@ def compare(sides: Sequence[Side]) -> Compared:
     """
     entries = [side for side in sides if isinstance(side, StoredEntry)]
     runs = {entry.run.run_id: entry.run for entry in entries}
-    found: list[list[Difference]] = [[] for _ in sides[1:]]
-    # Metric by metric over all sides: Holm's correction is for the sides that one metric compares.
-    for metric in METRICS.values():
-        every = [_difference(metric, sides[0], other) for other in sides[1:]]
-        corrected = iter(adjusted(metric, [one for one in every if one is not None]))
-        for differences, one in zip(found, every, strict=True):
-            if one is not None:
-                differences.append(next(corrected))
+    pairs = {name: _pairs(metric, sides) for name, metric in METRICS.items()}
     return Compared(
         runs=[run.summary for run in runs.values()],
         imports=[import_json(side) for side in sides if isinstance(side, ImportRow)],
         against_first=[
-            _comparison(sides[0], other, differences)
-            for other, differences in zip(sides[1:], found, strict=True)
+            _comparison(
+                sides[0], other, [of[0, place] for of in pairs.values() if (0, place) in of]
+            )
+            for place, other in enumerate(sides[1:], start=1)
         ],
         same_accuracy_p=_same_accuracy(sides) if len(sides) > 2 else None,
+        leads=_leads(sides, pairs),
         agreements=agreements(entries),
     )
+
+
+def leads(sides: Sequence[Side]) -> list[Lead]:
+    """Who is ahead in each metric, as `compare` has it."""
+    return _leads(sides, {name: _pairs(metric, sides) for name, metric in METRICS.items()})
+
+
+_Pairs: TypeAlias = Mapping[tuple[int, int], Difference]
+"""By the places of both sides: how the second differs from the first."""
+
+
+def _pairs(metric: Metric, sides: Sequence[Side]) -> _Pairs:
+    """All pairs with the first side, and with the one that has the best figure.
+
+    One correction for all of them: each pair has one p-value, wherever it is shown.
+    """
+    best = _best(metric, sides)
+    wanted = [(0, place) for place in range(1, len(sides))]
+    if best:  # neither none nor the first, whose pairs are all there
+        wanted += [(place, best) for place in range(1, len(sides)) if place != best]
+    found = {(one, two): _difference(metric, sides[one], sides[two]) for one, two in wanted}
+    known = {places: one for places, one in found.items() if one is not None}
+    return dict(zip(known, adjusted(metric, list(known.values())), strict=True))
+
+
+def _best(metric: Metric, sides: Sequence[Side]) -> int | None:
+    """The place of the first side with the best figure."""
+    sign = 1 if metric.more_is_better else -1
+    figures = {place: _figure(metric, side) for place, side in enumerate(sides)}
+    ranks = {place: sign * value for place, value in figures.items() if value is not None}
+    return max(ranks, key=lambda place: ranks[place]) if ranks else None
+
+
+def _figure(metric: Metric, side: Side) -> float | None:
+    if isinstance(side, StoredEntry):
+        return metric.figure(side.summary)
+    figure = side.by_metric.get(metric.name)
+    return figure.value if figure else None
+
+
+def _leads(sides: Sequence[Side], pairs: Mapping[str, _Pairs]) -> list[Lead]:
+    found = []
+    for name, of in pairs.items():
+        best = _best(METRICS[name], sides)
+        if best is None:
+            continue
+        over = [
+            Over(side=_member(side), difference=one)
+            for place, side in enumerate(sides)
+            if (one := _over(of, best, place))
+        ]
+        if over:
+            is_first = all(one.difference.outcome is Outcome.BETTER for one in over)
+            found.append(
+                Lead(metric=name, best=_member(sides[best]), ahead_of_all=is_first, over=over)
+            )
+    return found
+
+
+def _over(of: _Pairs, best: int, place: int) -> Difference | None:
+    """How the best side differs from the one at this place."""
+    if (place, best) in of:
+        return of[place, best]
+    return turned(of[best, place]) if (best, place) in of else None
 
 
 def agreements(entries: Sequence[StoredEntry]) -> list[Agreement]:
@@ -123,6 +186,7 @@ def _comparison(first: Side, other: Side, differences: list[Difference]) -> Comp
             unpaired_because=unpaired,
             same_text=False,
             same_tokens=False,
+            prompts_equal=None,
             first_difference=None,
             spec=[],
             conditions=[one for one in differing(ones, others) if one.field in both],
@@ -130,13 +194,15 @@ def _comparison(first: Side, other: Side, differences: list[Difference]) -> Comp
             flips=[],
         )
     prompts, others_prompts = first.summary.prompts, other.summary.prompts
+    same_tokens = prompts.token_sha256 == others_prompts.token_sha256
     return Comparison(
         first=_member(first),
         other=_member(other),
         elsewhere=False,
         unpaired_because=unpaired,
         same_text=prompts.text_sha256 == others_prompts.text_sha256,
-        same_tokens=prompts.token_sha256 == others_prompts.token_sha256,
+        same_tokens=same_tokens,
+        prompts_equal=same_tokens,
         first_difference=first_difference(first, other),
         spec=[*_models(first, other), *spec_differences(first.run.spec, other.run.spec)],
         conditions=[*_conditions(first, other), *_outcomes(first, other)],

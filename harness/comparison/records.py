@@ -128,8 +128,9 @@ class Comparison(Record):
     shares are compared query by query, and `flips` are listed. `spec` are the fields of the run
     specs that differ; `conditions` what else differs of machine, engine, weights, threads and
     packages, as a list where it was not the same in all sessions of a side. `first_difference` is
-    `None` where both were given the same tokens. `elsewhere`: another tool has measured one of
-    them, so that its prompts are not known.
+    `None` where both were given the same tokens, and `prompts_equal` says whether that is so.
+    `elsewhere`: another tool has measured one of them. Then its prompts are not known, and
+    `prompts_equal` is `None`.
     """
 
     first: Member
@@ -138,6 +139,7 @@ class Comparison(Record):
     unpaired_because: str | None
     same_text: bool
     same_tokens: bool
+    prompts_equal: bool | None
     first_difference: PromptDifference | None
     spec: list[FieldDifference]
     conditions: list[FieldDifference]
@@ -145,15 +147,37 @@ class Comparison(Record):
     flips: list[Flip]
 
 
+class Over(Record):
+    """How the best side of a metric differs from this one, which is the first of the difference."""
+
+    side: Member
+    difference: Difference
+
+
+class Lead(Record):
+    """Of one metric the side with the best figure, and how it differs from each other side that has
+    the metric.
+
+    `ahead_of_all`: it is better than each of them.
+    """
+
+    metric: str
+    best: Member
+    ahead_of_all: bool
+    over: list[Over]
+
+
 class Compared(Record):
     """What `harness compare --json` prints.
 
     `same_accuracy_p` is Cochran's Q over the queries that three or more all answered, `None` where
-    it does not apply. `agreements` are of each pair of entries.
+    it does not apply. `leads` has each metric that two sides or more have. `agreements` are of each
+    pair of entries.
     """
 
     runs: list[Summary]
     imports: list[dict[str, Any]]
     against_first: list[Comparison]
     same_accuracy_p: float | None
+    leads: list[Lead]
     agreements: list[Agreement]

@@ -17,6 +17,7 @@ from harness.scoring.parsing import Unparsed, parse_lenient
 from harness.stats.significance import SAMPLES, Samples, Times, Work, in_blocks
 from harness.stats.spans import busy_seconds
 from harness.store.runs import Side, StoredEntry
+from harness.summary import headline
 
 _ENDS = ("began", "ended")
 
@@ -59,7 +60,10 @@ def _of_figure(metric: Metric, figure: Figure) -> ByQuery | Samples:
 
 
 def right_by_query(entry: StoredEntry) -> dict[int, float]:
-    """1 for a query whose verdict is right, 0 for one whose verdict is wrong."""
+    """1 for a query whose verdict is right, 0 for one whose verdict is wrong; none where the entry
+    has no accuracy."""
+    if headline(entry.summary) is None:
+        return {}
     classes, verdicts = entry.summary.accuracy.classes, read_entry(entry).verdicts
     return {
         prompt.row: float(verdicts[prompt.position] == classes[prompt.label])

@@ -19,7 +19,7 @@ def open_log(path: Path) -> BinaryIO:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists() and path.stat().st_size > MOST_BYTES:
-            path.replace(path.with_name(f"{path.name}.1"))
+            path.replace(_earlier(path))
         return path.open("ab")
     except OSError as error:
         is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
@@ -30,3 +30,13 @@ def open_log(path: Path) -> BinaryIO:
             else "Give a results folder that you may write to, or start in a folder that you may "
             "write to.",
         ) from error
+
+
+def log_files(folder: Path, entry: str) -> tuple[Path, Path]:
+    """The log of an entry, and the earlier one."""
+    log = folder / f"{entry}.log"
+    return log, _earlier(log)
+
+
+def _earlier(log: Path) -> Path:
+    return log.with_name(f"{log.name}.1")

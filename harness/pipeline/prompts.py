@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 from harness.errors import StoreError
@@ -41,13 +42,15 @@ def tokens_rows(packed: Packed) -> dict[str, list[TokensRow]]:
 def facts_of(workload: Workload) -> Facts:
     """What drawing and packing measured."""
     packed, dataset = workload.packed, workload.dataset
+    calibration = Counter(one.voter for one in packed.prompts if one.role == "calibration")
     return Facts(
         dataset=dataset.name,
+        data=dataset.facts,
         classes=list(dataset.classes),
         label_words=list(workload.writer.words),
         train_test_duplicates=dataset.train_test_duplicates,
         examples_available=[len(voter.examples) for voter in workload.voters],
-        calibration=[len(voter.calibration) for voter in workload.voters],
+        calibration=[calibration[voter.index] for voter in workload.voters],
         tokens_per_example=packed.tokens_per_example,
         limit=packed.limit,
         reserve=packed.reserve,
@@ -57,6 +60,7 @@ def facts_of(workload: Workload) -> Facts:
             for vocabulary, labels in packed.labels.items()
         },
         tokens=dict(workload.tokens),
+        too_long=list(packed.too_long),
         chat_template=None
         if workload.chat_template is None
         else GivenTemplate(
@@ -82,7 +86,8 @@ def stored_packing(run: StoredRun) -> Earlier | None:
     if first is None or not run.prompts:
         return None
     shown = {prompt.voter: prompt.examples for prompt in run.prompts}
-    return Earlier(list(shown.values()), first)
+    too_long = run.facts.too_long if run.facts else ()
+    return Earlier(list(shown.values()), too_long, first)
 
 
 def save_prompts(store: Store, run_id: str, workload: Workload, facts_json: str) -> None:

@@ -43,7 +43,8 @@ class Source:
     @property
     def earlier(self) -> Earlier:
         shown = {prompt.voter: prompt.examples for prompt in self.run.prompts}
-        return Earlier(list(shown.values()), self.info.vocabulary_sha256)
+        too_long = self.run.facts.too_long if self.run.facts else ()
+        return Earlier(list(shown.values()), too_long, self.info.vocabulary_sha256)
 
 
 def find_source(store: Store, wanted: str) -> Source:

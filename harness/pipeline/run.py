@@ -17,7 +17,7 @@ The runs of a group go the same way together, so that each engine is loaded once
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -26,7 +26,7 @@ from typing import cast
 
 import numpy as np
 
-from harness.baselines.kind import ShownNumbers
+from harness.baselines.kind import Shown
 from harness.baselines.run import run_baselines
 from harness.contract import SessionInfo, TokenizerInfo
 from harness.engine.engine import Engine, EnginePlan, EngineTokenizer, plan_engine
@@ -53,20 +53,29 @@ from harness.pipeline.summarise import summarise
 from harness.spec import RunSpec, entries_of, replay_spec, safe_name
 from harness.store.file import disk_is_full
 from harness.store.lock import prompting
+from harness.store.names import LATEST, check_name, check_unused
 from harness.store.runs import StoredRun, resume_command
 from harness.store.schema import EntryRow
-from harness.store.store import LATEST, Store
+from harness.store.store import Store
 from harness.summary import Baseline, CaveatKind, RunSummary, Summary
 from harness.workload.chat import ChatTemplate, read_chat_template
 from harness.workload.tokens import Tokenizer
-from harness.workload.workload import Draft, Workload, draw, numbers, write
+from harness.workload.workload import Draft, Workload, contents, draw, write
 
 _OWN_TOKENIZER = "Give the backend the model's own tokenizer, in files that belong together."
 
 
-def run(spec: RunSpec, results: Path, observe: Observer = lambda _: None) -> Summary:
-    """Gives every entry of the spec the same prompts. Raises `HarnessError`."""
-    [summary] = run_group(None, [spec], results, observe)
+def run(
+    spec: RunSpec,
+    results: Path,
+    observe: Observer = lambda _: None,
+    name: str | None = None,
+) -> Summary:
+    """Gives every entry of the spec the same prompts. The run can be called by its `name`
+    afterwards. Raises `HarnessError`."""
+    if name is not None:
+        check_name(name)
+    [summary] = _run([spec], results, observe, name=name)
     return summary
 
 
@@ -84,19 +93,35 @@ def run_group(
         raise UsageError(
             f"a group cannot be called {group!r}", remedy=f"Call it {safe_name(group)}-1, say."
         )
+    return _run(specs, results, observe, group=group)
+
+
+def _run(
+    specs: Sequence[RunSpec],
+    results: Path,
+    observe: Observer,
+    group: str | None = None,
+    name: str | None = None,
+) -> list[Summary]:
     mark = time.perf_counter()
     with Store(results) as store:
+        # Before anything is loaded. The store looks once more when the run begins.
+        if name is not None:
+            check_unused(name, store.runs())
+        if group is not None:
+            check_unused(group, [row for row in store.runs() if row.group != group])
         settled = [settle(given, store) for given in specs]
         _check_same_entries([spec for spec, _ in settled])
         # Those of one spec are those of all, because the entries are the same.
         planned = plan(settled[0][0], results)
         members = []
-        for spec, source in settled:
-            members.append(_Member(spec, *prepare(spec, planned, source)))
+        for given, (spec, source) in zip(specs, settled, strict=True):
+            prepared = prepare(spec, planned, source, given_fields=given.model_fields_set)
+            members.append(_Member(spec, *prepared))
             members[-1].wall_seconds, mark = time.perf_counter() - mark, time.perf_counter()
         with ExitStack() as locks:
             for member in members:  # only now: what cannot be packed leaves no run
-                member.run_id = begin(store, member.spec, member.workload, group, locks)
+                member.run_id = begin(store, member.spec, member.workload, group, locks, name)
             return _complete(store, members, planned.plans, observe)
 
 
@@ -174,11 +199,17 @@ class _TokenizerError(Exception):
 
 
 def prepare(
-    spec: RunSpec, planned: Planned, source: Source | None, stored: StoredRun | None = None
+    spec: RunSpec,
+    planned: Planned,
+    source: Source | None,
+    stored: StoredRun | None = None,
+    given_fields: Collection[str] = (),
 ) -> tuple[Workload, Mapping[str, EngineError]]:
     """The workload, packed with the tokenizers of all entries, or as it was in its source or in the
     stored run; and of entries that it is not for, why, by name.
 
+    `given_fields` are those of the spec that the user gave, as `harness.workload.workload.draw`
+    wants them.
     The tokenizers load while the data is read, each in a process of its own, and have ended when
     this returns. Raises `EngineError` where not one of them can be used.
     """
@@ -189,7 +220,7 @@ def prepare(
         for one in _known_first(planned.plans, stored):
             with _failing_alone(one.entry.name, failures):
                 opened[one.entry.name] = stack.enter_context(closing(one.open_tokenizer()))
-        draft = draw(spec)
+        draft = draw(spec, given_fields)
         for name, session in opened.items():
             with _failing_alone(name, failures):
                 _ = session.info
@@ -300,12 +331,15 @@ def begin(
     workload: Workload,
     group: str | None = None,
     locks: ExitStack | None = None,
+    name: str | None = None,
 ) -> str:
     """Stores what is to be prompted, and where; returns the id of the new run.
 
     Until `locks` are released, no other process resumes it.
     """
-    spec_json, environment_json = as_json(spec), describe_environment().model_dump_json()
+    # With the template's name, whatever the default will be.
+    spec_json = as_json(spec.model_copy(update={"prompt": workload.prompt}))
+    environment_json = describe_environment().model_dump_json()
     facts_json = facts_of(workload).model_dump_json()
     run_id = store.create_run(
         spec_json,
@@ -321,6 +355,7 @@ def begin(
         ],
         workload.dataset.sha256,
         group,
+        name,
     )
     if locks is not None:
         locks.enter_context(prompting(store.path.parent, run_id))
@@ -490,7 +525,8 @@ def _unlike_packed(engine: Engine, member: _Member) -> EngineError | None:
             f"its prompts have the token {largest}, and the engine has {info.vocabulary_size}",
             remedy=_OWN_TOKENIZER,
         )
-    needed = max(map(len, packed.token_ids[vocabulary])) + packed.reserve
+    # A text that is too long for the limit is an error of its prompt alone.
+    needed = min(max(map(len, packed.token_ids[vocabulary])) + packed.reserve, packed.limit)
     # Prompts of an earlier run were not packed for this engine: those that do not fit overflow.
     if info.allocated_context < needed and member.spec.prompts_from is None:
         return EngineError(
@@ -512,11 +548,12 @@ def make_baselines(spec: RunSpec, workload: Workload) -> list[Baseline]:
     entry and round. None where the spec leaves them out."""
     if not spec.baselines:
         return []
+    kind = workload.dataset.kind
     shown = [
-        ShownNumbers(
-            examples=numbers(examples),
+        Shown(
+            examples=contents(kind, examples),
             labels=np.array([example.label for example in examples], dtype=np.int64),
-            queries=numbers(voter.queries),
+            queries=contents(kind, voter.queries),
         )
         for voter, examples in zip(workload.voters, workload.packed.shown, strict=True)
         if examples

@@ -57,7 +57,9 @@ def summarise(run: StoredRun, baselines: Sequence[Baseline]) -> Summary:
     summary = Summary(
         run_id=run.run_id,
         created=run.created,
+        name=run.name,
         group=run.group,
+        data=run.facts.data,
         data_sha256=run.data_sha256,
         wall_seconds=None,  # of the whole run: whoever ran it adds both
         harness_seconds=None,
@@ -65,6 +67,16 @@ def summarise(run: StoredRun, baselines: Sequence[Baseline]) -> Summary:
         baselines=list(baselines),
     )
     return Summary.model_validate(without_homes(summary.model_dump()))
+
+
+def so_far(run: StoredRun) -> Summary:
+    """What an unfinished run has come to. Raises `StoreError` where nothing was prompted yet."""
+    if run.facts is None or not run.prompts:
+        raise StoreError(
+            f"run {run.run_id} ended before anything was prompted",
+            remedy=f"Begin it again with `{run.resume_command}`.",
+        )
+    return summarise(run, run.baselines)
 
 
 def recompute(run: StoredRun) -> Summary:
@@ -134,7 +146,10 @@ def _run_summary(entry: StoredEntry, facts: Facts, baselines: Sequence[Baseline]
                 failure_reasons=_counted(Counter(message for message, _ in failures)),
                 failure_remedies=tuple(dict.fromkeys(remedy for _, remedy in failures if remedy)),
                 has_replies=bool(replies),
-                shared_vectors=facts.train_test_duplicates,
+                is_text=facts.data is not None and facts.data.kind == "text",
+                shared_items=facts.train_test_duplicates,
+                examples_too_long=len(facts.too_long),
+                queries_too_long=_queries_too_long(entry, facts),
                 context_limit=facts.limit,
                 context_wanted=spec.max_model_len,
                 sessions=len(entry.sessions),
@@ -142,6 +157,21 @@ def _run_summary(entry: StoredEntry, facts: Facts, baselines: Sequence[Baseline]
                 own_tokens=tokens.own_difference if tokens else None,
             )
         ),
+    )
+
+
+def _queries_too_long(entry: StoredEntry, facts: Facts) -> int:
+    """Those whose prompts do not fit, of one voter or more. Vectors are not called long: of them
+    the prompts of an earlier run may not fit, where a vocabulary needs more tokens."""
+    if facts.data is None or facts.data.kind == "vectors":
+        return 0
+    pairs = zip(entry.run.prompts, entry.tokens, strict=True)
+    return len(
+        {
+            prompt.row
+            for prompt, row in pairs
+            if prompt.role == "query" and row.n_tokens + facts.reserve > facts.limit
+        }
     )
 
 
@@ -154,7 +184,10 @@ def _counted(messages: Counter[str]) -> tuple[str, ...]:
 
 def _context_fit(entry: StoredEntry, facts: Facts) -> ContextFit:
     shown = {prompt.voter: prompt.examples for prompt in entry.run.prompts}
-    longest = max((row.n_tokens for row in entry.tokens), default=None)
+    lengths = [row.n_tokens for row in entry.tokens]
+    room = facts.limit - facts.reserve
+    # A text that is too long for the limit has a prompt of its own length, and no reply.
+    longest = max((n for n in lengths if n <= room), default=max(lengths, default=None))
     return ContextFit(
         examples_per_voter=[shown[voter] for voter in sorted(shown)],
         tokens_per_example=facts.tokens_per_example,
@@ -286,6 +319,7 @@ def _missing(
     no_logprobs = Missing.LABEL_LOGPROBS_INCOMPLETE if can_score else Missing.NO_LABEL_LOGPROBS
     not_generated = Missing.SCORE_GENERATES_NOTHING if scores else Missing.NOT_REPORTED
     one_class = Missing.ONE_CLASS if accuracy.answered else Missing.NO_VERDICT
+    is_unread = parse.lenient is not None and parse.lenient.value == 0
     of_replies: dict[str, tuple[object, Missing]] = {
         "prefill_tokens_per_second": (speed.prefill_tokens_per_second, Missing.NOT_REPORTED),
         "decode_tokens_per_second": (speed.decode_tokens_per_second, _no_decode(entry)),
@@ -296,7 +330,10 @@ def _missing(
         "least_tokens": (speed.least_tokens, Missing.NO_REPLY),
         "engine_seconds": (speed.engine_seconds, Missing.NO_REPLY),
         "parse_rate": (parse.lenient, Missing.SCORE_PARSES_NOTHING),
-        "accuracy": (getattr(accuracy, accuracy.headline), Missing.NO_VERDICT),
+        "accuracy": (
+            None if is_unread else getattr(accuracy, accuracy.headline),
+            Missing.NOTHING_PARSED if is_unread else Missing.NO_VERDICT,
+        ),
         "single": (accuracy.single, Missing.NO_VERDICT),
         "majority": (accuracy.majority, Missing.NO_VERDICT),
         "soft": (accuracy.soft, no_logprobs),

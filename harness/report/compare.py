@@ -12,16 +12,18 @@ from rich.text import Text
 from harness.comparison.metrics import METRICS
 from harness.comparison.records import Compared, Comparison, FieldDifference, Flip, Member, What
 from harness.imports.records import ImportRow
-from harness.metrics import Difference, Outcome
+from harness.metrics import Difference
 from harness.report.agreement import agreement_notes, agreement_table, where_they_differ
-from harness.report.answer import what_was_prompted
+from harness.report.answer import has_different_queries, metrics_ahead, what_was_prompted
 from harness.report.figures import Row
 from harness.report.formats import Answer, flat
 from harness.report.imports import imports_table
+from harness.report.machine import machine_lines
 from harness.report.table import FiguresTable, Sheet, simple_table
 from harness.report.text import brief, factor, lines, number, p_column, p_value, plain
+from harness.report.verdicts import names, of_sides, reservations, samples, unread
 from harness.report.words import presented_comparison
-from harness.store.runs import Side
+from harness.store.runs import Side, StoredEntry
 
 _TITLES = ("", "first", "other", "change\n(95 % interval)", "p", "other is")
 _NUMBERS = ("first", "other", "p")
@@ -34,8 +36,11 @@ _COUNTED = "counted"  # the test of what has no samples
 _LOUD = "bold reverse"
 
 
-def compare_answer(found: Sequence[Side], compared: Compared, flips: bool) -> Answer:
-    """The table of `harness run`, what other tools have measured, the differences, agreement.
+def compare_answer(
+    found: Sequence[Side], compared: Compared, flips: bool, explain: bool = False
+) -> Answer:
+    """Who is ahead in what, the table of `harness run`, what other tools have measured, the
+    differences, agreement; with `explain` how the figures come about.
 
     CSV has a row for each metric of each side but the first.
     """
@@ -43,22 +48,65 @@ def compare_answer(found: Sequence[Side], compared: Compared, flips: bool) -> An
         _record(one, difference) for one in compared.against_first for difference in one.differences
     ]
     data = presented_comparison(compared).model_dump(mode="json")
-    return Answer(Group(*_parts(found, compared, flips)), data, records, _columns())
+    in_short = _in_short(found, compared)
+    parts = Group(in_short, "", *_parts(found, compared, flips, explain))
+    return Answer(parts, data, records, _columns(), in_short)
 
 
-def _parts(found: Sequence[Side], compared: Compared, flips: bool) -> Iterator[RenderableType]:
-    entries = [side for side in found if not isinstance(side, ImportRow)]
+def _in_short(found: Sequence[Side], compared: Compared) -> Text:
+    """Who is ahead, and what stands in the way of saying so."""
+    entries = [side for side in found if isinstance(side, StoredEntry)]
+    sides = {(one.run.run_id, one.name): one.summary for one in entries}
+    members = [one for pair in compared.against_first for one in (pair.first, pair.other)]
+    name = names([*sides, *((member.run_id, member.entry) for member in members)])
+    said = [
+        *reservations((name[key], run) for key, run in sides.items()),
+        *unread((name[key], run) for key, run in sides.items()),
+        *of_sides(compared.leads, name, _differ_in_queries(found, compared)),
+    ]
+    text = lines(*said) if said else lines("There is no metric in common.")
+    if warned := loud_warnings(compared.against_first):
+        text = Text("\n").join([text, warned])
+    return text
+
+
+def _differ_in_queries(found: Sequence[Side], compared: Compared) -> bool:
+    """Whether shares are over different numbers of queries, on two sides or in two pairs."""
+    runs = [side.summary for side in found if isinstance(side, StoredEntry)]
+    pairs = [one for pair in compared.against_first for one in pair.differences]
+    counts = {count for one in pairs if one.metric == "accuracy" for count in one.samples}
+    return has_different_queries(runs) or len(counts) > 1
+
+
+def _parts(
+    found: Sequence[Side], compared: Compared, flips: bool, explain: bool
+) -> Iterator[RenderableType]:
+    entries = [side for side in found if isinstance(side, StoredEntry)]
     imports = [side for side in found if isinstance(side, ImportRow)]
+    runs = {entry.run.run_id: entry.run for entry in entries}
     if entries:
-        rows = [Row(one.summary, one.run.summary.baselines, one.run.run_id) for one in entries]
+        rows = [
+            Row(
+                one.summary,
+                one.run.summary.baselines,
+                # The line below the table names a run that is the only one.
+                one.run.run_id if len(runs) > 1 else "",
+                one.info,
+                metrics_ahead(compared.leads, one.run.run_id, one.name),
+            )
+            for one in entries
+        ]
         yield from (FiguresTable(rows), "")
     if imports:
         yield from (imports_table(imports), "")
-    for run in {entry.run.run_id: entry.run for entry in entries}.values():
+    for run in runs.values():
         yield what_was_prompted(run.spec, run.summary)
-    if warned := loud_warnings(compared.against_first):
-        yield warned
-    yield from ("", difference_table(compared), about(compared), "")
+    if runs:
+        yield machine_lines([one for run in runs.values() for one in run.environments])
+    with_n = _differ_in_queries(found, compared)
+    yield from ("", difference_table(compared, with_n), about(compared))
+    yield methods(compared) if explain else lines("How these figures come about: --explain")
+    yield ""
     if flips:
         yield from (*flip_parts(compared.against_first), "")
     if every := compared.agreements:
@@ -66,9 +114,9 @@ def _parts(found: Sequence[Side], compared: Compared, flips: bool) -> Iterator[R
         yield from filter(None, said)
 
 
-def difference_table(compared: Compared) -> Sheet:
-    """A row for each metric of each side but the first."""
-    return simple_table(_TITLES, _rows(compared), numbers=_NUMBERS)
+def difference_table(compared: Compared, with_n: bool = False) -> Sheet:
+    """A row for each metric of each side but the first; with numbers of queries where wanted."""
+    return simple_table(_TITLES, _rows(compared, with_n), numbers=_NUMBERS)
 
 
 def loud_warnings(comparisons: Sequence[Comparison]) -> Text:
@@ -105,14 +153,25 @@ def _warnings(one: Comparison) -> Iterator[str]:
 
 
 def about(compared: Compared) -> Text:
-    """What was the same, how the figures come about, and whether all sides are equally right."""
-    same = [one for one in compared.against_first if one.same_tokens]
-    said = [f"{_name(one.other)}: given the same prompts as {_name(one.first)}." for one in same]
+    """What was the same, and whether all sides are equally right."""
+    every = compared.against_first
+    same = [one for one in every if one.prompts_equal]
+    if len(same) == len(every) > 1:
+        said = ["All were given the same prompts."]
+    else:
+        said = [
+            f"{_name(one.other)}: given the same prompts as {_name(one.first)}." for one in same
+        ]
     if compared.same_accuracy_p is not None:
         said.append(
             f"That all are right equally often: Cochran's Q, {p_value(compared.same_accuracy_p)}."
         )
-    return lines(*said, " ".join(_how(compared)))
+    return lines(*said)
+
+
+def methods(compared: Compared) -> Text:
+    """How the figures come about."""
+    return lines(" ".join(_how(compared)))
 
 
 def _how(compared: Compared) -> Iterator[str]:
@@ -130,7 +189,8 @@ def _how(compared: Compared) -> Iterator[str]:
     if found:
         yield (
             "A difference is reported only if its 95 % interval excludes no change and p < 0.05, "
-            "adjusted by Holm where several are compared."
+            "adjusted by Holm over the pairs of each metric: those with the first side and those "
+            "with the one that has the best figure."
         )
 
 
@@ -155,21 +215,24 @@ def _flip(flip: Flip) -> tuple[str, ...]:
     return str(flip.position), str(flip.row), flip.truth, flip.first, flip.other
 
 
-def _rows(compared: Compared) -> Iterator[tuple[str, ...]]:
-    for one in compared.against_first:
-        yield f"{one.other.entry}\n{one.other.run_id}", "", "", "", "", ""
+def _rows(compared: Compared, with_n: bool) -> Iterator[tuple[str, ...]]:
+    every = compared.against_first
+    is_one_run = len({side.run_id for one in every for side in (one.first, one.other)}) == 1
+    for one in every:
+        run_id = "" if is_one_run else f"\n{one.other.run_id}"
+        yield f"{one.other.entry}{run_id}", "", "", "", "", ""
         if not one.differences:
             yield "  no metric in common", "", "", "", "", ""
-        yield from map(_row, one.differences)
+        yield from (_row(difference, with_n) for difference in one.differences)
 
 
-def _row(one: Difference) -> tuple[str, ...]:
-    outcome = one.outcome.value
-    if one.outcome is Outcome.NO_SIGNIFICANT_DIFFERENCE:
-        outcome = "the same" if one.test == _COUNTED else "no significant\ndifference"
+def _row(one: Difference, with_n: bool) -> tuple[str, ...]:
+    metric = METRICS[one.metric]
+    # Broken by hand: the words of an outcome are the same everywhere, and these are long.
+    outcome = one.outcome.replace("significant ", "significant\n")
     figures = _value(one, one.first), _value(one, one.other)
-    p = p_column(one.p_adjusted)
-    return f"  {METRICS[one.metric].title}", *figures, _change(one), p, outcome
+    n = f"\n  {samples(one)}" if with_n and metric.is_share else ""
+    return f"  {metric.title}{n}", *figures, _change(one), p_column(one.p_adjusted), outcome
 
 
 def _value(one: Difference, value: float) -> str:
@@ -207,7 +270,7 @@ def _record(one: Comparison, found: Difference) -> dict[str, Any]:
     """A row of CSV: a metric of one side against the first."""
     members = one.first, one.other
     whose = [getattr(member, what) for what in _OF_MEMBER for member in members]
-    values = (*whose, *flat(Difference, found).values(), *found.samples)
+    values = (*whose, one.prompts_equal, *flat(Difference, found).values(), *found.samples)
     return dict(zip(_columns(), values, strict=True))
 
 
@@ -218,4 +281,4 @@ def _columns() -> list[str]:
     whose = [f"{side}_{name}" for name in _OF_MEMBER.values() for side in ("first", "other")]
     of_difference = (name.removeprefix("interval.") for name in flat(Difference, None))
     # `flat` leaves out tuples, as they have no column of their own.
-    return [*whose, *of_difference, "first_samples", "other_samples"]
+    return [*whose, "prompts_equal", *of_difference, "first_samples", "other_samples"]

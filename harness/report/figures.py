@@ -7,14 +7,16 @@ here. Named here are those with a look of their own, what is no metric, and the 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from harness.comparison.metrics import METRICS
-from harness.metrics import Metric, Outcome
+from harness.contract import SessionInfo
+from harness.metrics import Difference, Metric, Outcome
 from harness.record import Estimate
 from harness.report.text import NOTHING, interval, number, p_value, percent, span
+from harness.report.words import not_parsed
 from harness.summary import Baseline, RunSummary, headline
 
 Cell: TypeAlias = tuple[str, ...]
@@ -32,12 +34,15 @@ _TITLE_COLUMNS = 12
 class Row:
     """An entry of a run, with the baselines of that run.
 
-    `note` stands below the entry's name; it may be empty.
+    `note` stands below the entry's name; it may be empty. `info` is of its last session. `ahead`
+    names the metrics in which it is better than every other row.
     """
 
     run: RunSummary
     baselines: Sequence[Baseline] = ()
     note: str = ""
+    info: SessionInfo | None = None
+    ahead: Collection[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +50,21 @@ class Figure:
     """`title` is the lines of a column's head, or together the head of a row.
 
     A column is at most so many `columns` of the terminal wide. A figure whose cells are all
-    `unsaid` is left out.
+    `unsaid` is left out, and one that is for `differing` values where all cells are the same.
     """
 
+    name: str
     title: tuple[str, ...]
     cell: Callable[[Row], Cell]
     columns: int = 14
     unsaid: Cell | None = None
+    differing: bool = False
+
+    def says_something(self, rows: Sequence[Row]) -> bool:
+        cells = list(map(self.cell, rows))
+        if self.differing:
+            return len(set(cells)) > 1
+        return any(cell != self.unsaid for cell in cells)
 
 
 def figures_of(rows: Sequence[Row]) -> list[Figure]:
@@ -60,7 +73,7 @@ def figures_of(rows: Sequence[Row]) -> list[Figure]:
     *first, last = _ORDER
     names = [*first, *others, last]
     every = [_LOOKS[name] if name in _LOOKS else _plain(METRICS[name]) for name in names]
-    return [one for one in every if any(one.cell(row) != one.unsaid for row in rows)]
+    return [one for one in every if one.says_something(rows)]
 
 
 def is_in_table(figure: str) -> bool:
@@ -87,7 +100,7 @@ def _plain(metric: Metric) -> Figure:
             return _estimate(value)
         return (f"{value:.2f}" if metric.is_share else number(value),)
 
-    return Figure(tuple(textwrap.wrap(metric.title, _TITLE_COLUMNS)), cell)
+    return Figure(metric.name, tuple(textwrap.wrap(metric.title, _TITLE_COLUMNS)), cell)
 
 
 def _engine(row: Row) -> Cell:
@@ -95,6 +108,17 @@ def _engine(row: Row) -> Cell:
     run = row.run
     backend = () if run.entry == run.backend else (run.backend,)
     return *backend, run.engine_version or NOTHING, *filter(None, [run.weights])
+
+
+def _device(row: Row) -> Cell:
+    if row.info is None:
+        return _UNKNOWN
+    count = row.info.threads
+    return f"{row.info.device},", f"{count} {'thread' if count == 1 else 'threads'}"
+
+
+def _queries(row: Row) -> Cell:
+    return (f"{row.run.accuracy.answered:,}",)
 
 
 def _prompt_tokens(row: Row) -> Cell:
@@ -144,11 +168,19 @@ def _parsed(row: Row) -> Cell:
 
 
 def _single(row: Row) -> Cell:
-    return _estimate(row.run.accuracy.single)
+    return *_estimate(row.run.accuracy.single), *_not_parsed(row)
 
 
 def _voted(row: Row) -> Cell:
-    return *_estimate(headline(row.run)), row.run.accuracy.headline
+    voted = headline(row.run)
+    vote = [row.run.accuracy.headline] if voted else []
+    return *_estimate(voted), *vote, *_not_parsed(row)
+
+
+def _not_parsed(row: Row) -> Cell:
+    # In the same cell, because an accuracy over replies that were not read is easily mistaken.
+    said = not_parsed(row.run)
+    return (f"({said})",) if said else ()
 
 
 def _estimate(estimate: Estimate | None) -> Cell:
@@ -159,32 +191,50 @@ def _best_baseline(row: Row) -> Cell:
     """With the p-value of the entry's vote against it, and which way a difference goes."""
     if not row.baselines:
         return _UNKNOWN
-    # Not the one with the smallest p-value: the model has to beat the most accurate of them.
-    best = max(row.baselines, key=lambda one: one.estimate.value)
-    tests = [one.difference for one in row.run.against_baselines if one.baseline == best.name]
-    shown = {Outcome.BETTER: "model better, ", Outcome.WORSE: "model worse, "}
-    said = [
-        f"({shown.get(one.outcome, '')}{p_value(one.p_adjusted)})"
-        for one in tests
-        if one.p_adjusted is not None
-    ]
-    return f"{best.estimate.value:.2f}", best.name, *said
+    best = best_baseline(row.baselines)
+    test = baseline_test(best, row.run)
+    if test is None or test.p_adjusted is None:
+        return f"{best.estimate.value:.2f}", best.name
+    is_shown = test.outcome in (Outcome.BETTER, Outcome.WORSE)
+    shown = f"model {test.outcome}, " if is_shown else ""
+    return f"{best.estimate.value:.2f}", best.name, f"({shown}{p_value(test.p_adjusted)})"
+
+
+def best_baseline(baselines: Sequence[Baseline]) -> Baseline:
+    """Not the one with the smallest p-value: the model has to beat the most accurate of them."""
+    return max(baselines, key=lambda one: one.estimate.value)
+
+
+def baseline_test(baseline: Baseline, run: RunSummary) -> Difference | None:
+    """How the entry's accuracy differs from the baseline's; `None` where the entry has none."""
+    if headline(run) is None:
+        return None
+    tests = (one for one in run.against_baselines if one.baseline == baseline.name)
+    return next((one.difference for one in tests), None)
 
 
 _LOOKS: Mapping[str, Figure] = {
-    "engine": Figure(("engine", "and weights"), _engine, columns=16),
-    "prompt_tokens": Figure(("prompt", "tokens"), _prompt_tokens, columns=15, unsaid=_OWN_TOKENS),
-    "examples_per_voter": Figure(("shown", "examples", "(fill)"), _context_fit),
-    "time_to_first_token_ms": Figure(("ms to", "first", "token", "(p95)"), _first_token),
-    "computed_tokens": Figure(("prefill", "tokens /", "minimum"), _computed),
-    "peak_rss_mib": Figure(("peak", "memory", "MiB"), _memory),
-    "parse_rate": Figure(("parsed", "(strict)"), _parsed),
-    "accuracy_single": Figure(("accuracy", "one voter"), _single),
-    "accuracy": Figure(("accuracy", "voted"), _voted),
-    "best_baseline": Figure(("best", "baseline", "(no LLM)"), _best_baseline, unsaid=_UNKNOWN),
+    one.name: one
+    for one in (
+        Figure("engine", ("engine", "and weights"), _engine, columns=16),
+        Figure("device", ("device",), _device, unsaid=_UNKNOWN),
+        Figure(
+            "prompt_tokens", ("prompt", "tokens"), _prompt_tokens, columns=15, unsaid=_OWN_TOKENS
+        ),
+        Figure("examples_per_voter", ("shown", "examples", "(fill)"), _context_fit),
+        Figure("time_to_first_token_ms", ("ms to", "first", "token", "(p95)"), _first_token),
+        Figure("computed_tokens", ("prefill", "tokens /", "minimum"), _computed),
+        Figure("peak_rss_mib", ("peak", "memory", "MiB"), _memory),
+        Figure("parse_rate", ("parsed", "(strict)"), _parsed),
+        Figure("queries", ("queries", "answered"), _queries, differing=True),
+        Figure("accuracy_single", ("accuracy", "one voter"), _single),
+        Figure("accuracy", ("accuracy", "voted"), _voted),
+        Figure("best_baseline", ("best", "baseline", "(no LLM)"), _best_baseline, unsaid=_UNKNOWN),
+    )
 }
 _ORDER = (
     "engine",
+    "device",
     "prompt_tokens",
     "examples_per_voter",
     "prefill_tokens_per_second",
@@ -193,6 +243,7 @@ _ORDER = (
     "computed_tokens",
     "peak_rss_mib",
     "parse_rate",
+    "queries",
     "accuracy_single",
     "accuracy",
     "best_baseline",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import UnionType
@@ -21,7 +22,7 @@ from harness.record import Record
 from harness.report.chart import Drawing
 from harness.report.markdown import escape, markdown_table
 from harness.report.table import FiguresTable, Listing, Sheet
-from harness.report.text import plain
+from harness.report.text import Verbatim, escaped, plain
 
 JSON_VERSION = 1
 """Of every JSON object that a command prints; a key that is renamed or removed raises it."""
@@ -33,29 +34,42 @@ class Answer:
 
     `parts` is what people read; `data` is the object of JSON, without its version; `records` are
     the rows of CSV, of one kind, so that they have the same columns. `columns` are their names,
-    for where there may be no row.
+    for where there may be no row. `in_short` is what `parts` begin with, if they can be long: their
+    end is what a terminal shows. `is_verbatim`: what was prompted and replied is in it, which JSON
+    and CSV have whole and as it was.
     """
 
     parts: RenderableType
     data: Mapping[str, Any]
     records: Sequence[Mapping[str, Any]]
     columns: Collection[str] = ()
+    in_short: RenderableType | None = None
+    is_verbatim: bool = False
 
 
 def as_json(answer: Answer) -> str:
-    data = without_homes({"schema_version": JSON_VERSION, **answer.data})
+    data = {"schema_version": JSON_VERSION, **answer.data}
+    if not answer.is_verbatim:
+        data = without_homes(data)
     return json.dumps(data, indent=2) + "\n"
 
 
 def as_csv(answer: Answer) -> str:
     """A line of names, and one for each record; a value that there is not is empty."""
-    text, records = io.StringIO(), without_homes(answer.records)
+    text, records, cell = io.StringIO(), answer.records, csv_cell
+    if not answer.is_verbatim:
+        records, cell = without_homes(records), _cell
     names = dict.fromkeys([*answer.columns, *(name for record in records for name in record)])
     # csv's own line end is CRLF.
     writer = csv.DictWriter(text, list(names), lineterminator="\n")
     writer.writeheader()
-    writer.writerows({name: _cell(value) for name, value in one.items()} for one in records)
+    writer.writerows({name: cell(value) for name, value in one.items()} for one in records)
     return text.getvalue()
+
+
+def csv_cell(value: object) -> object:
+    """A text keeps its lines, and no character of it drives a terminal."""
+    return escaped(value, stays="\n\t") if isinstance(value, str) else value
 
 
 def _cell(value: object) -> object:
@@ -78,12 +92,19 @@ def _markdown(part: RenderableType) -> Iterator[str]:
         # Markdown has no width that the table would have to fit.
         case FiguresTable():
             yield from _markdown(part.wide)
+            if part.legend:
+                yield from _markdown(part.legend)
         case Listing():
             yield markdown_table(part.sheet)
         case Sheet():
             yield markdown_table(part)
         case Drawing():
             yield f"```\n{part.draw(_PAGE_COLUMNS, False)}\n```\n"
+        case Verbatim():
+            text = part.__rich__().plain
+            # A fence is longer than any that stands in the text.
+            fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
+            yield f"{fence}\n{text}\n{fence}\n"
         case Text():
             yield from (f"{escape(line)}\n" for line in part.plain.split("\n") if line)
         case "":

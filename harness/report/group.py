@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from rich.console import Group
 
 from harness.comparison.metrics import METRICS
-from harness.report.answer import entry_columns, entry_records
+from harness.machine.environment import Environment
+from harness.report.answer import Beside, entry_columns, entry_records, run_json
 from harness.report.figures import MOCK_LABEL
 from harness.report.formats import Answer
 from harness.report.table import simple_table
-from harness.report.text import NOTHING, brief, lines, number, share
-from harness.report.words import presented
+from harness.report.text import NOTHING, brief, lines, number
+from harness.report.words import headline_share
 from harness.spec import RunSpec, entries_of
-from harness.summary import RunSummary, Summary, headline, is_mock
+from harness.summary import RunSummary, Summary, is_mock
 
 _SPEED = METRICS["prefill_tokens_per_second"]
 _TITLES = ("run", "what differs", "entry", "accuracy", _SPEED.title.replace(" ", "\n"))
@@ -27,22 +28,27 @@ class Point:
 
     run_id: str
     spec: RunSpec
+    environment: Environment
     summary: Summary | None
 
 
 def group_answer(name: str, points: Sequence[Point]) -> Answer:
     """CSV has a row for each entry of each finished run."""
-    finished = [point.summary for point in points if point.summary]
+    finished = [
+        run_json(point.spec, point.summary, Beside([point.environment]))
+        for point in points
+        if point.summary
+    ]
     data = {
         "group": name,
         "run_ids": [point.run_id for point in points],
-        "summaries": [presented(summary).model_dump(mode="json") for summary in finished],
+        "summaries": [one.model_dump(mode="json") for one in finished],
     }
     records = [
         record
         for point in points
         if point.summary
-        for record in entry_records(point.spec, point.summary)
+        for record in entry_records(point.spec, point.summary, Beside([point.environment]))
     ]
     return Answer(group_table(name, points), data, records, entry_columns())
 
@@ -71,7 +77,7 @@ def _rows(point: Point, differing: Sequence[str]) -> Iterator[tuple[str, ...]]:
         yield *begin, names, "unfinished", NOTHING
         return
     for run in point.summary.runs:
-        yield *begin, _name(run), share(headline(run)), number(_SPEED.figure(run))
+        yield *begin, _name(run), headline_share(run), number(_SPEED.figure(run))
         begin = "", ""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Literal
@@ -10,15 +10,20 @@ from typing import Literal
 from rich import box
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from harness.report.figures import MOCK_LABEL, Row, figures_of
+from harness.report.figures import MOCK_LABEL, Figure, Row, figures_of
 from harness.report.text import lines, plain
 from harness.summary import is_mock
 
 _LOUD = "bold reverse"
+_BEST = "bold green"
+_MARK = " *"
+_LEGEND = "* better than every other entry, as the comparison of each pair shows."
 _TITLE = 14
+_BETWEEN = 2  # columns of the terminal
 _ENDLESS = 10_000  # columns, wider than any table
 
 
@@ -109,38 +114,79 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class FiguresTable:
-    """All figures of all rows: a row an entry where that fits the terminal, else a column."""
+    """All figures of all rows: a row an entry where that fits the terminal, else a column; and
+    below one another where so many columns do not fit."""
 
     rows: Sequence[Row]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         del console
-        wide = self.wide
-        # rich never measures more than its console is wide, so the real one would always be wide
-        # enough.
-        needed = Console(width=_ENDLESS).measure(wide).maximum
-        yield wide if needed <= options.max_width else self.narrow
+        if _measured(self.wide).maximum <= options.max_width:
+            yield self.wide
+        else:
+            yield from self._narrow_within(options.max_width)
+        if self.legend:
+            yield self.legend
+
+    @property
+    def legend(self) -> Text | None:
+        """What the mark means, where there is one."""
+        return lines(_LEGEND) if any(row.ahead for row in self.rows) else None
 
     @property
     def wide(self) -> Sheet:
         figures = figures_of(self.rows)
         rows: list[list[str | Text]] = [
-            [_name(row), *("\n".join(figure.cell(row)) for figure in figures)] for row in self.rows
+            [_name(row), *(_cell(figure, row, "\n") for figure in figures)] for row in self.rows
         ]
         titles = ("entry", *("\n".join(figure.title) for figure in figures))
         return Sheet(titles, rows, columns=(None, *(figure.columns for figure in figures)))
 
-    @property
-    def narrow(self) -> Sheet:
-        figures = figures_of(self.rows)
-        is_one = len(self.rows) == 1
-        apart = " " if is_one else "\n"
+    def _narrow_within(self, width: int) -> Iterator[Sheet | Text]:
+        """As many columns beside one another as fit without breaking a word."""
+        left = list(self.rows)
+        while left:
+            fitting = (n for n in range(len(left), 1, -1) if _fits(self._narrow(left[:n]), width))
+            count = next(fitting, 1)
+            if len(left) < len(self.rows):
+                yield Text()
+            yield self._narrow(left[:count])
+            left = left[count:]
+
+    def _narrow(self, columns: Sequence[Row]) -> Sheet:
+        apart = " " if len(columns) == 1 else "\n"
         rows = [
-            (" ".join(figure.title), *(apart.join(figure.cell(row)) for row in self.rows))
-            for figure in figures
+            (" ".join(figure.title), *(_cell(figure, row, apart) for row in columns))
+            for figure in figures_of(self.rows)
         ]
-        titles = [_name(row) for row in self.rows]
-        return Sheet(("", *titles), rows, columns=(None if is_one else _TITLE,))
+        titles = [_name(row) for row in columns]
+        return Sheet(("", *titles), rows, columns=(None if len(columns) == 1 else _TITLE,))
+
+
+def _fits(sheet: Sheet, width: int) -> bool:
+    """Whether no word of the columns behind the titles has to be broken: rich leaves the column of
+    the titles as it is, as it is the narrowest."""
+    titles = Sheet(sheet.titles[:1], [row[:1] for row in sheet.rows], columns=sheet.columns)
+    columns = Sheet(sheet.titles[1:], [row[1:] for row in sheet.rows])
+    return _measured(titles).maximum + _BETWEEN + _measured(columns).minimum <= width
+
+
+def _measured(sheet: Sheet) -> Measurement:
+    # rich never measures more than its console is wide: in the real one everything would fit.
+    return Console(width=_ENDLESS).measure(sheet)
+
+
+def _cell(figure: Figure, row: Row, apart: str) -> str | Text:
+    """The figure of a row, marked where it is better than all others."""
+    value, *more = figure.cell(row)
+    if figure.name not in row.ahead:
+        return apart.join([value, *more])
+    # A mark too, and not the colour alone: it is still there where the table is copied.
+    marked = lines(value + _MARK)
+    marked.stylize(_BEST)
+    for part in more:
+        marked.append(apart).append_text(lines(part))
+    return marked
 
 
 def _text(cell: str | Text) -> Text:

@@ -7,7 +7,9 @@ as rich's markup, and without the control characters that could drive a terminal
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from rich.text import Text
 
@@ -27,9 +29,43 @@ def plain(text: str) -> str:
     return "".join(character for character in spaced if character.isprintable())
 
 
+def escaped(text: str, stays: str = "") -> str:
+    """The text on one line, with an escape as Python writes it for each character that does not
+    print (but for those of `stays`): nothing is left out."""
+    return "".join(
+        character
+        if character in stays or character.isprintable() or unicodedata.category(character) == "Zs"
+        else character.encode("unicode_escape", errors="surrogatepass").decode()
+        for character in text
+    )
+
+
+def shortened(text: str, most: int) -> str:
+    """At most so many characters of it, and how many were left out."""
+    if len(text) <= most:
+        return text
+    return f"{text[:most]}... (+{len(text) - most:,})"
+
+
+@dataclass(frozen=True, slots=True)
+class Verbatim:
+    """A text of several lines as it is: no line is broken, so that it can be copied. Characters
+    that do not print are escaped."""
+
+    text: str
+
+    def __rich__(self) -> Text:
+        return Text(escaped(self.text, stays="\n"), no_wrap=True, overflow="ignore")
+
+
 def lines(*parts: str) -> Text:
     """Text of several lines, each made plain, and without whose home folder it names."""
     return Text("\n".join(plain(without_home(part)) for part in parts))
+
+
+def unbroken(text: str) -> Text:
+    """A line to be copied, such as a command or a path: never broken by a narrow terminal."""
+    return Text(plain(without_home(text)), no_wrap=True, overflow="ignore")
 
 
 def number(value: float | None) -> str:

@@ -9,8 +9,18 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 from harness.comparison.metrics import with_metrics
-from harness.comparison.records import Compared
-from harness.summary import Caveat, CaveatKind, Missing, RunSummary, Summary, headline
+from harness.comparison.records import Agreement, Compared
+from harness.report.text import percent, share
+from harness.summary import (
+    Caveat,
+    CaveatKind,
+    DataFacts,
+    Missing,
+    RunSummary,
+    Summary,
+    headline,
+    parsed_share,
+)
 
 _Figures: TypeAlias = Mapping[str, Any]
 
@@ -23,12 +33,13 @@ def presented(summary: Summary) -> Summary:
 
 def presented_comparison(compared: Compared) -> Compared:
     """The comparison as JSON shows it, likewise."""
-    agreements = [
-        one.model_copy(update={"caveats": list(map(worded, one.caveats))})
-        for one in compared.agreements
-    ]
+    agreements = list(map(presented_agreement, compared.agreements))
     runs = list(map(presented, compared.runs))
     return compared.model_copy(update={"runs": runs, "agreements": agreements})
+
+
+def presented_agreement(one: Agreement) -> Agreement:
+    return one.model_copy(update={"caveats": list(map(worded, one.caveats))})
 
 
 def _with_words(run: RunSummary) -> RunSummary:
@@ -52,11 +63,13 @@ def accuracy_sentence(run: RunSummary) -> str:
     if not run.cells.done:
         return "No verdict: no prompt got a reply."
     if estimate is None:
-        return "No verdict: no reply could be read as a label."
+        unread = f" ({not_parsed(run)})" if not_parsed(run) else ""
+        return f"No verdict: no reply could be read as a label{unread}."
     queries = "query" if accuracy.answered == 1 else "queries"
     figures = (
         f"{accuracy.headline.capitalize()} vote: {estimate.value:.2f}"
         f" ({estimate.low:.2f} to {estimate.high:.2f}) on {accuracy.answered} {queries}"
+        f"{', ' * bool(not_parsed(run))}{not_parsed(run)}"
     )
     chance = accuracy.chance
     if estimate.low <= chance <= estimate.high:
@@ -65,9 +78,45 @@ def accuracy_sentence(run: RunSummary) -> str:
     return f"{figures}; chance is {chance:.2f}{verdict}."
 
 
+def not_parsed(run: RunSummary) -> str:
+    """`87.5 % parsed` where that is not all: it stands beside every accuracy."""
+    parsed = parsed_share(run)
+    return "" if parsed in (None, 1) else f"{percent(parsed)} parsed"
+
+
+def headline_share(run: RunSummary) -> str:
+    """`0.83 (0.71 to 0.91)`, and how much was parsed where that is not all."""
+    return ", ".join(filter(None, [share(headline(run)), not_parsed(run)]))
+
+
+_SHOWN_COLUMNS = 5
+
+
+def data_sentence(name: str, data: DataFacts) -> str:
+    """What kind of data it is and why, how much, and what of it is not used."""
+    if data.kind == "text":
+        why = "" if data.is_column_given else ", the only one that is not numeric"
+        kind = f"text (column {data.text_column}{why})"
+    else:
+        kind = f"vectors of {data.numbers:,} numbers"
+    said = [f"{name}: {kind}, {data.train:,} train, {data.test:,} test, {data.classes:,} classes"]
+    if data.test_share is not None:
+        said.append(f"{100 * data.test_share:g} % of each class chosen by content for testing")
+    if data.unused_columns:
+        names = ", ".join(data.unused_columns[:_SHOWN_COLUMNS])
+        more = len(data.unused_columns) - _SHOWN_COLUMNS
+        said.append(f"not used: columns {names}{f' and {more:,} more' if more > 0 else ''}")
+    if data.unused_rows:
+        said.append(f"not used: {data.unused_rows:,} rows of a validation split")
+    if data.without_text:
+        said.append(f"left out: {data.without_text:,} rows without text")
+    return "; ".join(said)
+
+
 MISSING: Mapping[Missing, str] = {
     Missing.NO_REPLY: "no prompt got a reply",
     Missing.NO_VERDICT: "no query got a verdict",
+    Missing.NOTHING_PARSED: "no reply could be read as a label",
     Missing.NOT_REPORTED: "not reported by the engine",
     Missing.NOT_MEASURED: "not measured",
     Missing.REMOTE: "the engine runs on another machine",
@@ -147,6 +196,11 @@ def _calibration_thin(figures: _Figures) -> tuple[str, str]:
     )
 
 
+def _more_examples(is_limited: bool, is_text: bool) -> str:
+    fewer = "give shorter texts" if is_text else "write fewer numbers an example"
+    return f"{fewer.capitalize()}." if is_limited else f"Raise --max-model-len, or {fewer}."
+
+
 _WORDS: Mapping[CaveatKind, Callable[[_Figures], tuple[str, str]]] = {
     CaveatKind.MOCK: lambda _: (
         "This is the mock: its replies are made up and its speed means nothing.",
@@ -158,7 +212,9 @@ _WORDS: Mapping[CaveatKind, Callable[[_Figures], tuple[str, str]]] = {
         "Complete the run with --resume.",
     ),
     CaveatKind.TRAIN_TEST_OVERLAP: lambda f: (
-        f"{f['vectors']} test vectors are in the training data too.",
+        f"{f['texts']} test texts are in the training data too."
+        if "texts" in f
+        else f"{f['vectors']} test vectors are in the training data too.",
         "Remove them: they make every accuracy too good.",
     ),
     CaveatKind.TOKENS_DIFFER: _tokens_differ,
@@ -190,9 +246,13 @@ _WORDS: Mapping[CaveatKind, Callable[[_Figures], tuple[str, str]]] = {
     CaveatKind.EXAMPLES_DROPPED: lambda f: (
         f"The context holds {f['shown']} of {f['available']} examples (mean per voter); the "
         "others were left out.",
-        "Write fewer numbers an example."
-        if f["is_limited"]
-        else "Raise --max-model-len, or write fewer numbers an example.",
+        _more_examples(f["is_limited"], f.get("is_text", False)),
+    ),
+    CaveatKind.TEXTS_TOO_LONG: lambda f: (
+        f"Texts are too long for {f['limit']:,} tokens: {f['examples']} training texts take more "
+        f"than half of them and are not shown, and the prompts of {f['queries']} queries do not "
+        "fit.",
+        "Raise --max-model-len, or shorten the texts.",
     ),
     CaveatKind.SEVERAL_SESSIONS: lambda f: (
         f"The replies come from {f['sessions']} sessions of the engine.",

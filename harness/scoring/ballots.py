@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from harness.scoring.accuracy import Ballots
+from harness.scoring.labels import Replied
 from harness.scoring.parsing import (
     NOT_PARSED,
     Unparsed,
@@ -34,17 +35,6 @@ class Given(Protocol):
     def position(self) -> int: ...
     @property
     def label(self) -> int: ...
-
-
-class Replied(Protocol):
-    """A reply, as in `backends.api.Reply`."""
-
-    @property
-    def finish(self) -> str: ...
-    @property
-    def text(self) -> str: ...
-    @property
-    def label_logprobs(self) -> Sequence[float | None] | None: ...
 
 
 def read_replies(

@@ -33,7 +33,10 @@ class CaveatInputs:
     wanted; `calibration_per_voter` and `fewest_shown` are those of the voter with fewest,
     `examples_*` are means. `context_limit` is what the prompts were packed for, in
     tokens: what was wanted, or the shortest context that a model of the run was made for.
-    `own_tokens`: where the engine's own tokenization differs from the tokens that it was given.
+    `is_text`: whether the data are texts, not vectors. `shared_items` stand in train and test.
+    `examples_too_long` are training texts that were passed over, `queries_too_long` queries whose
+    prompts do not fit. `own_tokens`: where the engine's own tokenization differs from the tokens
+    that it was given.
     """
 
     is_mock: bool
@@ -52,7 +55,10 @@ class CaveatInputs:
     failure_reasons: tuple[str, ...]
     failure_remedies: tuple[str, ...]
     has_replies: bool
-    shared_vectors: int
+    is_text: bool
+    shared_items: int
+    examples_too_long: int
+    queries_too_long: int
     context_limit: int
     context_wanted: int
     sessions: int
@@ -88,8 +94,9 @@ def _of_the_run(inputs: CaveatInputs) -> _Caveats:
         )
     if inputs.cells_missing:
         yield CaveatKind.CELLS_MISSING, {"cells": inputs.cells_missing}
-    if inputs.shared_vectors:
-        yield CaveatKind.TRAIN_TEST_OVERLAP, {"vectors": inputs.shared_vectors}
+    if inputs.shared_items:
+        items = "texts" if inputs.is_text else "vectors"
+        yield CaveatKind.TRAIN_TEST_OVERLAP, {items: inputs.shared_items}
 
 
 def _of_the_tokens(inputs: CaveatInputs) -> _Caveats:
@@ -99,7 +106,9 @@ def _of_the_tokens(inputs: CaveatInputs) -> _Caveats:
 
 def _of_the_votes(inputs: CaveatInputs) -> _Caveats:
     accuracy = inputs.accuracy
-    if covers_chance(accuracy):
+    # Where nothing could be read, no accuracy is reported that might be compared with chance.
+    is_unread = inputs.parse.lenient is not None and inputs.parse.lenient.value == 0
+    if covers_chance(accuracy) and not is_unread:
         yield CaveatKind.COVERS_CHANCE, {"chance": accuracy.chance}
     if accuracy.queries < max(inputs.queries_wanted, ENOUGH_QUERIES):
         yield (
@@ -147,6 +156,15 @@ def _of_the_examples(inputs: CaveatInputs) -> _Caveats:
             CaveatKind.CONTEXT_LIMITED,
             {"limit": inputs.context_limit, "wanted": inputs.context_wanted},
         )
+    if inputs.examples_too_long or inputs.queries_too_long:
+        yield (
+            CaveatKind.TEXTS_TOO_LONG,
+            {
+                "examples": inputs.examples_too_long,
+                "queries": inputs.queries_too_long,
+                "limit": inputs.context_limit,
+            },
+        )
     # With --shots the number was chosen; what is left out then is no surprise.
     if inputs.shots is None and inputs.examples_shown < inputs.examples_available:
         yield (
@@ -155,6 +173,7 @@ def _of_the_examples(inputs: CaveatInputs) -> _Caveats:
                 "shown": inputs.examples_shown,
                 "available": inputs.examples_available,
                 "is_limited": is_limited,
+                "is_text": inputs.is_text,
             },
         )
 

@@ -253,10 +253,32 @@ def counted(metric: Metric, first: float, other: float) -> Difference | None:
         p_value=None,
         p_adjusted=None,
         samples=(1, 1),
-        outcome=Outcome.NO_SIGNIFICANT_DIFFERENCE
-        if first == other
-        else _direction(metric, change > 1),
+        outcome=Outcome.SAME if first == other else _direction(metric, change > 1),
     )
+
+
+def turned(one: Difference) -> Difference | None:
+    """How the first side differs from the other. `None` where that has no ratio."""
+    if one.kind == "ratio" and one.change == 0:
+        return None
+
+    def back(change: float) -> float:
+        return -change if one.kind == "difference" else 1 / change
+
+    span = one.interval
+    return one.model_copy(
+        update={
+            "first": one.other,
+            "other": one.first,
+            "change": back(one.change),
+            "interval": Span(low=back(span.high), high=back(span.low)) if span else None,
+            "samples": one.samples[::-1],
+            "outcome": _TURNED.get(one.outcome, one.outcome),
+        }
+    )
+
+
+_TURNED = {Outcome.BETTER: Outcome.WORSE, Outcome.WORSE: Outcome.BETTER}
 
 
 def variance_inflation(*sides: Values) -> float:
@@ -282,7 +304,7 @@ def variance_inflation(*sides: Values) -> float:
 
 
 def adjusted(metric: Metric, differences: Sequence[Difference]) -> list[Difference]:
-    """The same differences of one metric from one first side, with Holm's (1979) p-values."""
+    """The same differences of one metric, with Holm's (1979) p-values."""
     tested = [one.p_value for one in differences if one.p_value is not None]
     if len(tested) < 2:  # there is nothing to correct for
         return list(differences)

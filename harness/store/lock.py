@@ -45,6 +45,20 @@ def prompting(folder: Path, run_id: str) -> Iterator[None]:
         os.close(file)
 
 
+def is_any_prompted(folder: Path) -> bool:
+    """Whether a process prompts a run of this folder just now."""
+    for path in folder.glob("*.lock"):
+        try:
+            file = _locked(path)
+        except BlockingIOError:
+            return True
+        except OSError:  # of a folder that cannot be written: nobody can lock it
+            continue
+        path.unlink(missing_ok=True)  # left over; as above, before it is unlocked
+        os.close(file)
+    return False
+
+
 def _locked(path: Path) -> int:
     """The file, open and locked. One that another holder removed meanwhile is no lock any more."""
     while True:

@@ -17,6 +17,9 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+MOST_BYTES = 2**30
+"""Of the prompts of one voter that come from elsewhere."""
+
 _INT32 = np.dtype("<i4")
 
 Prompt = TypeVar("Prompt", str, list[int])
@@ -57,6 +60,48 @@ def unpack_ids(content: bytes) -> list[NDArray[np.int32]]:
     return [np.concatenate([pieces[0], tail]) for tail in pieces[1:]]
 
 
+def text_hashes(content: bytes) -> list[str]:
+    """The hash of each text in `content`, without making the texts. Raises `ValueError`, also for
+    what would be larger than any run has."""
+    shared, *tails = _bounded(content)
+    begun = hashlib.sha256(_printable(shared))
+    return [_hash(begun, _printable(tail)) for tail in tails]
+
+
+def ids_hashes(content: bytes) -> list[tuple[str, int]]:
+    """The same of token ids, as `tokens_sha256` has it, and how many each prompt has."""
+    shared, *tails = _bounded(content)
+    begun, width = hashlib.sha256(_wide(shared)), _INT32.itemsize
+    return [(_hash(begun, _wide(tail)), (len(shared) + len(tail)) // width) for tail in tails]
+
+
+def _bounded(content: bytes) -> list[bytes]:
+    unpacker = zlib.decompressobj()
+    try:
+        size = len(unpacker.decompress(content, MOST_BYTES))
+    except zlib.error as error:
+        raise ValueError(f"its prompts are damaged: {error}") from error
+    pieces = _pieces(content) if not unpacker.unconsumed_tail else []
+    # Each prompt has the beginning again once it is unpacked.
+    if not pieces or size + len(pieces) * len(pieces[0]) > MOST_BYTES:
+        raise ValueError(f"the prompts of a voter are none, or larger than {MOST_BYTES:,} bytes")
+    return pieces
+
+
+def _hash(begun: hashlib._Hash, tail: bytes) -> str:
+    whole = begun.copy()
+    whole.update(tail)
+    return whole.hexdigest()
+
+
+def _printable(piece: bytes) -> bytes:
+    return piece.decode(errors="surrogatepass").encode(errors="replace")
+
+
+def _wide(piece: bytes) -> bytes:
+    return np.frombuffer(piece, dtype=_INT32).astype("<i8").tobytes()
+
+
 def _shared_length(prompts: Sequence[Prompt]) -> int:
     """How far all of them begin alike: as far as the first and the last in their order do."""
     if not prompts:
@@ -78,7 +123,9 @@ def _pieces(content: bytes) -> list[bytes]:
         raise ValueError(f"its prompts are damaged: {error}") from error
     width = _INT32.itemsize
     count = int(np.frombuffer(data, _INT32, count=1)[0])
-    lengths = np.frombuffer(data, _INT32, count=count, offset=width)
+    lengths = np.frombuffer(data, _INT32, count=max(count, 0), offset=width)
+    if count < 0 or lengths.min(initial=0) < 0:
+        raise ValueError("its prompts are damaged: a length is negative")
     ends = width * (1 + count) + np.cumsum(lengths, dtype=np.int64)
     if count and ends[-1] != len(data):
         raise ValueError("its prompts are damaged: their lengths do not add up")

@@ -102,6 +102,7 @@ def read_run(row: Row[Any]) -> RunRow:
             environment="",
             facts=None,
             summary=None,
+            name=_or(None, Words, values["name"]),
             damage=str(error),
         )
 

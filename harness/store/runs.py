@@ -14,9 +14,8 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -31,6 +30,8 @@ from harness.imports.records import PREFIX, ImportRow
 from harness.machine.environment import Environment
 from harness.machine.homes import without_home, without_homes
 from harness.spec import RunSpec
+from harness.store.names import LATEST, NEAR_RUNS
+from harness.store.replies import ReplyRecord, as_row, columns_of, records_of
 from harness.store.rows import DamagedError
 from harness.store.schema import (
     MOST,
@@ -39,13 +40,16 @@ from harness.store.schema import (
     CellRow,
     EntryRow,
     PromptRow,
-    Role,
     RunRow,
     SessionRow,
-    Status,
     TokensRow,
 )
-from harness.store.store import FILE_NAME, LATEST, NEAR_RUNS, Store, written_by_newer
+from harness.store.store import (
+    FILE_NAME,
+    Answered,
+    Store,
+    written_by_newer,
+)
 from harness.store.upgrade import renamed, upgrade_summary
 from harness.summary import Baseline, Facts, RunSummary, Summary
 
@@ -56,38 +60,6 @@ if TYPE_CHECKING:
 
 RESULTS = Path("results")
 """The folder that is meant where none is given."""
-
-
-@dataclass(frozen=True, slots=True)
-class ReplyRecord:
-    """One cell: an attempt at a prompt of an entry, with what became of it.
-
-    `row` is the place of the item in its split: "test" for a query, "train" for a calibration
-    prompt. `truth` is its class. `reason` says why a cell failed. All that follows `reason`, up to
-    the hashes, is the reply, and `None` where there is none; `label_logprobs` are by class, `None`
-    for a class that the engine reported none of. `token_sha256` is `None` in runs without tokens.
-    """
-
-    run_id: str
-    entry: str
-    backend: str
-    voter: int
-    role: Role
-    position: int
-    row: int
-    truth: str
-    attempt: int
-    status: Status
-    reason: str | None
-    text: str | None
-    finish: str | None
-    prompt_tokens: int | None
-    cached_tokens: int | None
-    time_to_first_token_ms: float | None
-    time_per_output_token_ms: float | None
-    label_logprobs: Mapping[str, float | None] | None
-    text_sha256: str
-    token_sha256: str | None
 
 
 class StoredRun:
@@ -108,6 +80,11 @@ class StoredRun:
     def created(self) -> str:
         """ISO-8601 in UTC."""
         return self._row.created
+
+    @property
+    def name(self) -> str | None:
+        """What the user called it, if anything."""
+        return self._row.name
 
     @property
     def group(self) -> str | None:
@@ -152,6 +129,18 @@ class StoredRun:
         return found.source if found else None
 
     @cached_property
+    def environments(self) -> list[Environment]:
+        """That of the run's beginning, and those of sessions that were opened in another."""
+        with _reading(self._row):
+            others = [
+                Environment.model_validate_json(session.environment)
+                for entry in self.entries.values()
+                for session in entry.sessions
+                if session.environment is not None
+            ]
+            return [self.environment, *others]
+
+    @cached_property
     def facts(self) -> Facts | None:
         """What packing measured; `None` in runs stored before it was, and before prompts are."""
         with _reading(self._row):
@@ -182,7 +171,8 @@ class StoredRun:
             _check_sizes(upgraded)
             for one in summary.runs:
                 _check_summary(one, self.facts)
-            return summary
+            # One that was imported may have another name here than where it was made.
+            return summary.model_copy(update={"name": self.name, "group": self.group})
 
     def check(self) -> None:
         """Reads all but prompts and replies. Raises `StoreError` where any of it cannot be read."""
@@ -240,30 +230,30 @@ class StoredRun:
             stored = self._store.baselines(self.run_id)
         return stored or (self.summary.baselines if self.is_finished else [])
 
-    def replies(self) -> list[ReplyRecord]:
-        """One record for each cell, by entry, prompt and attempt. Open cells are left out."""
-        with _reading(self._row):
-            return [record for entry in self.entries.values() for record in _records(entry)]
+    @cached_property
+    def label_words(self) -> list[str] | None:
+        """The word of each class in the prompts; `None` in an unfinished run stored before
+        `facts`."""
+        if self.facts is not None:
+            return self.facts.label_words
+        return self.summary.runs[0].label_words if self.is_finished else None
+
+    def replies(self) -> Iterator[ReplyRecord]:
+        """One record for each cell, by entry, prompt and attempt, read one after the other. Open
+        cells are left out."""
+        for entry in self.entries.values():
+            yield from entry.records()
 
     def frame(self) -> pd.DataFrame:
         """`replies` as a table of one row per cell, each class's log-probability in a column of
         its own, `logprob_CLASS`. Whatever is `None` is missing there."""
         import pandas as pd
 
-        logprobs = [f"logprob_{name}" for name in self.classes]
-        columns = [field.name for field in fields(ReplyRecord)]
-        place = columns.index("label_logprobs")
-        columns[place : place + 1] = logprobs
-        rows = []
-        for record in self.replies():
-            values = {field.name: getattr(record, field.name) for field in fields(ReplyRecord)}
-            by_class = values.pop("label_logprobs") or {}
-            rows.append(values | {f"logprob_{name}": value for name, value in by_class.items()})
+        columns = columns_of(self.classes)
         # Columns have one type, whether or not a cell has failed. Values of "Int64" can be missing.
-        counts = dict.fromkeys(("prompt_tokens", "cached_tokens"), "Int64")
-        times = ("time_to_first_token_ms", "time_per_output_token_ms")
-        measures = dict.fromkeys((*times, *logprobs), "float64")
-        return pd.DataFrame(rows, columns=columns).astype(counts | measures)
+        kinds = {int: "Int64", float: "float64"}
+        types = {name: kinds[kind] for name, kind in columns.items() if kind in kinds}
+        return pd.DataFrame(map(as_row, self.replies()), columns=list(columns)).astype(types)
 
 
 class StoredEntry:
@@ -319,18 +309,35 @@ class StoredEntry:
     def cells(self) -> list[CellRow]:
         """In the order of prompts, then attempts; open ones are left out."""
         with _reading(self.run._row):
-            cells, facts = self.run._store.cells(self.run.run_id, self.name), self.run.facts
-            # What one row cannot show by itself; `harness.store.rows` checks the rest.
-            batches = {batch.id for batch in self.batches}
+            cells = self.run._store.cells(self.run.run_id, self.name)
             for cell in cells:
-                if cell.batch_id is not None and cell.batch_id not in batches:
-                    raise DamagedError(f"cells.batch_id: {cell.batch_id} is no batch of the entry")
-                if cell.attempt >= self.run.spec.attempts:
-                    raise DamagedError(f"cells.attempt: {cell.attempt} is not one of the run")
-                logprobs = cell.reply.label_logprobs if cell.reply else None
-                if facts and logprobs is not None and len(logprobs) != len(facts.classes):
-                    raise DamagedError(f"cells.label_logprobs: {len(logprobs)}, not one a class")
+                self._check(cell)
             return cells
+
+    def records(self) -> Iterator[ReplyRecord]:
+        """One for each cell, in the order of `cells`, without holding all of them."""
+        with _reading(self.run._row):
+            answers = self.run._store.answers(self.run.run_id, self.name, self.vocabulary)
+            yield from records_of(self, map(self._checked, answers))
+
+    def _checked(self, answer: Answered) -> tuple[PromptRow, CellRow, str | None]:
+        prompt, cell, tokens = answer
+        self._check(cell)
+        return prompt, cell, tokens.token_sha256 if tokens else None
+
+    def _check(self, cell: CellRow) -> None:
+        """What one row cannot show by itself; `harness.store.rows` checks the rest."""
+        if cell.batch_id is not None and cell.batch_id not in self._batch_ids:
+            raise DamagedError(f"cells.batch_id: {cell.batch_id} is no batch of the entry")
+        if cell.attempt >= self.run.spec.attempts:
+            raise DamagedError(f"cells.attempt: {cell.attempt} is not one of the run")
+        facts, logprobs = self.run.facts, cell.reply.label_logprobs if cell.reply else None
+        if facts and logprobs is not None and len(logprobs) != len(facts.classes):
+            raise DamagedError(f"cells.label_logprobs: {len(logprobs)}, not one a class")
+
+    @cached_property
+    def _batch_ids(self) -> set[int]:
+        return {batch.id for batch in self.batches}
 
     @cached_property
     def batches(self) -> list[BatchRow]:
@@ -409,8 +416,8 @@ class Results:
         return (StoredRun(self._store, row) for row in self._store.runs())
 
     def run(self, wanted: str) -> StoredRun:
-        """The run of this id, the only one whose id begins so, or of "latest" the newest that is in
-        no group."""
+        """The run of this id or name, the only one whose id begins so, or of "latest" the newest
+        that is in no group."""
         name, _, entry = wanted.partition(":")
         if entry:
             raise StoreError(
@@ -525,37 +532,6 @@ def sides(
             remedy="`harness list` shows which there are.",
         )
     return list(found.values())
-
-
-def _records(entry: StoredEntry) -> Iterator[ReplyRecord]:
-    run, classes = entry.run, entry.run.classes
-    places = {prompt.id: index for index, prompt in enumerate(run.prompts)}
-    for cell in entry.cells:
-        place, reply = places[cell.prompt_id], cell.reply
-        prompt = run.prompts[place]
-        logprobs = reply.label_logprobs if reply else None
-        yield ReplyRecord(
-            run_id=run.run_id,
-            entry=entry.name,
-            backend=entry.backend,
-            voter=prompt.voter,
-            role=prompt.role,
-            position=prompt.position,
-            row=prompt.row,
-            truth=classes[prompt.label],
-            attempt=cell.attempt,
-            status=cell.status,
-            reason=cell.reason,
-            text=reply.text if reply else None,
-            finish=reply.finish if reply else None,
-            prompt_tokens=reply.prompt_tokens if reply else None,
-            cached_tokens=reply.cached_tokens if reply else None,
-            time_to_first_token_ms=reply.time_to_first_token_ms if reply else None,
-            time_per_output_token_ms=reply.time_per_output_token_ms if reply else None,
-            label_logprobs=None if logprobs is None else dict(zip(classes, logprobs, strict=True)),
-            text_sha256=prompt.text_sha256,
-            token_sha256=entry.tokens[place].token_sha256 if entry.tokens else None,
-        )
 
 
 def _check_facts(facts: Facts) -> None:

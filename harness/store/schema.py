@@ -34,7 +34,7 @@ from sqlalchemy import (
 
 from harness.contract import Reply, SessionInfo
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 """Of the tables, in `PRAGMA user_version`. Older files are upgraded when they are opened
 (`harness.store.upgrade`)."""
 
@@ -77,9 +77,10 @@ class RunRow:
     """`created` is ISO-8601 in UTC; `spec`, `environment`, `facts` and `summary` are JSON.
 
     `records_version` is that of these four. `facts` is `None` until the prompts are stored,
-    `summary` until the run is finished. `group` is `None` for a run that stands alone.
-    `data_sha256` is the identity of the data, `None` in runs stored before it was. `damage` says of
-    a row that cannot be read why; what could not be read of it is empty.
+    `summary` until the run is finished. `name` is the user's for it, if any.
+    `group` is `None` for a run that stands alone. `data_sha256` is the identity of the data, `None`
+    in runs stored before it was. `damage` says of a row that cannot be read why; what could not be
+    read of it is empty.
     """
 
     run_id: Words
@@ -91,6 +92,7 @@ class RunRow:
     environment: Words
     facts: Words | None
     summary: Words | None
+    name: Words | None = None
     damage: str | None = None
 
 
@@ -224,6 +226,14 @@ RUNS = Table(
     _required("environment", UnicodeText),
     Column("facts", UnicodeText),
     Column("summary", UnicodeText),
+)
+
+# A table of its own: a file of an earlier version needs no more than it.
+RUN_NAMES = Table(
+    "run_names",
+    METADATA,
+    Column("run_id", Text, ForeignKey("runs.run_id"), primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
 )
 
 ENTRIES = Table(

@@ -9,7 +9,6 @@ connection that finds the file locked waits for up to `harness.store.file.BUSY_S
 
 from __future__ import annotations
 
-import difflib
 import secrets
 import time
 import weakref
@@ -19,17 +18,18 @@ from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
 
-from sqlalchemy import Connection, Engine, Row, Select, Table, delete, insert, select
+from sqlalchemy import Connection, Engine, Row, Select, Table, delete, func, insert, select
 from sqlalchemy import update as update_table
 from sqlalchemy.dialects.sqlite import Insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from harness.contract import Batch, Reply, SessionInfo
-from harness.errors import StoreError
+from harness.errors import StoreError, UsageError
 from harness.imports.records import PREFIX, ImportFile, ImportRow
+from harness.store.copying import Change, as_it_is, copy_runs
 from harness.store.file import (
     DAMAGED,
     UNWRITABLE,
@@ -43,7 +43,16 @@ from harness.store.file import (
     refuses_writing,
     schema_version,
 )
-from harness.store.prompts import pack_ids, pack_texts, tokens_sha256, unpack_ids, unpack_texts
+from harness.store.names import begun_by, check_unused, find_run
+from harness.store.prompts import (
+    ids_hashes,
+    pack_ids,
+    pack_texts,
+    text_hashes,
+    tokens_sha256,
+    unpack_ids,
+    unpack_texts,
+)
 from harness.store.rows import (
     DamagedError,
     as_stored,
@@ -69,6 +78,7 @@ from harness.store.schema import (
     PROMPT_TOKENS,
     PROMPTS,
     RECORDS_VERSION,
+    RUN_NAMES,
     RUNS,
     SCHEMA_VERSION,
     SESSIONS,
@@ -89,8 +99,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FILE_NAME = "harness.sqlite"
-LATEST = "latest"
-NEAR_RUNS = 5  # that an error names
 CHECKPOINT_SECONDS = 10.0  # a checkpoint takes 20 ms, so 0.2 % of the time
 
 _ENTRY_COLUMNS = tuple(field.name for field in fields(EntryRow))
@@ -100,6 +108,11 @@ _REPLY_COLUMNS = tuple(field.name for field in fields(Reply) if field.name != "p
 _IMPORT_COLUMNS = tuple(field.name for field in fields(ImportRow) if field.name != "imported")
 _PROCESSOR_COLUMNS = tuple(one.name for one in PROCESSOR_USE.c if one.name != "session_id")
 _HASH_DIGITS = 10
+_ROWS_AT_ONCE = 1000
+_WORTH_IT = 0.25  # of the file is free
+
+Answered: TypeAlias = tuple[PromptRow, CellRow, TokensRow | None]
+"""A cell between its prompt and the tokens of that."""
 
 
 Part = TypeVar("Part")
@@ -151,8 +164,10 @@ class Store:
         entries: Sequence[EntryRow],
         data_sha256: str | None,
         group: str | None = None,
+        name: str | None = None,
     ) -> str:
-        """Begins a run and returns its id, such as `20261123-142003-7f3a` (UTC)."""
+        """Begins a run and returns its id, such as `20261123-142003-7f3a` (UTC). Raises
+        `UsageError` where its name is used already."""
         now = datetime.now(UTC)
         values = {
             "created": now.isoformat(),
@@ -163,12 +178,18 @@ class Store:
             "environment": environment_json,
         }
         with self._write() as connection:
+            if name is not None:
+                # In the transaction: two processes may want the same name.
+                check_unused(name, _rows(connection))
             while True:
                 # Runs that begin in the same second may draw the same digits.
                 run_id = f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-                new = sqlite_insert(RUNS).values(run_id=run_id, **values).on_conflict_do_nothing()
+                new = sqlite_insert(RUNS).values(run_id=run_id, **values)
+                new = new.on_conflict_do_nothing(index_elements=["run_id"])
                 if connection.execute(new).rowcount:
                     break
+            if name is not None:
+                connection.execute(insert(RUN_NAMES).values(run_id=run_id, name=name))
             named = [
                 {"run_id": run_id, "position": position, **asdict(entry)}
                 for position, entry in enumerate(entries)
@@ -187,12 +208,125 @@ class Store:
             connection.execute(update_table(RUNS).where(RUNS.c.run_id == run_id).values(**finished))
         self._checkpoint()
 
-    def run(self, wanted: str) -> RunRow:
-        """The run of this id, of a prefix that only one run has, or of the word "latest": the
-        newest run that is in no group."""
-        run_id = _match(self.path, wanted, self.groups())
+    def take_over(
+        self,
+        source: Store,
+        run_ids: Sequence[str],
+        name: str | None = None,
+        group: str | None = None,
+        change: Change = as_it_is,
+    ) -> None:
+        """Copies runs with all that is stored of them, all or none: under another name or group
+        where one is given, each value as `change` makes it. Raises `UsageError` where an id, a name
+        or the group is used here already."""
+        with source._read() as reading, self._write() as connection:
+            reading.exec_driver_sql("BEGIN")  # all of it as it is now, whoever prompts it
+            rows = {row.run_id: row for row in _rows(reading) if row.run_id in run_ids}
+            here = _rows(connection)
+            for run_id, row in rows.items():
+                if run_id in {one.run_id for one in here}:
+                    raise UsageError(
+                        f"run {run_id} is stored here already",
+                        remedy="Give another folder with --results, or `harness delete` it first.",
+                    )
+                for called in (name or row.name, group or row.group):
+                    if called is not None:
+                        check_unused(called, here)
+            copy_runs(reading, connection, list(rows), name, group, change)
+        self._checkpoint()
+
+    def check_prompts(self, run_id: str) -> None:
+        """Raises `ValueError` where stored texts or token ids are not those that the hashes beside
+        them are of."""
+        by_voter: dict[int, list[PromptRow]] = {}
+        for prompt in self.prompts(run_id):
+            by_voter.setdefault(prompt.voter, []).append(prompt)
+        texts = self._blocks(
+            raw(PROMPT_TEXTS, "voter", "content").where(PROMPT_TEXTS.c.run_id == run_id)
+        )
+        for voter, content in texts.items():
+            hashes = [prompt.text_sha256 for prompt in by_voter.get(voter, [])]
+            if text_hashes(content) != hashes:
+                raise ValueError(f"the texts of voter {voter} are not those of their hashes")
+        if texts and texts.keys() != by_voter.keys():
+            raise ValueError("the texts of a voter are missing")
+        for vocabulary in dict.fromkeys(one.vocabulary for one in self.entries(run_id)):
+            if vocabulary is not None:
+                self._check_ids(run_id, vocabulary)
+
+    def _check_ids(self, run_id: str, vocabulary: str) -> None:
+        wanted = raw(PROMPT_IDS, "voter", "content").where(PROMPT_IDS.c.run_id == run_id)
+        blocks = self._blocks(wanted.where(PROMPT_IDS.c.vocabulary == vocabulary))
+        if not blocks:
+            return
+        rows = self.prompt_tokens(run_id, vocabulary)
+        stored = _by_voter(self.prompts(run_id), rows)
+        hashes = {
+            voter: [(row.token_sha256, row.n_tokens) for row in own]
+            for voter, own in stored.items()
+        }
+        if {voter: ids_hashes(content) for voter, content in blocks.items()} != hashes:
+            raise ValueError("the token ids of its prompts are not those of their hashes")
+
+    def delete_runs(self, run_ids: Sequence[str]) -> None:
+        """Deletes runs with all that is stored of them; the caller holds their locks."""
+        with self._write(checks_references=False) as connection:
+            for run_id in run_ids:
+                of_run = select(PROMPTS.c.id).where(PROMPTS.c.run_id == run_id)
+                sessions = select(SESSIONS.c.id).where(SESSIONS.c.run_id == run_id)
+                for table, which in (
+                    (CELLS, CELLS.c.prompt_id.in_(of_run)),
+                    (BATCHES, BATCHES.c.session_id.in_(sessions)),
+                    (PROCESSOR_USE, PROCESSOR_USE.c.session_id.in_(sessions)),
+                    (PROMPT_TOKENS, PROMPT_TOKENS.c.prompt_id.in_(of_run)),
+                ):
+                    connection.execute(delete(table).where(which))
+                for table in (
+                    *(SESSIONS, PROMPTS, PROMPT_TEXTS, PROMPT_IDS, BASELINES, ENTRIES, RUN_NAMES),
+                    RUNS,
+                ):
+                    connection.execute(delete(table).where(table.c.run_id == run_id))
+
+    def delete_import(self, import_id: str) -> None:
+        with self._write() as connection:
+            connection.execute(delete(IMPORTS).where(IMPORTS.c.import_id == import_id))
+
+    def size(self, run_ids: Sequence[str]) -> dict[str, int]:
+        """How many cells each of these runs has."""
+        wanted = (
+            select(PROMPTS.c.run_id, func.count())
+            .select_from(CELLS.join(PROMPTS))
+            .where(PROMPTS.c.run_id.in_(run_ids))
+            .group_by(PROMPTS.c.run_id)
+        )
         with self._read() as connection:
-            return read_run(connection.execute(raw(RUNS).where(RUNS.c.run_id == run_id)).one())
+            found = {row[0]: int(row[1]) for row in connection.execute(wanted)}
+        return {run_id: found.get(run_id, 0) for run_id in run_ids}
+
+    def give_back_space(self) -> None:
+        """Makes the file as small as what is in it, where that is worth to write all of it again.
+
+        A process that writes waits meanwhile. Where it cannot be done, what is free is used by the
+        runs to come.
+        """
+        with self._read() as connection:
+            free, pages = (
+                connection.exec_driver_sql(f"PRAGMA {name}").scalar_one()
+                for name in ("freelist_count", "page_count")
+            )
+            if free < _WORTH_IT * pages:
+                return
+            try:
+                connection.exec_driver_sql("VACUUM")
+            except DBAPIError:  # in use, or no room for a second copy
+                return
+        with self._read() as connection:
+            connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def run(self, wanted: str) -> RunRow:
+        """The run of this id or name, of a beginning that only one id has, or of the word "latest":
+        the newest run that is in no group."""
+        return find_run(self.path, wanted, self.runs())
 
     def groups(self) -> dict[str, str | None]:
         """The group of each run by its id, the newest first."""
@@ -201,10 +335,12 @@ class Store:
     def runs(self) -> list[RunRow]:
         """Every run, the newest first, damaged ones too."""
         with self._read() as connection:
-            # Moments are stored as ISO-8601 in UTC: in the order of texts, they are in that of
-            # time.
-            rows = connection.execute(raw(RUNS).order_by(RUNS.c.created.desc()))
-            return [read_run(row) for row in rows]
+            return _rows(connection)
+
+    def entry_names(self) -> set[str]:
+        """The names of the entries of all runs."""
+        with self._read() as connection:
+            return set(connection.scalars(raw(ENTRIES, "name").distinct()))
 
     def entries(self, run_id: str) -> list[EntryRow]:
         """The entries of a run, in its order."""
@@ -426,6 +562,29 @@ class Store:
         with self._read() as connection:
             return [read_cell(row) for row in connection.execute(wanted)]
 
+    def answers(self, run_id: str, entry: str, vocabulary: str | None) -> Iterator[Answered]:
+        """The cells of one entry in the order of `cells`, each with its prompt and with that
+        prompt's tokens in a vocabulary: read one after the other, so that they need no room."""
+        prompt = (as_stored(PROMPTS.c[name]) for name in ("id", *_PROMPT_COLUMNS))
+        tokens = (as_stored(PROMPT_TOKENS.c[name]) for name in ("token_sha256", "n_tokens"))
+        of_vocabulary = PROMPT_TOKENS.c.vocabulary == vocabulary
+        wanted = (
+            select(*prompt, *map(as_stored, CELLS.c), *tokens)
+            .select_from(CELLS.join(PROMPTS))
+            .outerjoin(PROMPT_TOKENS, (PROMPT_TOKENS.c.prompt_id == PROMPTS.c.id) & of_vocabulary)
+            .where(PROMPTS.c.run_id == run_id, CELLS.c.entry == entry)
+            .order_by(PROMPTS.c.id, CELLS.c.attempt)
+            .execution_options(yield_per=_ROWS_AT_ONCE)
+        )
+        with self._read() as connection:
+            for row in connection.execute(wanted):
+                has_tokens = row.token_sha256 is not None
+                yield (
+                    read_row(PromptRow, PROMPTS, row),
+                    read_cell(row),
+                    read_row(TokensRow, PROMPT_TOKENS, row) if has_tokens else None,
+                )
+
     def batches(self, run_id: str, entry: str) -> list[BatchRow]:
         """The batches of one entry of a run, over all its sessions, in order."""
         wanted = (
@@ -498,7 +657,7 @@ class Store:
                 raise StoreError(
                     f"{self.path} holds no imports.", remedy="Make one with `harness import FILE`."
                 )
-            import_id = _begun_by(self.path, wanted, ids, "imports")
+            import_id = begun_by(self.path, wanted, ids, "imports")
             row = connection.execute(raw(IMPORTS).where(IMPORTS.c.import_id == import_id)).one()
         found = _import(row)
         if isinstance(found, StoreError):
@@ -584,9 +743,9 @@ class Store:
             yield connection
 
     @contextmanager
-    def _write(self) -> Iterator[Connection]:
+    def _write(self, checks_references: bool = True) -> Iterator[Connection]:
         assert not self._is_to_read, "what is read might be a copy"
-        with self._transaction() as connection:
+        with self._transaction(checks_references) as connection:
             try:
                 yield connection
             except (OverflowError, UnicodeEncodeError) as error:
@@ -596,14 +755,29 @@ class Store:
                 ) from error
 
     @contextmanager
-    def _transaction(self) -> Iterator[Connection]:
-        with self._read() as connection:
+    def _transaction(self, checks_references: bool = True) -> Iterator[Connection]:
+        """`checks_references` off is for whole runs: SQLite would look through all cells for each
+        batch that is deleted."""
+        with self._read() as connection, _checking(connection, checks_references):
             # The lock is taken at once: a transaction that reads first and then wants to write
             # fails without any wait if another process wrote in between.
             connection.exec_driver_sql("BEGIN IMMEDIATE")
             yield connection
             # After an error this is not reached, and SQLAlchemy rolls back.
             connection.commit()
+
+
+@contextmanager
+def _checking(connection: Connection, references: bool) -> Iterator[None]:
+    if references:
+        yield
+        return
+    connection.exec_driver_sql("PRAGMA foreign_keys = OFF")
+    try:
+        yield
+    finally:
+        connection.rollback()  # of what failed: within a transaction, the next line does nothing
+        connection.exec_driver_sql("PRAGMA foreign_keys = ON")
 
 
 def written_by_newer(what: str) -> StoreError:
@@ -614,32 +788,12 @@ def written_by_newer(what: str) -> StoreError:
     )
 
 
-def _match(path: Path, wanted: str, groups: Mapping[str, str | None]) -> str:
-    """`groups` has the group of each run, the newest first."""
-    if not groups:
-        raise StoreError(f"{path} holds no runs.", remedy="Start one with `harness run`.")
-    if wanted != LATEST:
-        return _begun_by(path, wanted, list(groups), "runs", f'; or "{LATEST}"')
-    alone = next((run_id for run_id, group in groups.items() if group is None), None)
-    if alone is None:
-        names = ", ".join(dict.fromkeys(filter(None, groups.values())))
-        raise StoreError(
-            f"{path} holds no run outside of a group.",
-            remedy=f"Give a run by its id, or a group: {names}.",
-        )
-    return alone
-
-
-def _begun_by(path: Path, wanted: str, ids: Sequence[str], kind: str, more: str = "") -> str:
-    """The one that is `wanted`, or begins so."""
-    found = [wanted] if wanted in ids else [one for one in ids if one.startswith(wanted)]
-    if len(found) == 1:
-        return found[0]
-    near = found or difflib.get_close_matches(wanted, ids, NEAR_RUNS) or ids
-    raise StoreError(
-        f"{path} holds {len(found) or 'no'} {kind} whose id begins with {wanted!r}.",
-        remedy=f"Give one of: {', '.join(near[:NEAR_RUNS])}{more}.",
-    )
+def _rows(connection: Connection) -> list[RunRow]:
+    # Moments are stored as ISO-8601 in UTC: in the order of texts, they are in that of time.
+    named = select(*map(as_stored, [*RUNS.c, RUN_NAMES.c.name]))
+    wanted = named.select_from(RUNS.outerjoin(RUN_NAMES)).order_by(RUNS.c.created.desc())
+    rows = connection.execute(wanted)
+    return [read_run(row) for row in rows]
 
 
 def _values(record: object, names: Sequence[str]) -> dict[str, Any]:

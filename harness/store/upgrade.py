@@ -65,8 +65,8 @@ def upgrade_tables(connection: Connection, version: int) -> None:
     """Brings a file of an earlier version, 0 for an empty one, to `SCHEMA_VERSION`."""
     if version == 1:
         _to_version_2(connection)
-    # There is no step to versions 3 and 5: each added a table, which `create_all` makes. Files of
-    # version 1 have records of version 0, those of 2 and 3 have records of version 1.
+    # There is no step to versions 3, 5 and 6: each added a table, which `create_all` makes. Files
+    # of version 1 have records of version 0, those of 2 and 3 have records of version 1.
     if 0 < version < 4:
         _to_version_4(connection, records_version=min(version - 1, 1))
     METADATA.create_all(connection)

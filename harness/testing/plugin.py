@@ -185,7 +185,7 @@ def _run(
                 "harness_run takes one entry", remedy="Call it once for each, in tests."
             )
         planned = plan(spec, engines.results)
-        workload, _ = prepare(spec, planned, source)
+        workload, _ = prepare(spec, planned, source, given_fields=given.model_fields_set)
         # Before the engine is loaded, which would wait and may spin its threads.
         baselines = make_baselines(spec, workload)
         engine = engines.opened(planned.plans[0], workload.packed.limit)

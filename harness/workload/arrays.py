@@ -19,7 +19,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from harness.errors import DataError
-from harness.workload.reading import Part, check_plain_file, check_room, fault
+from harness.workload.reading import Part, Read, check_plain_file, check_room, fault
 
 _NPZ_REMEDY = (
     "Write it with numpy.savez: X_train and X_test (rows of numbers), y_train and y_test "
@@ -91,14 +91,14 @@ def _read_content(stream: IO[bytes], header: Header) -> NDArray[Any]:
     return array.reshape(header.shape, order="F" if header.is_fortran else "C")
 
 
-def read_npz(path: Path) -> tuple[Part, Part]:
+def read_npz(path: Path) -> Read:
     size = check_plain_file(path)
     try:
         with zipfile.ZipFile(path) as archive:
             members = _find_members(path, archive)
             check_room(path, sum(member.file_size for member in members.values()), size)
             train = _read_split(path, archive, members, "train")
-            return train, _read_split(path, archive, members, "test")
+            return Read(train, _read_split(path, archive, members, "test"))
     except (zipfile.BadZipFile, RuntimeError, ValueError) as error:
         raise fault(path, f"not an .npz archive, or cut off: {error}", _NPZ_REMEDY) from error
 

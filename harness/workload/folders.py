@@ -16,7 +16,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from harness.workload.arrays import Header, read_array
-from harness.workload.reading import Part, check_plain_file, check_room, fault
+from harness.workload.reading import Part, Read, check_plain_file, check_room, fault
 
 _LAYOUT_REMEDY = "Lay it out as embeddings_train/CLASS/*.npy and embeddings_test/CLASS/*.npy."
 _VECTOR_REMEDY = "Write each vector with numpy.save, 1-D, all of one length; no pickles are loaded."
@@ -26,7 +26,7 @@ _ARRAYS = {".npy", ".npz", ".pt", ".pth", ".pkl", ".pickle", ".joblib"}
 _ARRAYS |= {".safetensors", ".h5", ".hdf5", ".mat", ".parquet", ".feather"}
 
 
-def read_folder(folder: Path) -> tuple[Part, Part]:
+def read_folder(folder: Path) -> Read:
     train, test = _list_split(folder, "train"), _list_split(folder, "test")
     sizes = [check_plain_file(file) for file in train + test]
     check_room(folder, sum(sizes), sum(sizes))  # nothing here is compressed
@@ -41,7 +41,7 @@ def read_folder(folder: Path) -> tuple[Part, Part]:
             lambda column: f"{folder}: number {column} of each vector",
         )
 
-    return part(X[: len(train)], train), part(X[len(train) :], test)
+    return Read(part(X[: len(train)], train), part(X[len(train) :], test))
 
 
 def _list_split(parent: Path, split: str) -> list[Path]:

@@ -2,20 +2,30 @@
 
 Nothing is estimated: a voter holds k examples if its longest prompt with k of them, tokenized
 whole, leaves room for the reply, and with k + 1 it does not.
+
+Texts may be of any length. One that takes more than half of the room is too long: it is no example,
+and as a query it does not decide how many examples all other queries get. Its prompt may then not
+fit, which is an error of that prompt alone.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice, pairwise
 from typing import Literal, TypeAlias
 
 import numpy as np
 
 from harness.errors import TemplateError, UsageError
+from harness.workload.encoders import Item
 from harness.workload.prompt import Writer
-from harness.workload.voters import Item, Voter
+from harness.workload.voters import Voter
+
+_MEASURED = 64  # texts at a time
+_LONGEST_TOKEN = 256  # characters
 
 Tokenize: TypeAlias = Callable[[Sequence[str]], Sequence[Sequence[int]]]
 Role: TypeAlias = Literal["query", "calibration"]
@@ -40,7 +50,8 @@ class Packed:
     `token_ids[vocabulary][i]`: prompt i in the tokens of that vocabulary, named by its hash;
     `labels[vocabulary]`: how a reply goes on with each label. `shown[v]`: the examples of voter v
     as they stand in its prompts. `limit` is in tokens and includes `reserve`, the room for the
-    reply. `tokens_per_example` is `None` where no example is shown.
+    reply. `tokens_per_example` is `None` where no example is shown. `too_long` are the training
+    rows whose texts were passed over as too long, ascending.
     """
 
     prompts: tuple[Prompt, ...]
@@ -51,6 +62,7 @@ class Packed:
     limit: int
     reserve: int
     tokens_per_example: float | None
+    too_long: tuple[int, ...] = ()
 
 
 def pack(
@@ -63,10 +75,12 @@ def pack(
     shots: int | None,
     seed: int,
     examples: Sequence[int] | None = None,
+    too_long: Collection[int] | None = None,
 ) -> Packed:
     """Packs every voter. With one tokenizer for each vocabulary, the smallest fit holds for all.
 
-    `examples` fixes how many each voter shows, whether they fit or not. Raises `UsageError` where
+    `examples` fixes how many each voter shows, whether they fit or not; `too_long` then says which
+    training rows are not shown, instead of their lengths. Raises `UsageError` where
     not one example fits, or not as many as `shots`; `TemplateError` where a label cannot follow
     its prompt as tokens of its own.
     """
@@ -78,10 +92,8 @@ def pack(
     longest_label = max(len(ids) for several in labels.values() for ids in several)
     # A label is generated whole, or scored behind the prompt, however small `max_tokens` is.
     reserve = max(max_tokens, longest_label)
-    packers = [
-        _Packer(voter, writer, tuple(tokenizers.values()), limit - reserve, seed)
-        for voter in voters
-    ]
+    ruler = _Ruler(writer, tuple(tokenizers.values()), limit - reserve, too_long)
+    packers = [_Packer(voter, ruler, seed) for voter in voters]
     counts = _counts(packers, shots) if examples is None else examples
     shown: list[tuple[Item, ...]] = []
     prompts: list[Prompt] = []
@@ -90,7 +102,7 @@ def pack(
         body = writer.body(shown[-1])
         roles: list[tuple[Role, Sequence[Item]]] = [
             ("query", voter.queries),
-            ("calibration", voter.calibration),
+            ("calibration", packer.calibration),
         ]
         for role, items in roles:
             prompts += [
@@ -111,6 +123,7 @@ def pack(
         limit=limit,
         reserve=reserve,
         tokens_per_example=example_tokens / examples_shown if examples_shown else None,
+        too_long=tuple(sorted(ruler.too_long)),
     )
 
 
@@ -122,22 +135,33 @@ def label_tokens(writer: Writer, tokenize: Tokenize, voter: Voter) -> tuple[tupl
     """
     prompt = writer.prompt(writer.body(voter.examples[:2]), voter.queries[0])
     answers = writer.answers()
+    labels = _behind(prompt, answers, tokenize)
+    if _is_one_the_beginning_of_another(labels):
+        # Such as `sport` and `sport news`: what ends a label tells them apart.
+        labels = _behind(prompt, [answer + writer.end for answer in answers], tokenize)
+    if _is_one_the_beginning_of_another(labels):
+        raise TemplateError(
+            f"one of the labels {', '.join(map(repr, answers))} begins another, as tokens",
+            remedy="Give the classes words with different beginnings under [labels].",
+        )
+    return labels
+
+
+def _behind(prompt: str, answers: Sequence[str], tokenize: Tokenize) -> tuple[tuple[int, ...], ...]:
     before, *whole = tokenize([prompt, *(prompt + answer for answer in answers)])
-    labels = []
     for answer, ids in zip(answers, whole, strict=True):
         if list(ids[: len(before)]) != list(before) or len(ids) == len(before):
             raise TemplateError(
                 f"with this tokenizer the label {answer!r} joins the end of the prompt",
                 remedy="Let `query` end, and `answer` begin, at a clean break such as a space.",
             )
-        labels.append(tuple(ids[len(before) :]))
-    for label in labels:
-        if any(other[: len(label)] == label for other in labels if other is not label):
-            raise TemplateError(
-                f"one of the labels {', '.join(map(repr, answers))} begins another, as tokens",
-                remedy="Give the classes words with different beginnings under [labels].",
-            )
-    return tuple(labels)
+    return tuple(tuple(ids[len(before) :]) for ids in whole)
+
+
+def _is_one_the_beginning_of_another(labels: Sequence[tuple[int, ...]]) -> bool:
+    # In their order, a label that begins another stands right before one that it begins.
+    ordered = sorted(labels)
+    return any(after[: len(label)] == label for label, after in pairwise(ordered))
 
 
 class _Remembered:
@@ -154,33 +178,92 @@ class _Remembered:
         return [self._known[text] for text in texts]
 
 
+class _Ruler:
+    """Measures texts: `room` is in tokens, without the reply.
+
+    `too_long` collects the training rows that are; those that are `known` are not measured.
+    """
+
+    def __init__(
+        self,
+        writer: Writer,
+        tokenizers: Sequence[Tokenize],
+        room: int,
+        known: Collection[int] | None,
+    ) -> None:
+        self.writer = writer
+        self.room = room
+        self.too_long = set[int]()
+        self._tokenizers = tokenizers
+        self._known = known
+
+    def lengths(self, examples: Sequence[Item], items: Sequence[Item]) -> list[int]:
+        """Tokens of each item's prompt, by the tokenizer that needs most."""
+        return self._tokens(self.writer.prompts(self.writer.body(examples), items))
+
+    def fitting(self, items: Sequence[Item]) -> list[Item]:
+        """Those that are not too long. Vectors are all of one length, and none is."""
+        if self.writer.kind == "vectors":
+            return list(items)
+        most = self.room // 2
+        texts = [text for item in items for text in item.words]
+        # No tokenizer makes more tokens of a text than it has bytes, and none has tokens so long
+        # that megabytes would have to be counted.
+        fits = {text for text in texts if len(text.encode()) <= most}
+        doubtful = [
+            text for text in texts if text not in fits and len(text) <= most * _LONGEST_TOKEN
+        ]
+        lengths = self._tokens(doubtful)
+        fits.update(text for text, n in zip(doubtful, lengths, strict=True) if n <= most)
+        return [item for item in items if fits.issuperset(item.words)]
+
+    def training(self, items: Sequence[Item]) -> list[Item]:
+        """Those training rows that are not too long."""
+        if self._known is None:
+            left = self.fitting(items)
+        else:
+            left = [item for item in items if item.row not in self._known]
+        self.too_long |= {item.row for item in items} - {item.row for item in left}
+        return left
+
+    def _tokens(self, texts: Sequence[str]) -> list[int]:
+        counts = (map(len, tokenize(texts)) for tokenize in self._tokenizers)
+        return [max(several) for several in zip(*counts, strict=True)]
+
+
 class _Packer:
     """Finds the most examples of one voter."""
 
-    def __init__(
-        self, voter: Voter, writer: Writer, tokenizers: Sequence[Tokenize], room: int, seed: int
-    ) -> None:
+    def __init__(self, voter: Voter, ruler: _Ruler, seed: int) -> None:
+        self.calibration = ruler.training(voter.calibration)
         self._voter = voter
-        self._writer = writer
-        self._tokenizers = tokenizers
-        self._room = room
+        self._ruler = ruler
         # A key an example gives any number of them one order, so growing by one moves none.
         self._keys = np.random.default_rng([seed, voter.index, 1]).random(len(voter.examples))
-        self._items = (*voter.queries, *voter.calibration)
+        self._items = [*ruler.fitting(voter.queries), *self.calibration]
+        self._known: list[Item] = []  # examples, in the order of showing
+        self._rest = self._not_too_long()
 
     def examples(self, count: int) -> tuple[Item, ...]:
         """The first `count` examples, classes balanced, in shuffled order."""
-        chosen = range(min(count, len(self._voter.examples)))
-        return tuple(self._voter.examples[i] for i in sorted(chosen, key=self._keys.__getitem__))
+        chosen = range(min(count, self._available(count)))
+        return tuple(self._known[i] for i in sorted(chosen, key=self._keys.__getitem__))
 
     def most(self) -> int:
         """The largest number of examples with which every prompt of the voter fits."""
-        lengths = self._lengths((), self._items)
-        probe = self._items[lengths.index(max(lengths))]
-        low, high = 0, len(self._voter.examples)
+        probe = self._longest_alone()
+
+        def fits(count: int) -> bool:
+            return self._longest(self.examples(count), [probe]) <= self._ruler.room
+
+        low, high = 0, 1
+        # By doubling: a voter may have a million examples, and shows some.
+        while self._available(high) >= high and fits(high):
+            low, high = high, 2 * high
+        high = min(high - 1, self._available(high))
         while low < high:
             middle = (low + high + 1) // 2
-            if self._longest(self.examples(middle), [probe]) <= self._room:
+            if fits(middle):
                 low = middle
             else:
                 high = middle - 1
@@ -189,33 +272,67 @@ class _Packer:
         while low > 0 and not self.holds(low):
             low -= 1
         if low == 0:
-            needed = self._longest(self.examples(1), self._items)
-            raise UsageError(
-                f"not one example fits: a prompt with one takes {needed} tokens, and {self._room} "
-                "are left beside the reply",
-                remedy="Raise --max-model-len, or show fewer or shorter numbers "
-                "(--reducer, --encoding).",
-            )
+            raise self._too_small()
         return low
 
     def holds(self, count: int) -> bool:
         """Whether every prompt of the voter fits with so many examples."""
-        return self._longest(self.examples(count), self._items) <= self._room
+        return self._longest(self.examples(count), self._items) <= self._ruler.room
 
     def tokens_of(self, examples: Sequence[Item]) -> int:
         """Tokens that the examples add to the voter's prompts."""
         # Any one will do: the query is in both, so its tokens go out of the difference.
-        query = self._items[:1]
+        query = self._voter.queries[:1]
         return self._longest(examples, query) - self._longest((), query)
 
-    def _longest(self, examples: Sequence[Item], items: Sequence[Item]) -> int:
-        return max(self._lengths(examples, items))
+    def _longest_alone(self) -> Item:
+        if not self._items:
+            raise self._too_small()
+        lengths = self._ruler.lengths((), self._items)
+        return self._items[lengths.index(max(lengths))]
 
-    def _lengths(self, examples: Sequence[Item], items: Sequence[Item]) -> list[int]:
-        """Tokens of each prompt, by the tokenizer that needs most."""
-        texts = self._writer.prompts(self._writer.body(examples), items)
-        counts = (map(len, tokenize(texts)) for tokenize in self._tokenizers)
-        return [max(several) for several in zip(*counts, strict=True)]
+    def _longest(self, examples: Sequence[Item], items: Sequence[Item]) -> int:
+        return max(self._ruler.lengths(examples, items), default=0)
+
+    def _available(self, count: int) -> int:
+        """How many examples are known, once it is known whether there are `count`."""
+        self._known += islice(self._rest, max(0, count - len(self._known)))
+        return len(self._known)
+
+    def _not_too_long(self) -> Iterator[Item]:
+        """The voter's examples in order, in rounds of one of each class, without those that are too
+        long: the next one of its class stands in for each."""
+        examples = self._voter.examples
+        if self._ruler.writer.kind == "vectors":
+            yield from examples
+            return
+        waiting: list[deque[tuple[int, Item]]] = [deque() for _ in self._ruler.writer.words]
+        place = 0
+        for begin in range(0, len(examples), _MEASURED):
+            for item in self._ruler.training(examples[begin : begin + _MEASURED]):
+                waiting[item.label].append((place, item))
+                place += 1
+                if all(waiting):
+                    # In the order in which they came, so that no class is always the first.
+                    yield from (item for _, item in sorted(one.popleft() for one in waiting))
+
+    def _too_small(self) -> UsageError:
+        room, is_text = self._ruler.room, self._ruler.writer.kind == "text"
+        examples = self.examples(1)
+        if not self._items or not examples:
+            return UsageError(
+                f"not one example fits: every {'query' if not self._items else 'example'} of a "
+                f"class takes more than half of the {room} tokens that are left beside the reply",
+                remedy="Raise --max-model-len, or give shorter texts.",
+            )
+        needed = self._longest(examples, self._items)
+        return UsageError(
+            f"not one example fits: a prompt with one takes {needed} tokens, and {room} are left "
+            "beside the reply",
+            remedy="Raise --max-model-len, or give shorter texts."
+            if is_text
+            else "Raise --max-model-len, or show fewer or shorter numbers (--reducer, --encoding).",
+        )
 
 
 def _counts(packers: Sequence[_Packer], shots: int | None) -> list[int]:

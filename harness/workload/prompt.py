@@ -5,7 +5,7 @@ A template is a TOML file:
     version = 1
     kind = "completion"            # or "chat": then `system` may be given, and the model's own
                                    # chat template wraps what is written
-    separator = " "                # between the numbers of one embedding
+    separator = " "                # between the numbers of one vector
     head = "...$labels..."         # once, before the examples
     example = "x: $numbers y: $label\\n"
     query = "x: $numbers y:"
@@ -16,13 +16,15 @@ A template is a TOML file:
     [labels]                       # the word for each class; where a dataset's classes are not
     REAL = "yes"                   # all here, their own names are the words
 
-`$$` is a dollar sign. Files are data: `string.Template`, which runs nothing, fills them in.
+A template for texts has `$text` in place of `$numbers`, and needs no separator. `$$` is a dollar
+sign. Files are data: `string.Template`, which runs nothing, fills them in.
 """
 
 from __future__ import annotations
 
+import re
 import string
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -33,12 +35,16 @@ from harness.errors import TemplateError, UsageError
 from harness.spec import read_toml
 from harness.validation import validated
 from harness.workload.chat import Render
-from harness.workload.voters import Item
+from harness.workload.dataset import Kind, one_line
+from harness.workload.encoders import Item
 
 # By its place: a user's own `prompts.py` may come first on the path.
 FOLDER = Path(__file__).parents[2] / "prompts"
+DEFAULTS: Mapping[Kind, str] = {"vectors": "compact", "text": "text"}
+"""The template of each kind of data, where none is named."""
+_PLACEHOLDERS: Mapping[Kind, str] = {"vectors": "numbers", "text": "text"}
+_LABEL = re.compile(r"\$(?:label\b|\{label\})")
 _HELP = "docs/PROMPTS.md says what a template holds."
-_NEEDED = {"example": ("numbers", "label"), "query": ("numbers",), "answer": ("label",)}
 
 
 class Template(BaseModel):
@@ -48,7 +54,7 @@ class Template(BaseModel):
 
     version: Literal[1]
     kind: Literal["completion", "chat"]
-    separator: str
+    separator: str = " "
     system: str = ""
     head: str
     example: str
@@ -88,12 +94,13 @@ class Writer:
     """Makes prompt texts of one template for one dataset's classes.
 
     `words[i]` is the word for class i. `chat` renders the model's chat template where the
-    template's kind is "chat", else it is `None`.
+    template's kind is "chat", else it is `None`. `kind` is that of the data.
     """
 
     template: Template
     words: tuple[str, ...]
     chat: Render | None
+    kind: Kind = "vectors"
 
     def prompt(self, body: str, query: Item) -> str:
         """The whole text for one query behind the examples that `body` holds."""
@@ -102,20 +109,20 @@ class Writer:
 
     def prompts(self, body: str, queries: Sequence[Item]) -> list[str]:
         """The text for each query."""
-        numbers = [self._numbers(query) for query in queries]
-        texts = [body + self._fill(self.template.query, numbers=one) for one in numbers]
+        shown = [self._shown(query) for query in queries]
+        texts = [body + self._fill(self.template.query, **one) for one in shown]
         if self.chat is None:
             return texts
         rendered = self.chat(self._fill(self.template.system), texts)
-        openings = (self._fill(self.template.opening, numbers=one) for one in numbers)
+        openings = (self._fill(self.template.opening, **one) for one in shown)
         return [text + opening for text, opening in zip(rendered, openings, strict=True)]
 
     def body(self, examples: Sequence[Item]) -> str:
         shown = (
             self._fill(
                 self.template.example,
-                numbers=self._numbers(example),
                 label=self.words[example.label],
+                **self._shown(example),
             )
             for example in examples
         )
@@ -125,15 +132,25 @@ class Writer:
         """How a reply goes on from the prompt, for each class."""
         return tuple(string.Template(self.template.answer).substitute(label=w) for w in self.words)
 
-    def _numbers(self, item: Item) -> str:
-        return self.template.separator.join(item.words)
+    @property
+    def end(self) -> str:
+        """What stands behind the label in an example, or ends a reply: the end of a label."""
+        behind = _LABEL.split(self.template.example)[-1].partition("$")[0]
+        return behind or "".join(self.template.stop[:1])
 
-    def _fill(self, text: str, **values: str) -> str:
-        return string.Template(text).substitute(values, labels=" or ".join(self.words))
+    def _shown(self, item: Item) -> dict[str, str]:
+        return {_PLACEHOLDERS[self.kind]: self.template.separator.join(item.words)}
+
+    def _fill(self, wording: str, /, **values: str) -> str:
+        return string.Template(wording).substitute(values, labels=" or ".join(self.words))
 
 
 def make_writer(
-    name: str, template: Template, classes: Sequence[str], chat: Render | None
+    name: str,
+    template: Template,
+    classes: Sequence[str],
+    chat: Render | None,
+    kind: Kind = "vectors",
 ) -> Writer:
     """`name` is the template's, for errors.
 
@@ -152,7 +169,8 @@ def make_writer(
             f"the prompt template {name}: `opening` begins the reply of a chat, and it is none",
             remedy="Write it at the end of `query`.",
         )
-    writer = Writer(template, words, chat if template.kind == "chat" else None)
+    writer = Writer(template, words, chat if template.kind == "chat" else None, kind)
+    _check_kind(name, template, kind)
     sample = Item(row=0, label=0, words=("0",))
     try:
         # Tried once here: a wrong placeholder is an error before anything is packed.
@@ -161,15 +179,34 @@ def make_writer(
     except (KeyError, ValueError) as error:
         raise TemplateError(
             f"the prompt template {name} has a placeholder that cannot be filled: {error}",
-            remedy="Use $numbers, $label and $labels; write $$ for a dollar sign.",
+            remedy=f"Use ${_PLACEHOLDERS[kind]}, $label and $labels; write $$ for a dollar sign.",
         ) from error
-    _check_placeholders(name, template)
+    _check_placeholders(name, template, _PLACEHOLDERS[kind])
     return writer
 
 
-def _check_placeholders(name: str, template: Template) -> None:
+def _check_kind(name: str, template: Template, kind: Kind) -> None:
+    """Raises `TemplateError` where the template is for data of another kind."""
+    for other, placeholder in _PLACEHOLDERS.items():
+        if other != kind and placeholder in string.Template(template.query).get_identifiers():
+            names = [one for one in template_names() if _is_for(one, kind)]
+            raise TemplateError(
+                f"the prompt template {name} writes ${placeholder}, and the data are "
+                f"{'texts' if kind == 'text' else 'vectors'}",
+                remedy=f"Use one of --prompt {', '.join(names)}, or a file of your own that writes "
+                f"${_PLACEHOLDERS[kind]}.",
+            )
+
+
+def _is_for(name: str, kind: Kind) -> bool:
+    query = string.Template(load_template(name).query)
+    return _PLACEHOLDERS[kind] in query.get_identifiers()
+
+
+def _check_placeholders(name: str, template: Template, content: str) -> None:
     """Raises `TemplateError` where a text lacks what it is there to say."""
-    for field_name, placeholders in _NEEDED.items():
+    needed = {"example": (content, "label"), "query": (content,), "answer": ("label",)}
+    for field_name, placeholders in needed.items():
         there = string.Template(getattr(template, field_name)).get_identifiers()
         for placeholder in placeholders:
             if placeholder not in there:
@@ -182,7 +219,7 @@ def _check_placeholders(name: str, template: Template) -> None:
 def _words(name: str, template: Template, classes: Sequence[str]) -> tuple[str, ...]:
     """Each class's word: the template's where it has one for all of them, else their names."""
     has_all = set(classes) <= set(template.labels)
-    words = tuple((template.labels[name] if has_all else name).strip() for name in classes)
+    words = tuple(template.labels[name].strip() if has_all else one_line(name) for name in classes)
     # Replies are read without regard to case (`harness.scoring.parsing`).
     folded = {word.casefold() for word in words}
     if len(folded) < len(words) or "" in folded:

@@ -25,18 +25,51 @@ _MOST_PACKED = 100
 _ALWAYS_READ_BYTES = 2**28  # 256 MiB
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the user wants to be read of a table; the flags have these names.
+
+    `text_column` `None`: texts where the data show that they are texts. `test_share` `None`: the
+    default, where the data have no split of their own.
+    """
+
+    text_column: str | None = None
+    label_column: str | None = None
+    test_share: float | None = None
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Part:
     """One split as read.
 
-    X (n, d) in the type in which it was read, and n labels. `origin(row, column)` says where one
-    number came from, `column_name(column)` where all numbers of a column did.
+    X (n, d) of numbers in the type in which it was read, or X (n,) of texts, as objects; and n
+    labels. `origin(row, column)` says where one number or text came from, `column_name(column)`
+    where all numbers of a column did.
     """
 
     X: NDArray[Any]
     labels: Sequence[str]
     origin: Callable[[int, int], str]
     column_name: Callable[[int], str]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Read:
+    """Both splits as read, and what a reader of the answer has to know of the reading.
+
+    `text_column` is the column of the texts, `None` for vectors. `test_share` is the share of the
+    rows that became the test split, `None` where the data had a split. `unused_columns` and
+    `unused_rows` (of a validation split beside a test split) were not read; `without_text` rows
+    had no text.
+    """
+
+    train: Part
+    test: Part
+    text_column: str | None = None
+    test_share: float | None = None
+    unused_columns: tuple[str, ...] = ()
+    unused_rows: int = 0
+    without_text: int = 0
 
 
 def fault(where: object, what: object, remedy: str) -> DataError:
@@ -73,8 +106,8 @@ def check_room(where: object, needed: int, packed: int) -> None:
     if needed > max(_ALWAYS_READ_BYTES, _MOST_PACKED * packed):
         raise fault(
             where,
-            f"{_mib(packed)} in the file become {_mib(needed)} of data, which no embeddings do",
-            "Write the file again from the embeddings; do not open it if you do not know it.",
+            f"{_mib(packed)} in the file become {_mib(needed)} of data, which no honest data do",
+            "Write the file again from the data; do not open it if you do not know it.",
         )
     free = psutil.virtual_memory().available
     if needed * _COPIES > free:

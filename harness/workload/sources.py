@@ -16,29 +16,34 @@ import numpy as np
 
 from harness.errors import UsageError
 from harness.workload.arrays import read_npz
-from harness.workload.dataset import Dataset, Vectors, make_dataset
+from harness.workload.dataset import Dataset, Texts, Vectors, make_dataset
 from harness.workload.digits import load_digits_dataset
 from harness.workload.folders import read_folder
-from harness.workload.reading import Part, fault, is_storable, printable
+from harness.workload.reading import Part, Read, Wanted, fault, is_storable, printable
 from harness.workload.row_numbers import find_row_numbers
 from harness.workload.tables import read_table
 
 _CLASSES_REMEDY = "Give two classes or more, each of them in train and in test."
 _NAMED = 5  # classes in a message
+_LONGEST_TEXT = 2**20  # characters: far more than any context holds
+_ALL = Wanted()
+_FLAGS = ("text_column", "label_column", "test_share")
 _ROW_NUMBERS_REMEDY = (
     "Leave them out: they are no part of an embedding. If they are, add 0.5 to each: only whole "
     "numbers are taken for row numbers."
 )
 
 
-def load_dataset(source: str, seed: int) -> Dataset:
-    """The dataset `digits`, or the one in a folder, an .npz, .parquet or .csv file.
+def load_dataset(source: str, seed: int, wanted: Wanted = _ALL) -> Dataset:
+    """The dataset `digits`, or the one in a folder, an .npz, .parquet, .csv or .jsonl file.
 
-    `seed` decides the digits' fakes and split; files have their own split.
+    `seed` decides the digits' fakes and split; that of a file does not depend on it.
 
-    Raises `UsageError` where there is no such file, `DataError` where it cannot be used.
+    Raises `UsageError` where there is no such file, or no such columns as are wanted, `DataError`
+    where it cannot be used.
     """
     if source == "digits":
+        _refuse_columns(source, wanted)
         return load_digits_dataset(seed)
     path = Path(source)
     if not is_storable(source):
@@ -48,61 +53,102 @@ def load_dataset(source: str, seed: int) -> Dataset:
             "Rename it, or start in the folder that is called so.",
         )
     try:
-        train, test = _reader(path)(path)
+        read = _reader(path, wanted)(path)
     except OSError as error:
         place = error.filename or path
         raise fault(place, error.strerror or error, "Check its name and permissions.") from error
-    return _dataset(path, train, test)
+    return _dataset(path, read, wanted)
 
 
-def _reader(path: Path) -> Callable[[Path], tuple[Part, Part]]:
+def _refuse_columns(source: object, wanted: Wanted) -> None:
+    given = [name for name in _FLAGS if getattr(wanted, name) is not None]
+    if given:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise UsageError(
+            f"{flags}: {source} is no table with columns, and has a split of its own",
+            remedy="Leave this out, or give a .csv, .parquet or .jsonl file.",
+        )
+
+
+def _reader(path: Path, wanted: Wanted) -> Callable[[Path], Read]:
     if path.is_dir():
+        _refuse_columns(path, wanted)
         return read_folder
     if not path.exists():
         raise UsageError(
             printable(f"{path}: no such file or folder"),
-            remedy="Name a folder, an .npz, .parquet or .csv file, or `digits`.",
+            remedy="Name a folder, an .npz, .parquet, .csv or .jsonl file, or `digits`.",
         )
-    readers = {".npz": read_npz, ".parquet": read_table, ".csv": read_table}
-    reader = readers.get(path.suffix.lower())
-    if reader is None:
-        raise fault(
-            path,
-            "unknown kind of file",
-            "Give a folder, or a file that ends in .npz, .parquet or .csv.",
-        )
-    return reader
-
-
-def _dataset(path: Path, train: Part, test: Part) -> Dataset:
-    X_train, X_test = (
-        _finite(path, part, split) for part, split in ((train, "train"), (test, "test"))
+    match path.suffix.lower():
+        case ".npz":
+            _refuse_columns(path, wanted)
+            return read_npz
+        case ".parquet" | ".csv" | ".jsonl":
+            return lambda path: read_table(path, wanted)
+    raise fault(
+        path,
+        "unknown kind of file",
+        "Give a folder, or a file that ends in .npz, .parquet, .csv or .jsonl.",
     )
+
+
+def _dataset(path: Path, read: Read, wanted: Wanted) -> Dataset:
+    train, test = read.train, read.test
+    for part, split in ((train, "train"), (test, "test")):
+        if not part.X.size:
+            what = "vectors" if read.text_column is None else "texts"
+            raise fault(path, f"no {what} in the {split} split", _CLASSES_REMEDY)
+    X_train, X_test = _texts(train, test) if read.text_column else _vectors(path, train, test)
+    classes = _shared_classes(path, set(train.labels), set(test.labels))
+    index = {name: number for number, name in enumerate(classes)}
+    y_train, y_test = (
+        np.array([index[label] for label in part.labels], dtype=np.int64) for part in (train, test)
+    )
+    if read.text_column is None:
+        # as they were read: in float32 great numbers that follow each other are one
+        column = find_row_numbers(train.X, y_train, test.X, y_test)
+        if column is not None:
+            where = train.column_name(column)
+            raise fault(where, "these look like row numbers", _ROW_NUMBERS_REMEDY)
+    # A file is called by its name, a folder by its parent's too: many are just "embeddings".
+    whole = path.resolve()
+    name = "/".join(whole.parts[-2:]) if whole.is_dir() else whole.name
+    storable = name.encode("utf-8", errors="backslashreplace").decode("utf-8")
+    return make_dataset(
+        storable,
+        classes,
+        (X_train, y_train),
+        (X_test, y_test),
+        text_column=read.text_column,
+        is_column_given=wanted.text_column is not None,
+        test_share=read.test_share,
+        unused_columns=[printable(name) for name in read.unused_columns],
+        unused_rows=read.unused_rows,
+        without_text=read.without_text,
+    )
+
+
+def _texts(train: Part, test: Part) -> tuple[Texts, Texts]:
+    for part in (train, test):
+        for row, text in enumerate(part.X):
+            if len(text) > _LONGEST_TEXT:
+                what = f"{len(text):,} characters, and a text may have {_LONGEST_TEXT:,}"
+                raise fault(part.origin(row, 0), what, "Shorten it or leave it out.")
+    return train.X, test.X
+
+
+def _vectors(path: Path, train: Part, test: Part) -> tuple[Vectors, Vectors]:
+    X_train, X_test = _finite(train), _finite(test)
     if X_train.shape[1] != X_test.shape[1]:
         raise fault(
             path,
             f"{X_train.shape[1]} numbers a vector in train, {X_test.shape[1]} in test",
             "Embed both splits with the same model.",
         )
-    classes = _shared_classes(path, set(train.labels), set(test.labels))
-    index = {name: number for number, name in enumerate(classes)}
-    y_train, y_test = (
-        np.array([index[label] for label in part.labels], dtype=np.int64) for part in (train, test)
-    )
-    # as they were read: in float32 great numbers that follow each other are one
-    column = find_row_numbers(train.X, y_train, test.X, y_test)
-    if column is not None:
-        raise fault(train.column_name(column), "these look like row numbers", _ROW_NUMBERS_REMEDY)
-    # A file is called by its name, a folder by its parent's too: many are just "embeddings".
-    whole = path.resolve()
-    name = "/".join(whole.parts[-2:]) if whole.is_dir() else whole.name
-    storable = name.encode("utf-8", errors="backslashreplace").decode("utf-8")
-    return make_dataset(storable, classes, (X_train, y_train), (X_test, y_test))
+    return X_train, X_test
 
 
-def _finite(path: Path, part: Part, split: str) -> Vectors:
-    if not part.X.size:
-        raise fault(path, f"no vectors in the {split} split", _CLASSES_REMEDY)
+def _finite(part: Part) -> Vectors:
     with np.errstate(over="ignore"):  # becomes infinite, and is found below
         X = part.X.astype(np.float32)
     wrong = np.argwhere(~np.isfinite(X))

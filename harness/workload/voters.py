@@ -1,43 +1,28 @@
-"""Voters: each sees other training examples and other features, and all get the same queries.
+"""Voters: each sees other training examples, and of vectors other features. All get the same
+queries.
 
-This is a random forest with a language model for its leaves. A voter fits its reducer to a
-bootstrap sample and shows rows from outside that sample (out of bag): numbers of rows that the
-reducer was fitted to look better than those of a query ever will.
+This is a random forest with a language model for its leaves.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
-from harness.errors import DataError
 from harness.spec import RunSpec
-from harness.workload.dataset import Dataset
-from harness.workload.encoding import Encoding, fit_encoding
-from harness.workload.reducers import Reducer, fit_reducer
+from harness.workload.dataset import Dataset, Kind
+from harness.workload.encoders import Fit, Indices, Item
+from harness.workload.texts import fit_texts
+from harness.workload.vectors import fit_vectors
 
-Indices: TypeAlias = NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """One embedding as a voter shows it.
-
-    `row` is an index into X_train (examples, calibration) or X_test (queries), `label` one into
-    the dataset's classes.
-    """
-
-    row: int
-    label: int
-    words: tuple[str, ...]
+ENCODERS: Mapping[Kind, Fit] = {"vectors": fit_vectors, "text": fit_texts}
 
 
 @dataclass(frozen=True, slots=True)
 class Voter:
-    """One random subset of training examples and features.
+    """One random subset of training examples, and of features if there are any.
 
     `features`: the chosen columns, ascending. `examples`: every example it may show; in each
     beginning of them the counts of the classes differ by one at most. `calibration`: balanced
@@ -47,25 +32,9 @@ class Voter:
 
     index: int
     features: tuple[int, ...]
-    examples: tuple[Item, ...]
-    calibration: tuple[Item, ...]
-    queries: tuple[Item, ...]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _View:
-    """How a voter sees a vector: chosen columns, reduced, in words."""
-
-    features: Indices
-    reducer: Reducer
-    encoding: Encoding
-
-    def items(self, X: NDArray[np.float32], y: Indices, rows: Indices) -> tuple[Item, ...]:
-        if not rows.size:
-            return ()
-        words = self.encoding.encode(self.reducer(X[np.ix_(rows, self.features)]))
-        shown = zip(rows.tolist(), y[rows].tolist(), words, strict=True)
-        return tuple(Item(row, label, text) for row, label, text in shown)
+    examples: Sequence[Item]
+    calibration: Sequence[Item]
+    queries: Sequence[Item]
 
 
 def draw_voters(dataset: Dataset, spec: RunSpec) -> tuple[Voter, ...]:
@@ -86,51 +55,17 @@ def _draw_queries(y_test: Indices, spec: RunSpec) -> Indices:
 
 
 def _draw_voter(dataset: Dataset, spec: RunSpec, queries: Indices, index: int) -> Voter:
+    # All draws of a voter come from one stream: first those of its encoder.
     rng = np.random.default_rng(np.random.SeedSequence([spec.seed, index]))
-    # All draws of a voter come from one stream, so their order decides what each draws: to change
-    # it changes the prompts of every seed.
-    features = _draw_features(dataset.X_train.shape[1], spec.feature_fraction, rng)
-    fitted, candidates = _draw_rows(dataset, spec.bootstrap, rng)
-    X, y = dataset.X_train[:, features], dataset.y_train
-    reducer = fit_reducer(spec.reducer, X[fitted], y[fitted], int(rng.integers(2**32)))
-    # Edges come from the rows that are shown: in the bag, numbers spread wider than a query's do.
-    view = _View(features, reducer, fit_encoding(spec.encoding, reducer(X[candidates])))
-    examples, calibration = _deal(y, candidates, spec.calibration_queries, rng)
+    seen = ENCODERS[dataset.kind](dataset, spec, rng)
+    examples, calibration = _deal(dataset.y_train, seen.candidates, spec.calibration_queries, rng)
     return Voter(
         index=index,
-        features=tuple(features.tolist()),
-        examples=view.items(dataset.X_train, y, examples),
-        calibration=view.items(dataset.X_train, y, calibration),
-        queries=view.items(dataset.X_test, dataset.y_test, queries),
+        features=seen.features,
+        examples=seen.items(dataset.X_train, dataset.y_train, examples),
+        calibration=seen.items(dataset.X_train, dataset.y_train, calibration),
+        queries=seen.items(dataset.X_test, dataset.y_test, queries),
     )
-
-
-def _draw_features(width: int, fraction: float, rng: np.random.Generator) -> Indices:
-    return np.sort(rng.choice(width, size=max(1, round(width * fraction)), replace=False))
-
-
-def _draw_rows(
-    dataset: Dataset, bootstrap: bool, rng: np.random.Generator
-) -> tuple[Indices, Indices]:
-    """The train rows that fit the reducer, and those that may be shown.
-
-    The bootstrap is drawn within each class, so that none is missing from the sample.
-    """
-    everyone = np.arange(len(dataset.y_train))
-    if not bootstrap:
-        return everyone, everyone
-    members = [np.flatnonzero(dataset.y_train == label) for label in range(len(dataset.classes))]
-    # So about 37 % (1 / e) of the rows stay outside, to be shown.
-    bag = np.concatenate([rng.choice(rows, size=len(rows)) for rows in members])
-    outside = np.setdiff1d(everyone, bag)
-    for name, rows in zip(dataset.classes, members, strict=True):
-        if not np.isin(rows, outside).any():
-            raise DataError(
-                f"{dataset.name}: all {len(rows)} training rows of class {name} fell into a "
-                "voter's bootstrap sample, so none is left to show",
-                remedy="Give more training rows of it, or use --no-bootstrap.",
-            )
-    return bag, outside
 
 
 def _deal(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,12 +14,17 @@ from harness.errors import UsageError
 from harness.spec import RunSpec
 from harness.summary import PromptTokens
 from harness.workload.chat import ChatTemplate, open_chat
-from harness.workload.dataset import Dataset
+from harness.workload.dataset import Dataset, Kind
+from harness.workload.encoders import Item
 from harness.workload.packing import Packed, pack
-from harness.workload.prompt import Writer, load_template, make_writer
+from harness.workload.prompt import DEFAULTS, Writer, load_template, make_writer
+from harness.workload.reading import Wanted
 from harness.workload.sources import load_dataset
 from harness.workload.tokens import Tokenizer, check_tokens, leaders
-from harness.workload.voters import Item, Voter, draw_voters
+from harness.workload.voters import Voter, draw_voters
+
+_OF_VECTORS = ("reducer", "feature_fraction", "bootstrap", "encoding")
+"""The fields of a spec that say what becomes of the numbers of a vector."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +39,12 @@ class Draft:
 class Earlier:
     """What prompts that are given again take from the run that first gave them.
 
-    `examples`: how many each voter showed. `vocabulary`: the hash of its first entry's.
+    `examples`: how many each voter showed. `too_long`: the training rows that were passed over.
+    `vocabulary`: the hash of its first entry's.
     """
 
     examples: Sequence[int]
+    too_long: Collection[int]
     vocabulary: str
 
 
@@ -45,10 +53,11 @@ class Workload:
     """What every entry is given.
 
     `vocabularies[entry]` is the hash under which `packed` has the entry's tokens, `tokens[entry]`
-    says whose these are. `chat_template` is the text of --chat-template, `None` where it is not
-    given.
+    says whose these are. `prompt` names the template. `chat_template` is the text of
+    --chat-template, `None` where it is not given.
     """
 
+    prompt: str
     dataset: Dataset
     voters: Sequence[Voter]
     writer: Writer
@@ -63,9 +72,17 @@ class Workload:
         return [query.row for query in self.voters[0].queries]  # all voters get the same
 
 
-def draw(spec: RunSpec) -> Draft:
-    """Loads the data and draws the voters."""
-    dataset = load_dataset(spec.data, spec.seed)
+def draw(spec: RunSpec, given: Collection[str] = ()) -> Draft:
+    """Loads the data and draws the voters. `given` are the fields of the spec that were given, not
+    left at their defaults: one that has no meaning for these data is a `UsageError`."""
+    wanted = Wanted(spec.text_column, spec.label_column, spec.test_share)
+    dataset = load_dataset(spec.data, spec.seed, wanted)
+    if dataset.kind == "text" and (names := [name for name in _OF_VECTORS if name in given]):
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in names)
+        raise UsageError(
+            f"{flags}: this is for vectors, and {spec.data} holds texts",
+            remedy="Leave it out.",
+        )
     return Draft(dataset, draw_voters(dataset, spec))
 
 
@@ -83,16 +100,18 @@ def write(
     they were, whether they fit or not: `chats` then has that run's chat template for all. Raises
     `UsageError` where nothing fits, or where a chat would be another text for another entry.
     """
-    template = load_template(spec.prompt)
+    prompt = spec.prompt or DEFAULTS[draft.dataset.kind]
+    template = load_template(prompt)
     if spec.chat_template is not None and template.kind != "chat":
         raise UsageError(
-            f"--chat-template {spec.chat_template}: the prompt template {spec.prompt} is no chat",
+            f"--chat-template {spec.chat_template}: the prompt template {prompt} is no chat",
             remedy="Leave it out, or use --prompt chat.",
         )
-    chat = _shared_chat(spec.prompt, chats) if template.kind == "chat" else None
+    chat = _shared_chat(prompt, chats) if template.kind == "chat" else None
     first_of_each = [tokenizers[name] for name in dict.fromkeys(leaders(tokenizers).values())]
     with open_chat(chat) if chat else nullcontext() as render:
-        writer = make_writer(spec.prompt, template, draft.dataset.classes, render)
+        data = draft.dataset
+        writer = make_writer(prompt, template, data.classes, render, data.kind)
         packed = pack(
             draft.voters,
             writer,
@@ -102,9 +121,11 @@ def write(
             shots=spec.shots,
             seed=spec.seed,
             examples=earlier.examples if earlier else None,
+            too_long=earlier.too_long if earlier else None,
         )
     first = earlier.vocabulary if earlier else first_of_each[0].vocabulary
     return Workload(
+        prompt=prompt,
         dataset=draft.dataset,
         voters=draft.voters,
         writer=writer,
@@ -135,6 +156,8 @@ def _shared_chat(prompt: str, chats: Mapping[str, ChatTemplate | None]) -> ChatT
     return chat
 
 
-def numbers(items: Sequence[Item]) -> NDArray[np.float64]:
-    """The numbers that stand in the prompts, float64 (n, k)."""
-    return np.array([[float(word) for word in item.words] for item in items])
+def contents(kind: Kind, items: Sequence[Item]) -> NDArray[Any]:
+    """What the prompts show of these items: numbers, float64 (n, k), or texts, object (n,)."""
+    if kind == "text":
+        return np.array([item.words[0] for item in items], dtype=np.object_)
+    return np.array([[float(word) for word in item.words] for item in items], dtype=np.float64)

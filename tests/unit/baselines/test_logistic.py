@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from harness.baselines import ShownNumbers, logistic
+from harness.baselines import Shown, logistic
 from harness.baselines.kind import Labels, Task
 
 Matrix = NDArray[np.float64]
@@ -21,13 +21,13 @@ def separable(n: int, seed: int, n_classes: int = 2) -> tuple[Matrix, Labels]:
     return X, y
 
 
-def voter(n: int, seed: int, labels: list[int] | None = None, n_classes: int = 2) -> ShownNumbers:
+def voter(n: int, seed: int, labels: list[int] | None = None, n_classes: int = 2) -> Shown:
     X, y = separable(n, seed, n_classes)
     chosen = np.isin(y, labels) if labels else np.full(n, True)
-    return ShownNumbers(X[chosen], y[chosen], separable(20, 1, n_classes)[0])
+    return Shown(X[chosen], y[chosen], separable(20, 1, n_classes)[0])
 
 
-def task(shown: list[ShownNumbers], n_classes: int = 2) -> Task:
+def task(shown: list[Shown], n_classes: int = 2) -> Task:
     X, y = separable(80, 0, n_classes)
     X_queries, _ = separable(20, 1, n_classes)
     return Task(
@@ -35,7 +35,7 @@ def task(shown: list[ShownNumbers], n_classes: int = 2) -> Task:
     )
 
 
-def predicted(shown: list[ShownNumbers], n_classes: int = 2) -> list[int] | None:
+def predicted(shown: list[Shown], n_classes: int = 2) -> list[int] | None:
     found = logistic.SAME_NUMBERS.predict(task(shown, n_classes))
     return None if found is None else found.tolist()
 
@@ -53,11 +53,11 @@ def test_separable_data_is_separated() -> None:
     [
         [],
         [voter(20, 2, labels=[0])],
-        [ShownNumbers(np.empty((4, 0)), np.array([0, 1, 0, 1]), np.empty((20, 0)))],
-        [ShownNumbers(np.empty((0, 3)), np.empty(0, np.int64), np.empty((20, 3)))],
+        [Shown(np.empty((4, 0)), np.array([0, 1, 0, 1]), np.empty((20, 0)))],
+        [Shown(np.empty((0, 3)), np.empty(0, np.int64), np.empty((20, 3)))],
     ],
 )
-def test_nothing_to_learn_from_gives_no_baseline(shown: list[ShownNumbers]) -> None:
+def test_nothing_to_learn_from_gives_no_baseline(shown: list[Shown]) -> None:
     assert predicted(shown) is None
 
 
@@ -76,9 +76,9 @@ def test_a_class_that_one_voter_never_showed_is_left_to_the_others() -> None:
 
 def test_constant_and_huge_numbers_are_no_trouble(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stopped after one iteration, too: a baseline must not warn in a user's face."""
-    monkeypatch.setattr(logistic, "_ITERATIONS", 1)
+    monkeypatch.setattr(logistic, "ITERATIONS", 1)
     plain = voter(20, 2)
-    odd = ShownNumbers(
+    odd = Shown(
         np.column_stack([plain.examples * 1e9, np.ones(20)]),
         plain.labels,
         np.column_stack([plain.queries * 1e9, np.ones(20)]),

@@ -24,6 +24,7 @@ NOTHING_FOUND: dict[str, Any] = {
     "imports": [],
     "against_first": [],
     "same_accuracy_p": None,
+    "leads": [],
     "agreements": [],
 }
 

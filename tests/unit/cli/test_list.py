@@ -14,6 +14,7 @@ from harness.report.formats import JSON_VERSION
 from harness.spec import RunSpec
 from tests.unit.cli.conftest import Shelf
 from tests.unit.report.conftest import RUN, Sample
+from tests.unit.store.made import add_run
 from tests.unit.store.test_imports import ONE
 
 SPEC = RunSpec(backend=("mock", "llama-cpp"), voters=2, queries=8, decoding="score")
@@ -47,6 +48,7 @@ def test_unfinished_run_is_listed_with_what_it_asked(
     assert found.pop("created").startswith("20")
     assert found == {
         "run_id": run_id,
+        "name": None,
         "group": None,
         "state": "unfinished",
         "backends": ["mock", "llama-cpp"],
@@ -170,3 +172,14 @@ def test_unreadable_runs_are_named_and_do_not_hide_the_others(
     with pytest.raises(typer.Exit):
         list_runs(shelf.folder)
     assert capsys.readouterr().out.count("unreadable") == 2
+
+
+def test_a_name_stands_above_the_id_and_in_json(
+    shelf: Shelf, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_id = add_run(shelf.store, name="mine")
+    list_runs(results=shelf.folder)
+    lines = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert lines[lines.index("mine") + 1] == run_id
+    list_runs(results=shelf.folder, format_=Format.CSV)
+    assert ",mine," in capsys.readouterr().out

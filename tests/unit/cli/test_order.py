@@ -230,3 +230,10 @@ def test_the_file_is_read_once(config: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(harness.cli.order, "read_toml", noted)
     read_order({"config": config})
     assert read == [config]
+
+
+def test_a_name_belongs_to_the_run_and_not_to_its_spec() -> None:
+    order = read_order({"name": "mine"})
+    assert (order.name, order.what) == ("mine", RunSpec())
+    with pytest.raises(UsageError, match="--resume completes a run as it was begun"):
+        read_order({"name": "mine", "resume": "latest"})

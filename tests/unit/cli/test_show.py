@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
 
 import harness.pipeline.summarise
+from harness.cli.options import Format
 from harness.cli.show import show
 from harness.comparison.metrics import METRICS
 from harness.errors import StoreError, UsageError
+from harness.scoring.verdicts import Verdict
 from harness.store.runs import StoredRun
 from harness.summary import Summary
 from tests.unit.cli.conftest import Shelf
+from tests.unit.comparison.made import ENVIRONMENT
 from tests.unit.report.conftest import Sample
+from tests.unit.store.made import add_run
 from tests.unit.store.test_imports import ONE
 
 
@@ -35,7 +40,13 @@ def test_json_is_the_summary_with_every_metric(
 ) -> None:
     shelf.add(sample.run())
     show("latest", results=shelf.folder, json=True)
-    [run] = json.loads(capsys.readouterr().out)["runs"]
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["state"], shown["spec"]["voters"], shown["environment"]["cpu"]) == (
+        "done",
+        7,
+        ENVIRONMENT.cpu,
+    )
+    [run] = shown["runs"]
     assert set(run["metrics"]) == set(METRICS)
     assert run["metrics"]["decode_tokens_per_second"] == 88.13
 
@@ -101,6 +112,63 @@ def test_only_a_run_is_computed_again(shelf: Shelf, sample: Sample, name: str) -
         show(name, recompute=True, results=shelf.folder)
 
 
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {"replies": True, "command": True},
+        {"prompt": "0:0", "recompute": True},
+        {"only": Verdict.WRONG},
+        {"limit": 3, "prompt": "0:0"},
+        {"command": True, "json": True},
+    ],
+)
+def test_one_thing_is_shown_at_a_time(shelf: Shelf, sample: Sample, flags: dict[str, Any]) -> None:
+    shelf.add(sample.run())
+    with pytest.raises(UsageError):
+        show("latest", results=shelf.folder, **flags)
+
+
+def test_prompts_and_replies_are_those_of_the_entry_that_is_named(
+    shelf: Shelf, capsys: pytest.CaptureFixture[str]
+) -> None:
+    add_run(shelf.store, name="mine", backend=("mock", "other"), finished=False)
+    show("mine:other", replies=True, results=shelf.folder, json=True)
+    replies = json.loads(capsys.readouterr().out)["replies"]
+    assert {one["entry"] for one in replies} == {"other"}
+    show("mine", replies=True, limit=3, results=shelf.folder, format_=Format.CSV)
+    assert len(capsys.readouterr().out.splitlines()) == 4
+    show("mine:other", prompt="0:1", results=shelf.folder)
+    assert "other: query 1 of voter 0" in capsys.readouterr().out
+    with pytest.raises(StoreError, match="has no entry 'hf'"):
+        show("mine:hf", prompt="0:1", results=shelf.folder)
+
+
+def test_a_run_without_a_readable_reply_shows_some(
+    shelf: Shelf, capsys: pytest.CaptureFixture[str]
+) -> None:
+    add_run(shelf.store, ["\x1b[2Jwell", "I", "think"])
+    show("latest", results=shelf.folder)
+    out = capsys.readouterr().out
+    assert r'0:0  "\x1b[2Jwell"' in out
+    show("latest", results=shelf.folder, json=True)
+    json.loads(capsys.readouterr().out)
+
+
+def test_the_command_of_a_run_with_tables_is_a_file_and_its_line(
+    shelf: Shelf, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    add_run(shelf.store, backend=(), entries={"q8": {"backend": "mock"}}, finished=False)
+    show("latest", command=True, results=shelf.folder)
+    out, said = capsys.readouterr()
+    assert "[entries.q8]" in out
+    assert "--config run.toml" in said
+    file = tmp_path / "mine.toml"
+    show("latest", command=True, output=str(file), results=shelf.folder)
+    line = capsys.readouterr().out
+    assert line == f"harness run --config {file} --results {shelf.folder}\n"
+    assert file.read_text() == out
+
+
 def test_an_import_is_shown(shelf: Shelf, capsys: pytest.CaptureFixture[str]) -> None:
     shelf.store.save_imports([ONE])
     show("import-a", results=shelf.folder, json=True)
@@ -109,7 +177,7 @@ def test_an_import_is_shown(shelf: Shelf, capsys: pytest.CaptureFixture[str]) ->
 
 def test_an_unfinished_run_says_how_to_complete_it(shelf: Shelf, sample: Sample) -> None:
     run_id = shelf.add(sample.run(), finished=False)
-    with pytest.raises(StoreError, match=f"{run_id} is not finished") as caught:
+    with pytest.raises(StoreError, match=f"{run_id} ended before anything was") as caught:
         show(run_id, results=shelf.folder)
     assert f"harness run --resume {run_id} --results " in caught.value.remedy
 

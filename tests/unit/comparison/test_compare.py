@@ -14,14 +14,24 @@ from harness.comparison.compare import (
     agreements,
     compare,
     first_difference,
+    leads,
     spec_differences,
     unpaired_because,
 )
 from harness.comparison.metrics import METRICS
-from harness.comparison.records import Compared, Comparison, FieldDifference, PromptDifference, What
+from harness.comparison.records import (
+    Compared,
+    Comparison,
+    FieldDifference,
+    Lead,
+    PromptDifference,
+    What,
+)
 from harness.imports.records import Figure
 from harness.metrics import Difference, Outcome
+from harness.record import Estimate
 from harness.spec import RunSpec
+from harness.stats.significance import turned
 from harness.store.runs import Side, StoredEntry
 from harness.store.schema import TokensRow
 from tests.unit.comparison.made import (
@@ -35,6 +45,7 @@ from tests.unit.comparison.made import (
     stored_run,
     summary_of,
 )
+from tests.unit.report.conftest import RUN
 
 PLAIN = entry()
 STORE = Made().store
@@ -122,12 +133,13 @@ def test_specs_differ_in_the_fields_that_differ_and_are_not_seen_elsewhere() -> 
 def test_the_same_under_the_same_conditions_has_nothing_to_warn_of() -> None:
     found = against(PLAIN, entry(Made(run_id="b")))
     assert (found.same_text, found.same_tokens, found.elsewhere) == (True, True, False)
+    assert found.prompts_equal is True
     assert (found.first_difference, found.spec, found.conditions, found.flips) == (None, [], [], [])
     verdicts = {one.metric: one.outcome for one in found.differences}
     of_a_session = ("peak_rss_mib", "load_seconds")
+    known = {"examples_per_voter": Outcome.SAME, **dict.fromkeys(of_a_session, Outcome.TOO_FEW)}
     assert verdicts == {
-        name: Outcome.TOO_FEW if name in of_a_session else Outcome.NO_SIGNIFICANT_DIFFERENCE
-        for name in METRICS
+        name: known.get(name, Outcome.NO_SIGNIFICANT_DIFFERENCE) for name in METRICS
     }
 
 
@@ -253,18 +265,62 @@ def test_flips_find_the_same_query_at_another_position() -> None:
 
 def faster(run_id: str, times: float) -> StoredEntry:
     steady = [(10, 1 / times), (10, 1.1 / times)] * 20
-    return entry(Made(run_id=run_id, batches=steady))
+    speed = RUN.speed.model_copy(update={SPEED: times})
+    return entry(Made(run_id=run_id, batches=steady, summary={"speed": speed}))
 
 
-def test_p_values_are_adjusted_for_all_that_are_compared_with_the_first() -> None:
-    sides = faster("a", 1), faster("b", 1.02), faster("c", 1.3)
+def lead(found: Compared, metric: str = SPEED) -> Lead:
+    [one] = [lead for lead in found.leads if lead.metric == metric]
+    return one
+
+
+def test_the_side_that_is_ahead_is_compared_with_every_other() -> None:
+    found = compared(faster("a", 1.3), faster("b", 1), faster("c", 2))
+    one = lead(found)
+    assert (one.best.run_id, one.ahead_of_all) == ("c", True)
+    assert [over.side.run_id for over in one.over] == ["a", "b"]
+    assert [over.difference.change for over in one.over] == pytest.approx([2 / 1.3, 2])
+    # One pair has one p-value, wherever it is shown.
+    assert one.over[0].difference == by_metric(found.against_first[1])[SPEED]
+    assert leads([faster("a", 1.3), faster("b", 1), faster("c", 2)]) == found.leads
+
+
+def test_a_first_side_that_is_ahead_is_so_by_the_same_test() -> None:
+    found = compared(faster("a", 2), faster("b", 1))
+    [over] = lead(found).over
+    there = by_metric(found.against_first[0])[SPEED]
+    assert over.difference == turned(there)
+    assert (there.outcome, over.difference.outcome) == (Outcome.WORSE, Outcome.BETTER)
+
+
+def test_who_is_not_ahead_of_every_other_is_not_ahead_of_all() -> None:
+    assert not lead(compared(faster("a", 1), faster("b", 1.001), faster("c", 0.5))).ahead_of_all
+    same = lead(compared(PLAIN, entry(Made(run_id="b"))), "examples_per_voter")
+    assert (same.ahead_of_all, same.over[0].difference.outcome) == (False, Outcome.SAME)
+
+
+def test_an_entry_of_which_nothing_was_read_has_no_accuracy_to_compare() -> None:
+    nothing = RUN.parse.model_copy(update={"lenient": Estimate(value=0, low=0, high=0.1)})
+    found = compared(PLAIN, entry(Made(run_id="b", summary={"parse": nothing})))
+    assert "accuracy" not in by_metric(found.against_first[0])
+    assert [one.metric for one in found.leads if one.metric == "accuracy"] == []
+
+
+def test_p_values_are_adjusted_for_all_pairs_that_are_looked_at() -> None:
+    sides = faster("a", 1.4), faster("b", 1.02), faster("c", 1.3)
     alone = [by_metric(against(sides[0], other))[SPEED].p_value for other in sides[1:]]
     found = [by_metric(one)[SPEED] for one in compared(*sides).against_first]
     assert [one.p_value for one in found] == alone
     assert None not in alone
     smallest = min(p for p in alone if p is not None)
     assert min(one.p_adjusted or 0 for one in found) == pytest.approx(2 * smallest)
-    assert found[1].outcome is Outcome.BETTER
+    assert found[0].outcome is Outcome.WORSE
+    sides = faster("a", 1), faster("b", 1.02), faster("c", 1.3)
+    found = [by_metric(one)[SPEED] for one in compared(*sides).against_first]
+    others = by_metric(against(sides[1], sides[2]))[SPEED].p_value
+    every = [one.p_value for one in found] + [others]
+    smallest = min(p for p in every if p is not None)
+    assert min(one.p_adjusted or 0 for one in found) == pytest.approx(3 * smallest)
 
 
 def test_cochrans_q_is_of_three_or_more_over_the_same_data() -> None:
@@ -295,6 +351,7 @@ def test_what_another_tool_has_measured_is_compared_by_what_it_has() -> None:
         found = compare(pair)
         [one] = found.against_first
         assert (one.elsewhere, one.same_text, one.same_tokens) == (True, False, False)
+        assert one.prompts_equal is None
         assert (list(by_metric(one)), found.agreements, len(found.imports)) == ([SPEED], [], 1)
         assert by_metric(one)[SPEED].outcome is Outcome.TOO_FEW
         assert [field.field for field in one.conditions] == ["tool", "engine", "test", "model"]

@@ -217,7 +217,7 @@ def test_a_share_changes_by_a_difference_and_has_its_interval(stored: Stored) ->
     assert one.points[0].interval is not None
     assert one.points[0].interval.low == pytest.approx(0.53)
     [parsed] = stored.history("parse_rate").series
-    assert parsed.points[0].value == 0.875
+    assert parsed.points[0].value == 1.0
     assert parsed.points[0].interval is not None
 
 

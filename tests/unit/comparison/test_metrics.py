@@ -54,7 +54,7 @@ def test_every_metric_of_a_summary_is_its_figure() -> None:
     [filled] = with_metrics(entry().run.summary).runs
     assert filled.metrics == {
         "accuracy": 0.62,
-        "parse_rate": 0.875,
+        "parse_rate": 1.0,
         "prefill_tokens_per_second": 1234.5,
         "decode_tokens_per_second": 88.13,
         "time_to_first_token_ms": 702.0,

@@ -193,7 +193,7 @@ def stored(tmp_path_factory: pytest.TempPathFactory, small_data: str) -> Iterato
         queries=12,
         calibration_queries=2,
         max_model_len=200,
-        engine={"script": "FAKE|REAL|neither", "tokens_per_second": 500, "jitter": 0.1},
+        engine={"script": "no|yes|neither", "tokens_per_second": 500, "jitter": 0.1},
     )
     run(spec, folder)
     with Results(folder) as results:

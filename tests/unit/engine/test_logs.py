@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.engine.logs import MOST_BYTES, open_log
+from harness.engine.logs import MOST_BYTES, log_files, open_log
 from harness.errors import EngineError
 
 
@@ -42,3 +42,10 @@ def test_a_full_disk_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(EngineError, match="No space left on device") as no:
         open_log(tmp_path / "mock.log")
     assert "--resume" in no.value.remedy
+
+
+def test_the_files_of_an_entry_are_those_that_are_written(tmp_path: Path) -> None:
+    log, earlier = log_files(tmp_path, "mock")
+    log.write_bytes(bytes(MOST_BYTES + 1))
+    open_log(log).close()
+    assert sorted(tmp_path.iterdir()) == [log, earlier]

@@ -136,7 +136,12 @@ def test_another_engine_is_asked_the_same_prompts(tmp_path: Path, spec: Spec) ->
     assert other.runs[0].context_fit.examples_per_voter == (
         first.runs[0].context_fit.examples_per_voter
     )
-    expected = {"prompts_from": first.run_id, "backend": ("like",), "engine": {"batch": 2}}
+    expected = {
+        "prompt": "compact",
+        "prompts_from": first.run_id,
+        "backend": ("like",),
+        "engine": {"batch": 2},
+    }
     assert kept_spec(tmp_path, other.run_id) == spec(seed=3).model_copy(update=expected)
 
 
@@ -270,7 +275,7 @@ def test_several_models_are_an_entry_each_of_the_same_prompts_wherever_they_are_
     ]
     assert first.runs[0].prompts == first.runs[1].prompts
     assert resume("latest", tmp_path) == first
-    other = again(tmp_path, backend="mock", baselines=False)
+    other = again(tmp_path, backend="mock")
     assert [one.entry for one in other.runs] == ["mock@one", "mock@two"]
     run(spec(model="two", baselines=False), tmp_path)
     compared = harness.compare(f"{first.run_id}:mock@one", "latest:mock@two", results=tmp_path)

@@ -336,6 +336,26 @@ def test_a_group_has_a_name_that_nothing_else_has(
         run_group(name, [spec(small_data)], tmp_path)
 
 
+def test_a_run_has_the_name_that_it_is_given(tmp_path: Path, small_data: str) -> None:
+    summary = run(spec(small_data, queries=2, baselines=False), tmp_path, name="mine")
+    assert summary.name == "mine"
+    with Results(tmp_path) as results:
+        assert results.run("mine").run_id == summary.run_id
+
+
+def test_a_name_is_refused_before_anything_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(EnginePlan, "open_tokenizer", None)
+    with Store(tmp_path) as store:
+        store.create_run("{}", "{}", [], None, "curve", "mine")
+    for name, why in (("2026", "cannot be called"), ("mine", "used already"), ("curve", "used")):
+        with pytest.raises(UsageError, match=why):
+            run(spec("nowhere"), tmp_path, name=name)
+    with pytest.raises(UsageError, match="used already"):
+        run_group("mine", [spec("nowhere")], tmp_path)
+
+
 def test_no_runs_are_a_group_too(tmp_path: Path) -> None:
     assert run_group("empty", [], tmp_path) == []
 

@@ -12,10 +12,11 @@ import pytest
 from backends import mock
 from backends.api import Batch, Capabilities, ModelRef, Reply, SessionInfo
 from backends.sharing.prefix_tree import unique_tokens
+from harness.errors import StoreError
 from harness.pipeline import run as pipeline
 from harness.pipeline.prompts import facts_of, save_prompts
 from harness.pipeline.run import make_baselines
-from harness.pipeline.summarise import recompute, summarise
+from harness.pipeline.summarise import recompute, so_far, summarise
 from harness.spec import RunSpec
 from harness.store.runs import Results, StoredRun
 from harness.store.schema import EntryRow, SessionUse
@@ -82,6 +83,23 @@ def summed(
         run = StoredRun(store, store.run(run_id))
         [summary] = summarise(run, make_baselines(spec, workload)).runs
     return summary
+
+
+def test_an_unfinished_run_has_a_summary_of_what_is_there(
+    tmp_path: Path, spec: RunSpec, workload: Workload
+) -> None:
+    def answer(prompt: Prompt) -> Reply | None:
+        return plain(workload.writer.words[prompt.label]) if prompt.position < 5 else None
+
+    summed(tmp_path, spec, workload, answer)
+    with Results(tmp_path) as stored:
+        [run] = so_far(stored.run("latest")).runs
+    assert (run.accuracy.answered, run.cells.done) == (5, 2 * (5 + 4))
+    with Store(tmp_path) as store:
+        empty = store.create_run(spec.model_dump_json(), "{}", [ENTRY], None)
+        with pytest.raises(StoreError, match=f"run {empty} ended before anything") as caught:
+            so_far(StoredRun(store, store.run(empty)))
+    assert f"--resume {empty}" in caught.value.remedy
 
 
 def test_right_words_are_right_and_calibration_replies_are_not_counted(

@@ -5,20 +5,26 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from harness.comparison.records import Lead, Member, Over
+from harness.metrics import Outcome
 from harness.record import Span
 from harness.report.answer import (
+    Beside,
     entry_columns,
     entry_records,
     notes,
     run_answer,
     what_was_prompted,
 )
-from harness.report.formats import as_csv
+from harness.report.formats import Answer, as_csv, as_markdown
 from harness.report.group import Point, group_answer
 from harness.report.text import NOTHING
 from harness.spec import RunSpec
 from harness.summary import Missing, Summary
+from tests.unit.comparison.made import ENVIRONMENT, INFO
 from tests.unit.report.conftest import AGAINST, BASELINES
+from tests.unit.report.test_agreement import found as agreement
+from tests.unit.report.test_compare import speed
 
 if TYPE_CHECKING:
     from tests.unit.report.conftest import Sample
@@ -33,10 +39,30 @@ def printed(summary: Summary, spec: RunSpec = SPEC, width: int = 160) -> str:
     return file.getvalue()
 
 
+def shown(answer: Answer, width: int = 160) -> str:
+    file = io.StringIO()
+    Console(file=file, width=width).print(answer.parts, crop=False)
+    return file.getvalue()
+
+
+RUN_ID = "20260102-030405-7f3a"
+LEAD = Lead(
+    metric="prefill_tokens_per_second",
+    best=Member(run_id=RUN_ID, entry="mock", backend="mock"),
+    ahead_of_all=True,
+    over=[
+        Over(
+            side=Member(run_id=RUN_ID, entry="llama-cpp", backend="llama-cpp"),
+            difference=speed(change=2.7, interval=Span(low=2.4, high=3.1), outcome=Outcome.BETTER),
+        )
+    ],
+)
+
+
 def test_csv_of_a_group_of_which_no_run_is_finished_has_its_columns(sample: Sample) -> None:
     [record] = entry_records(SPEC, sample.summary(sample.run()))
     assert list(record) == entry_columns()
-    none = as_csv(group_answer("curve", [Point("one", SPEC, None)]))
+    none = as_csv(group_answer("curve", [Point("one", SPEC, ENVIRONMENT, None)]))
     assert none == ",".join(record) + "\n"
 
 
@@ -51,7 +77,7 @@ def test_answer_says_what_was_prompted_and_how_it_went(sample: Sample) -> None:
     text = printed(sample.summary(), RunSpec(voters=2, queries=8, seed=4))
     assert (
         "Run 20260102-030405-7f3a: digits (abcdef0); smollm2-135m; 2 voters x 8 queries; "
-        "free decoding; seed 4" in text
+        "free decoding; 1,024 tokens of context; seed 4" in text
     )
     assert "Soft vote: 0.63 (0.53 to 0.73) on 8 queries; chance is 0.50." in text
     assert "Soft vote by number of voters: 1: 0.61  2: 0.63" in text
@@ -152,12 +178,50 @@ def test_a_run_that_was_not_timed_says_nothing_of_time(sample: Sample) -> None:
 def test_rows_are_named_and_warned_of_only_where_there_are_several(sample: Sample) -> None:
     one = printed(sample.summary())
     two = printed(sample.summary(sample.run(), sample.mock(entry="fast")))
-    differences = "How these rows differ, with intervals: harness compare 20260102-030405-7f3a"
+    differences = "Each pair, with intervals: harness compare 20260102-030405-7f3a"
     assert differences not in one
     assert differences in two
-    assert "\nSoft vote: " in one
+    assert "\nSoft vote by" in one
     assert "\nllama-cpp: Soft vote: " in two
     assert "\nfast: Soft vote: " in two
+
+
+def test_the_answer_comes_first_and_the_machine_is_named(sample: Sample) -> None:
+    answer = run_answer(SPEC, sample.summary(), Beside([ENVIRONMENT], {"llama-cpp": INFO}))
+    text = shown(answer)
+    assert text.startswith("llama-cpp: Soft vote: 0.63 (0.53 to 0.73) on 8 queries; chance is 0.50")
+    assert "\nMachine: EPYC, 4 cores, 7.81 GiB, no GPU\n" in text
+    assert " cpu, 2 threads" in shown(answer, 80)
+    assert answer.data["environment"]["cpu"] == "EPYC"
+    assert answer.data["spec"]["max_model_len"] == 1024
+    assert (answer.records[0]["threads"], answer.records[0]["environment.cpu"]) == (2, "EPYC")
+
+
+def test_an_unfinished_run_says_first_how_far_it_came_and_how_to_go_on(sample: Sample) -> None:
+    resume = "harness run --resume 20260102-030405-7f3a --results " + "very/long/" * 20
+    beside = Beside(resume=resume, cells=30)
+    answer = run_answer(SPEC, sample.summary(sample.run(), sample.mock()), beside)
+    text = shown(answer, 80)
+    assert text.startswith("UNFINISHED: 48 of 60 replies are stored (llama-cpp 24, mock 24).\n")
+    assert f"\nGo on with: {resume}\n" in text
+    assert (answer.data["state"], answer.records[0]["state"]) == ("unfinished", "unfinished")
+
+
+def test_json_has_who_is_ahead_and_whether_entries_agree(sample: Sample) -> None:
+    beside = Beside(leads=[LEAD], agreements=[agreement(same_weights=True)])
+    data = run_answer(SPEC, sample.summary(sample.run(), sample.mock()), beside).data
+    assert data["leads"][0]["best"]["entry"] == "mock"
+    assert data["agreements"][0]["same_weights"] is True
+
+
+def test_the_best_is_marked_where_it_is_ahead_of_all(sample: Sample) -> None:
+    answer = run_answer(SPEC, sample.summary(sample.run(), sample.mock()), Beside(leads=[LEAD]))
+    text = shown(answer)
+    assert text.count("1,234 *") == 1
+    assert "\nmock: prefill tok/s 2.70x llama-cpp (2.40 to 3.10).\n" in text
+    assert "*" not in as_csv(answer)
+    assert r"1,234 \*" in as_markdown(answer)
+    assert r"\* better than every other" in as_markdown(answer)
 
 
 def test_notes_name_the_entries_unless_all_share_them(sample: Sample) -> None:

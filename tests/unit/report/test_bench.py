@@ -18,7 +18,7 @@ INFO = SessionInfo(
     engine="llama.cpp",
     engine_version="llama-cpp-python 0.3.36",
     model="smollm2-135m",
-    weights="llama 256M Q4_1 GGUF",
+    weights="llama 135M Q4_1 GGUF",
     device="cpu",
     threads=2,
     declared_context=8192,
@@ -114,7 +114,7 @@ def test_the_table_is_whole_on_80_columns() -> None:
     cells = [" ".join(line.split()) for line in text.splitlines()]
     assert "x pp512 @ d4096 cached 4 4 500 4096.00 ± 0.00" in cells
     assert "x tg128 1 128 1,000 128.00 ± 0.00" in cells
-    assert text.count("llama-cpp-python 0.3.36; smollm2-135m, llama 256M Q4_1 GGUF") == 1
+    assert text.count("llama-cpp-python 0.3.36; smollm2-135m, llama 135M Q4_1 GGUF") == 1
     assert "1 to 2 repetitions, after one as a warm-up." in text
     assert "cached: the same prompts again" in text
     assert max(map(len, text.splitlines())) <= 80

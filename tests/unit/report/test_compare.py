@@ -24,6 +24,7 @@ from harness.report.compare import (
     difference_table,
     flip_parts,
     loud_warnings,
+    methods,
     warnings,
 )
 from harness.report.formats import as_csv, as_markdown
@@ -77,6 +78,7 @@ def found(**changes: Any) -> Comparison:
         unpaired_because=None,
         same_text=True,
         same_tokens=True,
+        prompts_equal=True,
         first_difference=None,
         spec=[],
         conditions=[],
@@ -92,6 +94,7 @@ def whole(*comparisons: Comparison, same_accuracy_p: float | None = None) -> Com
         imports=[],
         against_first=list(comparisons),
         same_accuracy_p=same_accuracy_p,
+        leads=[],
         agreements=[],
     )
 
@@ -137,7 +140,12 @@ def test_what_has_no_interval_has_none_shown() -> None:
 
 def test_what_was_only_counted_is_the_same_or_not() -> None:
     same = speed(
-        metric="examples_per_voter", test="counted", change=1.0, interval=None, p_adjusted=None
+        metric="examples_per_voter",
+        test="counted",
+        change=1.0,
+        interval=None,
+        p_adjusted=None,
+        outcome=Outcome.SAME,
     )
     other = same.model_copy(update={"outcome": Outcome.WORSE, "change": 0.5})
     said = rows(whole(found(differences=[same, other])))[2:]
@@ -210,30 +218,51 @@ def test_warnings_are_loud_and_each_on_a_line_of_its_own() -> None:
     assert not loud_warnings([found()])
 
 
-def test_about_says_who_was_asked_the_same_and_how_figures_come_about() -> None:
-    text = about(whole(found(), found(same_tokens=False), same_accuracy_p=0.0004)).plain
+def test_about_says_who_was_given_the_same() -> None:
+    other = found(same_tokens=False, prompts_equal=False)
+    text = about(whole(found(), other, same_accuracy_p=0.0004)).plain
     assert text.count("given the same prompts as") == 1
     assert f"hf {OTHER_RUN}: given the same prompts as llama-cpp {RUN}." in text
     assert "Cochran's Q, p < 0.001." in text
+    assert about(whole(found(), found())).plain == "All were given the same prompts."
+    assert (
+        about(whole(found())).plain == f"hf {OTHER_RUN}: given the same prompts as llama-cpp {RUN}."
+    )
+
+
+def test_how_figures_come_about_is_said_where_that_is_wanted() -> None:
+    compared = whole(found())
+    short, long = (printed(compare_answer([], compared, False, on).parts) for on in (False, True))
+    assert "--explain" in short
+    assert "Mann-Whitney" not in short
+    assert "--explain" not in long
+    text = methods(compared).plain
     assert "other - first over the same queries; p by McNemar, exact." in text
     assert "p by Mann-Whitney" in text
 
 
 def test_about_tells_of_the_tests_that_there_were() -> None:
     fisher = share(paired=False, test="Fisher, exact")
-    text = about(whole(found(differences=[fisher, share()]))).plain
+    text = methods(whole(found(differences=[fisher, share()]))).plain
     assert "over the queries of each; p by Fisher, exact; McNemar, exact." in text
     assert "Mann-Whitney" not in text
-    assert "Cochran" not in text
-    assert "p by" not in about(whole(found(differences=[]))).plain
+    assert "p by" not in methods(whole(found(differences=[]))).plain
 
 
 def test_about_says_what_was_only_counted() -> None:
     counted = speed(metric="examples_per_voter", test="counted", p_value=None, p_adjusted=None)
-    text = about(whole(found(differences=[counted]))).plain
+    text = methods(whole(found(differences=[counted]))).plain
     assert "What was counted has neither interval nor p." in text
     assert "Mann-Whitney" not in text
-    assert "counted" not in about(whole(found())).plain
+    assert "counted" not in methods(whole(found())).plain
+
+
+def test_sides_of_different_numbers_of_queries_have_them_shown() -> None:
+    unequal = whole(found(differences=[share(samples=(100, 200), paired=False), speed()]))
+    text = printed(compare_answer([], unequal, flips=False).parts)
+    assert "n 100 / 200" in text
+    assert "n 20 / 21" not in text
+    assert "n 600" not in printed(compare_answer([], whole(found()), flips=False).parts)
 
 
 def test_flips_are_counted_and_listed() -> None:
@@ -271,12 +300,13 @@ def test_csv_reads_back() -> None:
         -0.04,
     ]
     assert (first["outcome"], first["test"]) == ("worse", "McNemar, exact")
+    assert first["prompts_equal"] == "true"
     assert (first["first_samples"], lines[1]["other_samples"]) == ("600", "21")
     assert [lines[2][name] for name in ("low", "high", "p_value", "p_adjusted")] == [""] * 4
 
 
 def test_markdown_is_one_table_and_the_warnings() -> None:
-    note, table, *_ = markdown_of(whole(found(spec=[THREADS]))).split("\n\n")
+    _, note, table, *_ = markdown_of(whole(found(spec=[THREADS]))).split("\n\n")
     titles, rule, *body = table.splitlines()
     assert titles == "|  | first | other | change<br>(95 % interval) | p | other is |"
     assert rule == "| --- | ---: | ---: | --- | ---: | --- |"

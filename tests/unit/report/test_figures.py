@@ -19,6 +19,7 @@ from harness.summary import (
     headline,
     is_mock,
 )
+from tests.unit.comparison.made import INFO
 from tests.unit.report.conftest import AGAINST, BASELINES, estimate
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def told(run: RunSummary) -> dict[str, str]:
 
 def test_each_figure_says_its_value(sample: Sample) -> None:
     assert told(sample.run()) == {
-        "engine and weights": "llama-cpp-python 0.3.36 llama 256M Q4_1 GGUF",
+        "engine and weights": "llama-cpp-python 0.3.36 llama 135M Q4_1 GGUF",
         "prompt tokens": "own",
         "shown examples (fill)": "36 to 37 (99.6 %)",
         "prefill tok/s": "1,234",
@@ -45,7 +46,7 @@ def test_each_figure_says_its_value(sample: Sample) -> None:
         "ms to first token (p95)": "702 (911)",
         "prefill tokens / minimum": "4,444 / 4,000 = 1.11",
         "peak memory MiB": "236",
-        "parsed (strict)": "87.5 % (75 %)",
+        "parsed (strict)": "100 % (75 %)",
         "accuracy one voter": "0.61 (0.51 to 0.71)",
         "accuracy voted": "0.63 (0.53 to 0.73) soft",
         "best baseline (no LLM)": "0.80 random forest, all features (p = 0.062)",
@@ -69,7 +70,6 @@ def test_what_does_not_apply_is_a_dash(sample: Sample) -> None:
         accuracy=sample.accuracy(single=None, soft=None),
     )
     figures = told(run)
-    assert figures.pop("accuracy voted") == f"{NOTHING} soft"
     dashes = [title for title, text in figures.items() if text == NOTHING]
     assert dashes == [
         "prefill tok/s",
@@ -79,7 +79,41 @@ def test_what_does_not_apply_is_a_dash(sample: Sample) -> None:
         "peak memory MiB",
         "parsed (strict)",
         "accuracy one voter",
+        "accuracy voted",
     ]
+
+
+def parsed(share: float) -> Parse:
+    return Parse(replies=16, strict=estimate(share), lenient=estimate(share), reasons={})
+
+
+def test_an_accuracy_says_in_its_cell_that_not_all_replies_were_read(sample: Sample) -> None:
+    figures = told(sample.run(parse=parsed(0.875)))
+    assert figures["accuracy voted"] == "0.63 (0.53 to 0.73) soft (87.5 % parsed)"
+    assert figures["accuracy one voter"] == "0.61 (0.51 to 0.71) (87.5 % parsed)"
+
+
+def test_without_a_reply_that_was_read_there_is_no_accuracy(sample: Sample) -> None:
+    """What the label log-probabilities say then is no answer of the model."""
+    run = sample.run(parse=parsed(0.0))
+    figures = told(run)
+    assert headline(run) is None
+    assert figures["accuracy voted"] == f"{NOTHING} (0 % parsed)"
+    assert figures["best baseline (no LLM)"] == "0.80 random forest, all features"
+    assert METRICS["accuracy"].figure(run) is None
+
+
+def test_the_device_is_named_where_it_is_known(sample: Sample) -> None:
+    [figure] = [one for one in figures_of([Row(sample.run(), info=INFO)]) if one.name == "device"]
+    assert figure.cell(Row(sample.run(), info=INFO)) == ("cpu,", "2 threads")
+    assert "device" not in titles(Row(sample.run()))
+
+
+def test_queries_are_counted_where_rows_differ_in_them(sample: Sample) -> None:
+    first = Row(sample.run())
+    fewer = Row(sample.run(accuracy=sample.accuracy(answered=5)))
+    assert "queries answered" not in titles(first, first)
+    assert "queries answered" in titles(first, fewer)
 
 
 def test_an_engine_that_shares_blocks_is_held_against_their_floor_too(sample: Sample) -> None:

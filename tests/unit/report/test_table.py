@@ -105,6 +105,35 @@ def test_names_are_neither_markup_nor_commands(sample: Sample, width: int) -> No
     assert "\x07" not in text
 
 
+def ahead(run: RunSummary, *metrics: str) -> Row:
+    return Row(run, BASELINES, ahead=metrics)
+
+
+@pytest.mark.parametrize("width", [NARROW, WIDE])
+def test_what_is_better_than_all_others_is_marked_with_and_without_colour(
+    sample: Sample, width: int
+) -> None:
+    rows = [ahead(sample.run(), "prefill_tokens_per_second"), ahead(sample.mock())]
+    text = printed(FiguresTable(rows), width)
+    assert text.count("1,234 *") == 1
+    assert text.splitlines()[-1].startswith("* better than every other entry")
+    assert "\x1b[1;32m1,234 *" in printed(FiguresTable(rows), width, terminal=True)
+    assert "*" not in printed(FiguresTable([ahead(sample.run()), ahead(sample.mock())]), width)
+
+
+def test_a_marked_cell_has_its_details(sample: Sample) -> None:
+    text = printed(FiguresTable([ahead(sample.run(), "accuracy")]), NARROW)
+    assert "0.63 * (0.53 to 0.73) soft" in text
+
+
+def test_columns_that_do_not_fit_stand_below_one_another(sample: Sample) -> None:
+    names = [f"cache-of-type-number-{index}" for index in range(10)]
+    text = printed(FiguresTable([Row(sample.run(entry=name)) for name in names]), NARROW)
+    assert max(map(len, text.splitlines())) <= NARROW
+    assert all(name in text for name in names)
+    assert text.count("prefill tok/s") == 5
+
+
 def test_simple_table_keeps_line_feeds_and_folds_what_is_long() -> None:
     text = printed(simple_table(["one", "two"], [("a\nb", "x" * 30)]), 20)
     rows = [line.split() for line in text.splitlines()[2:]]

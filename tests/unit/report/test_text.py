@@ -3,9 +3,21 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console, Group
 
 from harness.record import Estimate
-from harness.report.text import NOTHING, lines, number, percent, plain, share, span
+from harness.report.text import (
+    NOTHING,
+    Verbatim,
+    escaped,
+    lines,
+    number,
+    percent,
+    plain,
+    share,
+    shortened,
+    span,
+)
 
 
 @given(st.text(st.characters(codec=None)))
@@ -23,6 +35,31 @@ def test_printable_text_is_not_changed(text: str) -> None:
 def test_terminal_sequences_lose_their_teeth() -> None:
     assert plain("a\x1b[31mb\x9b2Jc\x07\u202ed") == "a[31mb2Jcd"
     assert plain("one\r\n\ttwo") == "one   two"
+
+
+@given(st.text(st.characters(codec=None)))
+def test_an_escaped_text_leaves_nothing_out_and_drives_nothing(text: str) -> None:
+    shown = escaped(text)
+    assert "\n" not in shown
+    assert "\x1b" not in shown
+    assert len(shown) >= len(text)
+
+
+def test_escapes_are_as_python_writes_them() -> None:
+    assert escaped("a\x1b[31m\t\u202e\ud800\nb") == r"a\x1b[31m\t\u202e\ud800\nb"
+    assert escaped("a\tb\n", stays="\n") == "a\\tb\n"
+    assert escaped("\u4e00\u3000\xa0b") == "\u4e00\u3000\xa0b"
+
+
+def test_what_is_shortened_says_by_how_much() -> None:
+    assert shortened("abc", 3) == "abc"
+    assert shortened("a" * 1503, 3) == "aaa... (+1,500)"
+
+
+def test_a_verbatim_text_is_neither_markup_nor_broken(capsys: pytest.CaptureFixture[str]) -> None:
+    text = "[bold]" + "word " * 60 + "\n  end"
+    Console(width=20, highlight=False).print(Group(Verbatim(text)), crop=False)
+    assert capsys.readouterr().out == f"{text}\n"
 
 
 def test_lines_are_no_markup() -> None:

@@ -8,9 +8,17 @@ import numpy as np
 import pytest
 
 from harness.comparison.agreement import LARGEST_TOLERANCE, MEDIAN_TOLERANCE
-from harness.report.words import MISSING, accuracy_sentence, presented, worded
+from harness.report.words import MISSING, accuracy_sentence, data_sentence, presented, worded
 from harness.scoring.accuracy import Ballots, score_accuracy
-from harness.summary import Caveat, CaveatKind, Cells, Missing, RunSummary, Summary
+from harness.summary import (
+    Caveat,
+    CaveatKind,
+    Cells,
+    DataFacts,
+    Missing,
+    RunSummary,
+    Summary,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,6 +54,10 @@ CAVEATS: dict[CaveatKind, tuple[dict[str, Any], str]] = {
     CaveatKind.EXAMPLES_DROPPED: (
         {"shown": 40, "available": 50, "is_limited": False},
         "40 of 50 examples",
+    ),
+    CaveatKind.TEXTS_TOO_LONG: (
+        {"examples": 3, "queries": 2, "limit": 1024},
+        "1,024 tokens: 3 training texts take more than half of them",
     ),
     CaveatKind.SEVERAL_SESSIONS: ({"sessions": 2}, "2 sessions"),
     CaveatKind.PROCESSORS_SHARED: ({"share": 0.384}, "used 38 %"),
@@ -141,3 +153,40 @@ def test_what_json_shows_has_metrics_and_words(sample: Sample) -> None:
     assert run.metrics["load_seconds"] == summary.runs[0].speed.load_seconds
     assert run.accuracy.sentence
     assert "2 sessions" in run.caveats[0].message
+
+
+FACTS: dict[str, Any] = {
+    "kind": "text",
+    "numbers": None,
+    "train": 2000,
+    "test": 600,
+    "classes": 2,
+    "text_column": "text",
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"is_column_given": True}, "text (column text), 2,000 train, 600 test, 2 classes"),
+        ({}, "text (column text, the only one that is not numeric), 2,000 train"),
+        ({"kind": "vectors", "numbers": 1280, "text_column": None}, "vectors of 1,280 numbers, 2"),
+        ({"test_share": 0.3}, "; 30 % of each class chosen by content for testing"),
+        ({"unused_columns": ["id", "stars"]}, "; not used: columns id, stars"),
+        ({"unused_columns": list("abcdefgh")}, "columns a, b, c, d, e and 3 more"),
+        ({"unused_rows": 1200}, "; not used: 1,200 rows of a validation split"),
+        ({"without_text": 3}, "; left out: 3 rows without text"),
+    ],
+)
+def test_what_the_data_are_is_said(changes: dict[str, Any], said: str) -> None:
+    sentence = data_sentence("reviews.csv", DataFacts(**{**FACTS, **changes}))
+    assert sentence.startswith("reviews.csv: ")
+    assert said in sentence
+
+
+def test_of_texts_no_numbers_are_spoken_of() -> None:
+    figures = CAVEATS[CaveatKind.EXAMPLES_DROPPED][0]
+    kind = CaveatKind.EXAMPLES_DROPPED
+    assert "shorter texts" in worded(Caveat(kind=kind, figures={**figures, "is_text": True})).advice
+    shared = worded(Caveat(kind=CaveatKind.TRAIN_TEST_OVERLAP, figures={"texts": 5}))
+    assert "5 test texts" in shared.message

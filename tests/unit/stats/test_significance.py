@@ -30,6 +30,7 @@ from harness.stats.significance import (
     in_blocks,
     ratio,
     share_difference,
+    turned,
     variance_inflation,
 )
 
@@ -383,7 +384,7 @@ def test_few_blocks_of_times_give_a_ratio_and_no_more() -> None:
 def test_a_count_that_differs_is_another_whatever_else() -> None:
     for other, verdict in (
         (36.0, Outcome.WORSE),
-        (37.0, Outcome.NO_SIGNIFICANT_DIFFERENCE),
+        (37.0, Outcome.SAME),
         (38.0, Outcome.BETTER),
     ):
         found = counted(EXAMPLES, 37.0, other)
@@ -398,8 +399,26 @@ def test_a_count_of_nought_has_a_ratio_to_nought_only() -> None:
     nothing, gone = counted(EXAMPLES, 0, 0), counted(EXAMPLES, 5, 0)
     assert nothing is not None
     assert gone is not None
-    assert (nothing.change, nothing.outcome) == (1.0, Outcome.NO_SIGNIFICANT_DIFFERENCE)
+    assert (nothing.change, nothing.outcome) == (1.0, Outcome.SAME)
     assert (gone.change, gone.outcome) == (0.0, Outcome.WORSE)
+    assert turned(gone) is None
+
+
+def test_a_difference_that_is_turned_is_that_of_the_sides_in_the_other_order() -> None:
+    for there, back in (
+        (compared(work(*FAST), work(*SLOW)), compared(work(*SLOW), work(*FAST))),
+        (shared(values(1, 1, 0), values(0, 1, 0)), shared(values(0, 1, 0), values(1, 1, 0))),
+    ):
+        found = turned(there)
+        assert found is not None
+        assert found.change == pytest.approx(back.change)
+        assert (found.first, found.other) == (back.first, back.other)
+        assert (found.samples, found.outcome) == (back.samples, back.outcome)
+        assert found.p_value == pytest.approx(back.p_value)
+        assert there.interval is not None
+        assert found.interval is not None
+        assert found.interval.low < found.change < found.interval.high
+        assert turned(found) is not None
 
 
 def test_each_kind_is_compared_in_its_way() -> None:

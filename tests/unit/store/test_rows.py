@@ -59,7 +59,7 @@ def fill(store: Store) -> str:
 
 def read_all(run: StoredRun) -> None:
     run.check_prompted()
-    _ = run.texts, run.classes, run.baselines, run.replies(), run.frame()
+    _ = run.texts, run.classes, run.baselines, run.frame()
     for entry in run.entries.values():
         _ = entry.tokens, entry.token_ids, entry.batches, entry.replies, entry.info, entry.summary
 

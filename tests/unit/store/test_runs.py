@@ -131,26 +131,31 @@ def test_replies_go_by_prompt_and_attempt(store: Store, results: Results) -> Non
     assert {key: reply.text for key, reply in replies.items()} == {(0, 0): "no", (1, 1): "yes"}
     assert run.entry("mock").info == INFO
 
-    records = run.replies()
-    assert [(one.position, one.attempt, one.status) for one in records] == [
+    records = list(run.replies())
+    assert [(one.query, one.attempt, one.status) for one in records] == [
         (0, 0, "done"),
         (0, 1, "not_needed"),
         (1, 0, "failed"),
         (1, 1, "done"),
     ]
     no, left_out, hung, yes = records
-    assert (no.text, no.truth, no.row, no.label_logprobs) == ("no", "FAKE", 7, None)
+    assert (no.text, no.true_label, no.row, no.label_logprobs) == ("no", "FAKE", 7, None)
     assert (no.cached_tokens, no.time_to_first_token_ms) == (2, 4.5)
     assert (no.text_sha256, no.token_sha256) == ("aa", tokens_sha256(TOKEN_IDS[0]))
     assert (left_out.text, left_out.reason) == (None, None)
-    assert (hung.reason, hung.text, hung.truth) == ("hung", None, "REAL")
+    assert (hung.reason, hung.text, hung.true_label) == ("hung", None, "REAL")
     assert (yes.label_logprobs, yes.cached_tokens) == ({"FAKE": -2.5, "REAL": None}, None)
+
+    assert (no.label, no.verdict, no.completion_tokens) == ("FAKE", "right", None)
+    assert (yes.label, yes.verdict, yes.reason) == ("REAL", "right", None)
+    assert (hung.label, hung.verdict, left_out.verdict) == (None, "failed", None)
 
     frame = run.frame()
     assert list(frame.status) == [one.status for one in records]
     assert list(frame.columns) == [
-        *("run_id", "entry", "backend", "voter", "role", "position", "row", "truth", "attempt"),
-        *("status", "reason", "text", "finish", "prompt_tokens", "cached_tokens"),
+        *("run_id", "entry", "backend", "model", "voter", "role", "query", "row", "true_label"),
+        *("attempt", "status", "label", "verdict", "reason", "text", "finish"),
+        *("prompt_tokens", "cached_tokens", "completion_tokens"),
         *("time_to_first_token_ms", "time_per_output_token_ms", "logprob_FAKE", "logprob_REAL"),
         *("text_sha256", "token_sha256"),
     ]

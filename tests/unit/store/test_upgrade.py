@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from backends.api import Capabilities
-from harness.errors import StoreError
+from harness.errors import StoreError, UsageError
+from harness.pipeline.summarise import recompute
 from harness.store.runs import Results, StoredRun
 from harness.store.schema import RECORDS_VERSION, SCHEMA_VERSION
 from harness.store.store import FILE_NAME, Store
@@ -110,7 +111,7 @@ def test_cells_sessions_and_tokens_are_all_there(old_results: OldResults, versio
         assert len(unfinished.entries["mock"].replies) == 8
         frame = two.frame()
         assert len(frame) == 40
-        assert set(frame[frame.entry == "mock"].truth) == {"FAKE", "REAL"}
+        assert set(frame[frame.entry == "mock"].true_label) == {"FAKE", "REAL"}
         assert frame.token_sha256.notna().all()
 
 
@@ -129,6 +130,7 @@ def test_a_summary_has_its_figures_and_nothing_else(old_results: OldResults, ver
         before["caveats"] = [{**one, "figures": {}} for one in before["caveats"]]
         before["speed"].setdefault("least_tokens", before["speed"]["unique_tokens"])
         before["speed"].setdefault("shared_block_tokens", 1)
+        before["speed"]["other_cpu_share"] = None
         assert {key: new[key] for key in before} == before
         assert (new["entry"], new["label_words"], new["missing"]) == ("mock", ["no", "yes"], {})
         assert (new["tokens"]["same_as_first"], new["tokens"]["tokenized_by"]) == (True, "mock")
@@ -154,6 +156,34 @@ def test_a_baseline_that_was_not_there_is_left_out(old_results: OldResults) -> N
     )
     with Results(folder) as results:
         assert len(runs_of(results)[0].baselines) == 3
+
+
+@pytest.mark.parametrize("version", [4, 5])
+def test_a_run_of_version_4_or_5_is_whole_and_has_no_name(
+    old_results: OldResults, version: int
+) -> None:
+    folder = old_results(4)
+    if version == 5:  # which added a table, and was in no release
+        change(
+            folder,
+            "CREATE TABLE processor_use (session_id INTEGER PRIMARY KEY REFERENCES sessions (id), "
+            "other_cpu_seconds FLOAT, all_cpu_seconds FLOAT)",
+        )
+        change(folder, "PRAGMA user_version = 5")
+    with Results(folder) as results:
+        plain, two, unfinished = runs_of(results)
+        assert [run.name for run in (plain, two, unfinished)] == [None, None, None]
+        for run in (plain, two, unfinished):
+            run.check_prompted()
+            assert run.texts is not None
+            assert len(run.texts) == 20
+        assert recompute(plain).runs == plain.summary.runs
+        assert [record.verdict for record in two.replies()].count("failed") == 4
+    with Store(folder) as store:
+        store.create_run("{}", "{}", [], None, name="mine")
+        assert store.run("mine").name == "mine"
+        with pytest.raises(UsageError, match="is used already"):
+            store.create_run("{}", "{}", [], None, name="mine")
 
 
 @EARLIER

@@ -133,7 +133,7 @@ def test_no_other_process_prompts_the_run_of_a_round(
 
 def test_what_is_saved_agrees_with_the_summary(small_data: str, tmp_path: Path) -> None:
     benchmark = Enabled()
-    result = repeated(benchmark, small_data, tmp_path, rounds=1, script="0|1|maybe")
+    result = repeated(benchmark, small_data, tmp_path, rounds=1, script="no|yes|maybe")
     saved = Evidence.model_validate(benchmark.extra_info[EXTRA_INFO])
     right, readable = saved.shares["accuracy"], saved.shares["parse_rate"]
     assert len(right) == len(readable) == 5

@@ -66,7 +66,8 @@ def test_all_that_numpy_reads_is_read(
     tmp_path: Path, version: tuple[int, int], packing: int, suffix: str
 ) -> None:
     fortran = npy(np.asfortranarray(X.astype(">f8")), version)
-    train, test = read_npz(archive(tmp_path, packing, suffix, X_train=fortran))
+    read = read_npz(archive(tmp_path, packing, suffix, X_train=fortran))
+    train, test = read.train, read.test
     np.testing.assert_array_equal(train.X, X)
     np.testing.assert_array_equal(test.X, X)
     assert train.labels == test.labels == ["a", "b", "a", "b"]
@@ -112,7 +113,7 @@ def test_an_archive_that_unpacks_to_much_more_is_refused_unread(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = archive(tmp_path, X_train=npy(np.zeros((4, 100_000))))
-    assert read_npz(path)[0].X.shape == (4, 100_000)
+    assert read_npz(path).train.X.shape == (4, 100_000)
     monkeypatch.setattr(reading, "_ALWAYS_READ_BYTES", 2**20)
     tracemalloc.start()
     assert "become 3.1 MiB of data" in refusal(path)
@@ -124,7 +125,7 @@ def test_an_archive_that_unpacks_to_much_more_is_refused_unread(
 def test_other_members_are_not_looked_at(tmp_path: Path) -> None:
     path = tmp_path / "data.npz"
     np.savez(path, **ARRAYS, names=np.array([None], dtype=object))
-    np.testing.assert_array_equal(read_npz(path)[0].X, X)
+    np.testing.assert_array_equal(read_npz(path).train.X, X)
 
 
 def test_a_label_that_is_no_text_is_named(tmp_path: Path) -> None:

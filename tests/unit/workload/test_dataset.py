@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from harness.workload.dataset import count_shared_vectors, data_sha256, make_dataset
+from harness.workload.dataset import count_shared, data_sha256, make_dataset
 
 CLASSES = ("cat", "dog")
 X = np.arange(12, dtype=np.float32).reshape(4, 3)
@@ -97,4 +97,4 @@ def test_a_class_may_be_called_what_is_no_text() -> None:
 def test_shared_vectors_are_counted_as_rows_of_test(X: Any, cut: int) -> None:
     train, test = X[:cut], X[cut:]
     expected = sum(any((row == other).all() for other in train) for row in test)
-    assert count_shared_vectors(train, test) == expected
+    assert count_shared(train, test) == expected

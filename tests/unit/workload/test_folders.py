@@ -48,7 +48,8 @@ def move_half(folder: Path, to: str) -> None:
 @pytest.mark.parametrize("to", ["{}.NPY", "{}.Npy"])
 def test_a_suffix_in_capitals_is_read(folder: Path, to: str) -> None:
     move_half(folder, to)
-    train, _ = read_folder(folder)
+    read = read_folder(folder)
+    train = read.train
     np.testing.assert_array_equal(train.X, VECTORS[:12])
 
 
@@ -111,7 +112,8 @@ def link_a_class(folder: Path) -> None:
 @pytest.mark.parametrize("change", [lay_other_things, link_a_class])
 def test_what_is_no_vector_changes_nothing(folder: Path, change: Callable[[Path], None]) -> None:
     change(folder)
-    train, test = read_folder(folder)
+    read = read_folder(folder)
+    train, test = read.train, read.test
     np.testing.assert_array_equal(train.X, VECTORS[:12])
     np.testing.assert_array_equal(test.X, VECTORS[12:])
     assert train.labels == test.labels == ["cat"] * 6 + ["dog"] * 6

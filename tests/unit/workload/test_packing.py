@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from backends import mock
 from backends.api import ModelRef
 from harness.errors import TemplateError, UsageError
+from harness.workload.encoders import Item
 from harness.workload.packing import Packed, Tokenize, label_tokens, pack
 from harness.workload.prompt import Template, Writer, load_template, make_writer
-from harness.workload.voters import Item, Voter
+from harness.workload.voters import Voter
 
 TOKENIZE = mock.open_session(ModelRef("mock", "mock", ""), {"max_model_len": 1}).tokenize
 
@@ -248,10 +249,85 @@ def test_an_answer_of_no_tokens_is_an_error() -> None:
 @pytest.mark.parametrize("words", [("no", "not"), ("not", "no")])
 def test_a_label_that_begins_another_is_an_error(words: tuple[str, str]) -> None:
     with pytest.raises(TemplateError, match="begins another") as caught:
-        labels(labels=dict(zip(("REAL", "FAKE"), words, strict=True)))
+        labels(
+            labels=dict(zip(("REAL", "FAKE"), words, strict=True)),
+            stop=(),
+            example="y: $label x: $numbers$label",
+        )
     assert "[labels]" in caught.value.remedy
+
+
+@pytest.mark.parametrize("words", [("no", "not"), ("not", "no"), ("no", "no more")])
+@pytest.mark.parametrize("example", ["x: $numbers y: $label\n", "x: $numbers y: ${label}\n$$"])
+def test_the_end_of_a_label_tells_it_from_one_that_it_begins(
+    words: tuple[str, str], example: str
+) -> None:
+    texts = [f" {word}\n" for word in words]
+    named = dict(zip(("REAL", "FAKE"), words, strict=True))
+    assert labels(labels=named, example=example) == tuple(tuple(ids) for ids in TOKENIZE(texts))
 
 
 def test_labels_of_equal_tokens_are_an_error() -> None:
     with pytest.raises(TemplateError, match="begins another"):
         labels(lambda texts: [[1] * len(ids) for ids in tokenize_words(texts)])
+
+
+# Texts
+
+
+def of_texts(lengths: Sequence[int], queries: Sequence[int], calibration: int = 0) -> Voter:
+    """Examples, queries and calibration queries of so many characters, hence tokens of the mock."""
+    examples = tuple(Item(at, at % 2, ("x" * n,)) for at, n in enumerate(lengths))
+    return Voter(
+        index=0,
+        features=(),
+        examples=examples[calibration:],
+        calibration=examples[:calibration],
+        queries=tuple(Item(at, 0, ("q" * n,)) for at, n in enumerate(queries)),
+    )
+
+
+TEXT_WRITER = make_writer("text", load_template("text"), ("bad", "good"), None, "text")
+
+
+def test_a_text_that_takes_more_than_half_of_the_room_is_no_example() -> None:
+    result = packed([of_texts([20, 20, 250, 90_000, 20, 20], [20])], 500, writer=TEXT_WRITER)
+    assert sorted(item.row for item in result.shown[0]) == [0, 1, 4, 5]
+    assert result.too_long == (2, 3)
+
+
+def test_the_next_text_of_its_class_stands_in_for_one_that_is_too_long() -> None:
+    lengths = [600 if at % 2 and at < 8 else 20 for at in range(40)]
+    result = packed([of_texts(lengths, [20])], 1000, writer=TEXT_WRITER, shots=6)
+    assert Counter(item.label for item in result.shown[0]) == {0: 3, 1: 3}
+    assert result.too_long == (1, 3, 5, 7)
+
+
+def test_a_long_query_does_not_cost_the_others_their_examples() -> None:
+    """Its own prompt does not fit, which is an error of that prompt alone."""
+    lengths = [20] * 40
+    alone = packed([of_texts(lengths, [20, 30])], 600, writer=TEXT_WRITER)
+    result = packed([of_texts(lengths, [20, 400, 30])], 600, writer=TEXT_WRITER)
+    assert result.shown == alone.shown
+    sizes = [len(ids) for ids in result.token_ids["mock"]]
+    assert max(sizes[0], sizes[2]) + result.reserve <= 600 < sizes[1]
+
+
+def test_a_long_text_calibrates_no_voter() -> None:
+    result = packed([of_texts([20, 800] + [20] * 8, [20], calibration=4)], 600, writer=TEXT_WRITER)
+    assert [one.row for one in result.prompts if one.role == "calibration"] == [0, 2, 3]
+    assert 1 in result.too_long
+
+
+def test_what_was_too_long_once_is_passed_over_again_without_being_measured() -> None:
+    voter = of_texts([20, 20, 250, 250, 20, 20], [20])
+    first = packed([voter], 500, writer=TEXT_WRITER)
+    again = packed([voter], 5000, writer=TEXT_WRITER, examples=[4], too_long=first.too_long)
+    assert again.shown == first.shown
+
+
+@pytest.mark.parametrize(("lengths", "queries"), [([600, 20] * 9, [20]), ([20] * 9, [600])])
+def test_texts_of_which_none_fits_are_an_error(lengths: list[int], queries: list[int]) -> None:
+    with pytest.raises(UsageError, match="not one example fits: every") as caught:
+        packed([of_texts(lengths, queries)], 600, writer=TEXT_WRITER)
+    assert "shorter texts" in caught.value.remedy

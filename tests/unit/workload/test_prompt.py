@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from harness.errors import TemplateError, UsageError
 from harness.scoring.parsing import parse_strict
+from harness.workload.dataset import Kind
+from harness.workload.encoders import Item
 from harness.workload.prompt import (
     FOLDER,
     Template,
@@ -20,7 +22,6 @@ from harness.workload.prompt import (
     make_writer,
     template_names,
 )
-from harness.workload.voters import Item
 
 CLASSES = ("REAL", "FAKE")
 EXAMPLES = (Item(0, 0, ("1", "2")), Item(1, 1, ("3", "4")))
@@ -52,21 +53,53 @@ def chat(system: str, users: Sequence[str]) -> list[str]:
     return [f"[B]<system>{system}<user>{user}<assistant>" for user in users]
 
 
+KINDS: dict[str, Kind] = {
+    name: "text" if name.startswith("text") else "vectors" for name in template_names()
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "remedy"),
+    [
+        ("compact", "text", "--prompt text, text-chat, or a file of your own that writes $text"),
+        ("chat", "text", "--prompt text, text-chat"),
+        ("text", "vectors", "--prompt chat, compact, lico, or a file of your own"),
+    ],
+)
+def test_a_template_for_other_data_is_refused(name: str, kind: Kind, remedy: str) -> None:
+    with pytest.raises(TemplateError, match="and the data are") as caught:
+        make_writer(name, load_template(name), CLASSES, chat, kind)
+    assert remedy in caught.value.remedy
+
+
+def test_a_text_stands_in_the_prompt_as_it_is() -> None:
+    """What looks like a placeholder in it is none."""
+    shipped = make_writer("text", load_template("text"), ("bad news", "good"), None, "text")
+    item = Item(0, 0, ("$label costs $5",))
+    assert shipped.prompt(shipped.body([item]), item) == (
+        "$label costs $5\nThis is bad news.\n\n$label costs $5\nThis is"
+    )
+
+
+def test_the_name_of_a_class_is_one_line() -> None:
+    assert writer(classes=("a\n\tb", "c\x1b"), labels={}).words == ("a b", "c")
+
+
 @pytest.mark.parametrize("name", template_names())
 @pytest.mark.parametrize("classes", [CLASSES, ("cat", "dog", "horse")])
 def test_every_shipped_template_holds_all_it_is_given(name: str, classes: tuple[str, ...]) -> None:
-    shipped = make_writer(name, load_template(name), classes, chat)
+    shipped = make_writer(name, load_template(name), classes, chat, KINDS[name])
     text = shipped.prompt(shipped.body(EXAMPLES), QUERY)
     between = shipped.template.separator
     for item in (*EXAMPLES, QUERY):
         assert between.join(item.words) in text
-    assert all(word in text for word in shipped.words)
+    assert all(shipped.words[item.label] in text for item in EXAMPLES)
     assert "$" not in text
 
 
 @pytest.mark.parametrize("name", template_names())
 def test_what_a_shipped_template_calls_an_answer_is_read_as_its_label(name: str) -> None:
-    shipped = make_writer(name, load_template(name), CLASSES, chat)
+    shipped = make_writer(name, load_template(name), CLASSES, chat, KINDS[name])
     for label, answer in enumerate(shipped.answers()):
         assert parse_strict(answer, shipped.words, cut_off=False) == label
 
@@ -198,7 +231,7 @@ def test_a_template_that_is_not_there_is_told_with_those_there_are(tmp_path: Pat
     [
         ("version = ", "mine.toml"),
         ("version = 2", "mine.toml: version"),
-        ("version = 1\nkind = 'completion'\nmore = 1", "mine.toml: separator"),
+        ("version = 1\nkind = 'completion'\nmore = 1", "mine.toml: head"),
         ("\udc80", "mine.toml"),
     ],
 )

@@ -374,10 +374,10 @@ def test_a_plain_array_named_npz_is_refused(tmp_path: Path) -> None:
     ("changes", "what"),
     [
         ({"label": None}, "no column named label"),
-        ({"split": None}, "no column named split"),
-        ({"split": ["train"] * 6 + ["val"]}, "data row 7: split is 'val'"),
+        ({"split": ["train"] * 6 + ["half"]}, "data row 7: split is 'half'"),
         ({"split": ["train"] * 7}, "no vectors in the test split"),
-        ({"x1": list("abcdefg")}, "data row 1, column x1: the text 'a', not a number or a list"),
+        ({"x1": list("abc4567")}, "data row 1, column x1: the text 'a', not a number or a list"),
+        ({"x1": list("abcdefg"), "x2": list("abcdefg")}, "2 columns are not numeric: 'x1', 'x2'"),
         ({"x1": [0.5, None, 1, 1, 1, 1, 1]}, "data row 2, column x1: missing"),
         ({"x2": [0, 0, 0, 0, 0, 0, np.inf]}, "data row 7, column x2: missing"),
         ({"": list(range(7))}, "looks like a row index"),

@@ -167,7 +167,7 @@ def test_another_vocabulary_is_given_its_own_tokens_of_the_same_texts(draft: Dra
 
 def test_examples_that_are_given_are_shown_whether_they_fit_or_not(draft: Draft) -> None:
     shown = [len(examples) for examples in written(draft, one=PLAIN).packed.shown]
-    earlier = Earlier(shown, PLAIN.vocabulary)
+    earlier = Earlier(shown, (), PLAIN.vocabulary)
     fixed = write(draft, SPEC, {"one": PLAIN}, {"one": CHAT}, 40, earlier)
     assert fixed.packed.prompts == written(draft, one=PLAIN).packed.prompts
     with pytest.raises(UsageError, match="not one example fits"):

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from harness.errors import DataError, UsageError
 from harness.spec import RunSpec
 from harness.workload.dataset import Dataset, make_dataset
-from harness.workload.voters import Item, Voter, draw_voters
+from harness.workload.encoders import Item
+from harness.workload.voters import Voter, draw_voters
 
 
 def toy(train: Sequence[int], test: Sequence[int], width: int = 6) -> Dataset:
@@ -77,7 +78,7 @@ def test_rows_are_distinct_balanced_and_labelled_right(train: list[int], run: Ru
         shown, held = rows(voter.examples), rows(voter.calibration)
         assert len({*shown, *held}) == len(shown) + len(held)
         for items, y in (
-            (voter.examples + voter.calibration, dataset.y_train),
+            ((*voter.examples, *voter.calibration), dataset.y_train),
             (voter.queries, dataset.y_test),
         ):
             assert all(item.label == y[item.row] for item in items)
@@ -171,7 +172,7 @@ def test_calibration_takes_a_quarter_at_most() -> None:
 
 def test_several_classes_have_a_word_each() -> None:
     (voter, _) = draw_voters(toy([20, 20, 20], test=[5, 5, 5]), spec(feature_fraction=1.0))
-    assert {len(item.words) for item in voter.examples + voter.queries} == {3}
+    assert {len(item.words) for item in (*voter.examples, *voter.queries)} == {3}
 
 
 def test_a_class_without_rows_to_show_is_named() -> None:

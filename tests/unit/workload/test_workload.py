@@ -14,9 +14,9 @@ from harness.errors import TemplateError, UsageError
 from harness.spec import RunSpec
 from harness.workload import chat
 from harness.workload.chat import ChatTemplate
+from harness.workload.encoders import Item
 from harness.workload.tokens import Tokenizer
-from harness.workload.voters import Item
-from harness.workload.workload import Draft, Workload, draw, numbers, write
+from harness.workload.workload import Draft, Workload, contents, draw, write
 
 SPEC = RunSpec(backend="mock", voters=2, queries=4, calibration_queries=2)
 CHAT_SPEC = SPEC.model_copy(update={"prompt": "chat"})
@@ -115,4 +115,4 @@ def test_entries_of_one_chat_template_share_a_chat(draft: Draft) -> None:
 
 def test_numbers_are_what_the_words_say() -> None:
     items = [Item(0, 0, ("1", "-2.50")), Item(1, 1, ("03", "4"))]
-    np.testing.assert_array_equal(numbers(items), [[1.0, -2.5], [3.0, 4.0]])
+    np.testing.assert_array_equal(contents("vectors", items), [[1.0, -2.5], [3.0, 4.0]])

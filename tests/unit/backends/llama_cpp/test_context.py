@@ -61,6 +61,11 @@ def computed(replies: dict[int, Reply]) -> int:
     return sum(reply.prompt_tokens - (reply.cached_tokens or 0) for reply in replies.values())
 
 
+def test_weights_are_named_by_what_they_are(session: SharedCacheSession) -> None:
+    """llama.cpp itself says 256M, which it guesses by the number of layers."""
+    assert session.info.weights == "llama 135M Q4_1 GGUF"
+
+
 def test_a_prompt_given_again_costs_nothing(session: SharedCacheSession) -> None:
     prompts = session.tokenize([LONG])
     first, again = ask(session, prompts), ask(session, prompts)
