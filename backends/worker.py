@@ -19,11 +19,18 @@ which all messages of its answer bear too, so that none is taken for the answer 
      "shared": array, "following": array, "ids": array, "attempts": array}
             -> {"event": "started" | "progress" | "batch", ..} .., {"result": null} at the end
     {"do": "forget"}                                           -> {"result": null}
+    {"do": "open_embedder", "backend": "module", "model": ModelRef, "options": EmbedderOptions}
+                                                               -> {"result": EmbedderInfo}
+    {"do": "embed", "files": [path, ..]}
+            -> {"event": "embedded", "files": [Embedded without its vector, ..],
+                "vectors": array} .., {"result": null} at the end
     {"do": "close"}                                            -> {"result": null}, then the end
 
-A worker holds one session or one tokenizer: either answers "tokenize" and "token_texts", a session
-all. "backend" is `module` or `module:attribute`. Names with a capital are the records of
-`backends.api`, as JSON objects of their fields; events are in `backends.records`.
+A worker holds one session, one tokenizer or one embedder. A session and a tokenizer answer
+"tokenize" and "token_texts". "backend" is `module` or `module:attribute`. Names with a capital are
+the records of `backends.api` (the embedder's: of `backends.embedder.api`), as JSON objects of their
+fields; events are in `backends.records`. The words of "vectors" are float32, those of one file
+behind those of the file before.
 
 `shared`, `following` and `ids` are lists of token ids, front-coded: list i begins with `shared[i]`
 ids of the list before it, and the next `following[i]` of `ids` come behind. Front-coded texts are
@@ -48,7 +55,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from importlib.machinery import ModuleSpec
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 if not __package__:
     # Run by its path: `backends` is the folder that this file is in, whatever lies first on the
@@ -59,7 +66,6 @@ if not __package__:
 
 from backends import records, stages, wire
 from backends.api import (
-    Backend,
     BackendError,
     Decoding,
     Event,
@@ -69,6 +75,7 @@ from backends.api import (
     Session,
     Tokenizer,
 )
+from backends.embedder.api import Embedder, EmbedderOptions, encode_embedded
 from backends.wire import Message
 
 SECONDS_BETWEEN_SIGNS = 0.1
@@ -81,6 +88,7 @@ class Server:
         self._tell = tell  # sends a message before the answer that is being made
         self._session: Session | None = None
         self._tokenizer: Session | Tokenizer | None = None  # the session, where one is open
+        self._embedder: Embedder | None = None
         self._handlers: dict[str, Callable[[Message], Iterator[Message]]] = {
             "check": self._check,
             "open_tokenizer": self._open_tokenizer,
@@ -89,6 +97,8 @@ class Server:
             "token_texts": self._token_texts,
             "generate": self._generate,
             "forget": self._forget,
+            "open_embedder": self._open_embedder,
+            "embed": self._embed,
             "close": self._close,
         }
 
@@ -142,6 +152,19 @@ class Server:
         self._opened().forget()
         yield {"result": None}
 
+    def _open_embedder(self, request: Message) -> Iterator[Message]:
+        model = ModelRef(**request["model"])
+        fields = {**request["options"], "layers": tuple(request["options"]["layers"])}
+        self._embedder = _load(request["backend"]).open_embedder(model, EmbedderOptions(**fields))
+        yield {"result": asdict(self._embedder.info)}
+
+    def _embed(self, request: Message) -> Iterator[Message]:
+        if self._embedder is None:
+            raise BackendError("no embedder is open")
+        for batch in self._embedder.embed(request["files"]):
+            yield encode_embedded(batch)
+        yield {"result": None}
+
     def _close(self, request: Message) -> Iterator[Message]:
         del request
         if self._tokenizer is not None:
@@ -182,11 +205,11 @@ def _thinned(events: Iterator[Event]) -> Iterator[Event]:
             yield event
 
 
-def _load(target: str) -> Backend:
-    """The backend an entry point's value names: `module` or `module:attribute`."""
+def _load(target: str) -> Any:
+    """The `Backend`, or embedder, that `module` or `module:attribute` names."""
     module, _, attribute = target.partition(":")
     loaded: Any = importlib.import_module(module)
-    return cast(Backend, getattr(loaded, attribute) if attribute else loaded)
+    return getattr(loaded, attribute) if attribute else loaded
 
 
 def main(descriptor: int) -> None:

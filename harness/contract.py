@@ -119,6 +119,17 @@ with own_backends():
         TokenizerInfo,
         written,
     )
+    from backends.embedder.api import DEFAULT_MODEL as DEFAULT_EMBEDDER
+    from backends.embedder.api import (
+        LAST,
+        PACKAGE,
+        Embedded,
+        EmbedderInfo,
+        EmbedderOptions,
+        Pooling,
+        decode_embedded,
+        decode_info,
+    )
     from backends.gguf import check_file, check_model, parts_of, read_beginning
     from backends.in_use import free, hold, mark_of
     from backends.remedies import DISTRIBUTION, install_environment, install_extra
@@ -161,11 +172,14 @@ def _not_said(why: str) -> EngineError:
 
 __all__ = (
     "BACKENDS",
+    "DEFAULT_EMBEDDER",
     "DISTRIBUTION",
     "ENTRY_POINT_GROUP",
+    "LAST",
     "LOGPROB_ROUNDING",
     "MODEL_FILES",
     "NO_FILES",
+    "PACKAGE",
     "Availability",
     "Backend",
     "BackendError",
@@ -173,11 +187,15 @@ __all__ = (
     "Capabilities",
     "Decoding",
     "DecodingMode",
+    "Embedded",
+    "EmbedderInfo",
+    "EmbedderOptions",
     "Event",
     "Finish",
     "ModelRef",
     "Option",
     "OptionValue",
+    "Pooling",
     "Progress",
     "Prompt",
     "Reply",
@@ -189,6 +207,8 @@ __all__ = (
     "check_file",
     "check_model",
     "common_prefix_length",
+    "decode_embedded",
+    "decode_info",
     "free",
     "hold",
     "in_whole_blocks",

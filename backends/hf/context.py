@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from backends.api import BackendError, Options, TokenIds
 from backends.hf.backend import DEVICE, DTYPE
-from backends.hf.devices import device
+from backends.hf.devices import device, dtype
 from backends.hf.loading import load_whole
 from backends.hf.tokenizer import HfTokenizer
 from backends.rules import THREADS, TRUST_REMOTE_CODE, first_line, usable_cpus
@@ -29,12 +29,6 @@ from backends.sharing.generation import Logits
 from backends.sharing.session import Step
 
 CHUNK_TOKENS = 512  # tokens that go through the model at once
-
-_DTYPES = {
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
 
 _MASKED = {"full_attention", "sliding_attention", "chunked_attention"}
 """The kinds of layers that hold nothing but each token's keys and values, and that `_masks` has a
@@ -62,7 +56,7 @@ class HfContext:
         self.threads = THREADS.given(options) or usable_cpus()
         torch.set_num_threads(self.threads)
         self.device = device(DEVICE.given(options))
-        self.dtype = _dtype(DTYPE.of(options), self.device)
+        self.dtype = dtype(DTYPE.of(options), self.device)
         self._model = _load(folder, name, self.dtype, TRUST_REMOTE_CODE.of(options))
         self._tokenizer = tokenizer
         self._model.to(self.device).eval()
@@ -288,20 +282,6 @@ def _short_length(config: Any) -> int | None:
         if kind.get("rope_type") == "longrope"
     ]
     return min(lengths, default=None)
-
-
-def _dtype(name: str, where: torch.device) -> torch.dtype:
-    """`auto` is bfloat16 where the hardware computes in it, else float32."""
-    if name != "auto":
-        return _DTYPES[name]
-    if where.type == "cuda":
-        has_it = torch.cuda.is_bf16_supported()
-    elif where.type != "cpu":
-        has_it = False  # not tried
-    else:
-        # torch has no public name for this question. Its own compiler uses this function.
-        has_it = bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    return torch.bfloat16 if has_it else torch.float32
 
 
 def _end_tokens(generation_config: Any, eos_id: int | None) -> frozenset[int]:

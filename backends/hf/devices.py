@@ -1,4 +1,5 @@
-"""What this PyTorch was built for, which devices it sees, and what makes it see others."""
+"""What this PyTorch was built for, which devices it sees, what makes it see others, and in which
+format of numbers they compute."""
 
 from __future__ import annotations
 
@@ -9,6 +10,11 @@ from backends.gpus import gpu_maker, unseen
 from backends.remedies import pip_install
 
 _INDEX = "https://download.pytorch.org/whl/cu130"
+_DTYPES = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
 _OTHERS = "https://pytorch.org/get-started/locally"
 
 
@@ -69,3 +75,17 @@ def device(wanted: str | None) -> torch.device:
             f"Use --device {' or '.join(there)}. {change()}".strip(),
         )
     return torch.device(wanted)
+
+
+def dtype(name: str, where: torch.device) -> torch.dtype:
+    """`auto` is bfloat16 where the hardware computes in it, else float32."""
+    if name != "auto":
+        return _DTYPES[name]
+    if where.type == "cuda":
+        has_it = torch.cuda.is_bf16_supported()
+    elif where.type != "cpu":
+        has_it = False  # not tried
+    else:
+        # torch has no public name for this question. Its own compiler uses this function.
+        has_it = bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return torch.bfloat16 if has_it else torch.float32

@@ -25,6 +25,18 @@ _LARGEST = 2**53  # whole numbers beyond it are not the same in all that reads J
 
 
 def check_config(folder: Path, name: str, trusted: bool) -> Mapping[str, Any]:
+    """The config.json of a folder with a causal language model. Raises as `check_folder` does."""
+    config = check_folder(folder, name, trusted)
+    _check_head(config, name)
+    if (folder / "modules.json").is_file():
+        raise BackendError(
+            f"{name} makes one embedding of each text and writes none (modules.json)",
+            "Give a causal language model.",
+        )
+    return config
+
+
+def check_folder(folder: Path, name: str, trusted: bool) -> Mapping[str, Any]:
     """The folder's config.json; `trusted` lets the model bring code of its own.
 
     Raises `BackendError`, which calls the folder `name`, for a model that may not be read.
@@ -48,12 +60,6 @@ def check_config(folder: Path, name: str, trusted: bool) -> Mapping[str, Any]:
         )
     _check_values(config, name)
     _check_code(config, name, trusted)
-    _check_head(config, name)
-    if (folder / "modules.json").is_file():
-        raise BackendError(
-            f"{name} makes one embedding of each text and writes none (modules.json)",
-            "Give a causal language model.",
-        )
     return config
 
 

@@ -38,7 +38,7 @@ def folder_of(model: ModelRef, trusted: bool = False) -> str:
     """
     if model.format == "gguf":
         return str(_converted(model))
-    folder = _given_folder(model)
+    folder = given_folder(model)
     config = check_config(folder, model.name, trusted)
     check_weights(folder, model.name, config)
     return str(folder)
@@ -48,12 +48,12 @@ def tokenizer_folder_of(model: ModelRef, trusted: bool = False) -> str:
     """The same for the model's tokenizer alone: no file of weights has to be there."""
     if model.format == "gguf":
         return str(_converted_tokenizer(model))
-    folder = _given_folder(model)
+    folder = given_folder(model)
     check_config(folder, model.name, trusted)
     return str(folder)
 
 
-def _given_folder(model: ModelRef) -> Path:
+def given_folder(model: ModelRef) -> Path:
     """The user's own, or the one in the hub's cache."""
     folder = Path(model.location)
     return folder if folder.is_dir() else _snapshot(model.location)

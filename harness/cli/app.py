@@ -28,6 +28,7 @@ from harness.cli.commands import PLAIN, SETTINGS, Command, Commands, with_late_f
 from harness.cli.compare import compare
 from harness.cli.console import tell, tell_error
 from harness.cli.delete import delete
+from harness.cli.embed import embed
 from harness.cli.export import export
 from harness.cli.history import history
 from harness.cli.import_ import import_files
@@ -125,6 +126,13 @@ _add(
     "harness bench --backend llama-cpp --backend hf --threads 8",
     "harness bench -p 512,2048 -n 0 -d 0,4096 -b 1,4,16",
     "harness bench -m model.gguf -r 10 --json -o bench.json",
+)
+_add(
+    "embed",
+    embed,
+    "harness embed cifake/images -o cifake.parquet",
+    "harness embed images -o embeddings.npz --model facebook/dinov2-small --layer 4,8,last",
+    "harness run --data cifake.parquet",
 )
 _add(
     "import",

@@ -97,7 +97,9 @@ def list_backends(
 
 @backends.command(cls=Command, epilog=examples("harness backends install vllm"))
 def install(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The engine's backend, as listed.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="The engine's backend, as listed; or embedder.")
+    ],
 ) -> None:
     """Install an engine into an environment of its own.
 
@@ -107,11 +109,11 @@ def install(
     from harness.contract import requirements_of
     from harness.engine.install import install as make
     from harness.engine.interpreters import own_environment
-    from harness.engine.registry import find_backend
+    from harness.engine.registry import find_installable
     from harness.machine.nvml import has_gpu
     from harness.report.text import lines
 
-    registered = find_backend(name)
+    registered = find_installable(name)
     wanted = requirements_of(registered.load(), has_gpu())
     if not wanted.packages:
         answers().print(lines(f"{name} needs no packages: there is nothing to install."))

@@ -48,6 +48,10 @@ class Registered:
         return backend
 
 
+EMBEDDER = Registered("embedder", "backends.embedder.backend")
+"""No backend, but installed and checked as one is."""
+
+
 def registered_backends() -> list[Registered]:
     """Every installed backend, in the order of names."""
     found = entry_points(group=ENTRY_POINT_GROUP)
@@ -62,3 +66,8 @@ def find_backend(name: str) -> Registered:
             remedy=f"Use one of: {', '.join(every)}. `harness backends` shows which can run here.",
         )
     return every[name]
+
+
+def find_installable(name: str) -> Registered:
+    """The backend, or the embedder. Raises `UsageError`."""
+    return EMBEDDER if name == EMBEDDER.name else find_backend(name)

@@ -22,6 +22,7 @@ from harness.report.text import number, plain
 
 if TYPE_CHECKING:
     import harness.bench.timing
+    import harness.embedding.run
     import harness.pipeline.prompting
 
 LINE_SECONDS = 10.0
@@ -231,6 +232,28 @@ class BenchWatch(_Board):
 
     def parts(self) -> Sequence[Part]:
         return list(self._latest.values()) or [Part("loading")]
+
+
+class EmbedWatch(_Board):
+    """An observer of `harness embed`."""
+
+    def __init__(self, outlet: Outlet) -> None:
+        super().__init__(outlet, ticks=not isinstance(outlet, Nowhere | Terminal))
+        self._latest: harness.embedding.run.Update | None = None
+
+    def __call__(self, update: harness.embedding.run.Update) -> None:
+        self._latest = update
+        self._outlet.tell()
+
+    def parts(self) -> Sequence[Part]:
+        found = self._latest
+        if found is None:
+            return [Part(f"loading the model, {duration(time.monotonic() - self._began)}")]
+        skipped = f", {found.skipped:,} skipped" if found.skipped else ""
+        left = duration((found.total - found.done) / found.images_per_second)
+        behind = f"{number(found.images_per_second)} images/s, about {left} left"
+        share = found.done / found.total
+        return [Part(f"{found.done:,}/{found.total:,} images{skipped}", share, behind)]
 
 
 @dataclass(frozen=True, slots=True)

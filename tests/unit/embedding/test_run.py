@@ -1,0 +1,236 @@
+"""From a folder to a file of embeddings, with a stub in the place of the model."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pyarrow import parquet
+
+from harness.contract import EmbedderOptions
+from harness.embedding.run import EmbedOrder, Update, embed
+from harness.errors import DataError, EngineError, StoreError, UsageError
+from harness.workload.sources import load_dataset
+
+pytestmark = pytest.mark.usefixtures("stub")
+
+FORMS = ["out.parquet", "out.npz", "out"]
+
+
+def order(folder: Path, out: str = "out.parquet", **options: Any) -> EmbedOrder:
+    return EmbedOrder(folder, folder.parent / out, options=EmbedderOptions(batch=4, **options))
+
+
+def contents(out: Path) -> dict[str, bytes]:
+    files = [out] if out.is_file() else sorted(path for path in out.rglob("*") if path.is_file())
+    return {str(path.relative_to(out.parent)): path.read_bytes() for path in files}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_what_is_written_is_read_as_a_dataset(folder: Path, form: str) -> None:
+    result = embed(order(folder, form))
+    data = load_dataset(str(result.out), seed=0)
+    assert data.classes == ("FAKE", "REAL")
+    assert data.X_train.shape == (22, 3)
+    assert sorted(data.X_train[:, 0]) == sorted(
+        len(f"train{label}{n}") * (n + 1) for label in ("FAKE", "REAL") for n in range(11)
+    )
+    assert result.counts == [(s, c, 11) for s in ("train", "test") for c in ("FAKE", "REAL")]
+    assert not result.out.with_name(f"{form}.part").exists()
+
+
+def test_the_three_forms_are_one_dataset(folder: Path) -> None:
+    hashes = {load_dataset(str(embed(order(folder, form)).out), 0).sha256 for form in FORMS}
+    assert len(hashes) == 1
+
+
+def test_the_metadata_says_how_the_vectors_were_made(folder: Path) -> None:
+    out = embed(order(folder, layers=("1", "last"))).out
+    written = parquet.read_schema(out).metadata
+    found = json.loads(written[b"embedding"])
+    assert found["model"] == "stub"
+    assert found["layers"] == ["1", "last"]
+    assert found["weights_sha256"] == "0" * 64
+    assert found["skipped"] == []
+    assert json.loads(written[b"images"])[0] == "train/FAKE/00 (a).jpg"
+    with np.load(embed(order(folder, "out.npz")).out) as arrays:
+        assert json.loads(str(arrays["embedding"]))["images_sha256"] == found["images_sha256"]
+
+
+def test_what_cannot_be_read_is_counted_and_named(folder: Path) -> None:
+    (folder / "train" / "REAL" / "skip me.jpg").write_bytes(b"x")
+    (folder / "train" / "REAL" / "moving.gif").write_bytes(b"xyz")
+    result = embed(order(folder))
+    [skipped], [note] = result.skipped, result.notes
+    assert (skipped.file, skipped.reason) == ("train/REAL/skip me.jpg", "damaged")
+    assert (note.file, note.reason) == ("train/REAL/moving.gif", "first of 2 frames")
+    assert len(load_dataset(str(result.out), 0).X_train) == 23
+
+
+def test_a_file_that_ends_the_worker_costs_itself_alone(folder: Path) -> None:
+    (folder / "train" / "FAKE" / "05 crash.jpg").write_bytes(b"x")
+    result = embed(order(folder))
+    [skipped] = result.skipped
+    assert skipped.file == "train/FAKE/05 crash.jpg"
+    assert "exit code 7" in skipped.reason
+    assert len(load_dataset(str(result.out), 0).X_train) == 22
+
+
+def test_an_embedder_that_always_fails_is_an_error(folder: Path) -> None:
+    for number in range(3):
+        (folder / "train" / "FAKE" / f"05 crash {number}.jpg").write_bytes(b"x")
+    with pytest.raises(EngineError, match="failed on 3 images in a row"):
+        embed(order(folder))
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "reason"),
+    [
+        ("nan.jpg", EngineError, "train/FAKE/nan.jpg are not finite"),
+        ("error.jpg", EngineError, "no memory is left"),
+    ],
+)
+def test_what_goes_wrong_leaves_what_was_done(
+    folder: Path, name: str, error: type[Exception], reason: str
+) -> None:
+    wrong = folder / "train" / "FAKE" / name
+    wrong.write_bytes(b"x")
+    with pytest.raises(error, match=reason):
+        embed(order(folder))
+    assert not (folder.parent / "out.parquet").exists()
+    wrong.unlink()
+    # The listing has changed, so what was done is no longer of this command.
+    with pytest.raises(UsageError, match="different: images"):
+        embed(order(folder))
+
+
+def test_a_class_without_an_image_is_an_error(folder: Path) -> None:
+    for path in (folder / "test" / "REAL").iterdir():
+        path.rename(path.with_name(f"skip {path.name}"))
+    with pytest.raises(DataError, match="no image of test/REAL can be read"):
+        embed(order(folder))
+
+
+def test_an_output_that_is_there_or_has_no_known_form_is_refused(folder: Path) -> None:
+    with pytest.raises(UsageError, match=r"ends in \.csv"):
+        embed(order(folder, "out.csv"))
+    (folder.parent / "out.parquet").write_text("mine")
+    with pytest.raises(UsageError, match="is there already"):
+        embed(order(folder))
+
+
+def test_an_embedder_that_cannot_be_opened_names_the_remedy(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STUB_FAILS", "1")
+    with pytest.raises(EngineError, match="it cannot be opened") as caught:
+        embed(order(folder))
+    assert caught.value.remedy == "Try another."
+
+
+class StoppedError(Exception):
+    pass
+
+
+def stop_at(count: int) -> Any:
+    def observe(update: Update) -> None:
+        if update.done >= count:
+            raise StoppedError
+
+    return observe
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_what_was_stopped_goes_on_and_gives_the_same_file(folder: Path, form: str) -> None:
+    (folder / "train" / "REAL" / "skip me.jpg").write_bytes(b"x")
+    whole = embed(order(folder, f"whole{Path(form).suffix}")).out
+    for count in (4, 8, 20):
+        with pytest.raises(StoppedError):
+            embed(order(folder, form), stop_at(count))
+    result = embed(order(folder, form))
+    assert result.embedded_now == 45 - 20
+    mine, theirs = contents(result.out), contents(whole)
+    assert list(mine.values()) == list(theirs.values())
+
+
+def test_half_a_line_and_half_a_vector_are_cut_off(folder: Path) -> None:
+    whole = embed(order(folder, "whole.parquet")).out
+    with pytest.raises(StoppedError):
+        embed(order(folder), stop_at(12))
+    part = folder.parent / "out.parquet.part"
+    with (part / "files.jsonl").open("a") as lines:
+        lines.write('{"sha256": "0')
+    vectors = part / "vectors.f32"
+    vectors.write_bytes(vectors.read_bytes()[:-5])
+    result = embed(order(folder))
+    assert result.embedded_now == 44 - 8
+    assert result.out.read_bytes() == whole.read_bytes()
+
+
+def test_a_file_that_changed_is_embedded_again(folder: Path) -> None:
+    with pytest.raises(StoppedError):
+        embed(order(folder), stop_at(12))
+    (folder / "train" / "FAKE" / "05 (a).jpg").write_bytes(b"another")
+    result = embed(order(folder))
+    assert result.embedded_now == 44 - 4
+    data = load_dataset(str(result.out), 0)
+    assert len(b"another") in data.X_train[:, 0]
+
+
+def test_what_another_command_left_is_not_taken(folder: Path) -> None:
+    with pytest.raises(StoppedError):
+        embed(order(folder), stop_at(12))
+    with pytest.raises(UsageError, match="different: layers"):
+        embed(order(folder, layers=("1",)))
+
+
+def test_two_commands_at_once_do_not_mix(folder: Path) -> None:
+    def observe(_: Update) -> None:
+        with pytest.raises(StoreError, match="another process embeds to"):
+            embed(order(folder))
+        raise StoppedError
+
+    with pytest.raises(StoppedError):
+        embed(order(folder), observe)
+
+
+def test_killed_ten_times_it_writes_the_same_file(folder: Path) -> None:
+    whole = embed(order(folder, "whole.parquet")).out
+    out = folder.parent / "out.parquet"
+    program = (
+        "from pathlib import Path; import sys\n"
+        "from harness.contract import EmbedderOptions\n"
+        "from harness.embedding import session\n"
+        "from harness.embedding.run import EmbedOrder, embed\n"
+        "from harness.engine.registry import Registered\n"
+        "session.EMBEDDER = Registered('embedder', 'stub_embedder')\n"
+        "embed(EmbedOrder(Path(sys.argv[1]), Path(sys.argv[2]), "
+        "options=EmbedderOptions(batch=4)))\n"
+    )
+    environment = {**os.environ, "STUB_SECONDS": "0.05"}
+    lines = out.with_name("out.parquet.part") / "files.jsonl"
+    for kill in range(10):
+        process = subprocess.Popen(
+            [sys.executable, "-c", program, str(folder), str(out)], env=environment
+        )
+        # Each lives until it has done one batch more than was there, however loaded we are.
+        wanted = 4 * (kill + 1)
+        while process.poll() is None and _lines(lines) < wanted:
+            time.sleep(0.005)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    result = embed(order(folder))
+    assert result.embedded_now < 44
+    assert out.read_bytes() == whole.read_bytes()
+
+
+def _lines(path: Path) -> int:
+    return len(path.read_bytes().splitlines()) if path.exists() else 0
