@@ -147,7 +147,7 @@ def entry_records(
 def entry_columns() -> list[str]:
     """The names of what `entry_records` has."""
     return [
-        *("run_id", "created", "group", "state"),
+        *("run_id", "created", "name", "group", "state"),
         *(f"spec.{name}" for name in _OF_SPEC),
         "mock",
         *flat(RunSummary, None),

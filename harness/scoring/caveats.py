@@ -173,7 +173,8 @@ def _of_the_examples(inputs: CaveatInputs) -> _Caveats:
                 "shown": inputs.examples_shown,
                 "available": inputs.examples_available,
                 "is_limited": is_limited,
-                "is_text": inputs.is_text,
+                # Runs of earlier versions had vectors only, and do not have it.
+                **({"is_text": True} if inputs.is_text else {}),
             },
         )
 

@@ -527,7 +527,7 @@ def test_a_run_whose_prompts_have_changed_is_not_resumed(
         ({"max_model_len": 40}, UsageError),
         ({"prompt": "none"}, HarnessError),
         ({"data": "none"}, HarnessError),
-        ({"backend": "llama-cpp", "model": "none.gguf"}, EngineError),
+        ({"backend": "llama-cpp", "model": "none.gguf"}, UsageError),
     ],
 )
 def test_what_cannot_be_run_is_told_and_leaves_no_run(

@@ -55,5 +55,5 @@ def test_what_memory_cannot_hold_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
 def test_what_is_packed_more_than_numbers_can_be_is_refused() -> None:
     check_room("x", needed=2**28, packed=1)
     check_room("x", needed=2**28 + 1, packed=2**28 // 100 + 1)
-    with pytest.raises(DataError, match="which no embeddings do"):
+    with pytest.raises(DataError, match="which no honest data do"):
         check_room("x", needed=2**28 + 1, packed=1)

@@ -54,7 +54,7 @@ def test_processors_are_counted_only_where_threads_are_not_given(
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)  # as on macOS
     monkeypatch.setattr(vllm, "usable_cpus", lambda: 7)
-    monkeypatch.setattr(vllm, "check", lambda: Availability(False, reason="not here"))
+    monkeypatch.setattr(vllm, "_importable", lambda: Availability(False, reason="not here"))
     with pytest.raises(BackendError, match="not here"):
         vllm.open_session(ModelRef("x", "hf", "x"), {"max_model_len": 64, **options})
     assert os.environ["OMP_NUM_THREADS"] == threads
