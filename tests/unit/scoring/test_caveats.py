@@ -94,7 +94,7 @@ def test_a_run_to_trust_has_none() -> None:
         (
             CaveatKind.EXAMPLES_DROPPED,
             {"examples_shown": 40},
-            {"shown": 40, "available": 50, "is_limited": False, "is_text": False},
+            {"shown": 40, "available": 50, "is_limited": False},
         ),
         (CaveatKind.CONTEXT_LIMITED, {"context_wanted": 4096}, {"limit": 1024, "wanted": 4096}),
         (CaveatKind.SEVERAL_SESSIONS, {"sessions": 2}, {"sessions": 2}),
