@@ -75,6 +75,20 @@ def is_archive(path: Path) -> bool:
 
 def write_archive(source: Store, run_ids: Sequence[str], group: str | None, target: Path) -> None:
     """Writes these runs to `target`, without whose home folder they name. Raises `StoreError`."""
+    try:
+        _write(source, run_ids, group, target)
+    except OSError as error:
+        raise StoreError(
+            f"{target} cannot be written: {error.strerror}", remedy="Name another file with -o."
+        ) from error
+    except ValueError as error:
+        raise StoreError(
+            f"{target} was not written, because what is stored of its runs is damaged: {error}",
+            remedy="Restore a copy of the results, or pass on other runs.",
+        ) from error
+
+
+def _write(source: Store, run_ids: Sequence[str], group: str | None, target: Path) -> None:
     with TemporaryDirectory(prefix="harness-", dir=target.parent) as folder:
         with Store(Path(folder)) as copy:
             copy.take_over(source, run_ids, change=_without_home)

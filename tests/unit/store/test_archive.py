@@ -137,6 +137,23 @@ def test_a_damaged_run_is_not_passed_on(source: Store, tmp_path: Path) -> None:
     assert not (tmp_path / "run.zip").exists()
 
 
+def test_prompts_that_are_not_those_of_their_hashes_are_not_passed_on(
+    source: Store, tmp_path: Path
+) -> None:
+    run_id = add_run(source)
+    with closing(sqlite3.connect(source.path, isolation_level=None)) as raw:
+        raw.execute("UPDATE prompts SET text_sha256 = ?", ["a" * 64])
+    with pytest.raises(StoreError, match="the texts of voter 0 are not those of their hashes"):
+        passed_on(source, run_id)
+    assert not (tmp_path / "run.zip").exists()
+
+
+def test_a_file_that_cannot_be_written_is_one_error(source: Store, tmp_path: Path) -> None:
+    run_id = add_run(source)
+    with pytest.raises(StoreError, match=r"run\.zip cannot be written: No such file"):
+        write_archive(source, [run_id], None, tmp_path / "gone" / "run.zip")
+
+
 def forge(path: Path, *members: Member) -> None:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in members:
