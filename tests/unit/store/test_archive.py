@@ -106,6 +106,15 @@ def test_a_group_arrives_under_its_name_or_another(source: Store, target: Store)
         assert len(third.runs()) == 1
 
 
+def test_runs_of_a_group_that_are_passed_on_one_by_one_stand_alone(
+    source: Store, target: Store
+) -> None:
+    for word in ("yes", "no"):
+        run_id = add_run(source, [word], group="curve")
+        assert read_archive(passed_on(source, run_id), target) == [run_id]
+    assert set(target.groups().values()) == {None}
+
+
 def test_what_is_here_already_is_not_overwritten(source: Store, target: Store) -> None:
     run_id = add_run(source, name="mine")
     path = passed_on(source, run_id)
