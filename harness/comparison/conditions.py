@@ -10,6 +10,7 @@ from harness.machine.environment import Environment
 from harness.scoring.caveats import MUCH_OTHER_CPU
 from harness.store.runs import StoredEntry
 from harness.store.schema import SessionRow
+from harness.summary import is_mock
 
 _OF_VERSION = (
     "engine_version",
@@ -20,6 +21,8 @@ _OF_VERSION = (
 )
 _OF_USE = ("device", "threads")
 _OF_ABILITY = ("label_logprobs", "clock", "location")
+
+_SHARE = "other_cpu_share"
 
 OF_ENGINE = frozenset({*_OF_VERSION, "model_sha256"})
 """What two engines differ in by their nature."""
@@ -41,8 +44,9 @@ def conditions(entry: StoredEntry) -> dict[str, Any]:
                 values.append(one.get(name))
         merged[name] = values[0] if len(values) == 1 else values
     share = entry.summary.speed.other_cpu_share if entry.run.is_finished else None
-    if share is not None and share >= MUCH_OTHER_CPU:
-        merged["other_cpu_share"] = f"{share:.2f}"
+    # The speed of a mock is made up, whoever uses the processors.
+    if share is not None and share >= MUCH_OTHER_CPU and not is_mock(entry.summary):
+        merged[_SHARE] = f"{share:.2f}"
     return merged
 
 
@@ -71,8 +75,14 @@ def named(group: str, values: Mapping[str, Any]) -> dict[str, Any]:
     return {f"{group}.{name}": value for name, value in values.items()}
 
 
+def _is_alike(name: str, ones: Mapping[str, Any], others: Mapping[str, Any]) -> bool:
+    """Whether shares of the processors are as good as the same: no two are equal."""
+    shares = [float(one.get(name) or 0) for one in (ones, others)] if name == _SHARE else []
+    return bool(shares) and abs(shares[0] - shares[1]) < MUCH_OTHER_CPU
+
+
 def differing(ones: Mapping[str, Any], others: Mapping[str, Any]) -> Iterator[FieldDifference]:
     """The names under which there is not the same."""
     for name in dict.fromkeys([*ones, *others]):
-        if ones.get(name) != others.get(name):
+        if ones.get(name) != others.get(name) and not _is_alike(name, ones, others):
             yield FieldDifference(field=name, first=ones.get(name), other=others.get(name))

@@ -84,13 +84,16 @@ def begun(folder: Path) -> bool:
         return bool(store.runs())
 
 
+OF_TIMES = {CaveatKind.SEVERAL_SESSIONS, CaveatKind.PROCESSORS_SHARED}
+
+
 def lasting(summary: Summary) -> dict[str, Any]:
     """What may not depend on how often a run was ended: all but times, memory and recomputation."""
     parts: list[dict[str, Any]] = []
     for one in summary.runs:
         values = one.model_dump(exclude={"speed", "memory", "caveats"})
         values["tokens"] = (one.speed.unique_tokens, one.speed.served_tokens)
-        values["caveats"] = [c for c in one.caveats if c.kind is not CaveatKind.SEVERAL_SESSIONS]
+        values["caveats"] = [caveat for caveat in one.caveats if caveat.kind not in OF_TIMES]
         parts.append(values)
     return {"runs": parts}
 

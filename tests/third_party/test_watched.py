@@ -129,7 +129,8 @@ def test_what_is_planted_fails_with_the_metric_both_values_and_the_interval(run:
     values = r"REGRESSED prefill_tokens_per_second: [\d,]+ -> [\d,]+, -\d\d\.\d% \(limit 50%\)"
     assert re.search(values, said)
     assert re.search(r"95 % interval -\d\d\.\d% to -\d\d\.\d%; p = .* \(Mann-Whitney U\)", said)
-    assert "within limits: accuracy, examples_per_voter\n" in said
+    # Without a reply that could be parsed, there is no accuracy to judge.
+    assert "within limits: examples_per_voter\n" in said
     assert max(map(len, said.splitlines()[1:])) <= 80
 
 
