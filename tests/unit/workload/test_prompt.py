@@ -168,6 +168,9 @@ def test_a_chat_needs_a_chat_template() -> None:
         make_writer("mine", template(kind="chat"), CLASSES, None)
     assert "--prompt compact" in caught.value.remedy
     assert "--chat-template FILE" in caught.value.remedy
+    with pytest.raises(UsageError) as caught:
+        make_writer("mine", template(kind="chat"), CLASSES, None, "text")
+    assert "--prompt text" in caught.value.remedy
 
 
 def test_classes_without_words_are_called_by_their_names() -> None:
