@@ -82,7 +82,7 @@ SECONDS_BETWEEN_SIGNS = 0.1
 
 
 class Server:
-    """Answers requests; holds the one open session or tokenizer."""
+    """Answers requests; holds the one open session, tokenizer or embedder."""
 
     def __init__(self, tell: Callable[[Message], None] = lambda _: None) -> None:
         self._tell = tell  # sends a message before the answer that is being made

@@ -83,8 +83,6 @@ class Embedder(Protocol):
         """Of the files in their order, a batch at a time."""
         ...
 
-    def close(self) -> None: ...
-
 
 def checked_layers(layers: tuple[str, ...], blocks: int, model: str) -> tuple[str, ...]:
     """Raises `BackendError` for a layer that a model of so many blocks does not have."""

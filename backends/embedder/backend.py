@@ -88,9 +88,6 @@ class TorchEmbedder:
         for start in range(0, len(files), self._batch):
             yield self._embed(files[start : start + self._batch])
 
-    def close(self) -> None:
-        """Nothing: the process ends."""
-
     def _embed(self, files: Sequence[str]) -> Sequence[Embedded]:
         from backends.embedder.decoding import UnreadableError, decode
 

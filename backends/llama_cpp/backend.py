@@ -147,12 +147,14 @@ def _importable() -> Availability:
 
 def open_tokenizer(model: ModelRef, options: Options) -> LlamaTokenizer:
     _refuse_unavailable(_importable())
+    from backends.llama_cpp.context import batch_tokens
     from backends.llama_cpp.devices import check_options
     from backends.llama_cpp.tokenizer import open_vocabulary
 
     # None of them concerns tokens. But a run opens all tokenizers first, and what the session would
     # refuse is better refused before other engines have worked for hours.
     check_options(options)
+    batch_tokens(options)
     return open_vocabulary(model)
 
 

@@ -468,14 +468,16 @@ def _prompt_engine(
         for one in failed:
             fail_open_cells(store, one.run_id, name, one.spec, error, observe)
 
+    member = waiting[0]  # the one that waits while the engine loads
+
     def load(stage: str) -> None:
-        observe(_loading(store, waiting[0], name, stage))
+        observe(_loading(store, member, name, stage))
 
     lap = _Lap()
     engine: Engine | None = None
     try:
         with ExitStack() as stack:
-            longest = max(member.workload.packed.limit for member in waiting)
+            longest = max(one.workload.packed.limit for one in waiting)
             engine = stack.enter_context(Engine(plan, longest))
             engine.on_stage = load
             engine.load()

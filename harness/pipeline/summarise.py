@@ -163,8 +163,8 @@ def _run_summary(entry: StoredEntry, facts: Facts, baselines: Sequence[Baseline]
 def _queries_too_long(entry: StoredEntry, facts: Facts) -> int:
     """Those whose prompts do not fit, of one voter or more. Vectors are not called long: of them
     the prompts of an earlier run may not fit, where a vocabulary needs more tokens."""
-    if facts.data is None or facts.data.kind == "vectors":
-        return 0
+    if facts.data is None or facts.data.kind == "vectors" or not entry.tokens:
+        return 0  # without tokens, its tokenizer failed: what fits is not known
     pairs = zip(entry.run.prompts, entry.tokens, strict=True)
     return len(
         {

@@ -74,10 +74,30 @@ def is_archive(path: Path) -> bool:
 
 
 def write_archive(source: Store, run_ids: Sequence[str], group: str | None, target: Path) -> None:
-    """Writes these runs to `target`, without whose home folder they name. Raises `StoreError`."""
+    """Writes these runs to `target`, without whose home folder they name. They are in `group`: of a
+    group that is not passed on, its run stands alone. Raises `StoreError`."""
+    try:
+        _write(source, run_ids, group, target)
+    except OSError as error:
+        raise StoreError(
+            f"{target} cannot be written: {error.strerror}", remedy="Name another file with -o."
+        ) from error
+    except ValueError as error:
+        raise StoreError(
+            f"{target} was not written, because what is stored of its runs is damaged: {error}",
+            remedy="Restore a copy of the results, or pass on other runs.",
+        ) from error
+
+
+def _write(source: Store, run_ids: Sequence[str], group: str | None, target: Path) -> None:
+    def change(table: str, column: str, value: Any) -> Any:
+        # With its group, a second run of the same one could not be stored beside it.
+        is_group = (table, column) == ("runs", "group")
+        return group if is_group else _without_home(table, column, value)
+
     with TemporaryDirectory(prefix="harness-", dir=target.parent) as folder:
         with Store(Path(folder)) as copy:
-            copy.take_over(source, run_ids, change=_without_home)
+            copy.take_over(source, run_ids, change=change)
             for run_id in run_ids:
                 _check_whole(copy, run_id)
         store, made = Path(folder) / FILE_NAME, Path(folder) / "runs.zip"

@@ -102,7 +102,7 @@ def open_chat(template: ChatTemplate) -> Iterator[Render]:
         whose = template.file or f"of the model {template.model}"
         return TemplateError(
             f"the chat template {whose} {what}: {why}",
-            remedy="Use a completion template, such as --prompt compact.",
+            remedy="Use a completion template, such as --prompt compact; for texts, --prompt text.",
         )
 
     def render(system: str, users: Sequence[str]) -> list[str]:

@@ -161,8 +161,8 @@ def make_writer(
     if template.kind == "chat" and chat is None:
         raise UsageError(
             f"the prompt template {name} is a chat, and the model has no chat template",
-            remedy="Use a completion template, such as --prompt compact, or give a chat template "
-            "with --chat-template FILE.",
+            remedy=f"Use a completion template, such as --prompt {DEFAULTS[kind]}, or give a chat "
+            "template with --chat-template FILE.",
         )
     if template.opening and template.kind != "chat":
         raise TemplateError(

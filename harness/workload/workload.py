@@ -107,7 +107,7 @@ def write(
             f"--chat-template {spec.chat_template}: the prompt template {prompt} is no chat",
             remedy="Leave it out, or use --prompt chat.",
         )
-    chat = _shared_chat(prompt, chats) if template.kind == "chat" else None
+    chat = _shared_chat(prompt, chats, draft.dataset.kind) if template.kind == "chat" else None
     first_of_each = [tokenizers[name] for name in dict.fromkeys(leaders(tokenizers).values())]
     with open_chat(chat) if chat else nullcontext() as render:
         data = draft.dataset
@@ -135,7 +135,9 @@ def write(
     )
 
 
-def _shared_chat(prompt: str, chats: Mapping[str, ChatTemplate | None]) -> ChatTemplate | None:
+def _shared_chat(
+    prompt: str, chats: Mapping[str, ChatTemplate | None], kind: Kind
+) -> ChatTemplate | None:
     """The chat template of all entries, `None` where no model has one."""
     (first, chat), *others = chats.items()
     lacking = [name for name, one in chats.items() if one is None]
@@ -144,14 +146,14 @@ def _shared_chat(prompt: str, chats: Mapping[str, ChatTemplate | None]) -> ChatT
             f"the prompt template {prompt} is a chat, and {', '.join(lacking)}: the model has no "
             "chat template",
             remedy="Leave it out, name a template for all with --chat-template FILE, or use a "
-            "completion template, such as --prompt compact.",
+            f"completion template, such as --prompt {DEFAULTS[kind]}.",
         )
     if unlike := [name for name, other in others if other != chat]:
         raise UsageError(
             f"the prompt template {prompt} is a chat, and {first} has another chat template than "
             f"{', '.join(unlike)}, so they would not be given the same texts",
             remedy="Run them apart, name one for all with --chat-template FILE, or use a "
-            "completion template, such as --prompt compact.",
+            f"completion template, such as --prompt {DEFAULTS[kind]}.",
         )
     return chat
 

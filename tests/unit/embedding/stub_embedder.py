@@ -46,9 +46,6 @@ class Stub:
             time.sleep(float(os.environ.get("STUB_SECONDS", "0")))
             yield [_one(Path(file)) for file in files[start : start + self._batch]]
 
-    def close(self) -> None:
-        """Nothing is open."""
-
 
 def _one(file: Path) -> Embedded:
     if "crash" in file.name:

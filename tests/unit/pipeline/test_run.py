@@ -312,6 +312,18 @@ def test_a_group_opens_its_engine_once(
         assert [one.run_id for one in members] == [one.run_id for one in summaries]
 
 
+def test_loading_again_is_reported_of_the_run_that_waits_for_it(
+    tmp_path: Path, small_data: str
+) -> None:
+    """The worker dies at the third prompt of the second run."""
+    updates: list[Update] = []
+    specs = [spec(small_data, seed=seed, engine={"crash_at": 15, "batch": 2}) for seed in (0, 1)]
+    first, second = run_group("seeds", specs, tmp_path, updates.append)
+    assert (first.runs[0].cells.failed, second.runs[0].cells.failed) == (0, 2)
+    loading = [one.run_id for one in updates if one.stage == "loading"]
+    assert loading == [first.run_id, second.run_id]
+
+
 def test_a_member_of_a_group_that_does_not_fit_fails_alone(tmp_path: Path, small_data: str) -> None:
     specs = [spec(small_data, max_model_len=size, engine={"context": 250}) for size in (300, 200)]
     long, short = run_group("lengths", specs, tmp_path)

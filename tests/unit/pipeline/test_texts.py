@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 import harness
-from harness.errors import TemplateError, UsageError
+from harness.engine.session import TokenizerSession
+from harness.errors import EngineError, TemplateError, UsageError
 from harness.pipeline.run import resume, run
 from harness.pipeline.summarise import recompute
 from harness.spec import RunSpec
@@ -31,7 +32,7 @@ def write(folder: Path, texts: Sequence[str] = (), classes: Sequence[str] = CLAS
 
 def carry_out(path: Path, results: Path, **changes: Any) -> Summary:
     given = {"voters": 2, "queries": 8, "max_model_len": 600, "decoding": "score", **changes}
-    return run(RunSpec(backend=("mock",), data=str(path), **given), results)
+    return run(RunSpec(data=str(path), **{"backend": ("mock",), **given}), results)
 
 
 def test_texts_go_all_the_way(tmp_path: Path) -> None:
@@ -53,7 +54,7 @@ def test_texts_go_all_the_way(tmp_path: Path) -> None:
     assert stored.spec.prompt == "text"
     assert recompute(stored) == stored.summary
     assert stored.texts is not None
-    assert stored.texts[0].endswith("\nThis is")
+    assert stored.texts[0].endswith("\nOutput:")
 
 
 def test_a_run_of_texts_is_completed_and_given_again(tmp_path: Path) -> None:
@@ -80,6 +81,23 @@ def test_a_query_that_does_not_fit_costs_itself_only(tmp_path: Path) -> None:
     assert min(entry.context_fit.examples_per_voter) > 4
     assert entry.context_fit.fill_ratio is not None
     assert entry.context_fit.fill_ratio <= 1
+
+
+def test_a_tokenizer_that_fails_costs_its_entry_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = TokenizerSession.tokenize
+
+    def tokenize(self: TokenizerSession, texts: Sequence[str]) -> list[list[int]]:
+        if self._transport.name == "one":
+            raise EngineError("it is damaged")
+        return honest(self, texts)
+
+    monkeypatch.setattr(TokenizerSession, "tokenize", tokenize)
+    entries = {"one": {"backend": "mock"}, "two": {"backend": "mock"}}
+    one, two = carry_out(write(tmp_path), tmp_path / "results", backend=(), entries=entries).runs
+    assert one.cells.done == 0
+    assert two.cells.done == 2 * (8 + 12)
 
 
 def test_what_is_for_vectors_is_refused_for_texts(tmp_path: Path) -> None:

@@ -106,6 +106,15 @@ def test_a_group_arrives_under_its_name_or_another(source: Store, target: Store)
         assert len(third.runs()) == 1
 
 
+def test_runs_of_a_group_that_are_passed_on_one_by_one_stand_alone(
+    source: Store, target: Store
+) -> None:
+    for word in ("yes", "no"):
+        run_id = add_run(source, [word], group="curve")
+        assert read_archive(passed_on(source, run_id), target) == [run_id]
+    assert set(target.groups().values()) == {None}
+
+
 def test_what_is_here_already_is_not_overwritten(source: Store, target: Store) -> None:
     run_id = add_run(source, name="mine")
     path = passed_on(source, run_id)
@@ -135,6 +144,23 @@ def test_a_damaged_run_is_not_passed_on(source: Store, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"cannot be read: cells\.token_ids"):
         passed_on(source, run_id)
     assert not (tmp_path / "run.zip").exists()
+
+
+def test_prompts_that_are_not_those_of_their_hashes_are_not_passed_on(
+    source: Store, tmp_path: Path
+) -> None:
+    run_id = add_run(source)
+    with closing(sqlite3.connect(source.path, isolation_level=None)) as raw:
+        raw.execute("UPDATE prompts SET text_sha256 = ?", ["a" * 64])
+    with pytest.raises(StoreError, match="the texts of voter 0 are not those of their hashes"):
+        passed_on(source, run_id)
+    assert not (tmp_path / "run.zip").exists()
+
+
+def test_a_file_that_cannot_be_written_is_one_error(source: Store, tmp_path: Path) -> None:
+    run_id = add_run(source)
+    with pytest.raises(StoreError, match=r"run\.zip cannot be written: No such file"):
+        write_archive(source, [run_id], None, tmp_path / "gone" / "run.zip")
 
 
 def forge(path: Path, *members: Member) -> None:

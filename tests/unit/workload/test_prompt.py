@@ -77,7 +77,7 @@ def test_a_text_stands_in_the_prompt_as_it_is() -> None:
     shipped = make_writer("text", load_template("text"), ("bad news", "good"), None, "text")
     item = Item(0, 0, ("$label costs $5",))
     assert shipped.prompt(shipped.body([item]), item) == (
-        "$label costs $5\nThis is bad news.\n\n$label costs $5\nThis is"
+        "Input: $label costs $5\nOutput: bad news\n\nInput: $label costs $5\nOutput:"
     )
 
 
@@ -168,6 +168,9 @@ def test_a_chat_needs_a_chat_template() -> None:
         make_writer("mine", template(kind="chat"), CLASSES, None)
     assert "--prompt compact" in caught.value.remedy
     assert "--chat-template FILE" in caught.value.remedy
+    with pytest.raises(UsageError) as caught:
+        make_writer("mine", template(kind="chat"), CLASSES, None, "text")
+    assert "--prompt text" in caught.value.remedy
 
 
 def test_classes_without_words_are_called_by_their_names() -> None:

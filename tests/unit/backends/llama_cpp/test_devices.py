@@ -143,6 +143,10 @@ def test_a_piece_that_is_larger_than_its_call_is_refused() -> None:
     with pytest.raises(BackendError, match="n_ubatch is 256 and n_batch 128") as caught:
         batch_tokens({"n_batch": 128, "n_ubatch": 256})
     assert "128 or less" in caught.value.remedy
+    with pytest.raises(BackendError, match="n_ubatch is 256 and n_batch 128"):
+        llama_cpp.open_tokenizer(
+            ModelRef("none", "gguf", "/no/such/file.gguf"), {"n_batch": 128, "n_ubatch": 256}
+        )
     with pytest.raises(BackendError, match="n_batch is 1") as caught:
         batch_tokens({"n_batch": 1})
     assert "from 32 to 65536" in caught.value.remedy
