@@ -150,7 +150,9 @@ def _bounds(field: FieldInfo, kind: type) -> str:
     if "ge" in found and "le" in found:
         return f" from {found['ge']} to {found['le']}"
     if "gt" in found:
-        return f" above {found['gt']}" + (f", at most {found['le']}" if "le" in found else "")
+        most = f", at most {found['le']}" if "le" in found else ""
+        below = f", below {found['lt']}" if "lt" in found else ""
+        return f" above {found['gt']}{most}{below}"
     return f" of {found['ge']} or more" if "ge" in found else ""
 
 

@@ -71,7 +71,7 @@ def _words(one: Definition, value: Any, default: Any = None) -> Iterator[str]:
     if value is None or value == default:
         return
     if one.kind is bool:
-        yield one.flag if value else f"--no-{one.flag.removeprefix('--')}"
+        yield one.flag if value else one.negation_flag
         return
     for each in value if one.several else [value]:
         yield one.flag

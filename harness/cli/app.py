@@ -162,7 +162,7 @@ app.add_typer(
     name="backends",
     epilog=examples("harness backends", "harness backends --json", "harness backends install vllm"),
 )
-_add("models", models, "harness models", "harness models --json")
+_add("models", models, "harness models", "harness models --found", "harness models --clean")
 
 
 def main() -> None:

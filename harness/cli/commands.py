@@ -76,7 +76,9 @@ def _in_our_words(error: Any, context: Any) -> UsageError:
         return UsageError(
             f"there is nothing to do with: {extra}", remedy=f"`{path} --help` shows what is taken."
         )
-    said = str(error.message).rstrip(".")
+    # Some versions of Typer have pydantic check a value; its words speak of its own input.
+    said = str(error.message).rstrip(".").removeprefix("Value error, ")
+    said = said.replace("Input should be", "it has to be")
     if kind == "BadParameter" and error.param:
         said = f"{error.param.opts[0]}: {said}"
     return UsageError(said[:1].lower() + said[1:], remedy=f"`{path} --help` shows how to give it.")

@@ -135,8 +135,10 @@ def _print(answer: Answer) -> None:
     console = answers()
     # Not cropped: a command or a path that is longer than a line stays whole.
     console.print(answer.parts, crop=False)
-    height = len(console.render_lines(answer.parts))
-    if answer.in_short and height >= console.height:
+    # A file or a pipe has no screen that the beginning could leave.
+    if not (answer.in_short and console.is_terminal):
+        return
+    if len(console.render_lines(answer.parts)) >= console.height:
         console.print("", answer.in_short, sep="\n")
 
 

@@ -65,7 +65,11 @@ class Definition:
 
     @property
     def flag(self) -> str:
-        return f"--{self.name.replace('_', '-')}"
+        return _flag(self.name)
+
+    @property
+    def negation_flag(self) -> str:
+        return _flag(self.negation) if self.negation else ""
 
     @property
     def value(self) -> str:
@@ -230,6 +234,10 @@ def in_words(default: object, unit: str = "", text: str = "") -> str:
     return f"{number} {unit}".strip()
 
 
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
 def _unit_apart(default: object, unit: str) -> str:
     """The unit where the default has no number to show it with."""
     return unit if default is None else ""
@@ -245,7 +253,7 @@ def _parameter(one: Definition) -> inspect.Parameter:
     names = [one.flag, *([f"-{one.short}"] if one.short else [])]
     # With its negation: a flag has to be able to undo a key of the TOML file.
     if one.negation:
-        names = [f"{one.flag}/--{one.negation.replace('_', '-')}"]
+        names = [f"{one.flag}/{one.negation_flag}"]
     option = typer.Option(
         *names,
         help=one.text,

@@ -49,7 +49,8 @@ def import_files(
 
     It reads those of llama-bench, harness bench, vllm bench and lm-evaluation-harness, and the
     runs that `harness export RUN -o run.zip` wrote. Which tool wrote a file is seen from its
-    content. All files are stored, or none. One that is stored already is not added again.
+    content. All files are stored, or none. A file that is
+    stored already is not added again; a run that is stored already is an error.
     """
     from harness.imports.files import read_file
     from harness.report.imports import imports_answer

@@ -74,7 +74,7 @@ def _engine_table(options: Sequence[Definition]) -> str:
 def _flag(one: Definition) -> str:
     short = f"-{one.short}, " if one.short else ""
     if one.negation:
-        return f"{one.flag}, --{one.negation.replace('_', '-')}"
+        return f"{one.flag}, {one.negation_flag}"
     return f"{short}{one.flag} {one.value}".rstrip()
 
 

@@ -21,6 +21,9 @@ from harness.stats.change_points import ChangePoint, find
 from harness.store.runs import StoredEntry, StoredRun
 from harness.summary import is_mock
 
+_OF_DATA = frozenset({"data", "text_column", "label_column", "test_share"})
+"""The fields of a spec that say where data are and how they are read."""
+
 
 def read_history(
     runs: Iterable[StoredRun], metric: str, backend: str | None = None, model: str | None = None
@@ -97,8 +100,8 @@ def _series_of(entry: StoredEntry) -> str:
     by their path where it is not."""
     fields, data = prompt_fields(entry.run.spec), entry.run.data_sha256
     if data is not None:
-        # The hash takes its place: a file that was moved is the same data.
-        del fields["data"]
+        # The hash takes its place: a file that was moved, or whose column was named, is the same.
+        fields = {name: value for name, value in fields.items() if name not in _OF_DATA}
     machine = _machine(entry).model_dump()
     return json.dumps([_name(entry), entry.backend, entry.model, data, fields, machine])
 

@@ -57,9 +57,9 @@ class Series(Record):
     one machine, in time's order.
 
     `entry` is its name without the model. `spec` are the fields of the spec that decide prompts and
-    replies, as in the first run: the path of the data may be another in later ones. `data_sha256`
-    is `None` in runs stored before the identity of data was: their data are those of one path.
-    `left_out` counts the runs that the metric does not apply to.
+    replies, as in the first run: the path of the data, or the column that was named, may be another
+    in later ones. `data_sha256` is `None` in runs stored before the identity of data was: their
+    data are those of one path. `left_out` counts the runs that the metric does not apply to.
     """
 
     entry: str

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.errors import DataError
+from harness.errors import DataError, UsageError
 from harness.workload.reading import fault
 
 SPLITS = ("train", "test")
@@ -50,7 +50,7 @@ def listing_sha256(images: Sequence[ImageFile]) -> str:
 
 def _check_others(folder: Path) -> None:
     if not folder.is_dir():
-        raise fault(folder, "no such folder", _REMEDY)
+        raise UsageError(f"{folder}: no such folder", remedy=_REMEDY)
     others = [one.name for one in _visible(folder) if one.name not in SPLITS and one.is_dir()]
     if others:
         raise fault(

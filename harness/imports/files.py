@@ -26,7 +26,7 @@ _SPACE = re.compile(r"\s*")
 _WHAT_IS_READ = (
     "Give what one of these wrote: llama-bench -o json or jsonl; harness bench --json; vllm bench "
     "serve --save-result; vllm bench throughput or latency --output-json; lm-evaluation-harness "
-    "(its results_*.json)."
+    "(its results_*.json); harness export RUN -o run.zip."
 )
 
 

@@ -269,7 +269,7 @@ def _unparsed(run: StoredRun, summary: RunSummary) -> Text:
         one for one in run.entry(summary.entry).records() if one.verdict == Verdict.UNPARSED
     )
     first = [one for one, _ in zip(unparsed, range(_EXAMPLES), strict=False)]
-    words = ", ".join(summary.label_words)
+    words = shortened(", ".join(summary.label_words), _WIDEST_EXAMPLE)
     said = [
         f"No reply of {summary.entry} could be read as a label ({words}). The first "
         f"{len(first)} of {summary.parse.replies:,}:"

@@ -263,7 +263,7 @@ def turned(one: Difference) -> Difference | None:
         return None
 
     def back(change: float) -> float:
-        return -change if one.kind == "difference" else 1 / change
+        return 0.0 - change if one.kind == "difference" else 1 / change
 
     span = one.interval
     return one.model_copy(

@@ -66,10 +66,9 @@ def begun_by(
     found = [wanted] if wanted in ids else [one for one in ids if one.startswith(wanted)]
     if len(found) == 1:
         return found[0]
-    every = [*(one for one in names if one.startswith(wanted)), *names, *ids]
-    near = (
-        found or difflib.get_close_matches(wanted, every, NEAR_RUNS) or list(dict.fromkeys(every))
-    )
+    begun = (one for one in names if one.startswith(wanted))
+    every = list(dict.fromkeys([*begun, *names, *ids]))
+    near = found or difflib.get_close_matches(wanted, every, NEAR_RUNS) or every
     or_more = f"; or {more}" if more else ""
     named = ", or that are called so" if names and not found else ""
     raise StoreError(

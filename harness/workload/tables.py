@@ -97,7 +97,7 @@ def _read_csv(path: Path, size: int, wanted: Wanted) -> pyarrow.Table:
 
     check_room(path, size, size)
     label = wanted.label_column or LABEL
-    separator = _find_separator(path, label)
+    separator = _find_separator(path, wanted)
     # typed, so that a class `001` does not become `1`
     typed = dict.fromkeys(filter(None, (label, _SPLIT, wanted.text_column)), string())
     table = csv.read_csv(
@@ -114,8 +114,9 @@ def _read_csv(path: Path, size: int, wanted: Wanted) -> pyarrow.Table:
     return table
 
 
-def _find_separator(path: Path, label: str) -> str:
+def _find_separator(path: Path, wanted: Wanted) -> str:
     """The character that separates the label and `split` from the other names in the first line."""
+    label = wanted.label_column or LABEL
     with path.open("rb") as stream:
         if stream.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
             raise fault(path, "this is UTF-16, not UTF-8", _CSV_REMEDY)
@@ -125,6 +126,8 @@ def _find_separator(path: Path, label: str) -> str:
     if label not in names[separator]:
         # The separator that is there most often is most likely meant.
         separator = max(names, key=lambda key: len(names[key]))
+        if wanted.label_column is not None:
+            raise _no_column("--label-column", label, path, names[separator])
         raise fault(
             path,
             f"no column named {label} in the first line, which with {separator!r} as separator has "
@@ -132,6 +135,13 @@ def _find_separator(path: Path, label: str) -> str:
             _CSV_REMEDY,
         )
     return separator
+
+
+def _no_column(flag: str, name: str, path: Path, names: Sequence[str]) -> UsageError:
+    return UsageError(
+        f"{flag} {name}: {path} has no such column; it has {_listed(names)}",
+        remedy="Name one of its columns.",
+    )
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -322,10 +332,7 @@ def _check_names(path: Path, names: Sequence[str], wanted: Wanted) -> None:
     label, text = wanted.label_column or LABEL, wanted.text_column
     for flag, name in (("--label-column", wanted.label_column), ("--text-column", text)):
         if name is not None and not counts[name]:
-            raise UsageError(
-                f"{flag} {name}: {path} has no such column; it has {_listed(names)}",
-                remedy="Name one of its columns.",
-            )
+            raise _no_column(flag, name, path, names)
     if text in (label, _SPLIT):
         raise UsageError(
             f"--text-column {text}: this is the column of the "

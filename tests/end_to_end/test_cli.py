@@ -193,7 +193,7 @@ def test_compare_prints_one_table_and_the_verdict(workplace: Workplace) -> None:
     text = " ".join(done.stdout.split())
     assert f"mock {second}: given the same prompts as mock {first}." in text
     assert text.startswith(f"MOCK, whose figures mean nothing: mock {first}, mock {second}.")
-    assert done.stdout.splitlines()[-1] == done.stdout.split("\n\n")[0].splitlines()[-1]
+    assert text.count("MOCK, whose figures mean nothing") == 1  # a pipe has no screen
 
 
 @pytest.mark.parametrize("runs", [["latest"], ["latest", "latest"]])

@@ -36,6 +36,7 @@ def refused(
         ({"voters": True}, "b.toml: voters is true: use a whole number from 1 to 1000"),
         ({"queries": 0}, "b.toml: queries is 0: use a whole number of 1 or more"),
         ({"feature_fraction": 0}, "feature_fraction is 0: use a number above 0, at most 1"),
+        ({"test_share": 2}, "test_share is 2: use a number above 0, below 1"),
         ({"seed": 2**32}, f"seed is {2**32}: use a whole number from 0 to {2**32 - 1}"),
         ({"temperature": float("inf")}, "b.toml: temperature is inf: use a number of 0 or more"),
         ({"timeout_seconds": 0}, "b.toml: timeout_seconds is 0: use a number above 0"),

@@ -51,6 +51,7 @@ SPECS: dict[str, dict[str, Any]] = {
     },
     "a text that looks like a number": {"engine": {"script": "2", "other": "true"}},
     "several models": {"backend": ("mock",), "model": ("a.gguf", "b c.gguf")},
+    "a switch that is called no": {"engine": {"no_mmap": False, "enforce_eager": False}},
     "more options": {"engine": {"batch": 4, "delay_ms": 0.5, "x": True}},
 }
 

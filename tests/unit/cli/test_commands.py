@@ -63,6 +63,8 @@ def test_more_than_twice_is_counted() -> None:
         (["run", "--json=3"], "--json takes no value", "`run --help` shows how to give it."),
         (["run", "a", "b"], "there is nothing to do with: a b", "`run --help` shows"),
         (["show"], "RUN is missing", "`show --help` says what it is."),
+        (["show", "a", "--only", "x"], "--only: 'x' is not one of 'wrong', 'unparsed'", "`show"),
+        (["show", "a", "--limit", "0"], "--limit: ", "`show --help` shows how to give it."),
         (["show", "a", "--format", "xml"], "--format is 'xml': use one of: table, json", ""),
     ],
 )
@@ -70,6 +72,7 @@ def test_what_is_wrong_is_said_in_one_sentence(given: list[str], said: str, reme
     error = refused(*given)
     assert str(error).startswith(said)
     assert error.remedy.startswith(remedy)
+    assert "Input" not in str(error)  # pydantic's word
 
 
 def test_a_command_that_there_is_not_names_the_nearest() -> None:

@@ -21,10 +21,19 @@ def test_an_answer_longer_than_the_terminal_ends_as_it_began(
 ) -> None:
     monkeypatch.setenv("LINES", "24")
     monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes what is captured for a terminal
     give(answer(rows), Target())
     lines = capsys.readouterr().out.splitlines()
     assert lines.count("first is ahead") == times
     assert lines[-1] == ("first is ahead" if times == 2 else f"row {rows - 1}")
+
+
+def test_an_answer_in_a_pipe_is_there_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+    give(answer(100), Target())
+    assert capsys.readouterr().out.splitlines().count("first is ahead") == 1
 
 
 def test_a_command_longer_than_the_terminal_is_not_broken(

@@ -121,6 +121,7 @@ def test_what_cannot_be_compared_is_another_series(stored: Stored, other: dict[s
         {"engine": {"threads": 1}},
         {"prompts_from": "x"},
         {"data": "./digits"},
+        {"text_column": "text", "label_column": "class", "test_share": 0.3},
         {"run": elsewhere(git_revision=None, memory_mib=1, packages={})},
         {"runs": [RUN, HF]},
     ],

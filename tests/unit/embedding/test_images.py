@@ -9,7 +9,7 @@ from typing import TypeAlias
 import pytest
 
 from harness.embedding.images import list_images, listing_sha256
-from harness.errors import DataError
+from harness.errors import DataError, UsageError
 
 Spoil: TypeAlias = Callable[[Path], object]
 
@@ -49,5 +49,5 @@ def test_what_would_not_be_embedded_is_refused(folder: Path, spoil: Spoil, reaso
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="nowhere: no such folder"):
+    with pytest.raises(UsageError, match="nowhere: no such folder"):
         list_images(tmp_path / "nowhere")

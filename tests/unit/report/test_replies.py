@@ -127,3 +127,13 @@ def test_where_no_reply_could_be_read_three_are_shown_and_what_to_try(store: Sto
     assert "try: --decoding choice" in notes[0].plain
     read = stored(store)
     assert unparsed_notes(read, read.summary.runs) == []
+
+
+def test_of_many_labels_the_first_are_named(store: Store) -> None:
+    run = stored(store, "a", "b", "c", "d")
+    [one] = run.summary.runs
+    many = one.model_copy(update={"label_words": [f"class {at}" for at in range(150)]})
+    [note] = unparsed_notes(run, [many])
+    line = note.plain.splitlines()[0]
+    assert "class 0, class 1" in line
+    assert len(line) < 300

@@ -421,6 +421,12 @@ def test_a_difference_that_is_turned_is_that_of_the_sides_in_the_other_order() -
         assert turned(found) is not None
 
 
+def test_nought_that_is_turned_has_no_sign() -> None:
+    found = turned(shared(values(1, 1, 0), values(1, 1, 0)))
+    assert found is not None
+    assert f"{found.change:+}" == "+0.0"
+
+
 def test_each_kind_is_compared_in_its_way() -> None:
     for of, pair, test in (
         (ACCURACY, (values(1, 0), values(1, 1)), "Fisher, exact"),

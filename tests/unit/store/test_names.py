@@ -52,6 +52,13 @@ def test_a_run_is_found_by_its_whole_name(store: Store) -> None:
     assert "many-shots" in caught.value.remedy
 
 
+def test_each_run_is_offered_once(store: Store) -> None:
+    named(store, "csv80")
+    with pytest.raises(StoreError) as caught:
+        store.run("csv8")
+    assert caught.value.remedy.count("csv80") == 1
+
+
 def test_a_name_is_used_once(store: Store) -> None:
     run_id = named(store, "mine")
     begin(store, group="curve")

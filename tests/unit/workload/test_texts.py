@@ -6,6 +6,7 @@ import csv
 import json
 from collections import Counter
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +133,7 @@ def test_vectors_without_a_split_get_one_too(tmp_path: Path, write: Any) -> None
     ("wanted", "what"),
     [
         ({"text_column": "text"}, "it has 'split', 'label', 'stars', 'review'"),
-        ({"label_column": "class"}, "has 'split', 'label', 'stars', 'review'"),
+        ({"label_column": "class"}, "it has 'split', 'label', 'stars', 'review'"),
         ({"text_column": "label"}, "this is the column of the labels"),
         ({"test_share": 0.5}, "has a column split already"),
     ],
@@ -142,6 +143,12 @@ def test_a_wish_that_the_table_cannot_grant_is_refused(
 ) -> None:
     for write in WRITERS:
         assert what in refusal(write(tmp_path, ROWS), **wanted)[0]
+
+
+def test_a_column_that_is_not_there_is_wrong_usage_in_every_form(tmp_path: Path) -> None:
+    for write, name in product(WRITERS, ("text_column", "label_column")):
+        with pytest.raises(UsageError, match=f"--{name.replace('_', '-')} nope: "):
+            load(write(tmp_path, ROWS), **{name: "nope"})
 
 
 @pytest.mark.parametrize("source", ["digits", "data.npz"])
