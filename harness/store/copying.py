@@ -111,10 +111,11 @@ def _shifted(table: str, column: str, value: Any, shifts: Mapping[str, int]) -> 
 
 
 def _insert(target: Connection, table: Table, values: Iterator[dict[str, Any]]) -> None:
-    # As text: by their types, columns of JSON would be made JSON once more.
+    # As text: by their types, columns of JSON would be made JSON once more. All names are those of
+    # our own tables: nothing of the archive is in the statement.
     names = ", ".join(f'"{column.name}"' for column in table.c)
     marks = ", ".join("?" for _ in table.c)
-    statement = f'INSERT INTO "{table.name}" ({names}) VALUES ({marks})'  # noqa: S608 - our names
+    statement = f'INSERT INTO "{table.name}" ({names}) VALUES ({marks})'  # noqa: S608
     columns = [column.name for column in table.c]
     while chunk := list(islice(values, _ROWS_AT_ONCE)):
         rows = [tuple(one[name] for name in columns) for one in chunk]

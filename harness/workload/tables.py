@@ -207,10 +207,10 @@ def _read_parts(path: Path, rows: _Rows, size: int, wanted: Wanted) -> Read:
     splits = _texts(path, rows, _SPLIT, columns.pop(_SPLIT)) if _SPLIT in columns else None
     text = wanted.text_column or _find_texts(path, columns, index, rows.nested)
     if text is not None:
-        whole, kept = _text_part(path, rows, text, columns[text], labels)
+        whole, used = _text_part(path, rows, text, columns[text], labels)
     else:
         _check_vector_names(path, names, index)
-        whole, kept = _vector_part(path, rows, columns, labels), range(len(labels))
+        whole, used = _vector_part(path, rows, columns, labels), range(len(labels))
     if splits is not None and wanted.test_share is not None:
         raise UsageError(
             f"--test-share: {path} has a column split already",
@@ -220,7 +220,7 @@ def _read_parts(path: Path, rows: _Rows, size: int, wanted: Wanted) -> Read:
     if splits is None:
         parts = by_content(path, whole.X, whole.labels, share or TEST_SHARE)
     else:
-        parts = by_name([splits[row] for row in kept], lambda row: rows.place(kept[row]))
+        parts = by_name([splits[row] for row in used], lambda row: rows.place(used[row]))
     return Read(
         _rows_of(whole, parts.train),
         _rows_of(whole, parts.test),
@@ -228,7 +228,7 @@ def _read_parts(path: Path, rows: _Rows, size: int, wanted: Wanted) -> Read:
         test_share=share,
         unused_columns=tuple(name for name in columns if text not in (None, name)),
         unused_rows=parts.unused,
-        without_text=len(labels) - len(kept),
+        without_text=len(labels) - len(used),
     )
 
 
@@ -267,16 +267,16 @@ def _text_part(
     if not _are_texts(column.type):
         raise fault(path, f"column {name} is {column.type}, not text", _TEXTS_REMEDY)
     texts: list[str | None] = column.to_pylist()
-    kept = [row for row, text in enumerate(texts) if text and not text.isspace()]
-    X = np.empty(len(kept), dtype=np.object_)
-    X[:] = [texts[row] for row in kept]
+    used = [row for row, text in enumerate(texts) if text and not text.isspace()]
+    X = np.empty(len(used), dtype=np.object_)
+    X[:] = [texts[row] for row in used]
     part = Part(
         X,
-        [labels[row] for row in kept],
-        lambda row, _: f"{rows.place(kept[row])}, column {name}",
+        [labels[row] for row in used],
+        lambda row, _: f"{rows.place(used[row])}, column {name}",
         lambda _: f"{path}: column {name}",
     )
-    return part, kept
+    return part, used
 
 
 def _find_texts(

@@ -24,6 +24,7 @@ def understood(line: str) -> dict[str, Any]:
     def run(**flags: Any) -> None:
         given.update(flags)
 
+    # mypy does not know that a function may have it.
     make = with_late_flags(run, lambda: signature(flags_of_run())).make  # type: ignore[attr-defined]
     app = typer.Typer(**PLAIN)
     app.command("run")(make())

@@ -96,4 +96,5 @@ def test_nothing_is_removed_without_a_yes(
 @pytest.mark.parametrize("flags", [{"found": True, "clean": True}, {"yes": True}])
 def test_flags_that_do_not_go_together_are_refused(flags: dict[str, bool]) -> None:
     with pytest.raises(UsageError):
+        # mypy takes every value of a mapping for every parameter.
         models(**flags)  # type: ignore[arg-type]

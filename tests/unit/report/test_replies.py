@@ -25,6 +25,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 def stored(store: Store, *replies: str, **more: object) -> StoredRun:
+    # mypy takes every value of a mapping for every parameter.
     run_id = add_run(store, replies, **more) if replies else add_run(store, **more)  # type: ignore[arg-type]
     return StoredRun(store, store.run(run_id))
 

@@ -21,6 +21,7 @@ NO_LABEL = Unparsed(UnparsedReason.NO_LABEL)
     ],
 )
 def test_what_is_written_is_parsed(text: str, finish: str, read: int | Unparsed) -> None:
+    # mypy takes the parameter for any text.
     reply = Reply(0, finish, 3, text=text, label_logprobs=(-0.1, -2.0))  # type: ignore[arg-type]
     for decoding in ("free", "choice"):
         assert read_label(reply, ["no", "yes"], decoding) == read

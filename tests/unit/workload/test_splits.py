@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
@@ -45,7 +46,7 @@ TEXTS = st.lists(
 
 @given(TEXTS, st.floats(0.01, 0.99), st.randoms())
 def test_a_split_depends_on_the_content_alone(
-    rows: list[tuple[str, str]], share: float, chance: object
+    rows: list[tuple[str, str]], share: float, chance: Random
 ) -> None:
     """Whatever the order of the rows is, and stratified."""
 
@@ -56,7 +57,7 @@ def test_a_split_depends_on_the_content_alone(
         return sorted(some[row] for row in found.test)
 
     shuffled = rows.copy()
-    chance.shuffle(shuffled)  # type: ignore[attr-defined]
+    chance.shuffle(shuffled)
     drawn = test_rows(rows)
     assert test_rows(shuffled) == drawn
     for name in "ab":
