@@ -145,8 +145,8 @@ def with_late_flags(
     """The function as a command whose flags are made when it is called: they come of the spec and
     of the backends, and to import these takes longer than `harness --help` may."""
     bare = _with_flags(function, Signature())
-    # Typer's own wrapper of a command takes this over, where `Commands` finds it. mypy does not know
-    # that a function may have it.
+    # Typer's own wrapper of a command takes this over, where `Commands` finds it. mypy does not
+    # know that a function may have it.
     bare.make = lambda: _with_flags(function, flags())  # type: ignore[attr-defined]
     return bare
 
