@@ -347,7 +347,7 @@ def _check_names(path: Path, names: Sequence[str], wanted: Wanted) -> None:
                 raise fault(
                     path,
                     f"no column named {_SPLIT}, but one named {name!r}",
-                    f"Call it {_SPLIT}, or leave it out.",
+                    f"Call it {_SPLIT}, or leave it out. Write no spaces behind the separators.",
                 )
     for name, count in counts.items():
         if count != 1:

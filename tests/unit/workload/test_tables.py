@@ -351,3 +351,11 @@ def test_a_wide_table_is_asked_for_its_columns_once(
         asked.append(table.asked)
     assert asked[0] == asked[1]
     assert "column" not in asked[0]
+
+
+def test_spaces_behind_the_separators_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "spaces.csv"
+    path.write_text("label, split, f0\na, train, 0.5\nb, test, 1.5\n")
+    with pytest.raises(DataError, match="one named ' split'") as caught:
+        read_table(path)
+    assert "no spaces behind the separators" in caught.value.remedy
