@@ -44,7 +44,7 @@ MOMENTS = 29
 MOMENT_SECONDS = 0.1  # the last moment is about when such a run ends
 BATCH = 4
 AT_ONCE = 4  # most of a kill is waiting for deadlines
-END_SECONDS = 60.0
+END_SECONDS = 120.0
 GONE_SECONDS = 15.0  # a worker that does not close by itself is given ten
 LOOK_SECONDS = 0.1
 
@@ -89,7 +89,7 @@ class Run:
             "calibration_queries": 2,
             "max_model_len": 300,
             "baselines": False,
-            "timeout_seconds": 8.0,
+            "timeout_seconds": 20.0,  # a worker of a busy machine starts in less
         }
         lines = [f"{name} = {json.dumps(value)}" for name, value in config.items()]
         lines += [
