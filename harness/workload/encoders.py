@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,10 @@ class Encoder(Protocol):
     def candidates(self) -> Indices: ...
     def items(self, X: NDArray[Any], y: Indices, rows: Indices) -> Sequence[Item]:
         """These rows of a split, in this order."""
+
+    def in_encoding(self, text: str, dataset: Dataset) -> Self:
+        """The same, for data with numbers, with another `encoding` of the spec."""
+        ...
 
 
 Fit: TypeAlias = Callable[[Dataset, RunSpec, np.random.Generator], Encoder]

@@ -118,15 +118,13 @@ class Writer:
         return [text + opening for text, opening in zip(rendered, openings, strict=True)]
 
     def body(self, examples: Sequence[Item]) -> str:
-        shown = (
-            self._fill(
-                self.template.example,
-                label=self.words[example.label],
-                **self._shown(example),
-            )
-            for example in examples
+        return self._fill(self.template.head) + "".join(map(self.example, examples))
+
+    def example(self, item: Item) -> str:
+        """What one example adds to a body."""
+        return self._fill(
+            self.template.example, label=self.words[item.label], **self._shown(item)
         )
-        return self._fill(self.template.head) + "".join(shown)
 
     def answers(self) -> tuple[str, ...]:
         """How a reply goes on from the prompt, for each class."""

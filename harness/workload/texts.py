@@ -47,6 +47,10 @@ class TextEncoder:
     def items(self, X: Texts, y: Indices, rows: Indices) -> Sequence[Item]:
         return _Texts(X, y, rows)
 
+    def in_encoding(self, text: str, dataset: Dataset) -> TextEncoder:
+        del text, dataset  # texts have no numbers
+        return self
+
 
 def fit_texts(dataset: Dataset, spec: RunSpec, rng: np.random.Generator) -> TextEncoder:
     del spec, rng  # nothing is drawn, and no field of the spec is about texts

@@ -6,7 +6,9 @@ numbers of rows that the reducer was fitted to look better than those of a query
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import overload
 
 import numpy as np
 
@@ -15,7 +17,48 @@ from harness.spec import RunSpec
 from harness.workload.dataset import Dataset, Vectors
 from harness.workload.encoders import Indices, Item
 from harness.workload.encoding import Encoding, fit_encoding
-from harness.workload.reducers import Reducer, fit_reducer
+from harness.workload.reducers import Floats, Reducer, fit_reducer
+
+_BLOCK = 1024  # rows that are written at a time
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Vectors(Sequence[Item]):
+    """Items whose words are written when they are looked at: of 100,000 rows a voter shows some.
+
+    `numbers` are all reduced at once, because a product of matrices may round differently for
+    fewer rows, and then other words would stand for a row.
+    """
+
+    numbers: Floats
+    encoding: Encoding
+    y: Indices
+    rows: Indices
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, at: int) -> Item: ...
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[Item]: ...
+    def __getitem__(self, at: int | slice) -> Item | Sequence[Item]:
+        if isinstance(at, slice):
+            return replace(self, numbers=self.numbers[at], rows=self.rows[at])
+        [item] = self[at : at + 1 or None]
+        return item
+
+    def __iter__(self) -> Iterator[Item]:
+        for begin in range(0, len(self.rows), _BLOCK):
+            rows = self.rows[begin : begin + _BLOCK]
+            words = self.encoding.encode(self.numbers[begin : begin + _BLOCK])
+            for row, label, text in zip(rows.tolist(), self.y[rows].tolist(), words, strict=True):
+                yield Item(row, label, text)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]  # as any sequence that is equal by its items
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,12 +72,17 @@ class VectorEncoder:
     def features(self) -> tuple[int, ...]:
         return tuple(self.columns.tolist())
 
-    def items(self, X: Vectors, y: Indices, rows: Indices) -> tuple[Item, ...]:
+    def items(self, X: Vectors, y: Indices, rows: Indices) -> Sequence[Item]:
         if not rows.size:
             return ()
-        words = self.encoding.encode(self.reducer(X[np.ix_(rows, self.columns)]))
-        shown = zip(rows.tolist(), y[rows].tolist(), words, strict=True)
-        return tuple(Item(row, label, text) for row, label, text in shown)
+        numbers = self.reducer(X[np.ix_(rows, self.columns)])
+        return _Vectors(numbers, self.encoding, y, rows)
+
+    def in_encoding(self, text: str, dataset: Dataset) -> VectorEncoder:
+        """The same numbers, written in another way. Raises `UsageError` where the text is wrong."""
+        # In the two steps of `fit_vectors`, which give the same numbers to the last digit.
+        numbers = self.reducer(dataset.X_train[:, self.columns][self.candidates])
+        return replace(self, encoding=fit_encoding(text, numbers))
 
 
 def fit_vectors(dataset: Dataset, spec: RunSpec, rng: np.random.Generator) -> VectorEncoder:

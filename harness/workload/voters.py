@@ -13,7 +13,7 @@ import numpy as np
 
 from harness.spec import RunSpec
 from harness.workload.dataset import Dataset, Kind
-from harness.workload.encoders import Fit, Indices, Item
+from harness.workload.encoders import Encoder, Fit, Indices, Item
 from harness.workload.texts import fit_texts
 from harness.workload.vectors import fit_vectors
 
@@ -44,8 +44,19 @@ def draw_voters(dataset: Dataset, spec: RunSpec) -> tuple[Voter, ...]:
     `spec.queries`, all of them are taken. Raises `UsageError` for a reducer or an encoding that
     cannot be, `DataError` where a class has no out-of-bag row to show.
     """
+    [voters] = draw_in_encodings(dataset, spec, [spec.encoding])
+    return voters
+
+
+def draw_in_encodings(
+    dataset: Dataset, spec: RunSpec, encodings: Sequence[str]
+) -> list[tuple[Voter, ...]]:
+    """What `draw_voters` draws with each of the encodings; what is fitted is fitted once."""
     queries = _draw_queries(dataset.y_test, spec)
-    return tuple(_draw_voter(dataset, spec, queries, index) for index in range(spec.voters))
+    drawn = [
+        _draw_voter(dataset, spec, queries, index, encodings) for index in range(spec.voters)
+    ]
+    return list(zip(*drawn, strict=True))
 
 
 def _draw_queries(y_test: Indices, spec: RunSpec) -> Indices:
@@ -54,18 +65,28 @@ def _draw_queries(y_test: Indices, spec: RunSpec) -> Indices:
     return _in_rounds(y_test, rng)[: spec.queries]
 
 
-def _draw_voter(dataset: Dataset, spec: RunSpec, queries: Indices, index: int) -> Voter:
+def _draw_voter(
+    dataset: Dataset, spec: RunSpec, queries: Indices, index: int, encodings: Sequence[str]
+) -> list[Voter]:
+    """The voter in each of the encodings."""
     # All draws of a voter come from one stream: first those of its encoder.
     rng = np.random.default_rng(np.random.SeedSequence([spec.seed, index]))
-    seen = ENCODERS[dataset.kind](dataset, spec, rng)
-    examples, calibration = _deal(dataset.y_train, seen.candidates, spec.calibration_queries, rng)
-    return Voter(
-        index=index,
-        features=seen.features,
-        examples=seen.items(dataset.X_train, dataset.y_train, examples),
-        calibration=seen.items(dataset.X_train, dataset.y_train, calibration),
-        queries=seen.items(dataset.X_test, dataset.y_test, queries),
-    )
+    first = ENCODERS[dataset.kind](dataset, spec, rng)
+    examples, calibration = _deal(dataset.y_train, first.candidates, spec.calibration_queries, rng)
+
+    def voter(seen: Encoder) -> Voter:
+        return Voter(
+            index=index,
+            features=seen.features,
+            examples=seen.items(dataset.X_train, dataset.y_train, examples),
+            calibration=seen.items(dataset.X_train, dataset.y_train, calibration),
+            queries=seen.items(dataset.X_test, dataset.y_test, queries),
+        )
+
+    return [
+        voter(first if text == spec.encoding else first.in_encoding(text, dataset))
+        for text in encodings
+    ]
 
 
 def _deal(
