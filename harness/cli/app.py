@@ -30,6 +30,7 @@ from harness.cli.console import tell, tell_error
 from harness.cli.delete import delete
 from harness.cli.embed import embed
 from harness.cli.export import export
+from harness.cli.fit import fit
 from harness.cli.history import history
 from harness.cli.import_ import import_files
 from harness.cli.list import list_runs
@@ -89,6 +90,12 @@ def _flags_of_bench() -> Signature:
     return signature(flags_of_bench())
 
 
+def _flags_of_fit() -> Signature:
+    from harness.cli.flags import flags_of_fit, signature
+
+    return signature(flags_of_fit())
+
+
 def _add(name: str, function: Callable[..., None], *commands: str) -> None:
     app.command(name, cls=Command, epilog=examples(*commands))(function)
 
@@ -126,6 +133,15 @@ _add(
     "harness bench --backend llama-cpp --backend hf --threads 8",
     "harness bench -p 512,2048 -n 0 -d 0,4096 -b 1,4,16",
     "harness bench -m model.gguf -r 10 --json -o bench.json",
+)
+_add(
+    "fit",
+    with_late_flags(fit, _flags_of_fit),
+    "harness fit",
+    "harness fit -m smollm2-135m -m gemma3-270m --max-model-len 2048,8192",
+    "harness fit --data embeddings.npz --reducer top:10,top:20 --encoding int:100,decimal:10",
+    "harness fit --data reviews.csv --prompt text --prompt text-chat --shots 50",
+    "harness fit --max-model-len 8192 --json -o fit.json",
 )
 _add(
     "embed",

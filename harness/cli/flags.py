@@ -114,6 +114,10 @@ RENAMED = {"no_json": "--format table"}
 """Flags of earlier versions, and what they are now."""
 
 _OF_BENCH = ("backend", "model", "timeout_seconds")
+REPEATED = ("data", "prompt")
+LISTED = ("reducer", "feature_fraction", "encoding", "max_model_len")
+"""Flags of `harness run` of which `harness fit` takes several: repeated, or listed by commas."""
+LISTED_NUMBERS = ("feature_fraction", "max_model_len")
 
 
 def flags_of_run() -> list[Definition]:
@@ -129,6 +133,23 @@ def flags_of_bench() -> list[Definition]:
     spec = [one for one in definitions(RunSpec) if one.name in _OF_BENCH]
     own = [*spec, *definitions(Plan), CONFIG, *definitions(Output), JSON]
     return _with_engines(own)
+
+
+def flags_of_fit() -> list[Definition]:
+    """Those of `harness run` but for what only a run that prompts has."""
+    spec = [_of_fit(one) for one in definitions(RunSpec) if one.name != "prompts_from"]
+    return _with_engines([*spec, CONFIG, *definitions(Output), JSON])
+
+
+def _of_fit(one: Definition) -> Definition:
+    if one.name in REPEATED:
+        return replace(one, several=True, help=f"{one.help} Repeat it for several.")
+    if one.name not in LISTED:
+        return one
+    default = "from 512, doubled, to the model's own" if one.name == "max_model_len" else one.default
+    return replace(
+        one, several=True, help=f"{one.help} Several with commas between them.", default=default
+    )
 
 
 def _with_engines(own: Sequence[Definition]) -> list[Definition]:

@@ -256,6 +256,21 @@ class EmbedWatch(_Board):
         return [Part(f"{found.done:,}/{found.total:,} images{skipped}", share, behind)]
 
 
+class FitWatch(_Board):
+    """Shows what `harness fit` is doing."""
+
+    def __init__(self, outlet: Outlet) -> None:
+        super().__init__(outlet, ticks=not isinstance(outlet, Nowhere | Terminal))
+        self._doing = "opening tokenizers"
+
+    def __call__(self, doing: str) -> None:
+        self._doing = doing
+        self._outlet.tell()
+
+    def parts(self) -> Sequence[Part]:
+        return [Part(f"{plain(self._doing)}, {duration(time.monotonic() - self._began)}")]
+
+
 @dataclass(frozen=True, slots=True)
 class _Seen:
     """The latest update of an entry, and since when it is in this state: in a stage, or prompted.

@@ -89,11 +89,9 @@ def pack(
     labels = {
         which: label_tokens(writer, tokenize, voters[0]) for which, tokenize in tokenizers.items()
     }
-    longest_label = max(len(ids) for several in labels.values() for ids in several)
-    # A label is generated whole, or scored behind the prompt, however small `max_tokens` is.
-    reserve = max(max_tokens, longest_label)
-    ruler = _Ruler(writer, tuple(tokenizers.values()), limit - reserve, too_long)
-    packers = [_Packer(voter, ruler, seed) for voter in voters]
+    reserve = reserve_of(max_tokens, *labels.values())
+    ruler = Ruler(writer, tuple(tokenizers.values()), limit - reserve, too_long)
+    packers = [Packer(voter, ruler, seed) for voter in voters]
     counts = _counts(packers, shots) if examples is None else examples
     shown: list[tuple[Item, ...]] = []
     prompts: list[Prompt] = []
@@ -125,6 +123,13 @@ def pack(
         tokens_per_example=example_tokens / examples_shown if examples_shown else None,
         too_long=tuple(sorted(ruler.too_long)),
     )
+
+
+def reserve_of(max_tokens: int, *labels: Sequence[Sequence[int]]) -> int:
+    """The room for a reply, with these tokens of the labels in each vocabulary."""
+    longest_label = max(len(ids) for several in labels for ids in several)
+    # A label is generated whole, or scored behind the prompt, however small `max_tokens` is.
+    return max(max_tokens, longest_label)
 
 
 def label_tokens(writer: Writer, tokenize: Tokenize, voter: Voter) -> tuple[tuple[int, ...], ...]:
@@ -178,7 +183,7 @@ class _Remembered:
         return [self._known[text] for text in texts]
 
 
-class _Ruler:
+class Ruler:
     """Measures texts: `room` is in tokens, without the reply.
 
     `too_long` collects the training rows that are; those that are `known` are not measured.
@@ -231,23 +236,27 @@ class _Ruler:
         return [max(several) for several in zip(*counts, strict=True)]
 
 
-class _Packer:
-    """Finds the most examples of one voter."""
+class Packer:
+    """Finds the most examples of one voter.
 
-    def __init__(self, voter: Voter, ruler: _Ruler, seed: int) -> None:
+    `items` are what decides that: its queries and calibration examples. `known` are examples in the
+    order of showing, as many as were looked for so far.
+    """
+
+    def __init__(self, voter: Voter, ruler: Ruler, seed: int) -> None:
         self.calibration = ruler.training(voter.calibration)
         self._voter = voter
         self._ruler = ruler
         # A key an example gives any number of them one order, so growing by one moves none.
         self._keys = np.random.default_rng([seed, voter.index, 1]).random(len(voter.examples))
-        self._items = [*ruler.fitting(voter.queries), *self.calibration]
-        self._known: list[Item] = []  # examples, in the order of showing
+        self.items = [*ruler.fitting(voter.queries), *self.calibration]
+        self.known: list[Item] = []
         self._rest = self._not_too_long()
 
     def examples(self, count: int) -> tuple[Item, ...]:
         """The first `count` examples, classes balanced, in shuffled order."""
-        chosen = range(min(count, self._available(count)))
-        return tuple(self._known[i] for i in sorted(chosen, key=self._keys.__getitem__))
+        chosen = range(min(count, self.available(count)))
+        return tuple(self.known[i] for i in sorted(chosen, key=self._keys.__getitem__))
 
     def most(self) -> int:
         """The largest number of examples with which every prompt of the voter fits."""
@@ -258,9 +267,9 @@ class _Packer:
 
         low, high = 0, 1
         # By doubling: a voter may have a million examples, and shows some.
-        while self._available(high) >= high and fits(high):
+        while self.available(high) >= high and fits(high):
             low, high = high, 2 * high
-        high = min(high - 1, self._available(high))
+        high = min(high - 1, self.available(high))
         while low < high:
             middle = (low + high + 1) // 2
             if fits(middle):
@@ -277,7 +286,7 @@ class _Packer:
 
     def holds(self, count: int) -> bool:
         """Whether every prompt of the voter fits with so many examples."""
-        return self._longest(self.examples(count), self._items) <= self._ruler.room
+        return self._longest(self.examples(count), self.items) <= self._ruler.room
 
     def tokens_of(self, examples: Sequence[Item]) -> int:
         """Tokens that the examples add to the voter's prompts."""
@@ -286,18 +295,18 @@ class _Packer:
         return self._longest(examples, query) - self._longest((), query)
 
     def _longest_alone(self) -> Item:
-        if not self._items:
+        if not self.items:
             raise self._too_small()
-        lengths = self._ruler.lengths((), self._items)
-        return self._items[lengths.index(max(lengths))]
+        lengths = self._ruler.lengths((), self.items)
+        return self.items[lengths.index(max(lengths))]
 
     def _longest(self, examples: Sequence[Item], items: Sequence[Item]) -> int:
         return max(self._ruler.lengths(examples, items), default=0)
 
-    def _available(self, count: int) -> int:
+    def available(self, count: int) -> int:
         """How many examples are known, once it is known whether there are `count`."""
-        self._known += islice(self._rest, max(0, count - len(self._known)))
-        return len(self._known)
+        self.known += islice(self._rest, max(0, count - len(self.known)))
+        return len(self.known)
 
     def _not_too_long(self) -> Iterator[Item]:
         """The voter's examples in order, in rounds of one of each class, without those that are too
@@ -319,13 +328,13 @@ class _Packer:
     def _too_small(self) -> UsageError:
         room, is_text = self._ruler.room, self._ruler.writer.kind == "text"
         examples = self.examples(1)
-        if not self._items or not examples:
+        if not self.items or not examples:
             return UsageError(
-                f"not one example fits: every {'query' if not self._items else 'example'} of a "
+                f"not one example fits: every {'query' if not self.items else 'example'} of a "
                 f"class takes more than half of the {room} tokens that are left beside the reply",
                 remedy="Raise --max-model-len, or give shorter texts.",
             )
-        needed = self._longest(examples, self._items)
+        needed = self._longest(examples, self.items)
         return UsageError(
             f"not one example fits: a prompt with one takes {needed} tokens, and {room} are left "
             "beside the reply",
@@ -335,7 +344,7 @@ class _Packer:
         )
 
 
-def _counts(packers: Sequence[_Packer], shots: int | None) -> list[int]:
+def _counts(packers: Sequence[Packer], shots: int | None) -> list[int]:
     """How many examples each voter shows: as many as fit, or `shots`."""
     if shots is None:
         return [packer.most() for packer in packers]

@@ -113,7 +113,7 @@ class Writer:
         texts = [body + self._fill(self.template.query, **one) for one in shown]
         if self.chat is None:
             return texts
-        rendered = self.chat(self._fill(self.template.system), texts)
+        rendered = self.chat(self.instruction, texts)
         openings = (self._fill(self.template.opening, **one) for one in shown)
         return [text + opening for text, opening in zip(rendered, openings, strict=True)]
 
@@ -136,11 +136,21 @@ class Writer:
         behind = _LABEL.split(self.template.example)[-1].partition("$")[0]
         return behind or "".join(self.template.stop[:1])
 
+    @property
+    def labels(self) -> str:
+        """All words in one text."""
+        return " or ".join(self.words)
+
+    @property
+    def instruction(self) -> str:
+        """The system's message of a chat; empty where there is none."""
+        return self._fill(self.template.system)
+
     def _shown(self, item: Item) -> dict[str, str]:
         return {_PLACEHOLDERS[self.kind]: self.template.separator.join(item.words)}
 
     def _fill(self, wording: str, /, **values: str) -> str:
-        return string.Template(wording).substitute(values, labels=" or ".join(self.words))
+        return string.Template(wording).substitute(values, labels=self.labels)
 
 
 def make_writer(

@@ -17,7 +17,7 @@ from harness.workload.chat import ChatTemplate, open_chat
 from harness.workload.dataset import Dataset, Kind
 from harness.workload.encoders import Item
 from harness.workload.packing import Packed, pack
-from harness.workload.prompt import DEFAULTS, Writer, load_template, make_writer
+from harness.workload.prompt import DEFAULTS, Template, Writer, load_template, make_writer
 from harness.workload.reading import Wanted
 from harness.workload.sources import load_dataset
 from harness.workload.tokens import Tokenizer, check_tokens, leaders
@@ -75,6 +75,12 @@ class Workload:
 def draw(spec: RunSpec, given: Collection[str] = ()) -> Draft:
     """Loads the data and draws the voters. `given` are the fields of the spec that were given, not
     left at their defaults: one that has no meaning for these data is a `UsageError`."""
+    dataset = read_data(spec, given)
+    return Draft(dataset, draw_voters(dataset, spec))
+
+
+def read_data(spec: RunSpec, given: Collection[str] = ()) -> Dataset:
+    """The data of the spec; `given` as for `draw`."""
     wanted = Wanted(spec.text_column, spec.label_column, spec.test_share)
     dataset = load_dataset(spec.data, spec.seed, wanted)
     if dataset.kind == "text" and (names := [name for name in _OF_VECTORS if name in given]):
@@ -83,7 +89,7 @@ def draw(spec: RunSpec, given: Collection[str] = ()) -> Draft:
             f"{flags}: this is for vectors, and {spec.data} holds texts",
             remedy="Leave it out.",
         )
-    return Draft(dataset, draw_voters(dataset, spec))
+    return dataset
 
 
 def write(
@@ -100,13 +106,7 @@ def write(
     they were, whether they fit or not: `chats` then has that run's chat template for all. Raises
     `UsageError` where nothing fits, or where a chat would be another text for another entry.
     """
-    prompt = spec.prompt or DEFAULTS[draft.dataset.kind]
-    template = load_template(prompt)
-    if spec.chat_template is not None and template.kind != "chat":
-        raise UsageError(
-            f"--chat-template {spec.chat_template}: the prompt template {prompt} is no chat",
-            remedy="Leave it out, or use --prompt chat.",
-        )
+    prompt, template = template_of(spec, draft.dataset.kind)
     chat = _shared_chat(prompt, chats, draft.dataset.kind) if template.kind == "chat" else None
     first_of_each = [tokenizers[name] for name in dict.fromkeys(leaders(tokenizers).values())]
     with open_chat(chat) if chat else nullcontext() as render:
@@ -133,6 +133,18 @@ def write(
         vocabularies={name: tokenizer.vocabulary for name, tokenizer in tokenizers.items()},
         tokens=check_tokens(packed, tokenizers, first),
     )
+
+
+def template_of(spec: RunSpec, kind: Kind) -> tuple[str, Template]:
+    """The template of the spec, or the default for data of this kind, and its name."""
+    prompt = spec.prompt or DEFAULTS[kind]
+    template = load_template(prompt)
+    if spec.chat_template is not None and template.kind != "chat":
+        raise UsageError(
+            f"--chat-template {spec.chat_template}: the prompt template {prompt} is no chat",
+            remedy="Leave it out, or use --prompt chat.",
+        )
+    return prompt, template
 
 
 def _shared_chat(

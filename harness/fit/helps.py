@@ -1,0 +1,96 @@
+"""What would make fit what does not, or at least more of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import ceil
+
+from harness.fit.gauge import VoterFit
+from harness.fit.rows import FitRow, Help
+from harness.fit.scale import Scale
+from harness.workload.reducers import ReducerSpec, parse_reducer
+
+SHORTER = ("int:100", "int:10")
+"""Encodings to try, in this order."""
+
+
+def helps(
+    row: FitRow, each: Sequence[VoterFit], scale_of: Callable[[str], Scale]
+) -> list[Help]:
+    """For a row that does not fit, of these voters; `scale_of` gives them in another encoding."""
+    found: list[Help | None] = [_fewer_examples(row)]
+    if row.encoding is not None:
+        worst = max(range(len(each)), key=lambda voter: each[voter].all_tokens)
+        found.append(_shorter_encoding(row, worst, scale_of))
+        found.append(_fewer_numbers(row, each[worst], scale_of(row.encoding)))
+    found.append(_longer_context(row))
+    return [one for one in found if one]
+
+
+def _fewer_examples(row: FitRow) -> Help | None:
+    most = row.examples_that_fit
+    if not most:
+        return None
+    tokens = row.prompt_tokens + row.reserve
+    return Help(flag="shots", value=str(most), examples=most, tokens=tokens, is_exact=True)
+
+
+def _shorter_encoding(
+    row: FitRow, voter: int, scale_of: Callable[[str], Scale]
+) -> Help | None:
+    """The first with which all fits, or the one with which most does, for one voter: the one that
+    needs most tokens."""
+    found: list[Help] = []
+    for encoding in SHORTER:
+        one = scale_of(encoding).fit(voter, row.max_model_len)
+        tokens = one.all_tokens + scale_of(encoding).reserve
+        if encoding == row.encoding or tokens >= row.tokens_needed:
+            continue
+        found.append(
+            Help(
+                flag="encoding",
+                value=encoding,
+                examples=one.examples,
+                tokens=tokens,
+                is_exact=True,
+            )
+        )
+        if one.examples == one.asked:
+            return found[-1]
+    best = max(found, key=lambda one: one.examples, default=None)
+    return best if best and best.examples > row.examples_that_fit else None
+
+
+def _fewer_numbers(row: FitRow, voter: VoterFit, scale: Scale) -> Help | None:
+    """How many numbers would let all examples in, at the tokens that a number takes now."""
+    form = parse_reducer(row.reducer or "none")
+    numbers = len(scale.voters[0].queries[0].words)
+    a_number_less = scale.tokens_per_number * (voter.asked + 1)  # the query has it too
+    # `plsda` gives as many numbers as there are classes, whatever its K.
+    if form.kind == "plsda" or not a_number_less:
+        return None
+    needed = voter.all_tokens + scale.reserve
+    fewer = ceil((needed - row.max_model_len) / a_number_less)
+    if not 0 < fewer < numbers:
+        return None
+    kind = "top" if form.kind == "none" else form.kind
+    return Help(
+        flag="reducer",
+        value=str(ReducerSpec(kind, numbers - fewer)),
+        examples=voter.asked,
+        tokens=round(needed - fewer * a_number_less),
+        is_exact=False,
+    )
+
+
+def _longer_context(row: FitRow) -> Help | None:
+    needed = row.tokens_needed
+    if not row.tokens_over or needed > row.declared_context:
+        return None
+    return Help(
+        flag="max_model_len",
+        value=str(needed),
+        examples=row.examples_asked,
+        tokens=needed,
+        is_exact=True,
+    )

@@ -1,0 +1,149 @@
+"""What `harness fit` found: a sentence for each combination, and a row for each length."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+
+from rich.console import Group
+
+from harness.fit.rows import FitRow, Help
+from harness.fit.shares import Shares
+from harness.record import Record
+from harness.report.formats import Answer, flat
+from harness.report.table import simple_table
+from harness.report.text import NOTHING, lines, number, percent, span
+
+_BEYOND = " *"
+_LEGEND = "* more tokens than the model was made for: counted, and no engine takes so many."
+_MARKUP = "markup: what a chat template adds, and the token that a model wants first."
+_COMBINED = ("entry", "data", "prompt", "reducer", "feature_fraction", "encoding")
+_TITLES = {"feature_fraction": "features"}
+
+
+class FitJson(Record):
+    """What `harness fit --json` prints."""
+
+    rows: list[FitRow]
+
+
+def fit_answer(rows: Sequence[FitRow]) -> Answer:
+    said = [_sentence(list(same)) for _, same in groupby(rows, key=_combination)]
+    parts = Group(lines(*said), "", _counts(rows), "", _shares(rows), lines(*_notes(rows)))
+    data = FitJson(rows=list(rows)).model_dump(mode="json")
+    return Answer(
+        parts,
+        data,
+        [flat(FitRow, row) for row in rows],
+        columns=flat(FitRow, None),
+        in_short=lines(*said),
+    )
+
+
+def _combination(row: FitRow) -> tuple[object, ...]:
+    return tuple(getattr(row, name) for name in _COMBINED)
+
+
+def _sentence(rows: Sequence[FitRow]) -> str:
+    """Of all lengths: whether everything fits into the longest, and what helps if it does not."""
+    row = rows[-1]
+    whose = f"{row.entry}, {' '.join(filter(None, [row.data, row.prompt, row.reducer]))}"
+    if row.encoding is not None:
+        whose += f" {row.encoding}"
+    if row.fits:
+        return (
+            f"{whose}: all {_all(row)} fit from {row.tokens_needed:,} tokens on "
+            f"(made for {row.declared_context:,})."
+        )
+    made = f" (made for {row.declared_context:,})" if row.is_beyond_model else ""
+    over = f"{row.tokens_over:,} tokens too long" if row.tokens_over else "some texts are too long"
+    most = f"{row.examples_that_fit:,} fit" if row.examples_that_fit else "not one fits"
+    helps = ", ".join(_help(one, row) for one in row.helps if one.flag != "shots")
+    return (
+        f"{whose}: {_all(row)} do not fit in {row.max_model_len:,}{made}: {over}, {most}. "
+        f"What helps: {_fewer(row)}{helps or 'a model with a longer context'}."
+    )
+
+
+def _all(row: FitRow) -> str:
+    return f"{row.examples_asked:,} examples" if row.examples_asked != 1 else "1 example"
+
+
+def _fewer(row: FitRow) -> str:
+    return f"--shots {row.examples_that_fit}, " if row.examples_that_fit else ""
+
+
+def _help(one: Help, row: FitRow) -> str:
+    fitting = "all fit" if one.examples >= row.examples_asked else f"{one.examples:,} fit"
+    about = "" if one.is_exact else "about "
+    flag = f"--{one.flag.replace('_', '-')} {one.value}"
+    return f"{flag} ({fitting}; all take {about}{one.tokens:,})"
+
+
+def _counts(rows: Sequence[FitRow]) -> object:
+    varying = _varying(rows)
+    titles = [_TITLES.get(name, name) for name in varying]
+    figures = ("context", "examples fit", "left over", "too long", "tokens each", "fill")
+    return simple_table(
+        [*titles, *figures],
+        [
+            [
+                *_cells(row, varying),
+                _length(row),
+                f"all {span(row.examples_per_voter)}"
+                if row.fits
+                else f"{row.examples_that_fit:,} of {row.examples_asked:,}",
+                f"{row.examples_left_over:,}",
+                f"{row.tokens_over:,}" if row.tokens_over else NOTHING,
+                number(row.tokens_per_example),
+                percent(row.fill_ratio),
+            ]
+            for row in rows
+        ],
+        numbers=figures,
+    )
+
+
+def _shares(rows: Sequence[FitRow]) -> object:
+    """The longest of each combination: the shares hardly change from length to length."""
+    longest = [list(same)[-1] for _, same in groupby(rows, key=_combination)]
+    varying = _varying(rows)
+    titles = [_TITLES.get(name, name) for name in varying]
+    names = list(Shares.model_fields)
+    shown = ["texts" if row.encoding is None else "numbers" for row in rows[:1]]
+    figures = ["share of the prompt:", *names]
+    figures[1 + names.index("content")] = shown[0] if shown else "content"
+    return simple_table(
+        [*titles, *figures],
+        [
+            [
+                *_cells(row, varying),
+                _length(row),
+                *(percent(round(getattr(row.shares, name), 3)) for name in names),
+            ]
+            for row in longest
+        ],
+        numbers=figures,
+    )
+
+
+def _varying(rows: Sequence[FitRow]) -> list[str]:
+    """What tells rows apart, beside their lengths; the entry always."""
+    return [
+        name
+        for name in _COMBINED
+        if name == "entry" or len({getattr(row, name) for row in rows}) > 1
+    ]
+
+
+def _cells(row: FitRow, names: Iterable[str]) -> list[str]:
+    values = (getattr(row, name) for name in names)
+    return [NOTHING if value is None else str(value) for value in values]
+
+
+def _length(row: FitRow) -> str:
+    return f"{row.max_model_len:,}{_BEYOND if row.is_beyond_model else ''}"
+
+
+def _notes(rows: Sequence[FitRow]) -> list[str]:
+    return [*([_LEGEND] if any(row.is_beyond_model for row in rows) else []), _MARKUP]
