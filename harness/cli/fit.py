@@ -25,9 +25,7 @@ def fit(**given: Any) -> None:
 
     flags = {name: value for name, value in given.items() if value not in (None, [])}
     texts = {name: flags.pop(name) for name in (*REPEATED, *LISTED) if name in flags}
-    several = {
-        name: _values(name, values, name in LISTED, flags) for name, values in texts.items()
-    }
+    several = {name: _values(name, values, name in LISTED, flags) for name, values in texts.items()}
     spec, output = _read({**flags, **{name: values[0] for name, values in several.items()}})
     wanted = checked(output.target)
     order = Order(

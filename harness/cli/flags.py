@@ -146,7 +146,9 @@ def _of_fit(one: Definition) -> Definition:
         return replace(one, several=True, help=f"{one.help} Repeat it for several.")
     if one.name not in LISTED:
         return one
-    default = "from 512, doubled, to the model's own" if one.name == "max_model_len" else one.default
+    default = (
+        "from 512, doubled, to the model's own" if one.name == "max_model_len" else one.default
+    )
     return replace(
         one, several=True, help=f"{one.help} Several with commas between them.", default=default
     )

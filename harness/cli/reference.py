@@ -38,7 +38,7 @@ def reference(engines: Iterable[Definition]) -> str:
     output = [*definitions(Output), NAME, CONFIG, RESUME, JSON]
     parts += ["## Output\n", _table(output), "## Options of engines\n", _ENGINES]
     parts += [_engine_table([*engines]), "## `harness bench`\n", _BENCH]
-    parts += [_table(definitions(Plan), of_bench=True), _TABLES]
+    parts += [_table(definitions(Plan), of_bench=True), "## `harness fit`\n", _FIT, _TABLES]
     return "\n".join(parts)
 
 
@@ -92,6 +92,12 @@ one entry).
 """
 _BENCH = """`harness bench` takes `--backend`, `--model`, `--config`, `--timeout-seconds`, the flags
 of engines and those of the output as well. Lists are given by commas, or by repeating the flag.
+"""
+_FIT = """`harness fit` takes the flags of `harness run`, but for `--prompts-from`, `--name` and
+`--resume`. `--model`, `--backend`, `--data` and `--prompt` may be repeated; `--reducer`,
+`--encoding`, `--feature-fraction` and `--max-model-len` take several values with commas between
+them. Each combination is a row. Without `--max-model-len`, lengths go from 512, doubled, to the
+model's own.
 """
 _TABLES = """## Tables of the TOML file
 

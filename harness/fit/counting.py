@@ -10,7 +10,7 @@ they stand in a text, and `harness.fit.gauge` compares what all examples add wit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import TypeAlias
@@ -20,14 +20,14 @@ from numpy.typing import NDArray
 
 from harness.workload.encoders import Item
 from harness.workload.prompt import Writer
+from harness.workload.vectors import VectorItems
 
 Count: TypeAlias = Callable[[Sequence[str]], Sequence[int]]
 """Tokens of each text, with the one that the model wants first."""
 Counts: TypeAlias = NDArray[np.int64]
 
-_BLOCK = 4096  # examples
 _TEXTS = 256  # to a tokenizer at a time
-_MOST_WORDS = 20_000  # of a place; beyond it, examples are counted one by one
+_MOST_WORDS = 20_000  # beyond these, examples are counted one by one
 _COMPARED = 200  # examples
 
 
@@ -37,32 +37,26 @@ class ExampleCounter:
     def __init__(self, writer: Writer, count: Count) -> None:
         self._writer = writer
         self._count = count
-        self._model: _Words | None = None
+        self._words: _Words | None = None
 
-    def tokens(self, examples: Sequence[Item]) -> Counts:
-        """What each example adds to a prompt that has examples already."""
-        if not len(examples):
-            return np.zeros(0, dtype=np.int64)
-        anchor = self._writer.body(examples[:1])
-        if self._writer.kind == "vectors":
-            if self._model is None:
-                self._model = _Words(self._writer, self._count, examples[0])
-            found = self._model.tokens(examples)
-            if found is not None and self._is_right(found, examples, anchor):
-                return found
-        return self._one_by_one(examples, anchor)
+    def tokens(self, examples: Sequence[Item]) -> tuple[Counts, Counts]:
+        """The row of each example, and what it adds to a prompt that has examples already."""
+        if isinstance(examples, VectorItems):
+            if self._words is None:
+                self._words = _Words(self._writer, self._count, examples[0])
+            found = self._words.tokens(examples)
+            if found is not None and self._is_right(found, examples):
+                return examples.rows, found
+        rows = np.array([one.row for one in examples], dtype=np.int64)
+        return rows, self._one_by_one(examples, examples)
 
-    def _is_right(self, found: Counts, examples: Sequence[Item], anchor: str) -> bool:
+    def _is_right(self, found: Counts, examples: Sequence[Item]) -> bool:
         places = np.unique(np.linspace(0, len(found) - 1, _COMPARED, dtype=np.int64))
         some = [examples[int(place)] for place in places]
-        return bool((self._one_by_one(some, anchor) == found[places]).all())
+        return bool((self._one_by_one(some, examples) == found[places]).all())
 
-    def _one_by_one(self, examples: Sequence[Item], anchor: str) -> Counts:
-        [alone] = self._count([anchor])
-        counts: list[int] = []
-        for some in _blocks(examples, _TEXTS):
-            counts += self._count([anchor + self._writer.example(one) for one in some])
-        return np.array(counts, dtype=np.int64) - alone
+    def _one_by_one(self, some: Sequence[Item], examples: Sequence[Item]) -> Counts:
+        return _added(self._writer, self._count, some, self._writer.body(examples[:1]))
 
 
 class _Words:
@@ -73,68 +67,49 @@ class _Words:
         self._count = count
         self._sample = sample
         self._anchor = writer.body([sample])
-        [self._alone] = count([self._anchor])
-        [self._base] = self._added([sample])
-        self._labels = dict(
-            enumerate(
-                self._more([replace(sample, label=one) for one in range(len(writer.words))])
-            )
-        )
-        width = len(sample.words)
-        places = [0, width - 1, 1][: min(width, 3)]
-        self._known: list[tuple[int, dict[str, int]]] = [(place, {}) for place in places]
+        [self._base] = self._tokens([sample])
+        labels = [replace(sample, label=one) for one in range(len(writer.words))]
+        self._labels = self._tokens(labels) - self._base
+        self._first: dict[str, int] = {}
+        self._last: dict[str, int] = {}
+        self._between: dict[str, int] = {}
 
-    def tokens(self, examples: Sequence[Item]) -> Counts | None:
+    def tokens(self, examples: VectorItems) -> Counts | None:
         """`None` where the words are too many to know them all."""
-        totals: list[int] = []
-        for some in _blocks(examples, _BLOCK):
-            if not self._learn(some):
-                return None
-            totals += self._totals(some)
-        return np.array(totals, dtype=np.int64)
+        coded = examples.coded()
+        if len(coded.words) > _MOST_WORDS:
+            return None
+        first, between, last = (
+            coded.places[:, :1],
+            coded.places[:, 1:-1],
+            coded.places[:, 1:][:, -1:],
+        )
+        totals = self._base + self._labels[examples.labels]
+        for places, known, at in (
+            (first, self._first, 0),
+            (last, self._last, len(self._sample.words) - 1),
+            (between, self._between, 1),
+        ):
+            self._learn(coded.words[np.unique(places)].tolist(), known, at)
+            of_word = np.array([known.get(word, 0) for word in coded.words], dtype=np.int64)
+            totals += of_word[places].sum(axis=1)
+        return totals
 
-    def _learn(self, examples: Sequence[Item]) -> bool:
-        for index, (place, known) in enumerate(self._known):
-            if index < 2:
-                words = {one.words[place] for one in examples}
-            else:
-                words = set().union(*(one.words[1:-1] for one in examples))
-            new = sorted(words - known.keys())
-            if len(new) + len(known) > _MOST_WORDS:
-                return False
-            before, after = self._sample.words[:place], self._sample.words[place + 1 :]
-            written = [replace(self._sample, words=(*before, one, *after)) for one in new]
-            known.update(zip(new, self._more(written), strict=True))
-        return True
+    def _learn(self, words: Sequence[str], known: dict[str, int], at: int) -> None:
+        new = [word for word in words if word not in known]
+        before, after = self._sample.words[:at], self._sample.words[at + 1 :]
+        written = [replace(self._sample, words=(*before, word, *after)) for word in new]
+        known.update(zip(new, (self._tokens(written) - self._base).tolist(), strict=True))
 
-    def _totals(self, examples: Sequence[Item]) -> Iterator[int]:
-        base, labels = self._base, self._labels
-        tables = [known for _, known in self._known]
-        if not tables:
-            yield from (base + labels[one.label] for one in examples)
-        elif len(tables) == 1:
-            [only] = tables
-            yield from (base + labels[one.label] + only[one.words[0]] for one in examples)
-        else:
-            first, last = tables[:2]
-            between = (tables[2] if len(tables) > 2 else {}).__getitem__
-            for one in examples:
-                words = one.words
-                ends = first[words[0]] + last[words[-1]]
-                yield base + labels[one.label] + ends + sum(map(between, words[1:-1]))
-
-    def _more(self, items: Sequence[Item]) -> list[int]:
-        """What each adds beyond what the sample adds."""
-        return [added - self._base for added in self._added(items)]
-
-    def _added(self, items: Sequence[Item]) -> list[int]:
-        counts: list[int] = []
-        for some in _blocks(items, _TEXTS):
-            counts += self._count([self._anchor + self._writer.example(one) for one in some])
-        return [count - self._alone for count in counts]
+    def _tokens(self, items: Sequence[Item]) -> Counts:
+        return _added(self._writer, self._count, items, self._anchor)
 
 
-def _blocks(items: Sequence[Item], size: int) -> Iterator[list[Item]]:
+def _added(writer: Writer, count: Count, items: Sequence[Item], anchor: str) -> Counts:
+    """What each of the items, as an example, adds behind the text `anchor`."""
+    [alone] = count([anchor])
+    counts: list[int] = []
     left = iter(items)
-    while block := list(islice(left, size)):
-        yield block
+    while some := list(islice(left, _TEXTS)):
+        counts += count([anchor + writer.example(one) for one in some])
+    return np.array(counts, dtype=np.int64) - alone

@@ -16,7 +16,6 @@ from pathlib import Path
 from harness.engine.engine import EnginePlan, EngineTokenizer, plan_engine
 from harness.engine.options import check_options
 from harness.errors import EngineError, UsageError
-from harness.fit.gauge import VoterFit
 from harness.fit.helps import SHORTER, helps
 from harness.fit.rows import FitRow
 from harness.fit.scale import Scale
@@ -273,11 +272,11 @@ def _row(
         max_model_len=length,
         declared_context=entry.declared,
         is_beyond_model=length > entry.declared,
-        fits=all(one.examples == one.asked for one in each),
-        examples_asked=max(one.asked for one in each),
+        fits=all(one.examples == one.wanted for one in each),
+        examples_wanted=max(one.wanted for one in each),
         examples_that_fit=min(one.examples for one in each),
         examples_per_voter=[one.examples for one in each],
-        examples_left_over=max(one.asked - one.examples for one in each),
+        examples_left_over=max(one.wanted - one.examples for one in each),
         tokens_needed=needed,
         tokens_over=max(needed - length, 0),
         prompt_tokens=fullest.prompt_tokens,

@@ -18,21 +18,22 @@ from harness.workload.packing import Packer, Ruler, Tokenize
 from harness.workload.prompt import Writer
 from harness.workload.voters import Voter
 
-_MOST_WHOLE = 2**18
-"""The longest prompt, in tokens, of all examples that is tokenized whole, to compare it with the
-sum. A longer one takes a tokenizer seconds; prompts that fit are compared, however long."""
+_MOST_WHOLE = 2**16
+"""So many tokens are tokenized whole to be compared with a sum: those of a prompt of all examples,
+or of all prompts at one length. More take a tokenizer seconds; there, the longest prompt that fits
+and the shortest that does not are compared."""
 
 
 @dataclass(frozen=True, slots=True)
 class VoterFit:
     """One voter at one length, in tokens without the reply.
 
-    `examples` of the `asked` fit, and its longest prompt then has `prompt_tokens`, of which
-    `example_tokens` are those of examples; with all that were asked for it has `all_tokens`.
+    `examples` of the `wanted` fit, and its longest prompt then has `prompt_tokens`, of which
+    `example_tokens` are those of examples; with all that are wanted it has `all_tokens`.
     """
 
     examples: int
-    asked: int
+    wanted: int
     prompt_tokens: int
     example_tokens: int
     all_tokens: int
@@ -48,10 +49,10 @@ class Gauge:
         self._writer = writer
         self._tokenize = tokenize
         self._seed = seed
-        self._counts = counter.tokens(voter.examples)
-        self._of_row = np.zeros(1 + max((one.row for one in voter.examples), default=0), np.int64)
-        for one, tokens in zip(voter.examples, self._counts, strict=True):
-            self._of_row[one.row] = tokens
+        rows, self._counts = counter.tokens(voter.examples)
+        # Of training rows that are no examples of this voter, nothing is wanted.
+        self._of_row = np.zeros(rows.max(initial=0) + 1, dtype=np.int64)
+        self._of_row[rows] = self._counts
         self._bare: dict[int, tuple[int, Item]] = {}
         self._whole: dict[tuple[int, Item], int] = {}
 
@@ -65,28 +66,30 @@ class Gauge:
         ruler = Ruler(self._writer, (self._tokenize,), room, None)
         packer = Packer(self.voter, ruler, self._seed)
         there = len(self.voter.examples)
-        asked = there if shots is None else min(shots, there)
-        if not packer.items or not asked or not packer.available(1):
+        wanted = there if shots is None else min(shots, there)
+        if not packer.items or not wanted or not packer.available(1):
             # Every query, or every example of a class, takes more than half of the room.
             items = packer.items or self.voter.queries[:1]
             lengths = ruler.lengths((), items)
             query = items[lengths.index(max(lengths))]
-            everything = self._all(ruler, self.voter.examples[:asked], query)
-            return VoterFit(0, asked, max(lengths), 0, everything)
+            everything = self._all(ruler, self.voter.examples[:wanted], query)
+            return VoterFit(0, wanted, max(lengths), 0, everything)
         bare, query = self._bare_prompt(packer, ruler)
-        sums = self._sums(packer, asked, room - bare)
+        sums = self._sums(packer, wanted, room - bare)
         # `sums[k]` is of k examples. The last may be of one that does not fit.
         count = max(int(np.searchsorted(sums, room - bare, side="right")) - 1, 0)
         following = min(count + 1, len(sums) - 1)
-        [real] = ruler.lengths(packer.examples(following), [query])
         # With a number of examples, texts that are too long are passed over; of all, none is.
-        passes_over = shots is not None and packer.available(asked) == asked
-        wanted = packer.known[:asked] if passes_over else self.voter.examples[:asked]
-        everything = self._all(ruler, wanted, query)
-        if real != bare + sums[following]:
-            return self._packed(packer, ruler, asked, everything)
-        prompt = bare + int(sums[count]) if count else max(ruler.lengths((), packer.items))
-        return VoterFit(count, asked, prompt, int(sums[count]), everything)
+        passes_over = shots is not None and packer.available(wanted) == wanted
+        every = packer.known[:wanted] if passes_over else self.voter.examples[:wanted]
+        everything = self._all(ruler, every, query)
+        [beyond] = ruler.lengths(packer.examples(following), [query])
+        items = packer.items if len(packer.items) * room <= _MOST_WHOLE else [query]
+        prompt = max(ruler.lengths(packer.examples(count), items if count else packer.items))
+        is_sum = beyond == bare + sums[following] and prompt == bare + sums[count]
+        if count and not is_sum:
+            return self._packed(packer, ruler, wanted, everything)
+        return VoterFit(count, wanted, prompt, int(sums[count]), everything)
 
     def _bare_prompt(self, packer: Packer, ruler: Ruler) -> tuple[int, Item]:
         """What the longest prompt has beside its examples, and whose prompt it is."""
@@ -99,19 +102,19 @@ class Gauge:
             self._bare[key] = bare, packer.items[lengths.index(max(lengths))]
         return self._bare[key]
 
-    def _sums(self, packer: Packer, asked: int, room: int) -> Counts:
-        """Tokens of the first k examples, up to those that are asked for, or beyond the room."""
-        wanted = 64
+    def _sums(self, packer: Packer, wanted: int, room: int) -> Counts:
+        """Tokens of the first k examples, up to those that are wanted, or beyond the room."""
+        most = 64
         while True:
-            there = packer.available(min(wanted, asked))
-            rows = [one.row for one in packer.known[: min(there, asked)]]
+            there = packer.available(min(most, wanted))
+            rows = [one.row for one in packer.known[: min(there, wanted)]]
             sums = np.concatenate([[0], np.cumsum(self._of_row[rows])])
-            if sums[-1] > room or len(rows) < wanted:
+            if sums[-1] > room or len(rows) < most:
                 return sums
-            wanted *= 2
+            most *= 2
 
     def _all(self, ruler: Ruler, examples: Sequence[Item], query: Item) -> int:
-        """Tokens of the query's prompt with these examples, which are all that are asked for."""
+        """Tokens of the query's prompt with these examples, which are all that are wanted."""
         key = len(examples), query
         if self._writer.kind == "text" or key not in self._whole:
             self._whole[key] = self._measured(ruler, examples, query)
@@ -119,20 +122,23 @@ class Gauge:
 
     def _measured(self, ruler: Ruler, examples: Sequence[Item], query: Item) -> int:
         [some] = ruler.lengths(examples[:1], [query])
-        total = some + sum(int(self._of_row[one.row]) for one in examples[1:])
+        if len(examples) == len(self._counts):
+            total = some + int(self._counts[1:].sum())
+        else:
+            total = some + sum(int(self._of_row[one.row]) for one in examples[1:])
         if total > _MOST_WHOLE:
             return total
         [whole] = ruler.lengths(examples, [query])
         return whole
 
-    def _packed(self, packer: Packer, ruler: Ruler, asked: int, everything: int) -> VoterFit:
+    def _packed(self, packer: Packer, ruler: Ruler, wanted: int, everything: int) -> VoterFit:
         """As a run packs it, with prompts that are tokenized whole."""
-        count = asked
-        if packer.available(asked) < asked or not packer.holds(asked):
+        count = wanted
+        if packer.available(wanted) < wanted or not packer.holds(wanted):
             try:
-                count = min(packer.most(), asked)
+                count = min(packer.most(), wanted)
             except UsageError:  # not one
                 count = 0
         shown = packer.examples(count)
         longest = max(ruler.lengths(shown, packer.items))
-        return VoterFit(count, asked, longest, packer.tokens_of(shown), everything)
+        return VoterFit(count, wanted, longest, packer.tokens_of(shown), everything)

@@ -14,9 +14,7 @@ SHORTER = ("int:100", "int:10")
 """Encodings to try, in this order."""
 
 
-def helps(
-    row: FitRow, each: Sequence[VoterFit], scale_of: Callable[[str], Scale]
-) -> list[Help]:
+def helps(row: FitRow, each: Sequence[VoterFit], scale_of: Callable[[str], Scale]) -> list[Help]:
     """For a row that does not fit, of these voters; `scale_of` gives them in another encoding."""
     found: list[Help | None] = [_fewer_examples(row)]
     if row.encoding is not None:
@@ -35,9 +33,7 @@ def _fewer_examples(row: FitRow) -> Help | None:
     return Help(flag="shots", value=str(most), examples=most, tokens=tokens, is_exact=True)
 
 
-def _shorter_encoding(
-    row: FitRow, voter: int, scale_of: Callable[[str], Scale]
-) -> Help | None:
+def _shorter_encoding(row: FitRow, voter: int, scale_of: Callable[[str], Scale]) -> Help | None:
     """The first with which all fits, or the one with which most does, for one voter: the one that
     needs most tokens."""
     found: list[Help] = []
@@ -55,7 +51,7 @@ def _shorter_encoding(
                 is_exact=True,
             )
         )
-        if one.examples == one.asked:
+        if one.examples == one.wanted:
             return found[-1]
     best = max(found, key=lambda one: one.examples, default=None)
     return best if best and best.examples > row.examples_that_fit else None
@@ -65,7 +61,7 @@ def _fewer_numbers(row: FitRow, voter: VoterFit, scale: Scale) -> Help | None:
     """How many numbers would let all examples in, at the tokens that a number takes now."""
     form = parse_reducer(row.reducer or "none")
     numbers = len(scale.voters[0].queries[0].words)
-    a_number_less = scale.tokens_per_number * (voter.asked + 1)  # the query has it too
+    a_number_less = scale.tokens_per_number * (voter.wanted + 1)  # the query has it too
     # `plsda` gives as many numbers as there are classes, whatever its K.
     if form.kind == "plsda" or not a_number_less:
         return None
@@ -77,7 +73,7 @@ def _fewer_numbers(row: FitRow, voter: VoterFit, scale: Scale) -> Help | None:
     return Help(
         flag="reducer",
         value=str(ReducerSpec(kind, numbers - fewer)),
-        examples=voter.asked,
+        examples=voter.wanted,
         tokens=round(needed - fewer * a_number_less),
         is_exact=False,
     )
@@ -90,7 +86,7 @@ def _longer_context(row: FitRow) -> Help | None:
     return Help(
         flag="max_model_len",
         value=str(needed),
-        examples=row.examples_asked,
+        examples=row.examples_wanted,
         tokens=needed,
         is_exact=True,
     )

@@ -1,4 +1,4 @@
-"""What `harness fit` answers: a row for each combination that was asked for."""
+"""What `harness fit` answers: a row for each combination."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class FitRow(Record):
     `reducer`, `encoding` and `feature_fraction` are `None` for texts. `is_beyond_model`: the length
     is more than the `declared_context` that the model was made for.
 
-    `examples_asked` are --shots, or all that a voter may show; `fits` says whether every voter
+    `examples_wanted` are --shots, or all that a voter may show; `fits` says whether every voter
     shows them all. `examples_that_fit` is what the voter shows that holds the fewest, and
-    `examples_per_voter` what each shows. `tokens_needed` is for all that were asked for,
+    `examples_per_voter` what each shows. `tokens_needed` is for all that are wanted,
     `tokens_over` how many of these are too many. `fill_ratio` is `prompt_tokens` and the reply's
     `reserve` over the length, as in a run.
     """
@@ -50,7 +50,7 @@ class FitRow(Record):
     declared_context: int
     is_beyond_model: bool
     fits: bool
-    examples_asked: int
+    examples_wanted: int
     examples_that_fit: int
     examples_per_voter: list[int]
     examples_left_over: int

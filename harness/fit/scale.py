@@ -16,7 +16,7 @@ _SAMPLED = 16  # examples
 
 
 class Scale:
-    """`shots` examples are asked for of each voter, or all. `reserve` is the room for a reply."""
+    """Each voter is to show `shots` examples, or all. `reserve` is the room for a reply."""
 
     def __init__(
         self,

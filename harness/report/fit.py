@@ -11,7 +11,7 @@ from harness.fit.rows import FitRow, Help
 from harness.fit.shares import Shares
 from harness.record import Record
 from harness.report.formats import Answer, flat
-from harness.report.table import simple_table
+from harness.report.table import Sheet, simple_table
 from harness.report.text import NOTHING, lines, number, percent, span
 
 _BEYOND = " *"
@@ -66,7 +66,7 @@ def _sentence(rows: Sequence[FitRow]) -> str:
 
 
 def _all(row: FitRow) -> str:
-    return f"{row.examples_asked:,} examples" if row.examples_asked != 1 else "1 example"
+    return f"{row.examples_wanted:,} examples" if row.examples_wanted != 1 else "1 example"
 
 
 def _fewer(row: FitRow) -> str:
@@ -74,13 +74,13 @@ def _fewer(row: FitRow) -> str:
 
 
 def _help(one: Help, row: FitRow) -> str:
-    fitting = "all fit" if one.examples >= row.examples_asked else f"{one.examples:,} fit"
+    fitting = "all fit" if one.examples >= row.examples_wanted else f"{one.examples:,} fit"
     about = "" if one.is_exact else "about "
     flag = f"--{one.flag.replace('_', '-')} {one.value}"
     return f"{flag} ({fitting}; all take {about}{one.tokens:,})"
 
 
-def _counts(rows: Sequence[FitRow]) -> object:
+def _counts(rows: Sequence[FitRow]) -> Sheet:
     varying = _varying(rows)
     titles = [_TITLES.get(name, name) for name in varying]
     figures = ("context", "examples fit", "left over", "too long", "tokens each", "fill")
@@ -92,7 +92,7 @@ def _counts(rows: Sequence[FitRow]) -> object:
                 _length(row),
                 f"all {span(row.examples_per_voter)}"
                 if row.fits
-                else f"{row.examples_that_fit:,} of {row.examples_asked:,}",
+                else f"{row.examples_that_fit:,} of {row.examples_wanted:,}",
                 f"{row.examples_left_over:,}",
                 f"{row.tokens_over:,}" if row.tokens_over else NOTHING,
                 number(row.tokens_per_example),
@@ -104,7 +104,7 @@ def _counts(rows: Sequence[FitRow]) -> object:
     )
 
 
-def _shares(rows: Sequence[FitRow]) -> object:
+def _shares(rows: Sequence[FitRow]) -> Sheet:
     """The longest of each combination: the shares hardly change from length to length."""
     longest = [list(same)[-1] for _, same in groupby(rows, key=_combination)]
     varying = _varying(rows)

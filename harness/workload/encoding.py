@@ -27,14 +27,29 @@ _FORM = re.compile(r"(int|decimal):(0|[1-9][0-9]{0,4})(:quantile)?", re.ASCII)
 _BOUNDS = {"int": (2, 10_000), "int:quantile": (2, 10_000), "decimal": (0, 15)}
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Coded:
+    """`words` are all that there may be (object, of str); `places` (n, k) say which stands for each
+    number."""
+
+    words: NDArray[np.object_]
+    places: NDArray[np.int64]
+
+
 class Encoding(ABC):
     """A fitted encoding of k numbers."""
 
     __slots__ = ()
 
     @abstractmethod
+    def coded(self, numbers: Floats) -> Coded:
+        """The words of numbers (n, k)."""
+
     def encode(self, numbers: Floats) -> list[tuple[str, ...]]:
-        """The words of numbers (n, k): n tuples of k words."""
+        """The same as n tuples of k words."""
+        coded = self.coded(numbers)
+        # Looked up: to write each word anew takes most of the time, and memory for each.
+        return list(map(tuple, coded.words[coded.places].tolist()))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,19 +58,24 @@ class BinEncoding(Encoding):
 
     edges: Floats
 
-    def encode(self, numbers: Floats) -> list[tuple[str, ...]]:
+    def coded(self, numbers: Floats) -> Coded:
         columns = zip(self.edges, numbers.T, strict=True)
         bins = [np.searchsorted(edges, column, side="right") for edges, column in columns]
-        return [tuple(map(str, row)) for row in np.stack(bins, axis=1).tolist()]
+        words = [str(one) for one in range(self.edges.shape[1] + 1)]
+        return Coded(np.array(words, dtype=np.object_), np.stack(bins, axis=1))
 
 
 @dataclass(frozen=True, slots=True)
 class DecimalEncoding(Encoding):
     places: int
 
-    def encode(self, numbers: Floats) -> list[tuple[str, ...]]:
+    def coded(self, numbers: Floats) -> Coded:
         form = f"z.{self.places}f"  # z: no negative zero (PEP 682)
-        return [tuple(format(number, form) for number in row) for row in numbers.tolist()]
+        known: dict[str, int] = {}
+        written = (format(number, form) for number in numbers.ravel().tolist())
+        places = [known.setdefault(word, len(known)) for word in written]
+        shape = np.array(places, dtype=np.int64).reshape(numbers.shape)
+        return Coded(np.array(list(known), dtype=np.object_), shape)
 
 
 @dataclass(frozen=True, slots=True)

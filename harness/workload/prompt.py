@@ -122,9 +122,7 @@ class Writer:
 
     def example(self, item: Item) -> str:
         """What one example adds to a body."""
-        return self._fill(
-            self.template.example, label=self.words[item.label], **self._shown(item)
-        )
+        return self._fill(self.template.example, label=self.words[item.label], **self._shown(item))
 
     def answers(self) -> tuple[str, ...]:
         """How a reply goes on from the prompt, for each class."""

@@ -16,14 +16,14 @@ from harness.errors import DataError
 from harness.spec import RunSpec
 from harness.workload.dataset import Dataset, Vectors
 from harness.workload.encoders import Indices, Item
-from harness.workload.encoding import Encoding, fit_encoding
+from harness.workload.encoding import Coded, Encoding, fit_encoding
 from harness.workload.reducers import Floats, Reducer, fit_reducer
 
 _BLOCK = 1024  # rows that are written at a time
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Vectors(Sequence[Item]):
+class VectorItems(Sequence[Item]):
     """Items whose words are written when they are looked at: of 100,000 rows a voter shows some.
 
     `numbers` are all reduced at once, because a product of matrices may round differently for
@@ -34,6 +34,15 @@ class _Vectors(Sequence[Item]):
     encoding: Encoding
     y: Indices
     rows: Indices
+
+    @property
+    def labels(self) -> Indices:
+        labels: Indices = self.y[self.rows]
+        return labels
+
+    def coded(self) -> Coded:
+        """All their words."""
+        return self.encoding.coded(self.numbers)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -76,7 +85,7 @@ class VectorEncoder:
         if not rows.size:
             return ()
         numbers = self.reducer(X[np.ix_(rows, self.columns)])
-        return _Vectors(numbers, self.encoding, y, rows)
+        return VectorItems(numbers, self.encoding, y, rows)
 
     def in_encoding(self, text: str, dataset: Dataset) -> VectorEncoder:
         """The same numbers, written in another way. Raises `UsageError` where the text is wrong."""

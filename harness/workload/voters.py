@@ -53,9 +53,7 @@ def draw_in_encodings(
 ) -> list[tuple[Voter, ...]]:
     """What `draw_voters` draws with each of the encodings; what is fitted is fitted once."""
     queries = _draw_queries(dataset.y_test, spec)
-    drawn = [
-        _draw_voter(dataset, spec, queries, index, encodings) for index in range(spec.voters)
-    ]
+    drawn = [_draw_voter(dataset, spec, queries, index, encodings) for index in range(spec.voters)]
     return list(zip(*drawn, strict=True))
 
 

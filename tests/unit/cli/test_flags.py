@@ -15,6 +15,7 @@ from harness.cli.flags import (
     definitions,
     engine_definitions,
     flags_of_bench,
+    flags_of_fit,
     flags_of_run,
     in_words,
     signature,
@@ -46,14 +47,14 @@ def test_every_field_of_a_spec_is_a_flag_or_a_table() -> None:
 
 
 def test_no_flag_is_there_twice() -> None:
-    for every in (flags_of_run(), flags_of_bench()):
+    for every in (flags_of_run(), flags_of_bench(), flags_of_fit()):
         assert len(by_name(every)) == len(every)
         shorts = [one.short for one in every if one.short]
         assert len(set(shorts)) == len(shorts)
 
 
 def test_every_visible_flag_has_a_help_that_is_a_sentence() -> None:
-    for one in flags_of_run() + flags_of_bench():
+    for one in flags_of_run() + flags_of_bench() + flags_of_fit():
         assert one.is_hidden or one.text.endswith(".")
 
 
@@ -73,7 +74,7 @@ def _hint(name: str) -> Any:
 def test_an_option_of_an_engine_is_in_flag_help_key_and_page(
     colour: Option[str], tmp_path: Path
 ) -> None:
-    for every in (flags_of_run(), flags_of_bench()):
+    for every in (flags_of_run(), flags_of_bench(), flags_of_fit()):
         one = by_name(every)["colour"]
         assert one.text == "Colour of it. Default: red paint. For mock."
         assert one.value == "red|blue"

@@ -1,0 +1,166 @@
+"""`harness fit` as its users meet it, and held against what a run packs with real tokenizers."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from harness.cli.backends import check
+from harness.engine.registry import find_backend
+from harness.fit.fit import Order, fit
+from harness.pipeline.run import plan, prepare
+from harness.report.schema import schema_of
+from harness.spec import RunSpec
+from tests.end_to_end.inside import inside
+
+MOCK = ("fit", "--backend", "mock", "--voters", "2", "--queries", "8", "--quiet")
+
+
+@pytest.fixture(scope="module")
+def reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("texts") / "reviews.csv"
+    lines = [f"{'train' if i < 80 else 'test'},{'ab'[i % 2]},text number {i}" for i in range(100)]
+    path.write_text("\n".join(["split,label,text", *lines]) + "\n")
+    return path
+
+
+@pytest.mark.parametrize("backend", ["llama-cpp", "hf"])
+def test_a_real_tokenizer_counts_what_a_run_packs(
+    backend: str, tmp_path: Path, small_data: str
+) -> None:
+    if not check(find_backend(backend)).available:
+        pytest.skip(f"{backend} is not installed")
+    spec = RunSpec(
+        backend=(backend,),
+        data=small_data,
+        voters=2,
+        queries=6,
+        reducer="none",
+        encoding="decimal:2",
+        max_model_len=1024,
+        bootstrap=False,
+    )
+    [row] = fit(_order(spec), tmp_path / "logs").rows
+    packed = prepare(spec, plan(spec, tmp_path), None)[0].packed
+    [ids] = packed.token_ids.values()
+    assert row.examples_per_voter == list(map(len, packed.shown))
+    assert row.prompt_tokens == max(map(len, ids))
+    assert row.tokens_per_example == pytest.approx(packed.tokens_per_example, rel=0.01)
+    assert (row.fits, row.reserve, row.declared_context) == (False, packed.reserve, 8192)
+
+
+def _order(spec: RunSpec) -> Order:
+    return Order(
+        spec=spec,
+        data=[spec.data],
+        prompts=[spec.prompt],
+        reducers=[spec.reducer],
+        feature_fractions=[spec.feature_fraction],
+        encodings=[spec.encoding],
+        lengths=[spec.max_model_len],
+    )
+
+
+def test_json_has_a_row_for_each_combination(tmp_path: Path, small_data: str) -> None:
+    done = inside(
+        *(tmp_path, *MOCK, "--data", small_data, "--prompt", "compact", "--prompt", "chat"),
+        *("--reducer", "none,top:3", "--encoding", "int:10,decimal:4"),
+        *("--max-model-len", "512,2000000", "--json"),
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    answer = json.loads(done.stdout)
+    jsonschema.validate(answer, json.loads(schema_of("fit")))
+    rows = answer["rows"]
+    names = ("prompt", "reducer", "encoding", "max_model_len")
+    assert [tuple(row[name] for name in names) for row in rows] == [
+        (prompt, reducer, encoding, length)
+        for prompt in ("compact", "chat")
+        for reducer in ("none", "top:3")
+        for encoding in ("int:10", "decimal:4")
+        for length in (512, 2_000_000)
+    ]
+    assert {row["fits"] for row in rows[::2]} == {False}
+    assert {(row["fits"], row["is_beyond_model"]) for row in rows[1::2]} == {(True, True)}
+    assert all(row["shares"]["markup"] > 0.01 for row in rows[8::2])
+
+
+def test_without_lengths_they_go_from_512_to_the_models_own(
+    tmp_path: Path, small_data: str
+) -> None:
+    done = inside(tmp_path, *MOCK, "--data", small_data, "--format", "csv")
+    rows = list(csv.DictReader(io.StringIO(done.stdout)))
+    assert [int(row["max_model_len"]) for row in rows] == [2**n for n in range(9, 21)]
+
+
+def test_texts_have_neither_reducer_nor_encoding(tmp_path: Path, reviews: Path) -> None:
+    done = inside(tmp_path, *MOCK, "--data", str(reviews), "--max-model-len", "300", "--json")
+    [row] = json.loads(done.stdout)["rows"]
+    assert (row["reducer"], row["encoding"], row["examples_wanted"]) == (None, None, 60)
+    assert [one["flag"] for one in row["helps"]] == ["shots", "max_model_len"]
+    assert 0.3 < row["shares"]["content"] < 0.9
+
+
+@pytest.mark.parametrize("columns", ["80", "140"])
+def test_one_line_says_that_it_does_not_fit_and_what_helps(
+    tmp_path: Path, small_data: str, columns: str
+) -> None:
+    done = inside(
+        *(tmp_path, *MOCK, "--data", small_data, "--encoding", "decimal:4", "--reducer", "top:4"),
+        *("--max-model-len", "600", "--no-bootstrap"),
+        COLUMNS=columns,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    said = " ".join(done.stdout.split())
+    assert "140 examples do not fit in 600: " in said
+    assert "13 fit. What helps: --shots 13, --encoding int:10" in said
+    assert max(map(len, done.stdout.splitlines())) <= int(columns)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["--max-model-len", "0"], 2, "--max-model-len is 0: use a whole number of 16 or more"),
+        (["--max-model-len", "512,x"], 2, "--max-model-len is 'x': use a whole number of 16"),
+        (["--max-model-len", "512,512"], 2, "--max-model-len is given twice: 512"),
+        (["--encoding", "int:100,int:"], 2, "encoding 'int:' is not known"),
+        (["--prompt", "none"], 2, "there is no prompt template 'none'"),
+        (["--resume", "latest"], 2, "there is no option --resume"),
+        (["--backend", "llama-cpp", "-m", "x.gguf"], 2, "there is no file x.gguf"),
+    ],
+)
+def test_what_is_wrong_is_one_error(
+    tmp_path: Path, small_data: str, arguments: list[str], code: int, said: str
+) -> None:
+    done = inside(tmp_path, "fit", "--backend", "mock", "--data", small_data, "--quiet", *arguments)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert done.stderr.startswith(f"error: {said}")
+    assert done.stderr.count("error:") == 1
+
+
+def test_a_length_with_which_nothing_fits_is_an_answer(tmp_path: Path, small_data: str) -> None:
+    done = inside(tmp_path, *MOCK, "--data", small_data, "--max-model-len", "16")
+    assert done.returncode == 0
+    assert "not one fits" in " ".join(done.stdout.split())
+
+
+def test_a_model_without_a_tokenizer_costs_its_rows(tmp_path: Path, small_data: str) -> None:
+    """Its file is none; the rows of the other model are printed, and the exit code is 1."""
+    if not check(find_backend("llama-cpp")).available:
+        pytest.skip("llama-cpp is not installed")
+    (tmp_path / "cut.gguf").write_bytes(b"GGUF\3\0\0\0" + b"\0" * 40)
+    (tmp_path / "two.toml").write_text(
+        '[entries.good]\nbackend = "mock"\n'
+        '[entries.bad]\nbackend = "llama-cpp"\nmodel = "cut.gguf"\n'
+    )
+    done = inside(
+        *(tmp_path, "fit", "--config", "two.toml", "--data", small_data, "--voters", "1"),
+        *("--max-model-len", "512", "--quiet", "--json"),
+    )
+    assert done.returncode == 1
+    assert [row["entry"] for row in json.loads(done.stdout)["rows"]] == ["good"]
+    assert done.stderr.startswith("error: bad: ")
