@@ -79,12 +79,9 @@ class _Words:
         coded = examples.coded()
         if len(coded.words) > _MOST_WORDS:
             return None
-        first, between, last = (
-            coded.places[:, :1],
-            coded.places[:, 1:-1],
-            coded.places[:, 1:][:, -1:],
-        )
-        totals = self._base + self._labels[examples.labels]
+        first, behind = coded.places[:, :1], coded.places[:, 1:]
+        between, last = behind[:, :-1], behind[:, -1:]
+        totals: Counts = self._base + self._labels[examples.labels]
         for places, known, at in (
             (first, self._first, 0),
             (last, self._last, len(self._sample.words) - 1),

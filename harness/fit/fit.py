@@ -259,6 +259,8 @@ def _row(
     fullest = max(each, key=lambda one: one.prompt_tokens)
     voter = scale.voters[each.index(fullest)]
     needed = max(one.all_tokens for one in each) + scale.reserve
+    most = max(one.wanted for one in each)
+    short = [one.examples for one in each if one.examples < one.wanted]
     is_text = drawn.dataset.kind == "text"
     row = FitRow(
         entry=entry.name,
@@ -272,9 +274,9 @@ def _row(
         max_model_len=length,
         declared_context=entry.declared,
         is_beyond_model=length > entry.declared,
-        fits=all(one.examples == one.wanted for one in each),
-        examples_wanted=max(one.wanted for one in each),
-        examples_that_fit=min(one.examples for one in each),
+        fits=not short,
+        examples_wanted=most,
+        examples_that_fit=min(short, default=most),
         examples_per_voter=[one.examples for one in each],
         examples_left_over=max(one.wanted - one.examples for one in each),
         tokens_needed=needed,

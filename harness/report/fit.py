@@ -12,10 +12,11 @@ from harness.fit.shares import Shares
 from harness.record import Record
 from harness.report.formats import Answer, flat
 from harness.report.table import Sheet, simple_table
-from harness.report.text import NOTHING, lines, number, percent, span
+from harness.report.text import NOTHING, lines, number, percent
 
 _BEYOND = " *"
 _LEGEND = "* more tokens than the model was made for: counted, and no engine takes so many."
+_SHARES = "Shares of the longest prompt:"
 _MARKUP = "markup: what a chat template adds, and the token that a model wants first."
 _COMBINED = ("entry", "data", "prompt", "reducer", "feature_fraction", "encoding")
 _TITLES = {"feature_fraction": "features"}
@@ -29,7 +30,9 @@ class FitJson(Record):
 
 def fit_answer(rows: Sequence[FitRow]) -> Answer:
     said = [_sentence(list(same)) for _, same in groupby(rows, key=_combination)]
-    parts = Group(lines(*said), "", _counts(rows), "", _shares(rows), lines(*_notes(rows)))
+    parts = Group(
+        lines(*said), "", _counts(rows), "", lines(_SHARES), _shares(rows), lines(*_notes(rows))
+    )
     data = FitJson(rows=list(rows)).model_dump(mode="json")
     return Answer(
         parts,
@@ -90,7 +93,7 @@ def _counts(rows: Sequence[FitRow]) -> Sheet:
             [
                 *_cells(row, varying),
                 _length(row),
-                f"all {span(row.examples_per_voter)}"
+                f"all {row.examples_that_fit:,}"
                 if row.fits
                 else f"{row.examples_that_fit:,} of {row.examples_wanted:,}",
                 f"{row.examples_left_over:,}",
@@ -111,7 +114,7 @@ def _shares(rows: Sequence[FitRow]) -> Sheet:
     titles = [_TITLES.get(name, name) for name in varying]
     names = list(Shares.model_fields)
     shown = ["texts" if row.encoding is None else "numbers" for row in rows[:1]]
-    figures = ["share of the prompt:", *names]
+    figures = ["context", *names]
     figures[1 + names.index("content")] = shown[0] if shown else "content"
     return simple_table(
         [*titles, *figures],
