@@ -63,7 +63,7 @@ def fit(
     given: Collection[str] = (),
     observe: Callable[[str], None] = lambda _: None,
 ) -> Fit:
-    """Counts every combination. `given` as for `harness.workload.workload.draw`; `observe` is told
+    """Counts every combination. `given` as for `harness.workload.workload.draw`; `observe` hears
     what is being done. Raises `HarnessError`; `EngineError` where no model's tokenizer opens."""
     check_options(order.spec)
     chat = order.spec.chat_template

@@ -31,7 +31,8 @@ class FitJson(Record):
 def fit_answer(rows: Sequence[FitRow]) -> Answer:
     said = [_sentence(list(same)) for _, same in groupby(rows, key=_combination)]
     parts = Group(
-        lines(*said), "", _counts(rows), "", lines(_SHARES), _shares(rows), lines(*_notes(rows))
+        *(lines(*said), "", _counts(rows), ""),
+        *(lines(_SHARES), _shares(rows), lines(*_notes(rows))),
     )
     data = FitJson(rows=list(rows)).model_dump(mode="json")
     return Answer(
