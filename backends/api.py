@@ -285,6 +285,34 @@ class SessionInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class MemoryPlan:
+    """What a session will take for prompts and replies of so many `tokens`, in bytes, known before
+    anything is loaded.
+
+    `cache_bytes`: all that is held of tokens, with what the engine allocates in advance;
+    `token_bytes` of it for each token, 0 where it does not grow. `compute_bytes`: buffers for the
+    evaluation. `engine_bytes`: the process without a model. `on_gpu`: weights, cache and buffers
+    lie there.
+    """
+
+    tokens: int
+    weights_bytes: int
+    cache_bytes: int
+    token_bytes: int
+    compute_bytes: int
+    engine_bytes: int
+    on_gpu: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Allocated:
+    """What an engine says that it has allocated, in bytes; `None` where it does not say."""
+
+    cache_bytes: int | None = None
+    compute_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Reply:
     """What the engine answered to the prompt at index `prompt` of the call.
 
@@ -407,6 +435,10 @@ class Session(Protocol):
 
 class Backend(Protocol):
     """What a backend module offers.
+
+    It may offer `predict_memory(model, options, tokens) -> MemoryPlan | None` too, which reads the heads of
+    the model's files and loads nothing (`None`: it cannot know); what it says is shown, and a model that takes more than is
+    free is not loaded. A session may offer `allocated() -> Allocated`.
 
     `FORMATS`: the forms of a model it reads ("gguf", "hf"), best first; `NO_FILES` for none.
     `OPTIONS`: the options it understands. `max_model_len` (the longest prompt and reply in tokens)

@@ -11,6 +11,7 @@ import math
 import re
 import struct
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -33,6 +34,7 @@ _NUMBERS = {
 }
 _STRING, _ARRAY = 8, 9
 _FIRST_FIELDS, _SHORT_BYTES = 256, 2**16  # bounds of what `read_beginning` reads
+_MOST_LAYERS = 4096
 _PART = re.compile(r"(?P<stem>.*)-\d{5}-of-(?P<count>\d{5})\.gguf")
 _LFS = "a Git LFS pointer, which stands for a file that was not fetched"
 _OTHERS = (
@@ -133,6 +135,29 @@ def read_metadata(path: Path, name: str = "") -> Mapping[str, Any]:
     return _read_head(path, name or path.name)[0]
 
 
+@dataclass(frozen=True, slots=True)
+class Head:
+    """`values` by their keys, with arrays of up to some thousand numbers, such as one for each
+    layer; `tensors`: how many numbers each has; `weights_bytes`: what stands behind the heads."""
+
+    values: Mapping[str, Any]
+    tensors: Mapping[str, int]
+    weights_bytes: int
+
+
+def read_head(path: Path, name: str = "") -> Head:
+    """Of all files of a model. Raises `BackendError` for any other file, which it calls `name`."""
+    values: dict[str, Any] = {}
+    tensors: dict[str, int] = {}
+    weights = 0
+    for part in parts_of(path):
+        own, sizes, length = _read_head(part, name or part.name, _MOST_LAYERS)
+        values = {**own, **values}
+        tensors.update(sizes)
+        weights += max(part.stat().st_size - length, 0)
+    return Head(values, tensors, weights)
+
+
 def read_beginning(path: Path, name: str) -> Mapping[str, Any]:
     """The values before the vocabulary, which is most of a head: what the model is. Reads little of
     a file, whatever it holds. Raises `BackendError` for one that is certainly no GGUF file."""
@@ -155,14 +180,18 @@ def tensor_sizes(path: Path) -> Mapping[str, int]:
     return _read_head(path, path.name)[1]
 
 
-def _read_head(path: Path, name: str) -> tuple[Mapping[str, Any], Mapping[str, int]]:
+def _read_head(
+    path: Path, name: str, most_items: int = 0
+) -> tuple[Mapping[str, Any], Mapping[str, int], int]:
+    """The values, the tensors, and the length of it all."""
     check_file(path, name)
     with path.open("rb") as file:
         try:
             _magic, _version, tensors, fields = _read(file, "4sIQQ")
             return (
-                dict(_field(file) for _ in range(fields)),
+                dict(_field(file, most_items) for _ in range(fields)),
                 dict(_tensor(file) for _ in range(tensors)),
+                file.tell(),
             )
         except _MALFORMED:
             pass
@@ -188,19 +217,21 @@ def _beginning(path: Path) -> bytes:
         return b""
 
 
-def _field(file: IO[bytes]) -> tuple[str, Any]:
+def _field(file: IO[bytes], most_items: int) -> tuple[str, Any]:
     key = _text(file)
     [kind] = _read(file, "I")
-    return key, _value(file, kind)
+    return key, _value(file, kind, most_items)
 
 
-def _value(file: IO[bytes], kind: int) -> Any:
-    """Null for an array, which is passed over."""
+def _value(file: IO[bytes], kind: int, most_items: int = 0) -> Any:
+    """Null for an array of more items, or of anything but numbers: it is passed over."""
     if kind == _STRING:
         return _text(file)
     if kind != _ARRAY:
         return _read(file, _NUMBERS[kind])[0]
     item, count = _read(file, "IQ")
+    if item in _NUMBERS and count <= most_items:
+        return _read(file, f"{count}{_NUMBERS[item]}")
     if item in _NUMBERS:
         file.seek(count * struct.calcsize(f"<{_NUMBERS[item]}"), 1)
     else:

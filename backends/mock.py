@@ -29,6 +29,7 @@ from backends.api import (
     Decoding,
     Event,
     Finish,
+    MemoryPlan,
     ModelRef,
     Option,
     Options,
@@ -104,6 +105,15 @@ JITTER = Option(
     least=0,
     has_flag=False,
 )
+MEMORY_GIB = Option(
+    "memory_gib",
+    float,
+    "Say that a session takes so much memory.",
+    default_text="say nothing",
+    unit="GiB",
+    least=0,
+    has_flag=False,
+)
 NOISE_SEED = Option("noise_seed", int, "Seed of errors and jitter.", 0, has_flag=False)
 OPTIONS = (
     SCRIPT,
@@ -116,6 +126,7 @@ OPTIONS = (
     ERRORS,
     TOKENS_PER_SECOND,
     JITTER,
+    MEMORY_GIB,
     NOISE_SEED,
 )
 
@@ -149,6 +160,13 @@ def open_tokenizer(model: ModelRef, options: Options) -> MockTokenizer:
     del model  # all of the mock's models are one
     _refuse_unknown(options)
     return MockTokenizer()
+
+
+def predict_memory(model: ModelRef, options: Options, tokens: int) -> MemoryPlan | None:
+    """So much for the weights, and a byte for each token."""
+    del model
+    size = MEMORY_GIB.given(options)
+    return None if size is None else MemoryPlan(tokens, round(size * 2**30), tokens, 1, 0, 0)
 
 
 def open_session(model: ModelRef, options: Options) -> MockSession:

@@ -20,11 +20,13 @@ from dataclasses import fields
 from typing import Any, NoReturn, get_args
 
 from backends.api import (
+    Allocated,
     Availability,
     Batch,
     Capabilities,
     Event,
     Finish,
+    MemoryPlan,
     Progress,
     Reply,
     SessionInfo,
@@ -141,6 +143,42 @@ def decode_availability(value: object) -> Availability:
         build=record.text("build"),
         devices=record.texts("devices"),
         change=record.text("change"),
+    )
+
+
+def decode_memory_plans(value: object, tokens: Sequence[int]) -> list[MemoryPlan] | None:
+    """One for each number of tokens; `None` of a backend that predicts nothing."""
+    if value is None:
+        return None
+    if not isinstance(value, list) or len(value) != len(tokens):
+        raise WireError(f"memory plans: not a list of {len(tokens)}")
+    plans = []
+    for one, count in zip(value, tokens, strict=True):
+        record = _Record.of(MemoryPlan, one)
+        if record.count("tokens") != count:
+            record.refuse("tokens", f"the {count} that were wanted")
+        plans.append(
+            MemoryPlan(
+                tokens=count,
+                weights_bytes=record.count("weights_bytes"),
+                cache_bytes=record.count("cache_bytes"),
+                token_bytes=record.count("token_bytes"),
+                compute_bytes=record.count("compute_bytes"),
+                engine_bytes=record.count("engine_bytes"),
+                on_gpu=record.flag("on_gpu"),
+            )
+        )
+    return plans
+
+
+def decode_allocated(value: object) -> Allocated:
+    """With nothing in it of a session that does not say."""
+    if value is None:
+        return Allocated()
+    record = _Record.of(Allocated, value)
+    return Allocated(
+        cache_bytes=record.count_or_none("cache_bytes"),
+        compute_bytes=record.count_or_none("compute_bytes"),
     )
 
 

@@ -12,6 +12,9 @@ which all messages of its answer bear too, so that none is taken for the answer 
                                                                -> {"result": TokenizerInfo}
     {"do": "open", "backend": "module", "model": ModelRef, "options": {..}}
             -> {"event": "stage", "stage": text} .., {"result": SessionInfo, "seconds": of loading}
+    {"do": "predict_memory", "backend": "module", "model": ModelRef, "options": {..},
+     "tokens": [number, ..]}                                   -> {"result": [MemoryPlan, ..] or null}
+    {"do": "allocated"}                                        -> {"result": Allocated or null}
     {"do": "tokenize", "texts": front-coded texts}
             -> {"result": null, "shared": array, "following": array, "ids": array}
     {"do": "token_texts", "ids": array}                        -> {"result": [text, ..]}
@@ -27,7 +30,8 @@ which all messages of its answer bear too, so that none is taken for the answer 
     {"do": "close"}                                            -> {"result": null}, then the end
 
 A worker holds one session, one tokenizer or one embedder. A session and a tokenizer answer
-"tokenize" and "token_texts". "backend" is `module` or `module:attribute`. Names with a capital are
+"tokenize" and "token_texts". A null result of "predict_memory" or "allocated": it is not
+known. "backend" is `module` or `module:attribute`. Names with a capital are
 the records of `backends.api` (the embedder's: of `backends.embedder.api`), as JSON objects of their
 fields; events are in `backends.records`. The words of "vectors" are float32, those of one file
 behind those of the file before.
@@ -93,6 +97,8 @@ class Server:
             "check": self._check,
             "open_tokenizer": self._open_tokenizer,
             "open": self._open,
+            "predict_memory": self._predict_memory,
+            "allocated": self._allocated,
             "tokenize": self._tokenize,
             "token_texts": self._token_texts,
             "generate": self._generate,
@@ -127,6 +133,18 @@ class Server:
         seconds = time.perf_counter() - began
         self._tokenizer = self._session
         yield {"result": asdict(self._session.info), "seconds": seconds}
+
+    def _predict_memory(self, request: Message) -> Iterator[Message]:
+        predict = getattr(_load(request["backend"]), "predict_memory", None)
+        model, options = ModelRef(**request["model"]), request["options"]
+        plans = [predict(model, options, n) for n in request["tokens"]] if predict else [None]
+        known = [asdict(plan) for plan in plans if plan is not None]
+        yield {"result": known if len(known) == len(plans) else None}
+
+    def _allocated(self, request: Message) -> Iterator[Message]:
+        del request
+        said = getattr(self._opened(), "allocated", None)
+        yield {"result": said and asdict(said())}
 
     def _tokenize(self, request: Message) -> Iterator[Message]:
         texts = wire.front_decode_texts(request["texts"])

@@ -211,6 +211,9 @@ class RunSpec(BaseModel):
         float,
         Flag("Give up an engine that is not ready after this long.", ENGINE, unit="seconds"),
     ] = Field(default=900.0, gt=0)
+    force: Annotated[
+        bool, Flag("Load a model that would take more memory than is free.", ENGINE)
+    ] = False
     engine: dict[str, EngineOption] = {}
     backends: dict[str, dict[str, EngineOption]] = {}
     entries: dict[str, dict[str, EngineOption]] = {}
@@ -372,6 +375,7 @@ _OF_ENGINES = _INHERITED | {
     "backend",
     "timeout_seconds",
     "load_timeout_seconds",
+    "force",
     "engine",
     "backends",
     "entries",

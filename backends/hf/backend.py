@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from backends.api import (
     Availability,
     BackendError,
+    MemoryPlan,
     ModelRef,
     Option,
     Options,
@@ -94,6 +95,18 @@ def open_tokenizer(model: ModelRef, options: Options) -> HfTokenizer:
     if (wanted := DEVICE.given(options)) not in (None, "cpu"):
         _check_device(wanted)
     return open_hf_tokenizer(model, TRUST_REMOTE_CODE.of(options))
+
+
+def predict_memory(model: ModelRef, options: Options, tokens: int) -> MemoryPlan | None:
+    """`None` where no weights are there. Raises `BackendError` for files that cannot be right."""
+    _ask_no_network()
+    from backends.hf.memory import predict
+    from backends.hf.weights import given_folder
+
+    if model.format == "gguf":
+        return predict(model, None, options, tokens)
+    folder = given_folder(model)
+    return predict(model, folder, options, tokens) if any(folder.glob("*.safetensors")) else None
 
 
 def open_session(model: ModelRef, options: Options) -> SharedCacheSession:

@@ -19,7 +19,7 @@ import torch
 import transformers
 from numpy.typing import NDArray
 
-from backends.api import BackendError, Options, TokenIds
+from backends.api import Allocated, BackendError, Options, TokenIds
 from backends.hf.backend import DEVICE, DTYPE
 from backends.hf.devices import device, dtype
 from backends.hf.loading import load_whole
@@ -43,6 +43,7 @@ class HfContext:
     tokens for `sequences` sequences."""
 
     shares_prefixes = True
+    allocated = Allocated()  # torch takes memory as it needs it
 
     def __init__(
         self,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from backends.api import (
     Availability,
     BackendError,
+    MemoryPlan,
     ModelRef,
     Option,
     Options,
@@ -156,6 +157,16 @@ def open_tokenizer(model: ModelRef, options: Options) -> LlamaTokenizer:
     check_options(options)
     batch_tokens(options)
     return open_vocabulary(model)
+
+
+def predict_memory(model: ModelRef, options: Options, tokens: int) -> MemoryPlan:
+    """Raises `BackendError` for a file whose head cannot be."""
+    _refuse_unavailable(_importable())
+    from backends.llama_cpp.devices import used
+    from backends.llama_cpp.memory import predict
+
+    on_gpu = bool(N_GPU_LAYERS.given(options) != 0 and used(options))
+    return predict(model, options, tokens, on_gpu)
 
 
 def open_session(model: ModelRef, options: Options) -> SharedCacheSession:

@@ -29,7 +29,7 @@ from backends.llama_cpp.backend import (
     NO_MMAP,
 )
 from backends.llama_cpp.devices import tensor_split
-from backends.llama_cpp.tokenizer import LlamaTokenizer, last_words, load_model
+from backends.llama_cpp.tokenizer import LlamaTokenizer, allocated, last_words, load_model
 from backends.rules import THREADS, beyond_model, usable_cpus
 from backends.sharing.generation import Logits
 from backends.sharing.session import Step
@@ -93,6 +93,7 @@ class LlamaContext:
                 f"llama.cpp could not make a context of {slots} tokens{last_words()}",
                 "Use a smaller --max-model-len, or a smaller KV cache type.",
             )
+        self.allocated = allocated()
         self._memory = lib.llama_get_memory(self._context)
         # 0: of tokens, not of embeddings.
         self._batch = lib.llama_batch_init(self._call_tokens, 0, sequences + 1)

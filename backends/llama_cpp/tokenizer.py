@@ -13,7 +13,7 @@ from typing import Any
 
 import llama_cpp as lib
 
-from backends.api import BackendError, ModelRef, TokenIds, TokenizerInfo
+from backends.api import Allocated, BackendError, ModelRef, TokenIds, TokenizerInfo
 from backends.gguf import check_file, check_model, parts_of
 from backends.rules import vocabulary_sha256
 
@@ -21,10 +21,18 @@ from backends.rules import vocabulary_sha256
 _LOG_WARN, _LOG_ERROR = 3, 4  # of ggml_log_level; the Python package does not name them
 _WHERE = re.compile(r"^\w+: (error loading model: )?(\w+: )?")  # functions of llama.cpp's own
 
+# Such as `llama_kv_cache:        CPU KV buffer size =    73.12 MiB`, one for each device. Recurrent
+# states (RS) are a part of what is held of tokens; the output buffer one of what is computed with.
+_BUFFER = re.compile(r"\w+:\s+\S+\s+(KV|RS|compute|output) buffer size =\s*([\d.]+) MiB")
+_MIB = 2**20
+
 _recent_log: deque[str] = deque(maxlen=20)
+_buffers: dict[str, float] = {}
 
 
 def _store_log(level: int, text: bytes, _user_data: ctypes.c_void_p) -> None:
+    if found := _BUFFER.match(text.decode("utf-8", errors="replace")):
+        _buffers[found[1]] = _buffers.get(found[1], 0.0) + float(found[2])
     if _LOG_WARN <= level <= _LOG_ERROR:
         _recent_log.append(text.decode("utf-8", errors="replace").strip())
 
@@ -40,6 +48,7 @@ def load_model(model: ModelRef, params: Any) -> Any:
     lib.llama_log_set(_LOG_CALLBACK, ctypes.c_void_p(0))
     lib.llama_backend_init()
     _recent_log.clear()
+    _buffers.clear()
     loaded = lib.llama_model_load_from_file(os.fsencode(model.location), params)
     if not loaded:
         # the first complaint is the cause, those behind it say what became of that
@@ -57,6 +66,17 @@ def load_model(model: ModelRef, params: Any) -> Any:
         lib.llama_model_free(loaded)
         raise
     return loaded
+
+
+def allocated() -> Allocated:
+    """The buffers that llama.cpp has reported since a model was loaded."""
+    if "KV" not in _buffers and "RS" not in _buffers:
+        return Allocated()
+    cache, compute = (
+        round(_MIB * sum(_buffers.get(kind, 0.0) for kind in kinds))
+        for kinds in (("KV", "RS"), ("compute", "output"))
+    )
+    return Allocated(cache, compute)
 
 
 def last_words() -> str:

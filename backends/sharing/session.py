@@ -17,6 +17,7 @@ from typing import Protocol
 import numpy as np
 
 from backends.api import (
+    Allocated,
     BackendError,
     Batch,
     Decoding,
@@ -66,7 +67,8 @@ class SharedCache(Protocol):
     `slots`: how many tokens the cache can hold. `vocabulary_size`: tokens from this one on have no
     embedding. `shares_prefixes`: whether a sequence can be cut and branched (recurrent models
     cannot). `short_length`: where it is not `None`, a sequence of more tokens is computed in
-    another way from its first token on, and shares nothing with a shorter one. A sequence that is
+    another way from its first token on, and shares nothing with a shorter one. `allocated`: what the
+    engine has allocated, as far as it says. A sequence that is
     cut or dropped gives its tokens back, unless another one holds them too.
     """
 
@@ -74,6 +76,7 @@ class SharedCache(Protocol):
     vocabulary_size: int
     shares_prefixes: bool
     short_length: int | None
+    allocated: Allocated
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]: ...
 
@@ -212,6 +215,9 @@ class SharedCacheSession:
     def forget(self) -> None:
         self._cache.truncate(_HELD, 0)
         self._held = ()
+
+    def allocated(self) -> Allocated:
+        return self._cache.allocated
 
     def close(self) -> None:
         self._cache.close()

@@ -13,6 +13,7 @@ from __future__ import annotations
 import random
 import string
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import cycle
@@ -29,6 +30,7 @@ from harness.engine.options import check_options
 from harness.engine.session import EngineSession
 from harness.engine.transport import WorkerFailedError
 from harness.errors import EngineError, UsageError
+from harness.fit.memory import check_memory
 from harness.spec import RunSpec, entries_of
 from harness.stats.spans import busy_seconds
 
@@ -73,6 +75,9 @@ def bench(
     needed = max(test.longest for test in plan.tests)
     # all of them first: it hashes their models, and nothing else works while an engine is timed
     plans = [plan_engine(entry, spec, logs) for entry in entries_of(spec)]
+    for planned in plans if not spec.force else ():
+        with closing(planned.open_tokenizer()) as opened:
+            check_memory(planned.entry.name, opened.predict_memory, needed)
     for planned in plans:
         with Engine(planned, needed) as engine:
             _check_engine(engine, needed)

@@ -19,11 +19,12 @@ def fit(**given: Any) -> None:
 
     No weights are loaded. Each combination of what is given is a row.
     """
-    from harness.cli.flags import LISTED, REPEATED
+    from harness.cli.flags import LISTED, LOAD, REPEATED
     from harness.fit.fit import Order
     from harness.report.fit import fit_answer
 
     flags = {name: value for name, value in given.items() if value not in (None, [])}
+    load = flags.pop(LOAD.name, False)
     texts = {name: flags.pop(name) for name in (*REPEATED, *LISTED) if name in flags}
     several = {name: _values(name, values, name in LISTED, flags) for name, values in texts.items()}
     spec, output = _read({**flags, **{name: values[0] for name, values in several.items()}})
@@ -39,6 +40,7 @@ def fit(**given: Any) -> None:
             "max_model_len",
             [spec.max_model_len] if "max_model_len" in spec.model_fields_set else [],
         ),
+        load=load,
     )
     found = _carry_out(order, output)
     give(fit_answer(found.rows), wanted)

@@ -110,10 +110,17 @@ ENGINE_OPTION = Definition(
     metavar="NAME=VALUE",
     several=True,
 )
+LOAD = Definition(
+    "load",
+    bool,
+    "Load each model at each length too, and measure its memory.",
+    ENGINE,
+    has_negation=False,
+)
 RENAMED = {"no_json": "--format table"}
 """Flags of earlier versions, and what they are now."""
 
-_OF_BENCH = ("backend", "model", "timeout_seconds")
+_OF_BENCH = ("backend", "model", "timeout_seconds", "force")
 REPEATED = ("data", "prompt")
 LISTED = ("reducer", "feature_fraction", "encoding", "max_model_len")
 """Flags of `harness run` of which `harness fit` takes several: repeated, or listed by commas."""
@@ -138,7 +145,7 @@ def flags_of_bench() -> list[Definition]:
 def flags_of_fit() -> list[Definition]:
     """Those of `harness run` but for what only a run that prompts has."""
     spec = [_of_fit(one) for one in definitions(RunSpec) if one.name != "prompts_from"]
-    return _with_engines([*spec, CONFIG, *definitions(Output), JSON])
+    return _with_engines([*spec, LOAD, CONFIG, *definitions(Output), JSON])
 
 
 def _of_fit(one: Definition) -> Definition:

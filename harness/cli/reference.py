@@ -90,14 +90,14 @@ table `[engine]` of the TOML file, a key at the top of the file, a flag (these t
 backends that have the option), the table `[backends.NAME]` (for one backend), `[entries.NAME]` (for
 one entry).
 """
-_BENCH = """`harness bench` takes `--backend`, `--model`, `--config`, `--timeout-seconds`, the flags
-of engines and those of the output as well. Lists are given by commas, or by repeating the flag.
+_BENCH = """`harness bench` takes `--backend`, `--model`, `--config`, `--timeout-seconds`, `--force`,
+the flags of engines and those of the output as well. Lists are given by commas, or by repeating the flag.
 """
 _FIT = """`harness fit` takes the flags of `harness run`, but for `--prompts-from`, `--name` and
 `--resume`. `--model`, `--backend`, `--data` and `--prompt` may be repeated; `--reducer`,
 `--encoding`, `--feature-fraction` and `--max-model-len` take several values with commas between
 them. Each combination is a row. Without `--max-model-len`, lengths go from 512, doubled, to the
-model's own.
+model's own. `--load` loads each model at each length too, and measures its memory.
 """
 _TABLES = """## Tables of the TOML file
 

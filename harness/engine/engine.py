@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from harness.contract import (
+    MemoryPlan,
     ModelRef,
     OptionValue,
     Requirements,
@@ -153,6 +154,9 @@ class EngineTokenizer:
 
     def token_texts(self, token_ids: TokenIds) -> list[str]:
         return self._try(lambda session: session.token_texts(token_ids))
+
+    def predict_memory(self, tokens: Sequence[int]) -> list[MemoryPlan] | None:
+        return self._try(lambda session: session.predict_memory(tokens))
 
     def close(self) -> None:
         self._session.close()

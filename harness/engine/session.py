@@ -13,10 +13,12 @@ from typing import TypeVar
 import numpy as np
 
 from harness.contract import (
+    Allocated,
     Availability,
     Batch,
     Decoding,
     Event,
+    MemoryPlan,
     ModelRef,
     OptionValue,
     Prompt,
@@ -62,9 +64,8 @@ class _Opened(ABC):
         options: Mapping[str, OptionValue],
     ) -> None:
         self._transport = transport
-        transport.request(
-            {"do": do, "backend": target, "model": asdict(model), "options": dict(options)}
-        )
+        self._opening = {"backend": target, "model": asdict(model), "options": dict(options)}
+        transport.request({"do": do, **self._opening})
 
     @property
     @abstractmethod
@@ -85,6 +86,16 @@ class _Opened(ABC):
         return self._answer(
             "named tokens",
             lambda message: records.decode_token_texts(message.get("result"), len(token_ids)),
+        )
+
+    def predict_memory(self, tokens: Sequence[int]) -> list[MemoryPlan] | None:
+        """What loading the model for prompts and replies of so many tokens would take; `None` where
+        the backend does not say."""
+        _ = self.info
+        self._transport.request({**self._opening, "do": "predict_memory", "tokens": list(tokens)})
+        return self._answer(
+            "predicted its memory",
+            lambda message: records.decode_memory_plans(message.get("result"), tokens),
         )
 
     def close(self) -> None:
@@ -305,6 +316,14 @@ class EngineSession(_Opened):
             return WorkerFailedError(error.reason, error.kind, open_prompts)
         reason = f"the engine sent what makes no sense: {error}"
         return WorkerFailedError(reason, "nonsense", open_prompts)
+
+    def allocated(self) -> Allocated:
+        """What the engine says that it has allocated."""
+        _ = self.info
+        self._transport.request({"do": "allocated"})
+        return self._answer(
+            "reported its memory", lambda message: records.decode_allocated(message.get("result"))
+        )
 
     def forget(self) -> None:
         """Has the engine drop what it keeps of earlier prompts, where its capabilities say so."""

@@ -17,6 +17,8 @@ from harness.engine.engine import EnginePlan, EngineTokenizer, plan_engine
 from harness.engine.options import check_options
 from harness.errors import EngineError, UsageError
 from harness.fit.helps import SHORTER, helps
+from harness.fit.load import measure
+from harness.fit.memory import Measured, Memory, memory_at
 from harness.fit.rows import FitRow
 from harness.fit.scale import Scale
 from harness.fit.shares import prompt_shares
@@ -45,7 +47,8 @@ class Fit:
 class Order:
     """What is combined with what, each in order; `spec` has all else.
 
-    Without `lengths`, each model gets those from `SHORTEST` to its own.
+    Without `lengths`, each model gets those from `SHORTEST` to its own. With `load`, each model is
+    loaded at each of its lengths, and its memory measured.
     """
 
     spec: RunSpec
@@ -55,6 +58,7 @@ class Order:
     feature_fractions: Sequence[float]
     encodings: Sequence[str]
     lengths: Sequence[int]
+    load: bool = False
 
 
 def fit(
@@ -79,13 +83,45 @@ def fit(
         if not entries:
             raise _none_opens(failures)
         _check_size(order, entries)
+        for entry in entries:
+            observe(f"reading the head of the files of {entry.name}")
+            entry.read_memory(failures)
+        entries = [one for one in entries if one.name not in failures]
+        if not entries:
+            raise _none_opens(failures)
         for place, dataset in enumerate(data):
             for key, drawn in _drawings(order, dataset, observe):
                 for number, entry in enumerate(entries):
                     observe(f"counting the tokens of {entry.name}")
                     for inner, row in _rows(order, entry, drawn):
                         rows[number, place, inner[0], *key, *inner[1:]] = row
-    return Fit([rows[key] for key in sorted(rows)], failures)
+    found = [rows[key] for key in sorted(rows)]
+    if order.load:  # behind the tokenizers, so that nothing else has memory
+        found = _loaded(found, {one.name: one.plan for one in entries}, failures, observe)
+    return Fit(found, failures)
+
+
+def _loaded(
+    rows: Sequence[FitRow],
+    plans: Mapping[str, EnginePlan],
+    failures: dict[str, EngineError],
+    observe: Callable[[str], None],
+) -> list[FitRow]:
+    """The rows with what loading each model at each length took."""
+    measured: dict[tuple[str, int], Measured] = {}
+    for name, length in dict.fromkeys((row.entry, row.max_model_len) for row in rows):
+        declared = next(row.declared_context for row in rows if row.entry == name)
+        if length > declared or name in failures:
+            continue
+        observe(f"loading {name} for {length:,} tokens")
+        try:
+            measured[name, length] = measure(plans[name], length)
+        except EngineError as error:
+            failures[name] = error
+    return [
+        row.model_copy(update={"measured": measured.get((row.entry, row.max_model_len))})
+        for row in rows
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +164,8 @@ class _Entry:
     chat_file: str
     lengths: Sequence[int] = ()
     declared: int = 0
+    token_bytes: int | None = None
+    memory: dict[int, Memory] = field(default_factory=dict)
     tokenizer: Tokenizer = field(init=False)
 
     @property
@@ -149,6 +187,17 @@ class _Entry:
             spell=self.session.token_texts,
         )
         return True
+
+    def read_memory(self, failures: dict[str, EngineError]) -> None:
+        """Predicts the memory at each length, where the backend can."""
+        try:
+            found = memory_at(self.session.predict_memory, self.lengths)
+        except EngineError as error:
+            failures[self.name] = error
+            return
+        if found is not None:
+            self.token_bytes, every = found
+            self.memory = dict(zip(self.lengths, every, strict=True))
 
     @property
     def chat(self) -> ChatTemplate | None:
@@ -294,5 +343,8 @@ def _row(
             fullest.example_tokens,
         ),
         helps=[],
+        kv_bytes_per_token=entry.token_bytes,
+        memory=entry.memory.get(length),
+        measured=None,
     )
     return row if row.fits else row.model_copy(update={"helps": helps(row, each, scale_of)})

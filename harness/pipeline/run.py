@@ -32,6 +32,7 @@ from harness.contract import SessionInfo, TokenizerInfo
 from harness.engine.engine import Engine, EnginePlan, EngineTokenizer, plan_engine
 from harness.engine.options import check_options
 from harness.errors import EngineError, StoreError, UsageError
+from harness.fit.memory import check_memory
 from harness.machine.environment import describe_environment
 from harness.pipeline.prompting import (
     Observer,
@@ -233,6 +234,11 @@ def prepare(
                 break
             except _TokenizerError as failed:
                 failures[failed.entry] = cast("EngineError", failed.__cause__)
+        for name, session in able.items() if not spec.force else ():
+            with _failing_alone(name, failures):
+                check_memory(name, session.predict_memory, workload.packed.limit)
+        if failures.keys() >= opened.keys():
+            raise _none_able(failures)
     if source:
         check_replay(source, workload)
     return workload, failures

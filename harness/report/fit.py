@@ -6,7 +6,9 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 
 from rich.console import Group
+from rich.text import Text
 
+from harness.fit.memory import MIB, Measured, size
 from harness.fit.rows import FitRow, Help
 from harness.fit.shares import Shares
 from harness.record import Record
@@ -16,6 +18,7 @@ from harness.report.text import NOTHING, lines, number, percent
 
 _BEYOND = " *"
 _LEGEND = "* more tokens than the model was made for: counted, and no engine takes so many."
+_MEMORY = "Memory, predicted from the heads of the model's files, in MiB:"
 _SHARES = "Shares of the longest prompt:"
 _MARKUP = "markup: what a chat template adds, and the token that a model wants first."
 _COMBINED = ("entry", "data", "prompt", "reducer", "feature_fraction", "encoding")
@@ -32,7 +35,7 @@ def fit_answer(rows: Sequence[FitRow]) -> Answer:
     said = [_sentence(list(same)) for _, same in groupby(rows, key=_combination)]
     parts = Group(
         *(lines(*said), "", _counts(rows), ""),
-        *(lines(_SHARES), _shares(rows), lines(*_notes(rows))),
+        *(lines(_SHARES), _shares(rows), *_memory(rows), lines(*_notes(rows))),
     )
     data = FitJson(rows=list(rows)).model_dump(mode="json")
     return Answer(
@@ -129,6 +132,72 @@ def _shares(rows: Sequence[FitRow]) -> Sheet:
         ],
         numbers=figures,
     )
+
+
+def _memory(rows: Sequence[FitRow]) -> list[Sheet | Text]:
+    """Nothing where no backend says. A row an entry and length: nothing else decides it."""
+    each = {(row.entry, row.max_model_len): row for row in rows if row.memory or row.measured}
+    if not each:
+        return []
+    predicted = ("KiB/token", "weights", "cache", "buffers", "engine", "sum")
+    measured = ("cache", "buffers", "peak") if any(row.measured for row in rows) else ()
+    titles = ["entry", "context", *predicted]
+    titles += [f"measured\n{name}" for name in measured]
+    table = simple_table(
+        titles,
+        [
+            [
+                row.entry,
+                _length(row),
+                *_predicted(row),
+                *(_measured(row.measured) if measured else ()),
+            ]
+            for row in each.values()
+        ],
+        numbers=titles[1:],
+    )
+    notes = [_held(row) for row in _last_of_each_entry(each.values()) if row.memory]
+    return [lines("", _MEMORY), table, lines(*notes)]
+
+
+def _predicted(row: FitRow) -> list[str]:
+    memory = row.memory
+    if memory is None or row.kv_bytes_per_token is None:
+        return [NOTHING] * 6
+    parts = (memory.weights_bytes, memory.cache_bytes, memory.compute_bytes, memory.engine_bytes)
+    return [number(row.kv_bytes_per_token / 1024), *map(_mib, (*parts, memory.total_bytes))]
+
+
+def _measured(found: Measured | None) -> list[str]:
+    if found is None:
+        return [NOTHING] * 3
+    peak = found.peak_gpu_bytes or found.peak_rss_bytes
+    return [_mib(found.cache_bytes), _mib(found.compute_bytes), _mib(peak)]
+
+
+def _mib(count: int | None) -> str:
+    return NOTHING if count is None else f"{count / MIB:,.0f}"
+
+
+def _last_of_each_entry(rows: Iterable[FitRow]) -> list[FitRow]:
+    return list({row.entry: row for row in rows}.values())
+
+
+def _held(row: FitRow) -> str:
+    memory = row.memory
+    assert memory is not None
+    where = "GPU memory" if memory.device == "gpu" else "memory"
+    if memory.free_bytes is None:
+        return f"{row.entry}: how much {where} is free cannot be known."
+    said = f"{row.entry}: {size(memory.free_bytes)} of {where} are free"
+    if memory.bytes_over:
+        said += f", {size(memory.bytes_over)} too few for {row.max_model_len:,} tokens"
+    if memory.longest_context is None:
+        return f"{said}."
+    said += f"; a context of {memory.longest_context:,} tokens would hold"
+    if memory.parallel_sequences is not None:
+        said += f", or {memory.parallel_sequences:,} sequences of {row.max_model_len:,}"
+    return f"{said}."
 
 
 def _varying(rows: Sequence[FitRow]) -> list[str]:

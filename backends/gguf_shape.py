@@ -1,0 +1,100 @@
+"""What a GGUF file's head says of how much a model holds of each token.
+
+By the rules of llama.cpp's `llama_hparams`, which defines the keys. Numbers that cannot be are
+refused: engines take memory by them.
+"""
+
+from __future__ import annotations
+
+from backends.api import BackendError
+from backends.gguf import Head
+
+_MOST_LAYERS, _MOST = 4096, 2**31
+
+
+class Shape:
+    """The values that say how large a cache is. Raises `BackendError` for one that cannot be."""
+
+    def __init__(self, head: Head, name: str) -> None:
+        self._metadata = head.values
+        self._tensors = head.tensors
+        self._name = name
+        self._architecture = str(head.values.get("general.architecture"))
+        self._layers = self._count("block_count", most=_MOST_LAYERS)
+        self._shared = self._count("attention.shared_kv_layers", default=0, most=self._layers)
+
+    @property
+    def vocabulary(self) -> int:
+        """As many as the embedding has rows: it may be padded."""
+        return self._tensors.get("token_embd.weight", 0) // max(self._count("embedding_length"), 1)
+
+    @property
+    def cached_numbers(self) -> list[tuple[int, int]]:
+        """Of a token: numbers of its keys and of its values in each layer with attention that has a
+        cache of its own."""
+        return [self._layer_numbers(layer) for layer in self._attention_layers()]
+
+    @property
+    def state_numbers(self) -> int:
+        """Of a sequence, in all recurrent layers."""
+        recurrent = self._layers - len(self._attention_layers()) - self._shared
+        if recurrent <= 0:
+            return 0
+        width = self._count("embedding_length")
+        if size := self._count("wkv.head_size", default=0):  # RWKV
+            shifted = self._count("token_shift_count", default=2)
+            return recurrent * width * (shifted + size)
+        if length := self._count("shortconv.l_cache", default=0):  # LFM2
+            return recurrent * width * (length - 1)
+        inner = self._count("ssm.inner_size", default=0)
+        state = self._count("ssm.state_size", default=0)
+        groups = self._count("ssm.group_count", default=0)
+        kernel = self._count("ssm.conv_kernel", default=1)
+        return recurrent * ((kernel - 1) * (inner + 2 * groups * state) + state * inner)
+
+    def _attention_layers(self) -> list[int]:
+        interval = self._count("full_attention_interval", default=0)
+        own = range(self._layers - self._shared)
+        if interval:  # of a hybrid: each so manieth has attention
+            return [i for i in own if (i + 1) % interval == 0]
+        return [i for i in own if self._heads(i)]
+
+    def _heads(self, layer: int) -> int:
+        """0 of a recurrent layer."""
+        is_recurrent = self._count("ssm.inner_size", default=0) or self._count(
+            "wkv.head_size", default=0
+        )
+        if "attention.head_count_kv" in self._own_keys():
+            return self._count("attention.head_count_kv", layer=layer)
+        heads = self._count("attention.head_count", default=0, layer=layer)
+        return 0 if is_recurrent and not heads else heads
+
+    def _own_keys(self) -> set[str]:
+        begins = f"{self._architecture}."
+        return {key.removeprefix(begins) for key in self._metadata if key.startswith(begins)}
+
+    def _layer_numbers(self, layer: int) -> tuple[int, int]:
+        heads = self._heads(layer)
+        all_heads = self._count("attention.head_count", default=heads, layer=layer) or heads
+        usual = self._count("embedding_length") // max(all_heads, 1)
+        keys = heads * self._count("attention.key_length", default=usual)
+        values = heads * self._count("attention.value_length", default=usual)
+        # With latent attention (MLA), values are a part of the keys.
+        has_latent = {"attention.key_length_mla", "attention.value_length_mla"} <= self._own_keys()
+        return keys, 0 if has_latent else values
+
+    def _count(
+        self, key: str, default: int | None = None, most: int = _MOST, layer: int = 0
+    ) -> int:
+        whole = f"{self._architecture}.{key}"
+        value = self._metadata.get(whole)
+        if isinstance(value, tuple):  # one for each layer
+            value = value[layer] if layer < len(value) else None
+        if value is None and default is not None:
+            return default
+        if type(value) is not int or not 0 <= value <= most:
+            raise BackendError(
+                f"the head of {self._name} says that {whole} is {str(value)[:40]}, which cannot be",
+                "Fetch the file again.",
+            )
+        return value

@@ -1,0 +1,154 @@
+"""What transformers takes for a model, from its config.json and the heads of its weights.
+
+Neither torch nor transformers is imported: that takes seconds. Every layer caches keys and values of
+each token that is held, in the format of the weights; a sliding window saves nothing here, as
+`backends.hf.context` holds all tokens for all sequences.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from backends.api import BackendError, MemoryPlan, ModelRef, Options
+from backends.gguf import read_head
+from backends.gguf_shape import Shape
+from backends.hf.backend import DEVICE, DTYPE
+
+MIB = 2**20
+_NUMBER_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+_MOST_HEAD = 100 * MIB  # of a safetensors file, as its format has it
+_MOST = 2**31
+_ENGINE_BYTES = 450 * MIB  # a worker with torch and transformers; measured
+_CHUNK_TOKENS = 512  # that go through the model at once
+_BRANCHES = 64  # whose logits are computed together
+
+
+@dataclass(frozen=True, slots=True)
+class _Model:
+    """`numbers` of its weights, and those that it caches of a token."""
+
+    numbers: int
+    cached_numbers: int
+    vocabulary: int
+
+
+def predict(model: ModelRef, folder: Path | None, options: Options, tokens: int) -> MemoryPlan:
+    """Of a GGUF file, or of a folder. Raises `BackendError` for a head that cannot be."""
+    on_gpu = (DEVICE.given(options) or "cpu") != "cpu"
+    size = _NUMBER_BYTES.get(DTYPE.of(options)) or (2 if on_gpu or _computes_in_bfloat16() else 4)
+    found = (
+        _of_gguf(model.location, model.name) if folder is None else _of_folder(folder, model.name)
+    )
+    token_bytes = found.cached_numbers * size
+    # Logits are made in the format of the weights, and copied as float32.
+    logits = _BRANCHES * found.vocabulary * (size + 4)
+    return MemoryPlan(
+        tokens=tokens,
+        weights_bytes=found.numbers * size,
+        cache_bytes=tokens * token_bytes,
+        token_bytes=token_bytes,
+        compute_bytes=logits + _CHUNK_TOKENS * tokens * (1 + size),
+        engine_bytes=_ENGINE_BYTES,
+        on_gpu=on_gpu,
+    )
+
+
+def _computes_in_bfloat16() -> bool:
+    """As oneDNN decides on x86, without torch. Where it is not known, the larger is taken."""
+    if platform.machine() not in ("x86_64", "AMD64"):
+        return False
+    try:
+        flags = set(Path("/proc/cpuinfo").read_text().partition("flags")[2].split("\n")[0].split())
+    except OSError:
+        return False
+    return {"avx512f", "avx512bw", "avx512vl", "avx512dq"} <= flags
+
+
+@lru_cache(maxsize=1)
+def _of_gguf(location: str, name: str) -> _Model:
+    head = read_head(Path(location), name)
+    shape = Shape(head, name)
+    return _Model(
+        numbers=sum(head.tensors.values()),
+        cached_numbers=sum(map(sum, shape.cached_numbers)),
+        vocabulary=shape.vocabulary,
+    )
+
+
+@lru_cache(maxsize=1)
+def _of_folder(folder: Path, name: str) -> _Model:
+    config = _object((folder / "config.json").read_bytes(), "config.json", name)
+    text = config.get("text_config")
+    values = text if isinstance(text, dict) else config
+    files = sorted(folder.glob("*.safetensors"))
+    return _Model(
+        numbers=sum(_numbers_of(path, name) for path in files),
+        cached_numbers=_cached_numbers(values, name),
+        vocabulary=_count(values, "vocab_size", name),
+    )
+
+
+def _cached_numbers(config: Mapping[str, Any], name: str) -> int:
+    layers = _count(config, "num_hidden_layers", name)
+    heads = _count(config, "num_attention_heads", name)
+    if config.get("kv_lora_rank"):  # latent attention (MLA), which transformers caches unfolded
+        keys = _count(config, "qk_nope_head_dim", name) + _count(config, "qk_rope_head_dim", name)
+        return layers * heads * (keys + _count(config, "v_head_dim", name))
+    of_cache = _count(config, "num_key_value_heads", name, heads)
+    width = _count(config, "hidden_size", name) // heads
+    return layers * of_cache * 2 * _count(config, "head_dim", name, width)
+
+
+def _count(config: Mapping[str, Any], key: str, name: str, default: int | None = None) -> int:
+    value = config.get(key)
+    if value is None and default is not None:
+        return default
+    if type(value) is not int or not 0 < value <= _MOST:
+        raise _refused(name, f"config.json says that {key} is {str(value)[:40]}")
+    return value
+
+
+def _numbers_of(path: Path, name: str) -> int:
+    """How many numbers the tensors of a safetensors file have."""
+    with path.open("rb") as file:
+        begins = file.read(8)
+        length = struct.unpack("<Q", begins)[0] if len(begins) == 8 else 0
+        if not 0 < length <= min(_MOST_HEAD, path.stat().st_size - 8):
+            raise _refused(name, f"the head of {path.name} has {length} bytes")
+        head = _object(file.read(length), path.name, name)
+    total = 0
+    for tensor, said in head.items():
+        if tensor == "__metadata__":
+            continue
+        shape = said.get("shape") if isinstance(said, dict) else None
+        if not isinstance(shape, list) or any(type(n) is not int or n < 0 for n in shape):
+            raise _refused(
+                name, f"{path.name} says that the shape of {tensor[:40]} is {shape!r:.40}"
+            )
+        total += math.prod(shape)
+    # No format packs more than 16 numbers into a byte.
+    if total > 16 * path.stat().st_size:
+        raise _refused(name, f"{path.name} speaks of {total} numbers in a file too small for them")
+    return total
+
+
+def _object(data: bytes, file: str, name: str) -> Mapping[str, Any]:
+    try:
+        read = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise _refused(name, f"{file} is no JSON") from error
+    if not isinstance(read, dict):
+        raise _refused(name, f"{file} is no JSON object")
+    return read
+
+
+def _refused(name: str, why: str) -> BackendError:
+    return BackendError(f"the files of {name} cannot be right: {why}", "Fetch the model again.")

@@ -1,0 +1,114 @@
+"""What a model takes of memory before it is loaded, held against what is free."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal, TypeAlias
+
+from harness.contract import MemoryPlan
+from harness.errors import EngineError
+from harness.machine.free import free_bytes
+from harness.record import Record
+
+MIB, GIB = 2**20, 2**30
+
+
+class Measured(Record):
+    """What loading it and prompting it over the whole length took. `cache_bytes` and
+    `compute_bytes` are the engine's own figures, `None` where it has none."""
+
+    cache_bytes: int | None
+    compute_bytes: int | None
+    peak_rss_bytes: int | None
+    peak_gpu_bytes: int | None
+
+
+class Memory(Record):
+    """A prediction for one length, in bytes; `free_bytes` is `None` where it cannot be known.
+
+    `cache_bytes` is all that is held of tokens. `total_bytes` is the sum of the four parts.
+    `longest_context` is the length that would hold, and `parallel_sequences` how many sequences of
+    this one.
+    """
+
+    device: Literal["cpu", "gpu"]
+    weights_bytes: int
+    cache_bytes: int
+    compute_bytes: int
+    engine_bytes: int
+    total_bytes: int
+    free_bytes: int | None
+    fits: bool | None
+    bytes_over: int
+    longest_context: int | None
+    parallel_sequences: int | None
+
+
+def total_bytes(plan: MemoryPlan) -> int:
+    return plan.weights_bytes + plan.cache_bytes + plan.compute_bytes + plan.engine_bytes
+
+
+def held_against(plan: MemoryPlan, longer: MemoryPlan, free: int | None) -> Memory:
+    """`longer` is the prediction for a longer context: the difference is what a token takes."""
+    total = total_bytes(plan)
+    per_token = (total_bytes(longer) - total) / (longer.tokens - plan.tokens)
+    left = None if free is None else free - total
+    longest = sequences = None
+    if left is not None and per_token > 0:
+        longest = max(int(plan.tokens + left / per_token), 0)
+        of_sequence = plan.tokens * plan.token_bytes
+        sequences = max(1 + left // of_sequence, 0) if of_sequence else None
+    return Memory(
+        device="gpu" if plan.on_gpu else "cpu",
+        weights_bytes=plan.weights_bytes,
+        cache_bytes=plan.cache_bytes,
+        compute_bytes=plan.compute_bytes,
+        engine_bytes=plan.engine_bytes,
+        total_bytes=total,
+        free_bytes=free,
+        fits=None if left is None else left >= 0,
+        bytes_over=0 if left is None else max(-left, 0),
+        longest_context=longest,
+        parallel_sequences=sequences,
+    )
+
+
+Predict: TypeAlias = Callable[[Sequence[int]], Sequence[MemoryPlan] | None]
+
+
+def memory_at(predict: Predict, lengths: Sequence[int]) -> tuple[int, list[Memory]] | None:
+    """What a token takes in the cache, and all for each length; `None` where the backend does not
+    say."""
+    plans = predict([*lengths, *(2 * length for length in lengths)])
+    if plans is None:
+        return None
+    free = free_bytes(plans[0].on_gpu)
+    half = len(lengths)
+    pairs = zip(plans[:half], plans[half:], strict=True)
+    return plans[0].token_bytes, [held_against(plan, longer, free) for plan, longer in pairs]
+
+
+def check_memory(entry: str, predict: Predict, length: int) -> None:
+    """Raises `EngineError`, which says by how much, for a model that takes more than is free."""
+    try:
+        found = memory_at(predict, [length])
+    except EngineError:  # files that cannot be right: loading them says what is wrong
+        return
+    if found is None:
+        return
+    _, [memory] = found
+    if not memory.bytes_over:
+        return
+    longest = memory.longest_context or 0
+    shorter = f"Use --max-model-len {longest}, or a" if longest >= 16 else "Use a"
+    where = "GPU memory" if memory.device == "gpu" else "memory"
+    raise EngineError(
+        f"{entry} would take {size(memory.total_bytes)} of {where} for {length:,} tokens of "
+        f"context, and {size(memory.free_bytes or 0)} are free: "
+        f"{size(memory.bytes_over)} too much",
+        remedy=f"{shorter} smaller model or a smaller KV cache type; --force loads it all the same.",
+    )
+
+
+def size(count: int) -> str:
+    return f"{count / GIB:.1f} GiB" if count >= GIB else f"{count / MIB:.0f} MiB"
