@@ -436,9 +436,10 @@ class Session(Protocol):
 class Backend(Protocol):
     """What a backend module offers.
 
-    It may offer `predict_memory(model, options, tokens) -> MemoryPlan | None` too, which reads the heads of
-    the model's files and loads nothing (`None`: it cannot know); what it says is shown, and a model that takes more than is
-    free is not loaded. A session may offer `allocated() -> Allocated`.
+    It may offer `predict_memory(model, options, tokens) -> MemoryPlan | None` too, which reads the
+    heads of the model's files and loads nothing (`None`: it cannot know). What it says is shown,
+    and a model that takes more than is free is not loaded. A session may offer
+    `allocated() -> Allocated`.
 
     `FORMATS`: the forms of a model it reads ("gguf", "hf"), best first; `NO_FILES` for none.
     `OPTIONS`: the options it understands. `max_model_len` (the longest prompt and reply in tokens)

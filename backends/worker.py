@@ -13,7 +13,7 @@ which all messages of its answer bear too, so that none is taken for the answer 
     {"do": "open", "backend": "module", "model": ModelRef, "options": {..}}
             -> {"event": "stage", "stage": text} .., {"result": SessionInfo, "seconds": of loading}
     {"do": "predict_memory", "backend": "module", "model": ModelRef, "options": {..},
-     "tokens": [number, ..]}                                   -> {"result": [MemoryPlan, ..] or null}
+     "tokens": [number, ..]}                            -> {"result": [MemoryPlan, ..] or null}
     {"do": "allocated"}                                        -> {"result": Allocated or null}
     {"do": "tokenize", "texts": front-coded texts}
             -> {"result": null, "shared": array, "following": array, "ids": array}

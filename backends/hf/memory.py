@@ -1,7 +1,7 @@
 """What transformers takes for a model, from its config.json and the heads of its weights.
 
-Neither torch nor transformers is imported: that takes seconds. Every layer caches keys and values of
-each token that is held, in the format of the weights; a sliding window saves nothing here, as
+Neither torch nor transformers is imported: that takes seconds. Every layer caches keys and values
+of each token that is held, in the format of the weights. A sliding window saves nothing here, as
 `backends.hf.context` holds all tokens for all sequences.
 """
 

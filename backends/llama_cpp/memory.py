@@ -26,7 +26,7 @@ _ROW = {"f32": (4, 1), "f16": (2, 1), "q8_0": (34, 32), "q4_0": (18, 32)}
 """Bytes of so many numbers, as the cache holds them."""
 
 _PADDING = 256  # llama.cpp makes the context a multiple of it
-_ENGINE_BYTES = 48 * MIB  # a worker with llama.cpp and a vocabulary; measured
+_ENGINE_BYTES = 60 * MIB  # a worker with llama.cpp, a vocabulary and prompts; measured
 _STATE_NUMBER_BYTES = 4  # recurrent states are float32
 
 

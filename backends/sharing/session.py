@@ -67,9 +67,9 @@ class SharedCache(Protocol):
     `slots`: how many tokens the cache can hold. `vocabulary_size`: tokens from this one on have no
     embedding. `shares_prefixes`: whether a sequence can be cut and branched (recurrent models
     cannot). `short_length`: where it is not `None`, a sequence of more tokens is computed in
-    another way from its first token on, and shares nothing with a shorter one. `allocated`: what the
-    engine has allocated, as far as it says. A sequence that is
-    cut or dropped gives its tokens back, unless another one holds them too.
+    another way from its first token on, and shares nothing with a shorter one. `allocated`: what
+    the engine says that it has allocated. A sequence that is cut or dropped gives its tokens back,
+    unless another one holds them too.
     """
 
     slots: int

@@ -90,8 +90,9 @@ table `[engine]` of the TOML file, a key at the top of the file, a flag (these t
 backends that have the option), the table `[backends.NAME]` (for one backend), `[entries.NAME]` (for
 one entry).
 """
-_BENCH = """`harness bench` takes `--backend`, `--model`, `--config`, `--timeout-seconds`, `--force`,
-the flags of engines and those of the output as well. Lists are given by commas, or by repeating the flag.
+_BENCH = """`harness bench` takes `--backend`, `--model`, `--config`, `--timeout-seconds`,
+`--force`, the flags of engines and those of the output as well. Lists are given by commas, or by
+repeating the flag.
 """
 _FIT = """`harness fit` takes the flags of `harness run`, but for `--prompts-from`, `--name` and
 `--resume`. `--model`, `--backend`, `--data` and `--prompt` may be repeated; `--reducer`,

@@ -106,7 +106,7 @@ def check_memory(entry: str, predict: Predict, length: int) -> None:
         f"{entry} would take {size(memory.total_bytes)} of {where} for {length:,} tokens of "
         f"context, and {size(memory.free_bytes or 0)} are free: "
         f"{size(memory.bytes_over)} too much",
-        remedy=f"{shorter} smaller model or a smaller KV cache type; --force loads it all the same.",
+        remedy=f"{shorter} smaller model or KV cache type; --force loads it all the same.",
     )
 
 

@@ -1,4 +1,4 @@
-"""How much memory is free: of this machine and of the cgroups around this process, or of its GPUs."""
+"""How much memory is free: of this machine and the cgroups around this process, or of its GPUs."""
 
 from __future__ import annotations
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 
 from rich.console import Group
 from rich.text import Text
 
-from harness.fit.memory import MIB, Measured, size
+from harness.fit.memory import MIB, Memory, size
 from harness.fit.rows import FitRow, Help
 from harness.fit.shares import Shares
 from harness.record import Record
@@ -19,6 +19,9 @@ from harness.report.text import NOTHING, lines, number, percent
 _BEYOND = " *"
 _LEGEND = "* more tokens than the model was made for: counted, and no engine takes so many."
 _MEMORY = "Memory, predicted from the heads of the model's files, in MiB:"
+_LOADED = "The same measured, by the engine's own figures and the process's peak, in MiB:"
+_PREDICTED = ("KiB/token", "weights", "cache", "buffers", "engine", "sum")
+_MEASURED = ("cache", "buffers", "peak")
 _SHARES = "Shares of the longest prompt:"
 _MARKUP = "markup: what a chat template adds, and the token that a model wants first."
 _COMBINED = ("entry", "data", "prompt", "reducer", "feature_fraction", "encoding")
@@ -139,38 +142,36 @@ def _memory(rows: Sequence[FitRow]) -> list[Sheet | Text]:
     each = {(row.entry, row.max_model_len): row for row in rows if row.memory or row.measured}
     if not each:
         return []
-    predicted = ("KiB/token", "weights", "cache", "buffers", "engine", "sum")
-    measured = ("cache", "buffers", "peak") if any(row.measured for row in rows) else ()
-    titles = ["entry", "context", *predicted]
-    titles += [f"measured\n{name}" for name in measured]
-    table = simple_table(
-        titles,
-        [
-            [
-                row.entry,
-                _length(row),
-                *_predicted(row),
-                *(_measured(row.measured) if measured else ()),
-            ]
-            for row in each.values()
-        ],
-        numbers=titles[1:],
-    )
-    notes = [_held(row) for row in _last_of_each_entry(each.values()) if row.memory]
-    return [lines("", _MEMORY), table, lines(*notes)]
+    found: list[Sheet | Text] = []
+    if known := [row for row in each.values() if row.memory]:
+        found += [lines("", _MEMORY), _table(known, _PREDICTED, _predicted)]
+        last = {row.entry: row for row in known}.values()
+        found.append(lines(*(_held(row.entry, row.max_model_len, row.memory) for row in last)))
+    if loaded := [row for row in each.values() if row.measured]:
+        found += [lines("", _LOADED), _table(loaded, _MEASURED, _measured)]
+    return found
+
+
+def _table(
+    rows: Iterable[FitRow], figures: Sequence[str], of: Callable[[FitRow], Sequence[str]]
+) -> Sheet:
+    cells = [[row.entry, _length(row), *of(row)] for row in rows]
+    return simple_table(["entry", "context", *figures], cells, numbers=["context", *figures])
 
 
 def _predicted(row: FitRow) -> list[str]:
     memory = row.memory
-    if memory is None or row.kv_bytes_per_token is None:
-        return [NOTHING] * 6
+    if memory is None:
+        return []
     parts = (memory.weights_bytes, memory.cache_bytes, memory.compute_bytes, memory.engine_bytes)
-    return [number(row.kv_bytes_per_token / 1024), *map(_mib, (*parts, memory.total_bytes))]
+    per_token = number((row.kv_bytes_per_token or 0) / 1024)
+    return [per_token, *map(_mib, (*parts, memory.total_bytes))]
 
 
-def _measured(found: Measured | None) -> list[str]:
+def _measured(row: FitRow) -> list[str]:
+    found = row.measured
     if found is None:
-        return [NOTHING] * 3
+        return []
     peak = found.peak_gpu_bytes or found.peak_rss_bytes
     return [_mib(found.cache_bytes), _mib(found.compute_bytes), _mib(peak)]
 
@@ -179,24 +180,20 @@ def _mib(count: int | None) -> str:
     return NOTHING if count is None else f"{count / MIB:,.0f}"
 
 
-def _last_of_each_entry(rows: Iterable[FitRow]) -> list[FitRow]:
-    return list({row.entry: row for row in rows}.values())
-
-
-def _held(row: FitRow) -> str:
-    memory = row.memory
-    assert memory is not None
+def _held(entry: str, length: int, memory: Memory | None) -> str:
+    if memory is None:
+        return ""
     where = "GPU memory" if memory.device == "gpu" else "memory"
     if memory.free_bytes is None:
-        return f"{row.entry}: how much {where} is free cannot be known."
-    said = f"{row.entry}: {size(memory.free_bytes)} of {where} are free"
+        return f"{entry}: how much {where} is free cannot be known."
+    said = f"{entry}: {size(memory.free_bytes)} of {where} are free"
     if memory.bytes_over:
-        said += f", {size(memory.bytes_over)} too few for {row.max_model_len:,} tokens"
+        said += f", {size(memory.bytes_over)} too few for {length:,} tokens"
     if memory.longest_context is None:
         return f"{said}."
     said += f"; a context of {memory.longest_context:,} tokens would hold"
     if memory.parallel_sequences is not None:
-        said += f", or {memory.parallel_sequences:,} sequences of {row.max_model_len:,}"
+        said += f", or {memory.parallel_sequences:,} sequences of {length:,}"
     return f"{said}."
 
 

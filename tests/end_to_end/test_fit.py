@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from contextlib import closing
 from pathlib import Path
 
 import jsonschema
@@ -12,7 +13,9 @@ import pytest
 
 from harness.cli.backends import check
 from harness.engine.registry import find_backend
+from harness.errors import EngineError
 from harness.fit.fit import Order, fit
+from harness.fit.memory import MIB, total_bytes
 from harness.pipeline.run import plan, prepare
 from harness.report.schema import schema_of
 from harness.spec import RunSpec
@@ -164,3 +167,61 @@ def test_a_model_without_a_tokenizer_costs_its_rows(tmp_path: Path, small_data: 
     assert done.returncode == 1
     assert [row["entry"] for row in json.loads(done.stdout)["rows"]] == ["good"]
     assert done.stderr.startswith("error: bad: ")
+
+
+def test_a_model_that_takes_more_than_is_free_is_not_loaded(
+    tmp_path: Path, small_data: str
+) -> None:
+    small = ("--backend", "mock", "--data", small_data, "--voters", "1", "--queries", "2")
+    small += ("--quiet", "--no-baselines", "--engine-option", "memory_gib=100000")
+    done = inside(tmp_path, "run", *small)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "would take 100000.0 GiB of memory for 1,024 tokens of context" in done.stderr
+    assert "--force" in done.stderr
+    assert inside(tmp_path, "run", *small, "--force").returncode == 0
+
+
+def test_a_bench_of_one_that_takes_more_than_is_free_times_nothing(tmp_path: Path) -> None:
+    bench = ("bench", "--backend", "mock", "-p", "8", "-n", "0", "-r", "1", "--quiet")
+    too_large = ("--engine-option", "memory_gib=100000")
+    done = inside(tmp_path, *bench, *too_large)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "GiB too much" in done.stderr
+    assert inside(tmp_path, *bench, *too_large, "--force").returncode == 0
+
+
+def test_load_measures_beside_what_was_predicted(tmp_path: Path, small_data: str) -> None:
+    done = inside(
+        *(tmp_path, *MOCK, "--data", small_data, "--engine-option", "memory_gib=0.05"),
+        *("--max-model-len", "512,2000000", "--load"),
+        COLUMNS="80",
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    said = " ".join(done.stdout.split())
+    assert "KiB/token weights cache buffers engine sum" in said
+    assert "mock 512 0.00 51 0 0 0 51" in said
+    assert "The same measured" in said
+    assert max(map(len, done.stdout.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("kind", ["f16", "q8_0", "q4_0"])
+@pytest.mark.parametrize("model", ["smollm2-135m", "gemma3-270m"])
+def test_the_cache_that_llama_cpp_reports_is_the_predicted_one(
+    model: str, kind: str, tmp_path: Path
+) -> None:
+    if not check(find_backend("llama-cpp")).available:
+        pytest.skip("llama-cpp is not installed")
+    spec = RunSpec(model=(model,), engine={"cache_type_k": kind, "cache_type_v": kind})
+    try:
+        [entry_plan] = plan(spec, tmp_path).plans
+    except EngineError as error:
+        pytest.skip(str(error))
+    with closing(entry_plan.open_tokenizer()) as opened:
+        predicted = opened.predict_memory([300])
+    assert predicted is not None
+    with closing(entry_plan.open_session(300)) as session:
+        said, peak = session.allocated(), session.peak.rss_mib
+    assert said.cache_bytes == pytest.approx(predicted[0].cache_bytes, rel=0.05)
+    assert said.compute_bytes == pytest.approx(predicted[0].compute_bytes, rel=0.1)
+    assert peak is not None
+    assert peak * MIB == pytest.approx(total_bytes(predicted[0]), rel=0.15)  # not prompted yet

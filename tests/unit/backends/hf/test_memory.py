@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backends.api import BackendError, MemoryPlan, ModelRef
+from backends.hf import backend
+from tests.unit.backends.tiny_gguf import LAYERS, WIDTH, random_tensors, write
+
+CONFIG = {
+    "vocab_size": 1000,
+    "hidden_size": 64,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}
+FLOAT32: dict[str, Any] = {"dtype": "float32"}
+
+
+def save(folder: Path, config: dict[str, Any], *shapes: list[Any]) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(config))
+    head = {
+        f"t{i}": {"dtype": "BF16", "shape": shape, "data_offsets": [0, 0]}
+        for i, shape in enumerate(shapes)
+    }
+    data = json.dumps({"__metadata__": {"format": "pt"}, **head}).encode()
+    (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(data)) + data + bytes(100_000))
+    return folder
+
+
+def predicted(folder: Path, **options: Any) -> MemoryPlan:
+    model = ModelRef("made", "hf", str(folder))
+    plan = backend.predict_memory(model, FLOAT32 | options, 100)
+    assert plan is not None
+    return plan
+
+
+@pytest.mark.parametrize(
+    ("more", "numbers"),
+    [
+        ({}, 3 * 2 * 2 * 16),
+        ({"num_key_value_heads": None}, 3 * 2 * 4 * 16),
+        ({"head_dim": 32}, 3 * 2 * 2 * 32),
+        ({"sliding_window": 10}, 3 * 2 * 2 * 16),
+        (  # MLA, which transformers holds unfolded
+            {
+                "kv_lora_rank": 8,
+                "qk_nope_head_dim": 12,
+                "qk_rope_head_dim": 4,
+                "v_head_dim": 10,
+            },
+            3 * 4 * (12 + 4 + 10),
+        ),
+    ],
+)
+def test_what_is_held_of_a_token(tmp_path: Path, more: dict[str, Any], numbers: int) -> None:
+    folder = save(tmp_path / "m", {**CONFIG, **more}, [1000, 64])
+    assert predicted(folder).token_bytes == 4 * numbers
+    assert predicted(folder, dtype="bfloat16").cache_bytes == 100 * 2 * numbers
+
+
+def test_weights_are_as_many_as_the_heads_of_all_files_say(tmp_path: Path) -> None:
+    folder = save(tmp_path / "m", {"text_config": CONFIG}, [1000, 64], [64], [])
+    other = save(tmp_path / "other", CONFIG, [10, 10])
+    (other / "model.safetensors").rename(folder / "model-2.safetensors")
+    assert predicted(folder).weights_bytes == 4 * (64_000 + 64 + 1 + 100)
+
+
+def test_a_gguf_file_is_converted_so_its_numbers_count(tmp_path: Path) -> None:
+    path = write(tmp_path / "tiny.gguf")
+    plan = backend.predict_memory(ModelRef("tiny", "gguf", str(path)), FLOAT32, 100)
+    assert plan is not None
+    assert plan.weights_bytes == 4 * sum(values.size for values in random_tensors().values())
+    assert plan.cache_bytes == 100 * LAYERS * 2 * WIDTH * 4
+
+
+def test_without_weights_nothing_is_predicted(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    assert backend.predict_memory(ModelRef("made", "hf", str(tmp_path)), FLOAT32, 100) is None
+
+
+@pytest.mark.parametrize(
+    ("config", "shape", "said"),
+    [
+        ({"num_hidden_layers": -3}, [8], "num_hidden_layers is -3"),
+        ({"num_attention_heads": 2**60}, [8], "num_attention_heads is 1152921504606846976"),
+        ({"hidden_size": None}, [8], "hidden_size is None"),
+        ({}, [-8], "the shape of t0 is"),
+        ({}, ["8"], "the shape of t0 is"),
+        ({}, [2**60], "speaks of 1152921504606846976 numbers"),
+    ],
+)
+def test_heads_that_lie_are_refused(
+    tmp_path: Path, config: dict[str, Any], shape: list[Any], said: str
+) -> None:
+    folder = save(tmp_path / "m", {**CONFIG, **config}, shape)
+    with pytest.raises(BackendError, match=f"the files of made cannot be right.*{said}"):
+        predicted(folder)
+
+
+def test_a_head_longer_than_its_file_is_refused(tmp_path: Path) -> None:
+    folder = save(tmp_path / "m", CONFIG, [8])
+    (folder / "model.safetensors").write_bytes(struct.pack("<Q", 2**60) + b"{}")
+    with pytest.raises(
+        BackendError, match=r"the head of model.safetensors has 1152921504606846976"
+    ):
+        predicted(folder)

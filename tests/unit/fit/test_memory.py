@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+import harness.fit.memory
+from harness.contract import MemoryPlan
+from harness.errors import EngineError
+from harness.fit.memory import check_memory, held_against, memory_at
+
+MIB = 2**20
+
+
+def predicted(tokens: Sequence[int], on_gpu: bool = False) -> list[MemoryPlan]:
+    """100 MiB, and 1 MiB a token, of which the cache has three quarters."""
+    return [
+        MemoryPlan(n, 60 * MIB, 3 * n * MIB // 4, 3 * MIB // 4, n * MIB // 4, 40 * MIB, on_gpu)
+        for n in tokens
+    ]
+
+
+def test_the_longest_context_and_the_sequences_that_would_hold() -> None:
+    plan, longer = predicted([100, 200])
+    memory = held_against(plan, longer, free=500 * MIB)
+    assert (memory.total_bytes, memory.fits, memory.bytes_over) == (200 * MIB, True, 0)
+    assert memory.longest_context == 400
+    # a further sequence takes 75 MiB of cache, and 300 MiB are left
+    assert memory.parallel_sequences == 5
+
+
+def test_what_does_not_fit_says_by_how_much() -> None:
+    plan, longer = predicted([100, 200])
+    memory = held_against(plan, longer, free=150 * MIB)
+    assert (memory.fits, memory.bytes_over) == (False, 50 * MIB)
+    assert (memory.longest_context, memory.parallel_sequences) == (50, 0)
+
+
+def test_without_a_figure_of_what_is_free_nothing_is_said_to_fit() -> None:
+    memory = held_against(*predicted([100, 200], on_gpu=True), free=None)
+    assert (memory.device, memory.fits, memory.longest_context) == ("gpu", None, None)
+
+
+def test_all_lengths_are_predicted_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(harness.fit.memory, "free_bytes", lambda on_gpu: 500 * MIB)
+    found = memory_at(predicted, [100, 300, 600])
+    assert found is not None
+    assert found[0] == 3 * MIB // 4
+    assert [(one.fits, one.longest_context) for one in found[1]] == [
+        (True, 400),
+        (True, 400),
+        (False, 400),
+    ]
+
+
+@pytest.mark.parametrize("free", [150, 50])
+def test_a_model_that_takes_more_than_is_free_is_refused(
+    monkeypatch: pytest.MonkeyPatch, free: int
+) -> None:
+    monkeypatch.setattr(harness.fit.memory, "free_bytes", lambda on_gpu: free * MIB)
+    with pytest.raises(EngineError) as refused:
+        check_memory("it", predicted, 100)
+    assert str(refused.value) == (
+        "it would take 200 MiB of memory for 100 tokens of context, and "
+        f"{free} MiB are free: {200 - free} MiB too much"
+    )
+    assert ("--max-model-len 50," in refused.value.remedy) == (free == 150)
+    assert "--force" in refused.value.remedy
+
+
+def test_what_cannot_be_predicted_is_not_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_: Sequence[int]) -> None:
+        raise EngineError("its head lies")  # loading it says so too
+
+    monkeypatch.setattr(harness.fit.memory, "free_bytes", lambda on_gpu: 1)
+    check_memory("it", broken, 100)
+    check_memory("it", lambda _: None, 100)
