@@ -7,6 +7,7 @@ formulas. The JSON schema in `docs/run.schema.json` is made from these models.
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import TypeAlias
 
 from pydantic import Field, JsonValue
 
@@ -167,17 +168,27 @@ class Accuracy(Record):
     sentence: str = ""
 
 
+Fact: TypeAlias = bool | int | float | str
+
+
 class Baseline(Record):
     """A classifier without a language model, or a sanity check, over the queries of a run.
 
     `predictions` are indices into the run's classes, in the order of the queries' positions; `None`
-    in runs stored before predictions were. `seconds` is what fitting and predicting took.
+    in runs stored before predictions were. `seconds` is what fitting and predicting took. `kind` is
+    what `harness baseline` calls it, empty in runs stored before that was. Peaks are of the process
+    that fitted it, where they were measured. `facts` are what else is to be known of it, by a name
+    in words: its parameters, which model and whose weights, further figures.
     """
 
     name: str
     estimate: Estimate
     seconds: float | None  # `None` in runs of records version 1
     predictions: list[int] | None
+    kind: str = ""
+    peak_rss_mib: float | None = None
+    peak_gpu_mib: float | None = None
+    facts: dict[str, Fact] = Field(default={})
 
 
 class BaselineTest(Record):

@@ -113,6 +113,7 @@ ENGINE_OPTION = Definition(
 RENAMED = {"no_json": "--format table"}
 """Flags of earlier versions, and what they are now."""
 
+_FIRST = ("backend", "model")
 _OF_BENCH = ("backend", "model", "timeout_seconds")
 
 
@@ -152,7 +153,8 @@ def definitions(model: type[Any]) -> list[Definition]:
     hints = get_type_hints(model, include_extras=True)
     defaults = model()
     found = []
-    for name, hint in hints.items():
+    # Fields of a base come first otherwise, and who asks for help looks for the engine first.
+    for name, hint in sorted(hints.items(), key=lambda one: one[0] not in _FIRST):
         flags = [one for one in getattr(hint, "__metadata__", ()) if isinstance(one, Flag)]
         if flags:
             found.append(_of_field(name, hint.__origin__, flags[0], getattr(defaults, name)))

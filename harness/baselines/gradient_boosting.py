@@ -1,0 +1,16 @@
+"""What many small trees find, each fitted to what those before it left."""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.ensemble import HistGradientBoostingClassifier
+
+from harness.baselines.kind import Prediction, Task
+
+
+def predict(task: Task) -> Prediction:
+    """With scikit-learn's defaults."""
+    model = HistGradientBoostingClassifier(random_state=task.seed)
+    model.fit(task.X_train, task.y_train)
+    labels = np.asarray(model.predict(task.X_queries), dtype=np.int64)
+    return Prediction(labels, {"trees": int(model.n_iter_)})
