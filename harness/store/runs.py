@@ -2,7 +2,7 @@
 
     with Results("results") as results:
         for run in results:                  # the newest first
-            print(run.run_id, run.spec.model, run.is_finished)
+            print(run.run_id, run.asked.data, run.is_finished)
         entry, = results.entries("latest:llama-cpp")
         print(entry.summary.accuracy.majority, entry.tokens[0].n_tokens)
 
