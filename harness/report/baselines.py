@@ -29,7 +29,7 @@ def baselines_answer(run: StoredRun, summary: Summary) -> Answer:
 
     CSV has a row for each baseline.
     """
-    spec = run.asked
+    spec = run.any_spec
     assert isinstance(spec, BaselineSpec)
     beside = Beside(environments=run.environments)
     in_short = lines(*_in_short(spec, summary))

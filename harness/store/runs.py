@@ -2,7 +2,7 @@
 
     with Results("results") as results:
         for run in results:                  # the newest first
-            print(run.run_id, run.asked.data, run.is_finished)
+            print(run.run_id, run.any_spec.data, run.is_finished)
         entry, = results.entries("latest:llama-cpp")
         print(entry.summary.accuracy.majority, entry.tokens[0].n_tokens)
 
@@ -108,7 +108,7 @@ class StoredRun:
         return resume_command(self._store.path.parent, self.run_id)
 
     @cached_property
-    def asked(self) -> RunSpec | BaselineSpec:
+    def any_spec(self) -> RunSpec | BaselineSpec:
         """The spec of either kind of run, to be shown: with `~` in place of home folders, which
         tell whose they are."""
         with _reading(self._row):
@@ -118,8 +118,8 @@ class StoredRun:
 
     @cached_property
     def spec(self) -> RunSpec:
-        """`asked` of a run of engines. Raises `StoreError` where only baselines were fitted."""
-        return self._of_engines(self.asked)
+        """`any_spec` of a run of engines. Raises `StoreError` where only baselines were fitted."""
+        return self._of_engines(self.any_spec)
 
     @cached_property
     def given_spec(self) -> RunSpec:
@@ -128,7 +128,7 @@ class StoredRun:
 
     @cached_property
     def given(self) -> RunSpec | BaselineSpec:
-        """`asked` as it was given, with paths as they are."""
+        """`any_spec` as it was given, with paths as they are."""
         with _reading(self._row):
             record = from_json(self._row.spec)
             is_of_baselines = isinstance(record, dict) and "baseline" in record
@@ -211,7 +211,7 @@ class StoredRun:
 
     def check(self) -> None:
         """Reads all but prompts and replies. Raises `StoreError` where any of it cannot be read."""
-        _ = self.asked, self.environment, self.facts, self.is_finished and self.summary
+        _ = self.any_spec, self.environment, self.facts, self.is_finished and self.summary
         _ = [entry.sessions for entry in self.entries.values()]
 
     def check_prompted(self) -> None:
@@ -301,7 +301,7 @@ class StoredRun:
     @property
     def sides(self) -> list[StoredEntry] | list[StoredBaseline]:
         """What of it is compared: of engines the entries, of baselines each."""
-        if isinstance(self.asked, RunSpec):
+        if isinstance(self.any_spec, RunSpec):
             return list(self.entries.values())
         _ = self.summary  # says so where none was stored
         return list(self.fitted.values())

@@ -60,7 +60,7 @@ def test_what_is_stored_of_each(results: Path) -> None:
     alone = Results(results).run("alone")
     assert alone.is_finished
     assert alone.entries == {}
-    assert alone.asked == spec(alone.asked.data, "random-forest", "logistic", "knn")
+    assert alone.any_spec == spec(alone.any_spec.data, "random-forest", "logistic", "knn")
     assert alone.summary.runs == []
     assert alone.summary.baselines == alone.baselines
     assert list(alone.fitted) == ["random-forest", "logistic", "knn"]
