@@ -37,35 +37,20 @@ ENGINE = "Engine"
 _PROMPTED, _VOTERS, _REPLY = "What is prompted", "Voters and numbers", "Context and reply"
 
 
-class RunSpec(BaseModel):
-    """Everything that decides a run's prompts, replies and scoring. Immutable.
+OF_DATA = frozenset({"data", "text_column", "label_column", "test_share"})
+"""The fields of a spec that say where data are and how they are read: where their content is known,
+it takes the place of these."""
 
-    Each field is a key of the TOML file, and each with a `Flag` is a flag of `harness run`, with
-    `-` for `_`. `backends` holds a table of options for each backend by name (`python` among them:
-    another interpreter), over the common ones in `engine`. `entries` names further entries, each a
-    table with `backend`, `model` and options of its own. `models` gives a model several forms.
-    `prompts_from` is the run whose prompts are used again.
-    """
+
+class DataSpec(BaseModel):
+    """Which test items are classified, and what may be learnt from: the same for engines and
+    baselines. Immutable."""
 
     # The spec is stored as JSON, which has neither infinity nor NaN.
     model_config = ConfigDict(
         frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False
     )
 
-    backend: Annotated[
-        tuple[str, ...],
-        Flag("Backend to run; repeat it for several.", _PROMPTED, metavar="NAME"),
-    ] = ("llama-cpp",)
-    model: Annotated[
-        tuple[str, ...],
-        Flag(
-            "A name that `harness models` lists, a GGUF file, a folder, a hub name, or a "
-            "[models.NAME] table of the config; repeat it for several.",
-            _PROMPTED,
-            metavar="MODEL",
-            short="m",
-        ),
-    ] = ("smollm2-135m",)
     data: Annotated[
         str,
         Flag(
@@ -102,6 +87,53 @@ class RunSpec(BaseModel):
             default_text="0.3",
         ),
     ] = Field(default=None, gt=0, lt=1)
+    # scikit-learn takes no larger seed.
+    seed: Annotated[int, Flag("Seed of all random choices.", _PROMPTED)] = Field(
+        default=0, ge=0, lt=2**32
+    )
+    queries: Annotated[int, Flag("Most test examples that are classified.", _PROMPTED)] = Field(
+        default=100, ge=1
+    )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _plain_number(cls, value: Any) -> Any:
+        # numpy's numbers are none to a strict check, and are what a notebook has.
+        is_foreign = isinstance(value, Number) and hasattr(value, "item")
+        return value.item() if is_foreign else value
+
+
+class BaselineSpec(DataSpec):
+    """Classifiers without a language model that are fitted alone, by the names of
+    `harness.baselines.registry`. Each field with a `Flag` is a flag of `harness baseline`."""
+
+    baseline: tuple[str, ...] = ()
+
+
+class RunSpec(DataSpec):
+    """Everything that decides a run's prompts, replies and scoring. Immutable.
+
+    Each field is a key of the TOML file, and each with a `Flag` is a flag of `harness run`, with
+    `-` for `_`. `backends` holds a table of options for each backend by name (`python` among them:
+    another interpreter), over the common ones in `engine`. `entries` names further entries, each a
+    table with `backend`, `model` and options of its own. `models` gives a model several forms.
+    `prompts_from` is the run whose prompts are used again.
+    """
+
+    backend: Annotated[
+        tuple[str, ...],
+        Flag("Backend to run; repeat it for several.", _PROMPTED, metavar="NAME"),
+    ] = ("llama-cpp",)
+    model: Annotated[
+        tuple[str, ...],
+        Flag(
+            "A name that `harness models` lists, a GGUF file, a folder, a hub name, or a "
+            "[models.NAME] table of the config; repeat it for several.",
+            _PROMPTED,
+            metavar="MODEL",
+            short="m",
+        ),
+    ] = ("smollm2-135m",)
     prompt: Annotated[
         str | None,
         Flag(
@@ -122,10 +154,6 @@ class RunSpec(BaseModel):
             default_text="the model's own",
         ),
     ] = None
-    # scikit-learn takes no larger seed.
-    seed: Annotated[int, Flag("Seed of all random choices.", _PROMPTED)] = Field(
-        default=0, ge=0, lt=2**32
-    )
 
     voters: Annotated[
         int,
@@ -135,9 +163,6 @@ class RunSpec(BaseModel):
             _VOTERS,
         ),
     ] = Field(default=7, ge=1, le=MOST_VOTERS)
-    queries: Annotated[int, Flag("Most test examples that each voter classifies.", _VOTERS)] = (
-        Field(default=100, ge=1)
-    )
     calibration_queries: Annotated[
         int, Flag("Most training examples that each voter is calibrated on.", _VOTERS)
     ] = Field(default=20, ge=0)
@@ -225,13 +250,6 @@ class RunSpec(BaseModel):
             default_text="draw new ones",
         ),
     ] = None
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _plain_number(cls, value: Any) -> Any:
-        # numpy's numbers are none to a strict check, and are what a notebook has.
-        is_foreign = isinstance(value, Number) and hasattr(value, "item")
-        return value.item() if is_foreign else value
 
     @field_validator("backend", "model", mode="before")
     @classmethod

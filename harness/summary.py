@@ -7,6 +7,7 @@ formulas. The JSON schema in `docs/run.schema.json` is made from these models.
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import TypeAlias
 
 from pydantic import Field, JsonValue
 
@@ -167,17 +168,27 @@ class Accuracy(Record):
     sentence: str = ""
 
 
+Fact: TypeAlias = bool | int | float | str
+
+
 class Baseline(Record):
     """A classifier without a language model, or a sanity check, over the queries of a run.
 
     `predictions` are indices into the run's classes, in the order of the queries' positions; `None`
-    in runs stored before predictions were. `seconds` is what fitting and predicting took.
+    in runs stored before predictions were. `seconds` is what fitting and predicting took. `kind` is
+    what `harness baseline` calls it, empty in runs stored before that was. Peaks are of the process
+    that fitted it, where they were measured. `facts` are what else is to be known of it, by a name
+    in words: its parameters, which model and whose weights, further figures.
     """
 
     name: str
     estimate: Estimate
     seconds: float | None  # `None` in runs of records version 1
     predictions: list[int] | None
+    kind: str = ""
+    peak_rss_mib: float | None = None
+    peak_gpu_mib: float | None = None
+    facts: dict[str, Fact] = Field(default={})
 
 
 class BaselineTest(Record):
@@ -293,13 +304,23 @@ class DataFacts(Record):
     without_text: int = 0
 
 
+class Queries(Record):
+    """The items that were classified: `rows` of the test split, in the order of their positions,
+    and the class of each as an index into `classes`."""
+
+    classes: list[str]
+    rows: list[int]
+    labels: list[int]
+
+
 class Summary(Record):
-    """What `harness run --json` prints.
+    """What `harness run --json` prints, and `harness baseline --json`.
 
     `name` is the user's for it, if any. `data_sha256` is the identity of the data. It and `data`
     are `None` in runs stored before they were. `wall_seconds` is the whole of the run, or of its
     last resume; `harness_seconds` is what is left of it without the time that engines were loading
-    or generating by their own clocks.
+    or generating by their own clocks. A run of baselines has no `runs`, and `queries`, which are
+    `None` in a run of engines: its prompts have them.
     """
 
     run_id: str
@@ -312,6 +333,7 @@ class Summary(Record):
     harness_seconds: float | None
     runs: list[RunSummary]
     baselines: list[Baseline]
+    queries: Queries | None = None
 
 
 class GivenTemplate(Record):

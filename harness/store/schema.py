@@ -38,7 +38,7 @@ SCHEMA_VERSION = 6
 """Of the tables, in `PRAGMA user_version`. Older files are upgraded when they are opened
 (`harness.store.upgrade`)."""
 
-RECORDS_VERSION = 4
+RECORDS_VERSION = 5
 """Of the JSON records of a run (spec, environment, facts, summary), stored with each run. Older
 ones are upgraded when they are read (`harness.store.upgrade`)."""
 

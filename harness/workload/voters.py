@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.spec import RunSpec
+from harness.spec import DataSpec, RunSpec
 from harness.workload.dataset import Dataset, Kind
 from harness.workload.encoders import Fit, Indices, Item
 from harness.workload.texts import fit_texts
@@ -44,11 +44,12 @@ def draw_voters(dataset: Dataset, spec: RunSpec) -> tuple[Voter, ...]:
     `spec.queries`, all of them are taken. Raises `UsageError` for a reducer or an encoding that
     cannot be, `DataError` where a class has no out-of-bag row to show.
     """
-    queries = _draw_queries(dataset.y_test, spec)
+    queries = draw_queries(dataset.y_test, spec)
     return tuple(_draw_voter(dataset, spec, queries, index) for index in range(spec.voters))
 
 
-def _draw_queries(y_test: Indices, spec: RunSpec) -> Indices:
+def draw_queries(y_test: Indices, spec: DataSpec) -> Indices:
+    """The rows of the test split that are classified, by engines as by baselines."""
     # A third word keeps this stream apart from every voter's; [seed] alone would equal [seed, 0].
     rng = np.random.default_rng([spec.seed, 0, 1])
     return _in_rounds(y_test, rng)[: spec.queries]
