@@ -75,6 +75,8 @@ class Missing(StrEnum):
 
 class ContextFit(Record):
     """`fill_ratio`: longest prompt and reserved reply over the token limit that was set.
+    `all_tokens`: those of one prompt and its reply with every example, where that does not fit;
+    `None` also where it was too long to be counted.
 
     Contexts are `None` where no session of the engine was opened.
     """
@@ -85,6 +87,7 @@ class ContextFit(Record):
     declared_context: int | None
     allocated_context: int | None
     examples_available: int
+    all_tokens: int | None = None
 
 
 class Percentiles(Record):
@@ -180,8 +183,26 @@ class Baseline(Record):
     predictions: list[int] | None
 
 
+SHUFFLED = "the same prompts, labels shuffled"
+"""What the sanity check is called among the baselines of an entry."""
+
+
+class Shuffled(Record):
+    """What an entry makes of the same prompts with the labels of the examples shuffled.
+
+    `vote` names its vote: there are no calibration queries behind shuffled labels. `estimate` is
+    over the queries that got a verdict, `None` where none did. `parsed` is the share of its replies
+    that could be read, `None` in `score` decoding.
+    """
+
+    vote: str
+    estimate: Estimate | None
+    parsed: float | None
+
+
 class BaselineTest(Record):
-    """The headline vote of an entry against a baseline, over the queries that got a verdict.
+    """The headline vote of an entry against a baseline, over the queries that got a verdict, or
+    against its own vote behind shuffled labels.
 
     In `difference` the baseline is the first side; p is adjusted by Holm over the run's baselines.
     """
@@ -262,6 +283,7 @@ class RunSummary(Record):
     parse: Parse
     accuracy: Accuracy
     against_baselines: list[BaselineTest]
+    shuffled: Shuffled | None = None
     prompts: PromptHashes
     tokens: PromptTokens | None
     cells: Cells
@@ -330,7 +352,8 @@ class Facts(Record):
     ids of each class's label by vocabulary hash; `tokens` says by entry whose tokens it is given,
     of those whose tokenizer could be opened. `data` is `None` in runs stored before it was.
     `too_long` are the training rows whose texts were passed over, because they take too much of the
-    limit. `chat_template` is the one of --chat-template: its file may change.
+    limit. `all_tokens` are those that a prompt with every example would take, if they do not fit.
+    `chat_template` is the one of --chat-template: its file may change.
     """
 
     dataset: str
@@ -347,6 +370,7 @@ class Facts(Record):
     labels: dict[str, list[list[int]]]
     tokens: dict[str, PromptTokens]
     too_long: list[int] = Field(default=[])
+    all_tokens: int | None = None
     chat_template: GivenTemplate | None = None
 
 
