@@ -239,10 +239,11 @@ def _tokens(ids: list[int] | None, sha256: str | None) -> Iterator[str]:
 def _index_of(run: StoredRun, place: str) -> int:
     """Where the prompt `VOTER:QUERY` stands among those of the run."""
     voters = 1 + max((prompt.voter for prompt in run.prompts), default=-1)
+    shuffled = _most(run, "shuffled")
     remedy = (
         f"VOTER is {_range(voters)}; QUERY is {_range(_most(run, 'query'))}, or for a calibration "
-        f"prompt {_range(_most(run, 'calibration'), 'c')}, behind shuffled labels "
-        f"{_range(_most(run, 'shuffled'), 's')}."
+        f"prompt {_range(_most(run, 'calibration'), 'c')}"
+        + (f", behind shuffled labels {_range(shuffled, 's')}." if shuffled else ".")
     )
     voter, _, query = place.partition(":")
     role = _MARKS.get(query[:1], "query")

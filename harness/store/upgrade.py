@@ -178,6 +178,9 @@ def _to_version_4(connection: Connection, records_version: int) -> None:
     _copy(connection, CELLS, entry=literal_column("backend"), attempt=literal(0))
     for name in _REBUILT:
         connection.exec_driver_sql(f"DROP TABLE old_{name}")
+    # References are not checked while tables are made again.
+    if connection.exec_driver_sql("PRAGMA foreign_key_check").first() is not None:
+        raise ValueError("a row refers to one that is not there")
 
 
 def _to_version_7(connection: Connection) -> None:
