@@ -128,8 +128,10 @@ def _run(
 
 
 def _packed(member: _Member) -> Update:
+    """What is known once the prompts are packed. Of the overflow every run has a note; it is said
+    before that where the prompts are those of a preset, which may be made for a longer window."""
     packed, overflow = member.workload.packed, None
-    if packed.all_tokens is not None:
+    if packed.all_tokens is not None and member.spec.preset is not None:
         shown, available = len(packed.shown[0]), len(member.workload.voters[0].examples)
         overflow = Overflow(packed.all_tokens, packed.limit, shown, available)
     return Update(member.run_id, "prompts", 0, 0, 0, 0, stage="packed", overflow=overflow)

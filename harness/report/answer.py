@@ -339,7 +339,10 @@ def _shuffled(runs: Sequence[RunSummary]) -> Iterator[tuple[str, ...]]:
             tests = (one for one in run.against_baselines if one.baseline == SHUFFLED)
             test = next(tests, None) if headline(run) is not None else None
             said = _test(test) if test else ("", "")
-            yield f"{_who([run.entry], runs)}{SHUFFLED}", share(run.shuffled.estimate), *said
+            parsed = run.shuffled.parsed
+            unread = "" if parsed in (None, 1) else f", {percent(parsed)} parsed"
+            who = _who([run.entry], runs)
+            yield f"{who}{SHUFFLED}", share(run.shuffled.estimate) + unread, *said
 
 
 def _test(test: BaselineTest) -> tuple[str, str]:
