@@ -29,7 +29,7 @@ from harness.cli.commands import PLAIN, SETTINGS, Command, Commands, with_late_f
 from harness.cli.compare import compare
 from harness.cli.console import tell, tell_error
 from harness.cli.delete import delete
-from harness.cli.embed import embed
+from harness.cli.embed import embed, flags
 from harness.cli.export import export
 from harness.cli.history import history
 from harness.cli.import_ import import_files
@@ -138,7 +138,7 @@ _add(
 )
 _add(
     "embed",
-    embed,
+    with_late_flags(embed, flags),
     "harness embed cifake/images -o cifake.parquet",
     "harness embed images -o embeddings.npz --model facebook/dinov2-small --layer 4,8,last",
     "harness run --data cifake.parquet",
