@@ -24,7 +24,8 @@ from pydantic import (
 
 from harness.errors import UsageError
 from harness.flag import Flag
-from harness.validation import validated
+from harness.presets import preset_names, read_preset
+from harness.validation import nearest, validated
 
 EngineOption = bool | int | float | str
 
@@ -37,35 +38,20 @@ ENGINE = "Engine"
 _PROMPTED, _VOTERS, _REPLY = "What is prompted", "Voters and numbers", "Context and reply"
 
 
-class RunSpec(BaseModel):
-    """Everything that decides a run's prompts, replies and scoring. Immutable.
+OF_DATA = frozenset({"data", "text_column", "label_column", "test_share"})
+"""The fields of a spec that say where data are and how they are read: where their content is known,
+it takes the place of these."""
 
-    Each field is a key of the TOML file, and each with a `Flag` is a flag of `harness run`, with
-    `-` for `_`. `backends` holds a table of options for each backend by name (`python` among them:
-    another interpreter), over the common ones in `engine`. `entries` names further entries, each a
-    table with `backend`, `model` and options of its own. `models` gives a model several forms.
-    `prompts_from` is the run whose prompts are used again.
-    """
+
+class DataSpec(BaseModel):
+    """Which test items are classified, and what may be learnt from: the same for engines and
+    baselines. Immutable."""
 
     # The spec is stored as JSON, which has neither infinity nor NaN.
     model_config = ConfigDict(
         frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False
     )
 
-    backend: Annotated[
-        tuple[str, ...],
-        Flag("Backend to run; repeat it for several.", _PROMPTED, metavar="NAME"),
-    ] = ("llama-cpp",)
-    model: Annotated[
-        tuple[str, ...],
-        Flag(
-            "A name that `harness models` lists, a GGUF file, a folder, a hub name, or a "
-            "[models.NAME] table of the config; repeat it for several.",
-            _PROMPTED,
-            metavar="MODEL",
-            short="m",
-        ),
-    ] = ("smollm2-135m",)
     data: Annotated[
         str,
         Flag(
@@ -102,11 +88,67 @@ class RunSpec(BaseModel):
             default_text="0.3",
         ),
     ] = Field(default=None, gt=0, lt=1)
+    # scikit-learn takes no larger seed.
+    seed: Annotated[int, Flag("Seed of all random choices.", _PROMPTED)] = Field(
+        default=0, ge=0, lt=2**32
+    )
+    queries: Annotated[int, Flag("Most test examples that are classified.", _PROMPTED)] = Field(
+        default=100, ge=1
+    )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _plain_number(cls, value: Any) -> Any:
+        # numpy's numbers are none to a strict check, and are what a notebook has.
+        is_foreign = isinstance(value, Number) and hasattr(value, "item")
+        return value.item() if is_foreign else value
+
+
+class BaselineSpec(DataSpec):
+    """Classifiers without a language model that are fitted alone, by the names of
+    `harness.baselines.registry`. Each field with a `Flag` is a flag of `harness baseline`."""
+
+    baseline: tuple[str, ...] = ()
+
+
+class RunSpec(DataSpec):
+    """Everything that decides a run's prompts, replies and scoring. Immutable.
+
+    Each field is a key of the TOML file, and each with a `Flag` is a flag of `harness run`, with
+    `-` for `_`. `backends` holds a table of options for each backend by name (`python` among them:
+    another interpreter), over the common ones in `engine`. `entries` names further entries, each a
+    table with `backend`, `model` and options of its own. `models` gives a model several forms.
+    `prompts_from` is the run whose prompts are used again.
+    """
+
+    backend: Annotated[
+        tuple[str, ...],
+        Flag("Backend to run; repeat it for several.", _PROMPTED, metavar="NAME"),
+    ] = ("llama-cpp",)
+    model: Annotated[
+        tuple[str, ...],
+        Flag(
+            "A name that `harness models` lists, a GGUF file, a folder, a hub name, or a "
+            "[models.NAME] table of the config; repeat it for several.",
+            _PROMPTED,
+            metavar="MODEL",
+            short="m",
+        ),
+    ] = ("smollm2-135m",)
+    preset: Annotated[
+        str | None,
+        Flag(
+            f"Values for many of these flags under one name: {', '.join(preset_names())}. A flag, "
+            "or a key of the TOML file, wins over its value.",
+            _PROMPTED,
+            metavar="NAME",
+        ),
+    ] = None
     prompt: Annotated[
         str | None,
         Flag(
-            "Template of the prompts: compact, lico or chat for vectors, text or text-chat for "
-            "texts, or your own file.",
+            "Template of the prompts: compact, lico, chat or ece209 for vectors, text or text-chat "
+            "for texts, or your own file.",
             _PROMPTED,
             metavar="TEMPLATE",
             default_text="compact, or text for texts",
@@ -122,10 +164,6 @@ class RunSpec(BaseModel):
             default_text="the model's own",
         ),
     ] = None
-    # scikit-learn takes no larger seed.
-    seed: Annotated[int, Flag("Seed of all random choices.", _PROMPTED)] = Field(
-        default=0, ge=0, lt=2**32
-    )
 
     voters: Annotated[
         int,
@@ -135,9 +173,6 @@ class RunSpec(BaseModel):
             _VOTERS,
         ),
     ] = Field(default=7, ge=1, le=MOST_VOTERS)
-    queries: Annotated[int, Flag("Most test examples that each voter classifies.", _VOTERS)] = (
-        Field(default=100, ge=1)
-    )
     calibration_queries: Annotated[
         int, Flag("Most training examples that each voter is calibrated on.", _VOTERS)
     ] = Field(default=20, ge=0)
@@ -201,6 +236,14 @@ class RunSpec(BaseModel):
         bool,
         Flag("Fit classifiers without a language model, and test the votes against them.", _VOTERS),
     ] = True
+    shuffled_labels: Annotated[
+        bool,
+        Flag(
+            "Prompt each query again behind the same examples with their labels shuffled, and test "
+            "the votes against that: a model that is as often right learns nothing from them.",
+            _VOTERS,
+        ),
+    ] = False
 
     timeout_seconds: Annotated[
         float,
@@ -229,13 +272,6 @@ class RunSpec(BaseModel):
         ),
     ] = None
 
-    @field_validator("*", mode="before")
-    @classmethod
-    def _plain_number(cls, value: Any) -> Any:
-        # numpy's numbers are none to a strict check, and are what a notebook has.
-        is_foreign = isinstance(value, Number) and hasattr(value, "item")
-        return value.item() if is_foreign else value
-
     @field_validator("backend", "model", mode="before")
     @classmethod
     def _one_or_several(cls, value: object) -> object:
@@ -252,12 +288,27 @@ class RunSpec(BaseModel):
             raise ValueError(f"{twice[0]} is named twice")
         return value
 
+    @field_validator("preset")
+    @classmethod
+    def _is_preset(cls, value: str | None) -> str | None:
+        if value is not None and value not in preset_names():
+            near = nearest(value, preset_names())
+            raise ValueError(f"use {near or 'one of: ' + ', '.join(preset_names())}")
+        return value
+
     @field_validator("model")
     @classmethod
     def _is_named(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if not value:
             raise ValueError("name at least one model")
         return value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _preset_stands_below(cls, values: Any) -> Any:
+        if isinstance(values, dict) and (name := values.get("preset")) in preset_names():
+            return {**read_preset(name), **values}
+        return values
 
     @model_validator(mode="before")
     @classmethod
@@ -380,6 +431,7 @@ _OF_ENGINES = _INHERITED | {
     "backends",
     "entries",
     "baselines",
+    "preset",
     "prompts_from",
 }
 """The fields that leave prompts and replies as they are."""

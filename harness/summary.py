@@ -7,6 +7,7 @@ formulas. The JSON schema in `docs/run.schema.json` is made from these models.
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import TypeAlias
 
 from pydantic import Field, JsonValue
 
@@ -75,6 +76,8 @@ class Missing(StrEnum):
 
 class ContextFit(Record):
     """`fill_ratio`: longest prompt and reserved reply over the token limit that was set.
+    `all_tokens`: those of one prompt and its reply with every example, where that does not fit;
+    `None` also where it was too long to be counted.
 
     Contexts are `None` where no session of the engine was opened.
     """
@@ -85,6 +88,7 @@ class ContextFit(Record):
     declared_context: int | None
     allocated_context: int | None
     examples_available: int
+    all_tokens: int | None = None
 
 
 class Percentiles(Record):
@@ -167,21 +171,49 @@ class Accuracy(Record):
     sentence: str = ""
 
 
+Fact: TypeAlias = bool | int | float | str
+
+
 class Baseline(Record):
     """A classifier without a language model, or a sanity check, over the queries of a run.
 
     `predictions` are indices into the run's classes, in the order of the queries' positions; `None`
-    in runs stored before predictions were. `seconds` is what fitting and predicting took.
+    in runs stored before predictions were. `seconds` is what fitting and predicting took. `kind` is
+    what `harness baseline` calls it, empty in runs stored before that was. Peaks are of the process
+    that fitted it, where they were measured. `facts` are what else is to be known of it, by a name
+    in words: its parameters, which model and whose weights, further figures.
     """
 
     name: str
     estimate: Estimate
     seconds: float | None  # `None` in runs of records version 1
     predictions: list[int] | None
+    kind: str = ""
+    peak_rss_mib: float | None = None
+    peak_gpu_mib: float | None = None
+    facts: dict[str, Fact] = Field(default={})
+
+
+SHUFFLED = "the same prompts, labels shuffled"
+"""What the sanity check is called among the baselines of an entry."""
+
+
+class Shuffled(Record):
+    """What an entry makes of the same prompts with the labels of the examples shuffled.
+
+    `vote` names its vote: there are no calibration queries behind shuffled labels. `estimate` is
+    over the queries that got a verdict, `None` where none did. `parsed` is the share of its replies
+    that could be read, `None` in `score` decoding.
+    """
+
+    vote: str
+    estimate: Estimate | None
+    parsed: float | None
 
 
 class BaselineTest(Record):
-    """The headline vote of an entry against a baseline, over the queries that got a verdict.
+    """The headline vote of an entry against a baseline, over the queries that got a verdict, or
+    against its own vote behind shuffled labels.
 
     In `difference` the baseline is the first side; p is adjusted by Holm over the run's baselines.
     """
@@ -262,6 +294,7 @@ class RunSummary(Record):
     parse: Parse
     accuracy: Accuracy
     against_baselines: list[BaselineTest]
+    shuffled: Shuffled | None = None
     prompts: PromptHashes
     tokens: PromptTokens | None
     cells: Cells
@@ -293,13 +326,23 @@ class DataFacts(Record):
     without_text: int = 0
 
 
+class Queries(Record):
+    """The items that were classified: `rows` of the test split, in the order of their positions,
+    and the class of each as an index into `classes`."""
+
+    classes: list[str]
+    rows: list[int]
+    labels: list[int]
+
+
 class Summary(Record):
-    """What `harness run --json` prints.
+    """What `harness run --json` prints, and `harness baseline --json`.
 
     `name` is the user's for it, if any. `data_sha256` is the identity of the data. It and `data`
     are `None` in runs stored before they were. `wall_seconds` is the whole of the run, or of its
     last resume; `harness_seconds` is what is left of it without the time that engines were loading
-    or generating by their own clocks.
+    or generating by their own clocks. A run of baselines has no `runs`, and `queries`, which are
+    `None` in a run of engines: its prompts have them.
     """
 
     run_id: str
@@ -312,6 +355,7 @@ class Summary(Record):
     harness_seconds: float | None
     runs: list[RunSummary]
     baselines: list[Baseline]
+    queries: Queries | None = None
 
 
 class GivenTemplate(Record):
@@ -330,7 +374,8 @@ class Facts(Record):
     ids of each class's label by vocabulary hash; `tokens` says by entry whose tokens it is given,
     of those whose tokenizer could be opened. `data` is `None` in runs stored before it was.
     `too_long` are the training rows whose texts were passed over, because they take too much of the
-    limit. `chat_template` is the one of --chat-template: its file may change.
+    limit. `all_tokens` are those that a prompt with every example would take, if they do not fit.
+    `chat_template` is the one of --chat-template: its file may change.
     """
 
     dataset: str
@@ -347,6 +392,7 @@ class Facts(Record):
     labels: dict[str, list[list[int]]]
     tokens: dict[str, PromptTokens]
     too_long: list[int] = Field(default=[])
+    all_tokens: int | None = None
     chat_template: GivenTemplate | None = None
 
 

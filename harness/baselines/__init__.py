@@ -1,6 +1,6 @@
 """What a model is compared with: classifiers without a language model, over the same queries.
 
-Each is a module that is listed in `harness.baselines.run`.
+All are listed in `harness.baselines.registry`.
 """
 
 from harness.baselines.kind import Shown

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
+
+from harness.summary import Fact
+from harness.workload.dataset import Kind
 
 Labels: TypeAlias = NDArray[np.int64]
 Content: TypeAlias = NDArray[Any]
@@ -26,30 +31,78 @@ class Shown:
     queries: Content
 
 
+def _say_nothing(text: str) -> None:
+    del text
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Task:
     """The queries to classify, and what may be learnt from. The classes of the queries are not
     here, so that no baseline can see them.
 
-    `X_train` with `y_train` int64 (n,), of at least two classes out of `n_classes`; `X_queries`, at
-    least one. `shown` has what each voter showed, of those that showed examples. `seed` is for what
-    a baseline draws.
+    `X_train` with `y_train` int64 (n,), of at least two classes out of `classes`, which are in the
+    order of their numbers; `X_queries`, at least one. `shown` has what each voter showed, of those
+    that showed examples. `seed` is for what a baseline draws.
+
+    `options` are the fields of the `BaselineSpec` that the kind takes, by name. `say` shows what is
+    going on in a few words ("epoch 2 of 5"). `folder` is for checkpoints, and need not exist: the
+    same whenever the same is wanted of the same data, removed once the result is stored, and
+    `None` inside a run of engines.
     """
 
     X_train: Content
     y_train: Labels
     X_queries: Content
-    n_classes: int
+    classes: Sequence[str]
     shown: Sequence[Shown]
     seed: int
+    options: Mapping[str, Any] = field(default_factory=dict)
+    say: Callable[[str], None] = _say_nothing
+    folder: Path | None = None
+
+    @property
+    def n_classes(self) -> int:
+        return len(self.classes)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prediction:
+    """The class of each query (Q,), and the `facts` that go into `harness.summary.Baseline`.
+
+    Peaks are of a process of its own; without them, those of the harness are taken.
+    """
+
+    labels: Labels
+    facts: Mapping[str, Fact] = field(default_factory=dict)
+    peak_rss_mib: float | None = None
+    peak_gpu_mib: float | None = None
+
+
+Predict: TypeAlias = Callable[[Task], Prediction | None]
+"""Fits and predicts; `None` where it does not apply, such as texts without a word. Raises
+`HarnessError` where it cannot be done."""
 
 
 @dataclass(frozen=True, slots=True)
 class BaselineKind:
-    """A baseline: the name that it is shown by, and what it makes of a task.
+    """A baseline: its name on the command line, the title that it is shown by, the kinds of data
+    that it works on, and where its `Predict` is, as `MODULE:NAME` in this package.
 
-    `predict` fits and gives the class of each query (Q,), `None` where it does not apply.
+    `in_runs`: every run of engines fits it, too. `needs_voters`: it is fitted to what they showed,
+    so that there is none without a run. `takes` are the fields of a `BaselineSpec` that are for it,
+    beside those of the data.
     """
 
     name: str
-    predict: Callable[[Task], Labels | None]
+    title: str
+    data: tuple[Kind, ...]
+    where: str
+    in_runs: bool = False
+    needs_voters: bool = False
+    takes: tuple[str, ...] = ()
+
+    def load(self) -> Predict:
+        # Late: these modules import what they fit with, which takes long and is no part of any
+        # baseline's time.
+        module, name = self.where.split(":")
+        return cast(Predict, getattr(import_module(f"harness.baselines.{module}"), name))

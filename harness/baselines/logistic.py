@@ -16,7 +16,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from harness.baselines.kind import BaselineKind, Content, Labels, Task
+from harness.baselines.kind import Content, Labels, Prediction, Task
 from harness.baselines.voted import voted
 
 ITERATIONS = 1000
@@ -39,10 +39,10 @@ def _fit(X: Content, y: Labels) -> Any:
         return model.fit(X.astype(np.float64), y)
 
 
-def _predict_by_all_features(task: Task) -> Labels:
+def predict_by_all_features(task: Task) -> Prediction:
     model = _fit(task.X_train, task.y_train)
-    return np.asarray(model.predict(task.X_queries), dtype=np.int64)
+    return Prediction(np.asarray(model.predict(task.X_queries), dtype=np.int64))
 
 
-ALL_FEATURES = BaselineKind("logistic regression, all features", _predict_by_all_features)
-SAME_NUMBERS = BaselineKind("logistic regression, same numbers", lambda task: voted(task, _fit))
+def predict_by_same_numbers(task: Task) -> Prediction | None:
+    return voted(task, _fit)

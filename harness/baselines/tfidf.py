@@ -13,7 +13,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
-from harness.baselines.kind import BaselineKind, Content, Labels, Task
+from harness.baselines.kind import Content, Labels, Prediction, Task
 from harness.baselines.logistic import ITERATIONS, without_convergence_warning
 from harness.baselines.voted import voted
 
@@ -36,13 +36,13 @@ def _fit(vectorizer: TfidfVectorizer, texts: Content, y: Labels) -> Any:
         return model.fit(texts, y)
 
 
-def _predict(vectorizer: TfidfVectorizer, task: Task) -> Labels | None:
+def _predict(vectorizer: TfidfVectorizer, task: Task) -> Prediction | None:
     rows = _sample(task)
     try:
         model = _fit(vectorizer, task.X_train[rows], task.y_train[rows])
     except ValueError:  # no text holds a word, or the sample holds one class
         return None
-    return np.asarray(model.predict(task.X_queries), dtype=np.int64)
+    return Prediction(np.asarray(model.predict(task.X_queries), dtype=np.int64))
 
 
 def _sample(task: Task) -> Labels:
@@ -59,8 +59,13 @@ def _fit_shown(texts: Content, y: Labels) -> Any:
         return None
 
 
-SAME_EXAMPLES = BaselineKind("TF-IDF words, same examples", lambda task: voted(task, _fit_shown))
-WORDS = BaselineKind("TF-IDF words, all texts", lambda task: _predict(_words(), task))
-CHARACTERS = BaselineKind(
-    "TF-IDF characters, all texts", lambda task: _predict(_characters(), task)
-)
+def predict_by_same_examples(task: Task) -> Prediction | None:
+    return voted(task, _fit_shown)
+
+
+def predict_by_words(task: Task) -> Prediction | None:
+    return _predict(_words(), task)
+
+
+def predict_by_characters(task: Task) -> Prediction | None:
+    return _predict(_characters(), task)

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.baselines.kind import Content, Labels, Shown, Task
+from harness.baselines.kind import Content, Labels, Prediction, Shown, Task
 
 
-def voted(task: Task, fit: Callable[[Content, Labels], Any]) -> Labels | None:
+def voted(task: Task, fit: Callable[[Content, Labels], Any]) -> Prediction | None:
     """The verdict by mean predicted log-probability.
 
     A voter that showed nothing, examples of one class only, or what `fit` gives `None` for, is left
@@ -22,7 +22,7 @@ def voted(task: Task, fit: Callable[[Content, Labels], Any]) -> Labels | None:
     logprobs = [_logprobs(model, one, task.n_classes) for one, model in models if model is not None]
     if not logprobs:
         return None
-    return np.asarray(np.mean(logprobs, axis=0).argmax(axis=-1), dtype=np.int64)
+    return Prediction(np.asarray(np.mean(logprobs, axis=0).argmax(axis=-1), dtype=np.int64))
 
 
 def _logprobs(model: Any, shown: Shown, n_classes: int) -> NDArray[np.float64]:

@@ -23,12 +23,13 @@ from typing import Annotated, NoReturn
 import typer
 
 from harness.cli.backends import backends
+from harness.cli.baseline import baseline, flags_of_command
 from harness.cli.bench import bench
 from harness.cli.commands import PLAIN, SETTINGS, Command, Commands, with_late_flags
 from harness.cli.compare import compare
 from harness.cli.console import tell, tell_error
 from harness.cli.delete import delete
-from harness.cli.embed import embed
+from harness.cli.embed import embed, flags
 from harness.cli.export import export
 from harness.cli.fit import fit
 from harness.cli.history import history
@@ -144,8 +145,16 @@ _add(
     "harness fit --max-model-len 8192 --json -o fit.json",
 )
 _add(
+    "baseline",
+    with_late_flags(baseline, flags_of_command),
+    "harness baseline random-forest logistic",
+    "harness baseline probe knn --data cifake.parquet --queries 600 --name sklearn",
+    "harness baseline tfidf-words --data reviews.csv --text-column review",
+    "harness compare latest:llama-cpp latest:random-forest",
+)
+_add(
     "embed",
-    embed,
+    with_late_flags(embed, flags),
     "harness embed cifake/images -o cifake.parquet",
     "harness embed images -o embeddings.npz --model facebook/dinov2-small --layer 4,8,last",
     "harness run --data cifake.parquet",

@@ -1,6 +1,6 @@
-"""The flags of `harness run` and `harness bench`, made of the definitions of what they set.
+"""The flags of `harness run`, `bench` and `baseline`, made of the definitions of what they set.
 
-A definition is written once: on a field of `RunSpec`, of `Plan` or of `Output`, or in a backend's
+A definition is written once: on a field of a spec, of `Plan` or of `Output`, or in a backend's
 `OPTIONS`. The flag, its help, the key of the TOML file and the reference page (`docs/OPTIONS.md`)
 are all made of it here.
 """
@@ -21,7 +21,7 @@ from harness.cli.output import Output
 from harness.contract import Option
 from harness.engine.options import KnownOption, known_options
 from harness.flag import Flag
-from harness.spec import ENGINE, RunSpec
+from harness.spec import ENGINE, BaselineSpec, DataSpec, RunSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +125,8 @@ REPEATED = ("data", "prompt")
 LISTED = ("reducer", "feature_fraction", "encoding", "max_model_len")
 """Flags of `harness run` of which `harness fit` takes several: repeated, or listed by commas."""
 LISTED_NUMBERS = ("feature_fraction", "max_model_len")
+_WHAT_IS_CLASSIFIED = "What is classified"
+_FIRST = ("backend", "model")
 
 
 def flags_of_run() -> list[Definition]:
@@ -161,6 +163,18 @@ def _of_fit(one: Definition) -> Definition:
     )
 
 
+def flags_of_baseline() -> list[Definition]:
+    """All flags of `harness baseline`, those of its data first."""
+    own = [replace(one, panel=_WHAT_IS_CLASSIFIED) for one in definitions(BaselineSpec)]
+    return [*own, NAME, *definitions(Output), JSON]
+
+
+def own_flags_of_baseline() -> list[Definition]:
+    """Those that `harness run` does not have."""
+    of_data = DataSpec.model_fields
+    return [one for one in definitions(BaselineSpec) if one.name not in of_data]
+
+
 def _with_engines(own: Sequence[Definition]) -> list[Definition]:
     """An option of an engine whose name or letter is taken already goes without."""
     # Hidden but read, so that the error names the new flag.
@@ -182,7 +196,8 @@ def definitions(model: type[Any]) -> list[Definition]:
     hints = get_type_hints(model, include_extras=True)
     defaults = model()
     found = []
-    for name, hint in hints.items():
+    # Fields of a base come first otherwise, and who asks for help looks for the engine first.
+    for name, hint in sorted(hints.items(), key=lambda one: one[0] not in _FIRST):
         flags = [one for one in getattr(hint, "__metadata__", ()) if isinstance(one, Flag)]
         if flags:
             found.append(_of_field(name, hint.__origin__, flags[0], getattr(defaults, name)))
@@ -217,6 +232,12 @@ def _of_field(name: str, hint: Any, flag: Flag, default: object) -> Definition:
 def engine_definitions() -> list[Definition]:
     """Those of the options of all backends, each once."""
     return list(map(_of_option, known_options()))
+
+
+def of_options(options: Iterable[Option[Any]]) -> list[Definition]:
+    """Those of options of one backend alone, which the help need not name."""
+    known = (KnownOption(one.name, {"": one}) for one in options)
+    return [replace(_of_option(one), backends=()) for one in known]
 
 
 def _of_option(known: KnownOption) -> Definition:

@@ -19,6 +19,7 @@ from harness.cli.flags import (
     Definition,
     definitions,
     engine_definitions,
+    own_flags_of_baseline,
 )
 from harness.cli.output import Output
 from harness.report.markdown import markdown_table
@@ -38,21 +39,24 @@ def reference(engines: Iterable[Definition]) -> str:
     output = [*definitions(Output), NAME, CONFIG, RESUME, JSON]
     parts += ["## Output\n", _table(output), "## Options of engines\n", _ENGINES]
     parts += [_engine_table([*engines]), "## `harness bench`\n", _BENCH]
-    parts += [_table(definitions(Plan), of_bench=True), "## `harness fit`\n", _FIT, _TABLES]
+    parts += [_table(definitions(Plan), has_keys=False), "## `harness baseline`\n", _BASELINE]
+    if own := own_flags_of_baseline():
+        parts.append(_table(own, has_keys=False))
+    parts += ["## `harness fit`\n", _FIT, _TABLES]
     return "\n".join(parts)
 
 
 _PANELS = list(dict.fromkeys(one.panel for one in definitions(RunSpec)))
 
 
-def _table(fields: Sequence[Definition], of_bench: bool = False) -> str:
+def _table(fields: Sequence[Definition], has_keys: bool = True) -> str:
     no_key = {NAME.name, CONFIG.name, RESUME.name, JSON.name}
     rows = [
         (_flag(one), "" if one.name in no_key else one.name, one.default, one.help)
         for one in fields
     ]
     sheet = Sheet(_TITLES, rows)
-    if of_bench:
+    if not has_keys:
         sheet = Sheet((_TITLES[0], *_TITLES[2:]), [(row[0], *row[2:]) for row in rows])
     return markdown_table(sheet)
 
@@ -99,6 +103,10 @@ _FIT = """`harness fit` takes the flags of `harness run`, but for `--prompts-fro
 `--encoding`, `--feature-fraction` and `--max-model-len` take several values with commas between
 them. Each combination is a row. Without `--max-model-len`, lengths go from 512, doubled, to the
 model's own. `--load` loads each model at each length too, and measures its memory.
+"""
+_BASELINE = """`harness baseline NAME...` takes `--data`, `--text-column`, `--label-column`,
+`--test-share`, `--seed`, `--queries`, `--name` and the flags of the output
+([BASELINES](BASELINES.md)).
 """
 _TABLES = """## Tables of the TOML file
 

@@ -32,15 +32,16 @@ from harness.report.words import (
     presented_agreement,
     worded,
 )
-from harness.spec import RunSpec, entries_of
+from harness.spec import DataSpec, RunSpec, entries_of
 from harness.store.runs import StoredRun
-from harness.summary import BaselineTest, RunSummary, Summary, headline, is_mock
+from harness.summary import SHUFFLED, BaselineTest, RunSummary, Summary, headline, is_mock
 
 _TITLES = ("vote or baseline", "accuracy", "model - baseline, pp\n(95 % interval)", "p")
 
 
 class RunJson(Summary):
-    """What `harness run --json` prints: the summary, and with what it was measured.
+    """What `harness run --json` and `harness baseline --json` print: the summary, and with what it
+    was measured.
 
     `spec` are the fields of the run, home folders written `~`. `environment` is that of the run's
     beginning, null where the store could not be read any more. `leads` says for each metric which
@@ -107,7 +108,7 @@ def run_answer(spec: RunSpec, summary: Summary, beside: Beside = Beside()) -> An
     return Answer(parts, data, entry_records(spec, summary, beside), in_short=in_short)
 
 
-def run_json(spec: RunSpec, summary: Summary, beside: Beside = Beside()) -> RunJson:
+def run_json(spec: DataSpec, summary: Summary, beside: Beside = Beside()) -> RunJson:
     of_summary = {name: getattr(presented(summary), name) for name in Summary.model_fields}
     return RunJson(
         **of_summary,
@@ -280,7 +281,7 @@ def _parts(spec: RunSpec, summary: Summary, beside: Beside) -> Iterator[Renderab
     if agreements:
         yield agreement_table(agreements)
         yield Text()
-    if summary.baselines:
+    if summary.baselines or any(run.shuffled for run in runs):
         rows = [*_votes(runs, ("", "")), *_baselines(summary)]
         yield simple_table(_TITLES, rows, numbers=_TITLES[-1:])
     else:
@@ -329,6 +330,20 @@ def _baselines(summary: Summary) -> Iterator[tuple[str, ...]]:
         yield one.name, share(one.estimate), "", ""
         for entry, test in tests:
             yield f"  {entry}", "", *_test(test)
+    yield from _shuffled(summary.runs)
+
+
+def _shuffled(runs: Sequence[RunSummary]) -> Iterator[tuple[str, ...]]:
+    """The sanity check, which each entry has its own of."""
+    for run in runs:
+        if run.shuffled is not None:
+            tests = (one for one in run.against_baselines if one.baseline == SHUFFLED)
+            test = next(tests, None) if headline(run) is not None else None
+            said = _test(test) if test else ("", "")
+            parsed = run.shuffled.parsed
+            unread = "" if parsed in (None, 1) else f", {percent(parsed)} parsed"
+            who = _who([run.entry], runs)
+            yield f"{who}{SHUFFLED}", share(run.shuffled.estimate) + unread, *said
 
 
 def _test(test: BaselineTest) -> tuple[str, str]:

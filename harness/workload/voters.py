@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.spec import RunSpec
+from harness.spec import DataSpec, RunSpec
 from harness.workload.dataset import Dataset, Kind
 from harness.workload.encoders import Encoder, Fit, Indices, Item
 from harness.workload.texts import fit_texts
@@ -52,12 +52,13 @@ def draw_in_encodings(
     dataset: Dataset, spec: RunSpec, encodings: Sequence[str]
 ) -> list[tuple[Voter, ...]]:
     """What `draw_voters` draws with each of the encodings; what is fitted is fitted once."""
-    queries = _draw_queries(dataset.y_test, spec)
+    queries = draw_queries(dataset.y_test, spec)
     drawn = [_draw_voter(dataset, spec, queries, index, encodings) for index in range(spec.voters)]
     return list(zip(*drawn, strict=True))
 
 
-def _draw_queries(y_test: Indices, spec: RunSpec) -> Indices:
+def draw_queries(y_test: Indices, spec: DataSpec) -> Indices:
+    """The rows of the test split that are classified, by engines as by baselines."""
     # A third word keeps this stream apart from every voter's; [seed] alone would equal [seed, 0].
     rng = np.random.default_rng([spec.seed, 0, 1])
     return _in_rounds(y_test, rng)[: spec.queries]

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import UsageError
-from harness.spec import RunSpec
+from harness.spec import DataSpec, RunSpec
 from harness.summary import PromptTokens
 from harness.workload.chat import ChatTemplate, open_chat
 from harness.workload.dataset import Dataset, Kind
@@ -72,6 +72,11 @@ class Workload:
         return [query.row for query in self.voters[0].queries]  # all voters get the same
 
 
+def load(spec: DataSpec) -> Dataset:
+    wanted = Wanted(spec.text_column, spec.label_column, spec.test_share)
+    return load_dataset(spec.data, spec.seed, wanted)
+
+
 def draw(spec: RunSpec, given: Collection[str] = ()) -> Draft:
     """Loads the data and draws the voters. `given` are the fields of the spec that were given, not
     left at their defaults: one that has no meaning for these data is a `UsageError`."""
@@ -81,8 +86,7 @@ def draw(spec: RunSpec, given: Collection[str] = ()) -> Draft:
 
 def read_data(spec: RunSpec, given: Collection[str] = ()) -> Dataset:
     """The data of the spec; `given` as for `draw`."""
-    wanted = Wanted(spec.text_column, spec.label_column, spec.test_share)
-    dataset = load_dataset(spec.data, spec.seed, wanted)
+    dataset = load(spec)
     if dataset.kind == "text" and (names := [name for name in _OF_VECTORS if name in given]):
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in names)
         raise UsageError(
@@ -122,6 +126,7 @@ def write(
             seed=spec.seed,
             examples=earlier.examples if earlier else None,
             too_long=earlier.too_long if earlier else None,
+            with_shuffled=spec.shuffled_labels,
         )
     first = earlier.vocabulary if earlier else first_of_each[0].vocabulary
     return Workload(

@@ -172,8 +172,8 @@ def test_a_model_without_a_tokenizer_costs_its_rows(tmp_path: Path, small_data: 
 def test_a_model_that_takes_more_than_is_free_is_not_loaded(
     tmp_path: Path, small_data: str
 ) -> None:
-    small = ("--backend", "mock", "--data", small_data, "--voters", "1", "--queries", "2")
-    small += ("--quiet", "--no-baselines", "--engine-option", "memory_gib=100000")
+    few = ("--backend", "mock", "--data", small_data, "--voters", "1", "--queries", "2")
+    small = (*few, "--quiet", "--no-baselines", "--engine-option", "memory_gib=100000")
     done = inside(tmp_path, "run", *small)
     assert (done.returncode, done.stdout) == (1, "")
     assert "would take 100000.0 GiB of memory for 1,024 tokens of context" in done.stderr

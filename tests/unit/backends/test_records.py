@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 
 from backends import records, wire
 from backends.api import (
+    Allocated,
     Availability,
     Batch,
     Capabilities,
     Event,
+    MemoryPlan,
     Progress,
     Reply,
     SessionInfo,
@@ -275,3 +277,39 @@ def test_token_texts_that_are_wrong_are_refused(value: object) -> None:
 def test_a_load_time_that_is_wrong_is_refused(seconds: object) -> None:
     with pytest.raises(WireError, match=r"opened\.seconds"):
         records.decode_seconds({"result": None, "seconds": seconds})
+
+
+PLAN = asdict(MemoryPlan(64, 1, 2, 3, 4, 5))
+
+
+def test_memory_plans_are_one_for_each_length() -> None:
+    longer = {**PLAN, "tokens": 128}
+    found = records.decode_memory_plans([PLAN, longer], [64, 128])
+    assert found == [MemoryPlan(64, 1, 2, 3, 4, 5), MemoryPlan(128, 1, 2, 3, 4, 5)]
+    assert records.decode_memory_plans(None, [64]) is None
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [],
+        {},
+        [PLAN, PLAN],
+        [{**PLAN, "tokens": 65}],
+        [{**PLAN, "cache_bytes": -1}],
+        [{**PLAN, "weights_bytes": 2**63}],
+        [{**PLAN, "compute_bytes": 1.5}],
+        [{**PLAN, "on_gpu": 1}],
+        [{**PLAN, "more": 1}],
+    ],
+)
+def test_memory_plans_that_make_no_sense_are_refused(value: object) -> None:
+    with pytest.raises(WireError):
+        records.decode_memory_plans(value, [64])
+
+
+@pytest.mark.parametrize("value", [[], {"cache_bytes": 1}, {"cache_bytes": -1, "compute_bytes": 0}])
+def test_what_is_allocated_is_checked(value: object) -> None:
+    assert records.decode_allocated(None) == Allocated()
+    with pytest.raises(WireError):
+        records.decode_allocated(value)

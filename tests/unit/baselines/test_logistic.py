@@ -31,21 +31,25 @@ def task(shown: list[Shown], n_classes: int = 2) -> Task:
     X, y = separable(80, 0, n_classes)
     X_queries, _ = separable(20, 1, n_classes)
     return Task(
-        X.astype(np.float32), y, X_queries.astype(np.float32), n_classes, shown=shown, seed=0
+        X.astype(np.float32),
+        y,
+        X_queries.astype(np.float32),
+        "ABC"[:n_classes],
+        shown=shown,
+        seed=0,
     )
 
 
 def predicted(shown: list[Shown], n_classes: int = 2) -> list[int] | None:
-    found = logistic.SAME_NUMBERS.predict(task(shown, n_classes))
-    return None if found is None else found.tolist()
+    found = logistic.predict_by_same_numbers(task(shown, n_classes))
+    return None if found is None else found.labels.tolist()
 
 
 def test_separable_data_is_separated() -> None:
     truth = separable(20, 1)[1].tolist()
     assert predicted([voter(20, 2), voter(20, 3)]) == truth
-    by_all = logistic.ALL_FEATURES.predict(task([]))
-    assert by_all is not None
-    assert by_all.tolist() == truth
+    by_all = logistic.predict_by_all_features(task([]))
+    assert by_all.labels.tolist() == truth
 
 
 @pytest.mark.parametrize(

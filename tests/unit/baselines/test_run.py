@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from harness.baselines import Shown, run_baselines
 from harness.baselines.kind import Labels
-from harness.baselines.run import baseline_kinds
+from harness.baselines.registry import kinds_in_runs
 from harness.stats.intervals import wilson
 from harness.summary import Baseline
 from harness.workload.dataset import make_dataset
@@ -54,7 +54,7 @@ def test_each_is_there_with_its_name_time_and_predictions(baselines: list[Baseli
     assert (
         [one.name for one in baselines]
         == NAMES
-        == [kind.name for kind in baseline_kinds("vectors")]
+        == [kind.title for kind in kinds_in_runs("vectors")]
     )
     for one in baselines:
         assert one.seconds is not None

@@ -7,7 +7,7 @@ import pytest
 
 from harness.baselines import Shown, run_baselines, tfidf
 from harness.baselines.kind import Content, Labels, Task
-from harness.baselines.run import baseline_kinds
+from harness.baselines.registry import kinds_in_runs
 from harness.workload.dataset import make_dataset
 
 GOOD, BAD = ("lovely", "great", "warm", "bright"), ("dull", "awful", "cold", "grey")
@@ -31,17 +31,17 @@ def test_each_reads_the_texts() -> None:
     shown = [Shown(*reviews(20, seed), data.X_test) for seed in (2, 3)]
     baselines = run_baselines(data, range(20), shown, seed=0)
     assert [one.name for one in baselines] == NAMES
-    assert [kind.name for kind in baseline_kinds("text")] == NAMES
+    assert [kind.title for kind in kinds_in_runs("text")] == NAMES
     assert [one.estimate.value for one in baselines] == [1.0, 1.0, 1.0, 0.5]
     assert NAMES[1:] == [one.name for one in run_baselines(data, range(20), [], seed=0)]
 
 
 def test_texts_without_a_word_give_no_baseline_of_words() -> None:
     X, y = np.array(["!", "?"] * 4, dtype=np.object_), np.arange(8) % 2
-    task = Task(X, y, X, 2, [Shown(X, y, X)], seed=0)
-    assert tfidf.WORDS.predict(task) is None
-    assert tfidf.SAME_EXAMPLES.predict(task) is None
-    assert tfidf.CHARACTERS.predict(task) is not None
+    task = Task(X, y, X, ("bad", "good"), [Shown(X, y, X)], seed=0)
+    assert tfidf.predict_by_words(task) is None
+    assert tfidf.predict_by_same_examples(task) is None
+    assert tfidf.predict_by_characters(task) is not None
 
 
 def test_of_very_many_texts_some_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,5 +54,5 @@ def test_of_very_many_texts_some_are_read(monkeypatch: pytest.MonkeyPatch) -> No
         raise ValueError
 
     monkeypatch.setattr("sklearn.pipeline.Pipeline.fit", fit)
-    assert tfidf.WORDS.predict(Task(X, y, X, 2, [], seed=0)) is None
+    assert tfidf.predict_by_words(Task(X, y, X, ("bad", "good"), [], seed=0)) is None
     assert 90 < fitted[0] < 110

@@ -37,7 +37,8 @@ def test_what_does_not_fit_says_by_how_much() -> None:
 
 
 def test_without_a_figure_of_what_is_free_nothing_is_said_to_fit() -> None:
-    memory = held_against(*predicted([100, 200], on_gpu=True), free=None)
+    plan, longer = predicted([100, 200], on_gpu=True)
+    memory = held_against(plan, longer, free=None)
     assert (memory.device, memory.fits, memory.longest_context) == ("gpu", None, None)
 
 
