@@ -26,7 +26,8 @@ MIB = 2**20
 _NUMBER_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 _MOST_HEAD = 100 * MIB  # of a safetensors file, as its format has it
 _MOST = 2**31
-_ENGINE_BYTES = 450 * MIB  # a worker with torch and transformers; measured
+_ENGINE_BYTES = 400 * MIB  # a worker with torch and transformers; measured
+_WORD_BYTES = 1024  # a token of the vocabulary, in the maps of the tokenizer and of ours; measured
 _CHUNK_TOKENS = 512  # that go through the model at once
 _BRANCHES = 64  # whose logits are computed together
 
@@ -56,7 +57,7 @@ def predict(model: ModelRef, folder: Path | None, options: Options, tokens: int)
         cache_bytes=tokens * token_bytes,
         token_bytes=token_bytes,
         compute_bytes=logits + _CHUNK_TOKENS * tokens * (1 + size),
-        engine_bytes=_ENGINE_BYTES,
+        engine_bytes=_ENGINE_BYTES + found.vocabulary * _WORD_BYTES,
         on_gpu=on_gpu,
     )
 

@@ -212,7 +212,8 @@ def test_prompt_fields_is_all_but_the_engines() -> None:
         "engine",
         "backends",
         "entries",
-        "baselines",
+        "force",
+            "baselines",
         "preset",
         "prompts_from",
     }
