@@ -213,7 +213,7 @@ def test_prompt_fields_is_all_but_the_engines() -> None:
         "backends",
         "entries",
         "force",
-            "baselines",
+        "baselines",
         "preset",
         "prompts_from",
     }
