@@ -1,4 +1,4 @@
-"""What a model takes of memory before it is loaded, held against what is free."""
+"""What a model takes of memory before it is loaded, compared with what is free."""
 
 from __future__ import annotations
 

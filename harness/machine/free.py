@@ -12,7 +12,7 @@ from harness.machine.nvml import gpu_handles
 
 
 def free_bytes(on_gpu: bool, root: Path = Path("/")) -> int | None:
-    """What a new process can take; `None` of GPUs that cannot be asked."""
+    """What a new process can take; `None` of GPUs whose driver does not say."""
     if on_gpu:
         return _free_of_gpus()
     return min([int(psutil.virtual_memory().available), *_left_in_cgroups(root)])

@@ -1,4 +1,4 @@
-"""`harness fit` as its users meet it, and held against what a run packs with real tokenizers."""
+"""`harness fit` as its users meet it, and compared with what a run packs with real tokenizers."""
 
 from __future__ import annotations
 
