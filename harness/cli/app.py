@@ -220,7 +220,9 @@ def main() -> None:
         except HarnessError as error:
             tell_error(error)
             sys.exit(error.exit_code)
-        except Exception:  # noqa: BLE001 - whatever it is, the user has to hear that it is our fault
+        except Exception as error:  # noqa: BLE001 - the user has to hear that it is our fault
+            if (ended := _ended_in(error)) is not None:
+                sys.exit(ended.code)
             _report_bug()
 
 
@@ -252,6 +254,17 @@ def _ended_by_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+class _EndedBySignal(SystemExit):
+    """Its code is what shells report for a program that a signal has ended."""
+
+
 def _end(number: int, _frame: FrameType | None) -> NoReturn:
-    # What shells report for a program that a signal has ended.
-    raise SystemExit(128 + number)
+    raise _EndedBySignal(128 + number)
+
+
+def _ended_in(error: BaseException | None) -> _EndedBySignal | None:
+    """The signal that an error was made of: Python 3.11 makes a `RuntimeError` of whatever a
+    class's `__set_name__` raises, and libraries make errors of their own."""
+    while error is not None and not isinstance(error, _EndedBySignal):
+        error = error.__cause__ or error.__context__
+    return error
