@@ -18,7 +18,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from harness.embedding.images import SPLITS, ImageFile
+from harness.workload.images import SPLITS, ImageFile
 from harness.errors import UsageError
 
 _ROWS = 4096  # written at once

@@ -27,7 +27,7 @@ from harness.contract import (
     EmbedderOptions,
     ModelRef,
 )
-from harness.embedding.images import (
+from harness.workload.images import (
     ImageFile,
     check_some,
     list_images,

@@ -49,7 +49,9 @@ class Registered:
 
 
 EMBEDDER = Registered("embedder", "backends.embedder.backend")
-"""No backend, but installed and checked as one is."""
+"""No backend, but installed and checked as one is. Its environment is the trainer's, too."""
+
+TRAINER = Registered(EMBEDDER.name, "backends.trainer.backend")
 
 
 def registered_backends() -> list[Registered]:
@@ -69,5 +71,5 @@ def find_backend(name: str) -> Registered:
 
 
 def find_installable(name: str) -> Registered:
-    """The backend, or the embedder. Raises `UsageError`."""
+    """The backend, or the embedder with the trainer. Raises `UsageError`."""
     return EMBEDDER if name == EMBEDDER.name else find_backend(name)

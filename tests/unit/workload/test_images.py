@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 import pytest
 
-from harness.embedding.images import list_images, listing_sha256
+from harness.workload.images import list_images, listing_sha256
 from harness.errors import DataError, UsageError
 
 Spoil: TypeAlias = Callable[[Path], object]
