@@ -38,6 +38,11 @@ TRAINING = "What is trained"
 _PROMPTED, _VOTERS, _REPLY = "What is prompted", "Voters and numbers", "Context and reply"
 
 
+OF_DATA = frozenset({"data", "text_column", "label_column", "test_share"})
+"""The fields of a spec that say where data are and how they are read: where their content is known,
+it takes the place of these."""
+
+
 class DataSpec(BaseModel):
     """Which test items are classified, and what may be learnt from: the same for engines and
     baselines. Immutable."""

@@ -304,13 +304,23 @@ class DataFacts(Record):
     without_text: int = 0
 
 
+class Queries(Record):
+    """The items that were classified: `rows` of the test split, in the order of their positions,
+    and the class of each as an index into `classes`."""
+
+    classes: list[str]
+    rows: list[int]
+    labels: list[int]
+
+
 class Summary(Record):
-    """What `harness run --json` prints.
+    """What `harness run --json` prints, and `harness baseline --json`.
 
     `name` is the user's for it, if any. `data_sha256` is the identity of the data. It and `data`
     are `None` in runs stored before they were. `wall_seconds` is the whole of the run, or of its
     last resume; `harness_seconds` is what is left of it without the time that engines were loading
-    or generating by their own clocks.
+    or generating by their own clocks. A run of baselines has no `runs`, and `queries`, which are
+    `None` in a run of engines: its prompts have them.
     """
 
     run_id: str
@@ -323,6 +333,7 @@ class Summary(Record):
     harness_seconds: float | None
     runs: list[RunSummary]
     baselines: list[Baseline]
+    queries: Queries | None = None
 
 
 class GivenTemplate(Record):

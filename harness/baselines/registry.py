@@ -98,6 +98,11 @@ def kinds_in_runs(data: Kind) -> tuple[BaselineKind, ...]:
     return tuple(one for one in KINDS if one.in_runs and data in one.data)
 
 
+def names_for(data: Kind) -> str:
+    """Those of `harness baseline` that work on this kind of data."""
+    return ", ".join(one.name for one in ALONE if data in one.data)
+
+
 def find_kinds(names: Sequence[str]) -> list[BaselineKind]:
     """The baselines of these names. Raises `UsageError`."""
     known = {one.name: one for one in ALONE}
@@ -117,9 +122,8 @@ def find_kinds(names: Sequence[str]) -> list[BaselineKind]:
 def check_data(kinds: Sequence[BaselineKind], data: Kind, source: str) -> None:
     """Raises `UsageError` where one of them does not work on this kind of data."""
     if unlike := [one.name for one in kinds if data not in one.data]:
-        own = ", ".join(one.name for one in ALONE if data in one.data)
         held = "texts" if data == "text" else "vectors"
         raise UsageError(
             f"{source} holds {held}, and these baselines do not work on them: {', '.join(unlike)}",
-            remedy=f"For {held} there are: {own}.",
+            remedy=f"For {held} there are: {names_for(data)}.",
         )

@@ -13,7 +13,7 @@ from typing import Any
 from harness.cli.flags import ENGINE_OPTION, Definition, definitions, flags_of_run
 from harness.cli.options import RESULTS
 from harness.engine.options import parse_scalar
-from harness.spec import RunSpec
+from harness.spec import BaselineSpec, RunSpec
 
 _TABLES = ("backends", "entries", "models")
 """What only a file can give."""
@@ -48,6 +48,16 @@ def command(spec: RunSpec, results: Path, config: Path | None = None) -> str:
             else:
                 text = _text(str(value)) if looks_otherwise else _scalar(value)
                 words += [ENGINE_OPTION.flag, f"{name}={text}"]
+    if results != RESULTS:
+        words += ["--results", str(results)]
+    return shlex.join(words)
+
+
+def baseline_command(spec: BaselineSpec, results: Path) -> str:
+    """The line for a shell that fits these baselines again."""
+    words = ["harness", "baseline", *spec.baseline]
+    for one in definitions(BaselineSpec):
+        words += _words(one, getattr(spec, one.name), getattr(BaselineSpec(), one.name))
     if results != RESULTS:
         words += ["--results", str(results)]
     return shlex.join(words)

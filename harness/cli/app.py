@@ -23,6 +23,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from harness.cli.backends import backends
+from harness.cli.baseline import baseline, flags_of_command
 from harness.cli.bench import bench
 from harness.cli.commands import PLAIN, SETTINGS, Command, Commands, with_late_flags
 from harness.cli.compare import compare
@@ -126,6 +127,14 @@ _add(
     "harness bench --backend llama-cpp --backend hf --threads 8",
     "harness bench -p 512,2048 -n 0 -d 0,4096 -b 1,4,16",
     "harness bench -m model.gguf -r 10 --json -o bench.json",
+)
+_add(
+    "baseline",
+    with_late_flags(baseline, flags_of_command),
+    "harness baseline random-forest logistic",
+    "harness baseline probe knn --data cifake.parquet --queries 600 --name sklearn",
+    "harness baseline tfidf-words --data reviews.csv --text-column review",
+    "harness compare latest:llama-cpp latest:random-forest",
 )
 _add(
     "embed",

@@ -79,13 +79,15 @@ def _delete_import(stored: Results, what: str, yes: bool, results: Path) -> None
 def _show(stored: Results, runs: Sequence[StoredRun], replies: int) -> None:
     """What is about to be deleted, and who will miss it."""
     from harness.cli.list import read_row, runs_table
+    from harness.spec import RunSpec
 
     remarks().print(runs_table(map(read_row, runs)))
     ids = {run.run_id for run in runs}
     tell(f"With {_count(replies, 'cell')}, all prompts, and what was measured.")
     for run in stored:
         row = read_row(run)
-        needs = row.spec.prompts_from if row.spec and row.state == "unfinished" else None
+        is_open = row.state == "unfinished"
+        needs = row.spec.prompts_from if isinstance(row.spec, RunSpec) and is_open else None
         if needs in ids and row.run_id not in ids:
             tell(f"note: {row.run_id} uses these prompts: it cannot be completed afterwards.")
 

@@ -1,6 +1,6 @@
-"""The flags of `harness run` and `harness bench`, made of the definitions of what they set.
+"""The flags of `harness run`, `bench` and `baseline`, made of the definitions of what they set.
 
-A definition is written once: on a field of `RunSpec`, of `Plan` or of `Output`, or in a backend's
+A definition is written once: on a field of a spec, of `Plan` or of `Output`, or in a backend's
 `OPTIONS`. The flag, its help, the key of the TOML file and the reference page (`docs/OPTIONS.md`)
 are all made of it here.
 """
@@ -21,7 +21,7 @@ from harness.cli.output import Output
 from harness.contract import Option
 from harness.engine.options import KnownOption, known_options
 from harness.flag import Flag
-from harness.spec import ENGINE, RunSpec
+from harness.spec import ENGINE, BaselineSpec, DataSpec, RunSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +113,7 @@ ENGINE_OPTION = Definition(
 RENAMED = {"no_json": "--format table"}
 """Flags of earlier versions, and what they are now."""
 
+_WHAT_IS_CLASSIFIED = "What is classified"
 _FIRST = ("backend", "model")
 _OF_BENCH = ("backend", "model", "timeout_seconds")
 
@@ -130,6 +131,18 @@ def flags_of_bench() -> list[Definition]:
     spec = [one for one in definitions(RunSpec) if one.name in _OF_BENCH]
     own = [*spec, *definitions(Plan), CONFIG, *definitions(Output), JSON]
     return _with_engines(own)
+
+
+def flags_of_baseline() -> list[Definition]:
+    """All flags of `harness baseline`, those of its data first."""
+    own = [replace(one, panel=_WHAT_IS_CLASSIFIED) for one in definitions(BaselineSpec)]
+    return [*own, NAME, *definitions(Output), JSON]
+
+
+def own_flags_of_baseline() -> list[Definition]:
+    """Those that `harness run` does not have."""
+    of_data = DataSpec.model_fields
+    return [one for one in definitions(BaselineSpec) if one.name not in of_data]
 
 
 def _with_engines(own: Sequence[Definition]) -> list[Definition]:

@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 
     from harness.errors import StoreError
     from harness.imports.records import ImportRow
-    from harness.spec import RunSpec
+    from harness.record import Estimate
+    from harness.spec import BaselineSpec, RunSpec
     from harness.store.runs import StoredRun
-    from harness.summary import RunSummary
+    from harness.summary import Baseline, RunSummary
 
 _TITLES = ("run\nbegun", "model\ndata, decoding", "voters x\nqueries", "entry and its vote")
 _OF_SPEC = ("data", "voters", "decoding")
@@ -78,20 +79,43 @@ def runs_table(rows: Iterable[Listed]) -> RenderableType:
 
 @dataclass(frozen=True, slots=True)
 class ListedRun:
-    """A run in the list; `error` says why it could not be read, and `spec` is then `None`."""
+    """A run in the list; `error` says why it could not be read, and `spec` is then `None`.
+
+    `baselines` are those of a run that holds nothing else.
+    """
 
     run_id: str
     created: str
     state: str
     group: str | None = None
-    spec: RunSpec | None = None
+    spec: RunSpec | BaselineSpec | None = None
     runs: tuple[RunSummary, ...] = ()
     error: StoreError | None = None
     name: str | None = None
+    baselines: tuple[Baseline, ...] = ()
+
+    @property
+    def entries(self) -> Sequence[tuple[str, str, str]]:
+        """Name, backend and model of each."""
+        from harness.spec import RunSpec, entries_of
+
+        if isinstance(self.spec, RunSpec):
+            return [(one.name, one.backend, one.model) for one in entries_of(self.spec)]
+        return [(name, "baseline", "") for name in self.spec.baseline] if self.spec else []
+
+    @property
+    def votes(self) -> dict[str, Estimate | None]:
+        """The accuracy of each entry, or baseline, that has come to something."""
+        from harness.summary import headline
+
+        entries = {run.entry: headline(run) for run in self.runs}
+        return {**entries, **{one.kind: one.estimate for one in self.baselines}}
 
     @property
     def queries(self) -> int | None:
         """As many as there were; of a run that is not finished, as many as were wanted."""
+        if self.baselines:
+            return len(self.baselines[0].predictions or ())
         if self.runs:
             return self.runs[0].accuracy.queries
         return self.spec.queries if self.spec else None
@@ -140,30 +164,27 @@ def read_row(run: StoredRun) -> ListedRun:
     if error := why_unreadable(run):
         row = ListedRun(run.run_id, run.created, "unreadable", run.group, error=error)
     elif not run.is_finished:
-        row = ListedRun(run.run_id, run.created, "unfinished", run.group, run.spec)
+        row = ListedRun(run.run_id, run.created, "unfinished", run.group, run.asked)
     else:
         runs = tuple(run.summary.runs)
-        row = ListedRun(run.run_id, run.created, "done", run.group, run.spec, runs)
+        row = ListedRun(run.run_id, run.created, "done", run.group, run.asked, runs)
+        if not runs:
+            row = replace(row, baselines=tuple(run.summary.baselines))
     return replace(row, name=run.name)
 
 
 def as_json(row: ListedRun) -> dict[str, Any]:
-    from harness.spec import entries_of
-    from harness.summary import headline
-
-    entries = entries_of(row.spec) if row.spec else ()
-    votes = {run.entry: headline(run) for run in row.runs}
     return {
         "run_id": row.run_id,
         "created": row.created,
         "name": row.name,
         "group": row.group,
         "state": row.state,
-        "backends": list(dict.fromkeys(entry.backend for entry in entries)),
-        "models": list(dict.fromkeys(entry.model for entry in entries)),
+        "backends": list(dict.fromkeys(backend for _, backend, _ in row.entries)),
+        "models": list(dict.fromkeys(model for _, _, model in row.entries if model)),
         **{key: getattr(row.spec, key, None) for key in _OF_SPEC},
         "queries": row.queries,
-        "accuracy": {name: vote.model_dump() if vote else None for name, vote in votes.items()},
+        "accuracy": {name: vote.model_dump() if vote else None for name, vote in row.votes.items()},
     }
 
 
@@ -172,15 +193,10 @@ def group_json(row: ListedGroup) -> dict[str, Any]:
 
 
 def as_records(row: ListedRun) -> list[dict[str, Any]]:
-    """The rows of CSV: one for each entry, or one for a run whose entries are not known."""
+    """The rows of CSV: one for each entry or baseline, or one for a run that cannot be read."""
     from harness.record import Estimate
     from harness.report.formats import flat
-    from harness.spec import entries_of
-    from harness.summary import headline
 
-    votes = {run.entry: headline(run) for run in row.runs}
-    entries = entries_of(row.spec) if row.spec else ()
-    names = [(one.name, one.backend, one.model) for one in entries] or [("", "", "")]
     run = {key: value for key, value in as_json(row).items() if not isinstance(value, dict | list)}
     return [
         {
@@ -188,37 +204,39 @@ def as_records(row: ListedRun) -> list[dict[str, Any]]:
             "entry": name,
             "backend": backend,
             "model": model,
-            **flat(Estimate, votes.get(name), "accuracy."),
+            **flat(Estimate, row.votes.get(name), "accuracy."),
         }
-        for name, backend, model in names
+        for name, backend, model in row.entries or [("", "", "")]
     ]
 
 
 def as_cells(row: Listed) -> list[str]:
     """The row of a run, or of a group; times are local ones."""
     from harness.report.figures import MOCK_LABEL
-    from harness.spec import entries_of
+    from harness.spec import RunSpec
     from harness.summary import is_mock
 
     members = row.members if isinstance(row, ListedGroup) else (row,)
     specs = [member.spec for member in members if member.spec]
-    entries = [entry for spec in specs for entry in entries_of(spec)]
-    model = _each_once(entry.model for entry in entries)
-    workload = f"{_each_once(spec.data for spec in specs)}, {_each_once(s.decoding for s in specs)}"
+    entries = [name for member in members for name, _, _ in member.entries]
+    model = _each_once(model or "baselines" for member in members for _, _, model in member.entries)
+    data = _each_once(spec.data for spec in specs)
+    decoding = _each_once(spec.decoding for spec in specs if isinstance(spec, RunSpec))
     begun = f"{datetime.fromisoformat(members[0].created).astimezone():%Y-%m-%d %H:%M}"
     if isinstance(row, ListedGroup):
         count = f"{len(members):,} {'run' if len(members) == 1 else 'runs'}"
         mocks = (MOCK_LABEL for one in members for run in one.runs if is_mock(run))
-        name, votes = f"{row.group}\n{count}, newest\n{begun}", [*(e.name for e in entries), *mocks]
+        name, votes = f"{row.group}\n{count}, newest\n{begun}", [*entries, *mocks]
         size = ""
     else:
         called = f"{row.name}\n" if row.name else ""
         name, votes = (
             f"{called}{row.run_id}\n{begun}",
-            list(_votes(row, [one.name for one in entries])),
+            list(_votes(row, entries)),
         )
-        size = f"{row.spec.voters} x\n{row.queries}" if row.spec else ""
-    what = f"{model}\n{workload}" if specs else ""
+        voters = f"{row.spec.voters} x\n" if isinstance(row.spec, RunSpec) else ""
+        size = f"{voters}{row.queries}" if row.spec else ""
+    what = f"{model}\n{', '.join(filter(None, [data, decoding]))}" if specs else ""
     return [name, what, size, "\n".join(dict.fromkeys(votes))]
 
 
@@ -228,10 +246,12 @@ def _each_once(names: Iterable[str]) -> str:
 
 def _votes(row: ListedRun, entries: Sequence[str]) -> Iterator[str]:
     from harness.report.figures import MOCK_LABEL
+    from harness.report.text import share
     from harness.report.words import headline_share
     from harness.summary import is_mock
 
     for run in row.runs:
         yield f"{run.entry} {headline_share(run)}" + f"\n{MOCK_LABEL}" * is_mock(run)
+    yield from (f"{one.kind} {share(one.estimate)}" for one in row.baselines)
     if row.state != "done":
         yield f"{', '.join(entries)}: {row.state}" if entries else row.state

@@ -1,8 +1,8 @@
-"""From the flags and the TOML file of `harness run` to what shall be done."""
+"""From flags, and the TOML file of `harness run`, to what shall be done."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from harness.cli.options import Format
 from harness.cli.output import Output
 from harness.engine.options import known_options, parse_options, parse_scalar
 from harness.errors import UsageError
-from harness.spec import RunSpec, merge_spec, read_toml
+from harness.spec import BaselineSpec, RunSpec, merge_spec, read_toml
 from harness.validation import validated
 
 _ANY_OPTION = ENGINE_OPTION.name
@@ -52,6 +52,26 @@ def read_order(given: Mapping[str, Any]) -> Order:
             remedy=f"Leave out every flag but {output_flags}.",
         )
     return Order(run_id, _output(output, {}, ""))
+
+
+@dataclass(frozen=True, slots=True)
+class BaselineOrder:
+    """What is to be fitted, and what the run is called, if anything."""
+
+    spec: BaselineSpec
+    output: Output
+    name: str | None
+
+
+def read_baseline_order(names: Sequence[str], given: Mapping[str, Any]) -> BaselineOrder:
+    """What the names and flags of `harness baseline` mean. Raises `UsageError`."""
+    flags = _renamed_refused(given)
+    output = {key: flags.pop(key) for key in Output.model_fields if key in flags}
+    name: str | None = flags.pop(NAME.name, None)
+    table = {**flags, "baseline": tuple(names)}
+    remedy = "`harness baseline --help` says what each takes."
+    spec = validated(BaselineSpec, table, "the flags", flags, remedy=remedy, strict=True)
+    return BaselineOrder(spec, _output(output, {}, ""), name)
 
 
 def _renamed_refused(given: Mapping[str, Any]) -> dict[str, Any]:

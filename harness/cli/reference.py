@@ -19,6 +19,7 @@ from harness.cli.flags import (
     Definition,
     definitions,
     engine_definitions,
+    own_flags_of_baseline,
 )
 from harness.cli.output import Output
 from harness.report.markdown import markdown_table
@@ -38,21 +39,24 @@ def reference(engines: Iterable[Definition]) -> str:
     output = [*definitions(Output), NAME, CONFIG, RESUME, JSON]
     parts += ["## Output\n", _table(output), "## Options of engines\n", _ENGINES]
     parts += [_engine_table([*engines]), "## `harness bench`\n", _BENCH]
-    parts += [_table(definitions(Plan), of_bench=True), _TABLES]
+    parts += [_table(definitions(Plan), has_keys=False), "## `harness baseline`\n", _BASELINE]
+    if own := own_flags_of_baseline():
+        parts.append(_table(own, has_keys=False))
+    parts.append(_TABLES)
     return "\n".join(parts)
 
 
 _PANELS = list(dict.fromkeys(one.panel for one in definitions(RunSpec)))
 
 
-def _table(fields: Sequence[Definition], of_bench: bool = False) -> str:
+def _table(fields: Sequence[Definition], has_keys: bool = True) -> str:
     no_key = {NAME.name, CONFIG.name, RESUME.name, JSON.name}
     rows = [
         (_flag(one), "" if one.name in no_key else one.name, one.default, one.help)
         for one in fields
     ]
     sheet = Sheet(_TITLES, rows)
-    if of_bench:
+    if not has_keys:
         sheet = Sheet((_TITLES[0], *_TITLES[2:]), [(row[0], *row[2:]) for row in rows])
     return markdown_table(sheet)
 
@@ -92,6 +96,10 @@ one entry).
 """
 _BENCH = """`harness bench` takes `--backend`, `--model`, `--config`, `--timeout-seconds`, the flags
 of engines and those of the output as well. Lists are given by commas, or by repeating the flag.
+"""
+_BASELINE = """`harness baseline NAME...` takes `--data`, `--text-column`, `--label-column`,
+`--test-share`, `--seed`, `--queries`, `--name` and the flags of the output
+([BASELINES](BASELINES.md)).
 """
 _TABLES = """## Tables of the TOML file
 

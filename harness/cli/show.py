@@ -172,11 +172,15 @@ class _Look:
 
 def _show_command(run: StoredRun, results: Path, wanted: Target) -> None:
     """On stdout is the line, or the file that it needs and does not have yet."""
-    from harness.cli.again import command, needs_file, toml
+    from harness.cli.again import baseline_command, command, needs_file, toml
+    from harness.spec import BaselineSpec
 
-    spec = run.given_spec
     if wanted.format is not Format.TABLE:
         raise UsageError("--command prints a line", remedy="Leave out --format and --json.")
+    if isinstance(run.given, BaselineSpec):
+        write(baseline_command(run.given, results) + "\n", wanted.file)
+        return
+    spec = run.given_spec
     if not needs_file(spec):
         write(command(spec, results) + "\n", wanted.file)
     elif wanted.file is not None:
@@ -196,8 +200,11 @@ def answer_of(run: StoredRun, summary: Summary, format_: Format) -> Answer:
     from rich.console import Group
 
     from harness.report.answer import Beside, run_answer
+    from harness.report.baselines import baselines_answer
     from harness.report.replies import unparsed_notes
 
+    if summary.queries is not None:
+        return baselines_answer(run, summary)
     # CSV has no place for what takes a comparison.
     beside = Beside.of(run, is_compared=format_ is not Format.CSV)
     answer = run_answer(run.spec, summary, beside)

@@ -1,12 +1,12 @@
 """`harness compare`: from what is stored of several runs to how the others differ from the first.
 
-A side is one entry of one run, or what another tool has measured. The first side is what the
-others are measured against.
+A side is one entry of one run, a baseline, or what another tool has measured. The first side is
+what the others are measured against.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import TypeAlias
 
@@ -28,16 +28,23 @@ from harness.comparison.records import (
     PromptDifference,
     What,
 )
-from harness.comparison.samples import ByQuery, right_by_query, samples_of
+from harness.comparison.samples import (
+    ACCURACY,
+    ByQuery,
+    right_by_query,
+    samples_of,
+    verdicts_by_row,
+)
 from harness.imports.records import ImportRow, import_json
 from harness.metrics import Difference, Metric, Outcome
-from harness.spec import RunSpec
+from harness.spec import OF_DATA, DataSpec, RunSpec
 from harness.stats.significance import Values, adjusted, cochran_q, difference, turned
-from harness.store.runs import Side, StoredEntry
+from harness.store.runs import Side, StoredBaseline, StoredEntry
 
 # Each side shows its own entry, and `first_difference` shows whether the prompts are the same. Of
 # the models that a spec names, only the side's own counts (`_models`).
 _SEEN_ELSEWHERE = {"backend", "model", "entries", "prompts_from"}
+_SHARED = set(DataSpec.model_fields)
 # No two measurements have the same: a warning in every comparison would warn of nothing.
 _UNLIKE_ANYWAY = frozenset({"test_time", "date"})
 
@@ -48,7 +55,7 @@ def compare(sides: Sequence[Side]) -> Compared:
     Raises `StoreError` where a run is not finished, or cannot be read.
     """
     entries = [side for side in sides if isinstance(side, StoredEntry)]
-    runs = {entry.run.run_id: entry.run for entry in entries}
+    runs = {side.run.run_id: side.run for side in sides if not isinstance(side, ImportRow)}
     pairs = {name: _pairs(metric, sides) for name, metric in METRICS.items()}
     return Compared(
         runs=[run.summary for run in runs.values()],
@@ -99,6 +106,8 @@ def _best(metric: Metric, sides: Sequence[Side]) -> int | None:
 def _figure(metric: Metric, side: Side) -> float | None:
     if isinstance(side, StoredEntry):
         return metric.figure(side.summary)
+    if isinstance(side, StoredBaseline):
+        return side.record.estimate.value if metric.name == ACCURACY else None
     figure = side.by_metric.get(metric.name)
     return figure.value if figure else None
 
@@ -175,23 +184,21 @@ def _values(queries: Sequence[int], shares: ByQuery) -> Values:
 
 def _comparison(first: Side, other: Side, differences: list[Difference]) -> Comparison:
     unpaired = unpaired_because(first, other)
-    if isinstance(first, ImportRow) or isinstance(other, ImportRow):
-        # of what another tool has measured no prompts are known
-        ones, others = _stated(first), _stated(other)
-        both = ones.keys() & others.keys()
+    if not (isinstance(first, StoredEntry) and isinstance(other, StoredEntry)):
+        elsewhere = isinstance(first, ImportRow) or isinstance(other, ImportRow)
         return Comparison(
             first=_member(first),
             other=_member(other),
-            elsewhere=True,
+            elsewhere=elsewhere,
             unpaired_because=unpaired,
             same_text=False,
             same_tokens=False,
-            prompts_equal=None,
+            prompts_equal=None,  # not known of another tool, and a baseline has none
             first_difference=None,
-            spec=[],
-            conditions=[one for one in differing(ones, others) if one.field in both],
+            spec=[] if elsewhere else _data_differences(first, other),
+            conditions=list(_differing_stated(first, other)) if elsewhere else [],
             differences=differences,
-            flips=[],
+            flips=list(_flips(first, other)) if unpaired is None else [],
         )
     prompts, others_prompts = first.summary.prompts, other.summary.prompts
     same_tokens = prompts.token_sha256 == others_prompts.token_sha256
@@ -204,7 +211,10 @@ def _comparison(first: Side, other: Side, differences: list[Difference]) -> Comp
         same_tokens=same_tokens,
         prompts_equal=same_tokens,
         first_difference=first_difference(first, other),
-        spec=[*_models(first, other), *spec_differences(first.run.spec, other.run.spec)],
+        spec=[
+            *_models(first, other),
+            *_without_data(first, other, spec_differences(first.run.spec, other.run.spec)),
+        ],
         conditions=[*_conditions(first, other), *_outcomes(first, other)],
         differences=differences,
         flips=list(_flips(first, other)) if unpaired is None else [],
@@ -214,12 +224,16 @@ def _comparison(first: Side, other: Side, differences: list[Difference]) -> Comp
 def _member(side: Side) -> Member:
     if isinstance(side, StoredEntry):
         return read_entry(side).member
+    if isinstance(side, StoredBaseline):
+        return Member(run_id=side.run.run_id, entry=side.name, backend="baseline")
     name = side.imported.engine or side.imported.tool
     return Member(run_id=side.import_id, entry=name, backend=name)
 
 
 def _stated(side: Side) -> dict[str, str]:
-    """What is known of either kind."""
+    """What is known of every kind."""
+    if isinstance(side, StoredBaseline):
+        return {"tool": "harness baseline", "test": side.run.asked.data}
     if isinstance(side, StoredEntry):
         info = side.info
         engine = {"engine": info.engine_version, "n_threads": str(info.threads)} if info else {}
@@ -234,6 +248,13 @@ def _stated(side: Side) -> dict[str, str]:
         "model": of.model,
         **own,
     }
+
+
+def _differing_stated(first: Side, other: Side) -> Iterator[FieldDifference]:
+    """Of what is known of both."""
+    ones, others = _stated(first), _stated(other)
+    both = ones.keys() & others.keys()
+    return (one for one in differing(ones, others) if one.field in both)
 
 
 def first_difference(first: StoredEntry, other: StoredEntry) -> PromptDifference | None:
@@ -276,6 +297,25 @@ def spec_differences(first: RunSpec, other: RunSpec) -> list[FieldDifference]:
     return list(differing(ones, others))
 
 
+def _data_differences(first: Side, other: Side) -> list[FieldDifference]:
+    """The fields that runs of engines and of baselines have in common."""
+    ones, others = (
+        {}
+        if isinstance(side, ImportRow)
+        else side.run.asked.model_dump(mode="json", include=_SHARED)
+        for side in (first, other)
+    )
+    return list(_without_data(first, other, differing(ones, others)))
+
+
+def _without_data(
+    first: Side, other: Side, found: Iterable[FieldDifference]
+) -> Iterator[FieldDifference]:
+    """Where the data are the same by their content, it does not matter where they were read."""
+    seen = OF_DATA if unpaired_because(first, other) is None else frozenset[str]()
+    return (one for one in found if one.field not in seen)
+
+
 def _conditions(first: StoredEntry, other: StoredEntry) -> Iterator[FieldDifference]:
     """Without what says nothing: the versions and formats of two different engines, and the commit
     of whatever repository the run was started in."""
@@ -296,31 +336,31 @@ def _outcomes(first: StoredEntry, other: StoredEntry) -> Iterator[FieldDifferenc
     return differing(votes, others)
 
 
-def _flips(first: StoredEntry, other: StoredEntry) -> Iterator[Flip]:
+def _flips(first: Side, other: Side) -> Iterator[Flip]:
     """Of the same queries, those that both sides have a verdict on, in the first's order."""
-    one, two = read_entry(first), read_entry(other)
+    if isinstance(first, ImportRow) or isinstance(other, ImportRow):
+        return
     ones, others = right_by_query(first), right_by_query(other)
-    # Verdicts go by position. One row may have two positions, as with another seed.
-    places = {p.row: p.position for p in other.run.prompts if p.role == "query"}
-    queries = {p.position: p for p in first.run.prompts if p.role == "query"}
-    for position, prompt in sorted(queries.items()):
-        row = prompt.row
+    said, others_said = verdicts_by_row(first), verdicts_by_row(other)
+    queries = first.run.queries
+    pairs = zip(queries.rows, queries.labels, strict=True)
+    for position, (row, label) in enumerate(pairs):
         if row in ones and row in others and ones[row] != others[row]:
             yield Flip(
                 position=position,
                 row=row,
-                truth=first.summary.accuracy.classes[prompt.label],
-                first=one.verdicts[position],
-                other=two.verdicts[places[row]],
+                truth=queries.classes[label],
+                first=said[row],
+                other=others_said[row],
             )
 
 
 def _same_accuracy(sides: Sequence[Side]) -> float | None:
     """Cochran's Q over the queries that all sides have a verdict on; `None` in different data."""
-    entries = [side for side in sides if isinstance(side, StoredEntry)]
+    ours = [side for side in sides if not isinstance(side, ImportRow)]
     # Neighbours are enough: to have the same data goes from one to the next.
-    if len(entries) < len(sides) or any(unpaired_because(*pair) for pair in pairwise(entries)):
+    if len(ours) < len(sides) or any(unpaired_because(*pair) for pair in pairwise(ours)):
         return None
-    right = [right_by_query(entry) for entry in entries]
+    right = [right_by_query(side) for side in ours]
     queries = sorted(set.intersection(*(set(one) for one in right)))
     return cochran_q([_values(queries, one) for one in right]) if queries else None

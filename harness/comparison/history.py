@@ -16,13 +16,10 @@ from harness.comparison.metrics import METRICS
 from harness.comparison.series import Change, History, Machine, Point, Series
 from harness.errors import StoreError, UsageError
 from harness.metrics import Metric, Outcome
-from harness.spec import entries_of, prompt_fields
+from harness.spec import OF_DATA, entries_of, prompt_fields
 from harness.stats.change_points import ChangePoint, find
 from harness.store.runs import StoredEntry, StoredRun
 from harness.summary import is_mock
-
-_OF_DATA = frozenset({"data", "text_column", "label_column", "test_share"})
-"""The fields of a spec that say where data are and how they are read."""
 
 
 def read_history(
@@ -101,7 +98,7 @@ def _series_of(entry: StoredEntry) -> str:
     fields, data = prompt_fields(entry.run.spec), entry.run.data_sha256
     if data is not None:
         # The hash takes its place: a file that was moved, or whose column was named, is the same.
-        fields = {name: value for name, value in fields.items() if name not in _OF_DATA}
+        fields = {name: value for name, value in fields.items() if name not in OF_DATA}
     machine = _machine(entry).model_dump()
     return json.dumps([_name(entry), entry.backend, entry.model, data, fields, machine])
 
@@ -128,6 +125,7 @@ def _series(members: Sequence[StoredEntry], metric: Metric) -> Series:
         points=[
             Point(
                 run_id=entry.run.run_id,
+                name=entry.run.name,
                 created=entry.run.created,
                 value=value,
                 interval=metric.interval(entry.summary),

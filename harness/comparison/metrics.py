@@ -12,6 +12,7 @@ plugin all go through it. Of what kind the samples are follows from `Metric.kind
 from __future__ import annotations
 
 from harness.comparison.samples import (
+    ACCURACY,
     decode_work,
     first_token_times,
     prefill_work,
@@ -36,7 +37,7 @@ METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
         Metric(
-            name="accuracy",
+            name=ACCURACY,
             title="accuracy",
             unit="share of queries",
             more_is_better=True,

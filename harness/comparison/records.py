@@ -10,8 +10,9 @@ from harness.summary import Caveat, Summary
 
 
 class Member(Record):
-    """One entry of one run. What another tool has measured goes by its import, and for both names
-    by its engine, or by the tool where it names none."""
+    """One entry of one run, or a baseline of it, whose backend is "baseline". What another tool has
+    measured goes by its import, and for both names by its engine, or by the tool where it names
+    none."""
 
     run_id: str
     entry: str
@@ -130,7 +131,7 @@ class Comparison(Record):
     packages, as a list where it was not the same in all sessions of a side. `first_difference` is
     `None` where both were given the same tokens, and `prompts_equal` says whether that is so.
     `elsewhere`: another tool has measured one of them. Then its prompts are not known, and
-    `prompts_equal` is `None`.
+    `prompts_equal` is `None`; so it is beside a baseline, which has no prompts.
     """
 
     first: Member

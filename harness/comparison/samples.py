@@ -1,6 +1,6 @@
 """What a side gives of a metric: the samples that two sides are compared by.
 
-A side is an entry of a run, or what another tool has measured.
+A side is an entry of a run, a baseline, or what another tool has measured.
 """
 
 from __future__ import annotations
@@ -16,8 +16,11 @@ from harness.metrics import Metric
 from harness.scoring.parsing import Unparsed, parse_lenient
 from harness.stats.significance import SAMPLES, Samples, Times, Work, in_blocks
 from harness.stats.spans import busy_seconds
-from harness.store.runs import Side, StoredEntry
+from harness.store.runs import Side, StoredBaseline, StoredEntry
 from harness.summary import headline
+
+ACCURACY = "accuracy"
+"""The one metric that a baseline has."""
 
 _ENDS = ("began", "ended")
 
@@ -30,6 +33,8 @@ def samples_of(metric: Metric, side: Side) -> ByQuery | Samples | None:
     if isinstance(side, ImportRow):
         figure = side.by_metric.get(metric.name)
         return _of_figure(metric, figure) if figure else None
+    if isinstance(side, StoredBaseline):
+        return right_by_query(side) if metric.name == ACCURACY else None
     if metric.samples:
         samples: ByQuery | Samples = metric.samples(side)
         return samples
@@ -59,17 +64,25 @@ def _of_figure(metric: Metric, figure: Figure) -> ByQuery | Samples:
             return figure.value
 
 
-def right_by_query(entry: StoredEntry) -> dict[int, float]:
-    """1 for a query whose verdict is right, 0 for one whose verdict is wrong; none where the entry
+def right_by_query(side: StoredEntry | StoredBaseline) -> dict[int, float]:
+    """1 for a query whose verdict is right, 0 for one whose verdict is wrong; none where an entry
     has no accuracy."""
-    if headline(entry.summary) is None:
+    if isinstance(side, StoredEntry) and headline(side.summary) is None:
         return {}
-    classes, verdicts = entry.summary.accuracy.classes, read_entry(entry).verdicts
+    queries, verdicts = side.run.queries, verdicts_by_row(side)
     return {
-        prompt.row: float(verdicts[prompt.position] == classes[prompt.label])
-        for prompt in entry.run.prompts
-        if prompt.role == "query" and prompt.position in verdicts
+        row: float(verdicts[row] == queries.classes[label])
+        for row, label in zip(queries.rows, queries.labels, strict=True)
+        if row in verdicts
     }
+
+
+def verdicts_by_row(side: StoredEntry | StoredBaseline) -> Mapping[int, str]:
+    """The class that each query was given, by row of the test split; none where it got none."""
+    if isinstance(side, StoredBaseline):
+        return side.predictions
+    rows, found = side.run.queries.rows, read_entry(side).verdicts
+    return {rows[position]: verdict for position, verdict in found.items()}
 
 
 def readable_by_query(entry: StoredEntry) -> dict[int, float]:

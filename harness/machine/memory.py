@@ -46,11 +46,15 @@ class MemoryProbe:
     """Samples the process `pid` and its descendants, in a thread, within a `with` statement.
 
     The processes may end at any time; what was seen of them stays. The last sample is taken when
-    the statement ends.
+    the statement ends. `since_start` is false where a process is watched for a part of its life
+    only: the kernel's mark is not that part's.
     """
 
-    def __init__(self, pid: int, interval_seconds: float = 0.1) -> None:
+    def __init__(
+        self, pid: int, interval_seconds: float = 0.1, *, since_start: bool = True
+    ) -> None:
         self._pid = pid
+        self._since_start = since_start
         self._interval_seconds = interval_seconds
         self._rss_bytes = 0
         self._gpu_bytes = 0
@@ -93,7 +97,8 @@ class MemoryProbe:
                 if ending or time.monotonic() >= next_listing:
                     tree = _running_tree(root, tree)
                     next_listing = time.monotonic() + LISTING_SECONDS
-                    self._rss_bytes = max(self._rss_bytes, _high_water_bytes(root))
+                    if self._since_start:
+                        self._rss_bytes = max(self._rss_bytes, _high_water_bytes(root))
                 self._rss_bytes = max(self._rss_bytes, sum(map(_rss_bytes, tree)))
                 self._gpu_bytes = max(self._gpu_bytes, _gpu_bytes(gpus, tree))
 

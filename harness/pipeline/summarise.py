@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from harness.comparison.against import against_baselines
+from harness.comparison.samples import right_by_query
 from harness.contract import Reply, minimum_tokens
 from harness.errors import StoreError
 from harness.machine.homes import without_homes
@@ -19,8 +20,10 @@ from harness.pipeline.failures import read_failure
 from harness.scoring.accuracy import hold_vote, score_accuracy
 from harness.scoring.ballots import read_replies
 from harness.scoring.caveats import CaveatInputs, find_caveats
+from harness.spec import BaselineSpec
+from harness.stats.intervals import wilson
 from harness.stats.spans import busy_seconds
-from harness.store.runs import StoredEntry, StoredRun
+from harness.store.runs import StoredBaseline, StoredEntry, StoredRun
 from harness.store.schema import SessionRow
 from harness.summary import (
     Accuracy,
@@ -71,6 +74,8 @@ def summarise(run: StoredRun, baselines: Sequence[Baseline]) -> Summary:
 
 def so_far(run: StoredRun) -> Summary:
     """What an unfinished run has come to. Raises `StoreError` where nothing was prompted yet."""
+    if isinstance(run.asked, BaselineSpec):
+        return run.summary  # says why there is none
     if run.facts is None or not run.prompts:
         raise StoreError(
             f"run {run.run_id} ended before anything was prompted",
@@ -85,10 +90,21 @@ def recompute(run: StoredRun) -> Summary:
     How long the run took cannot be computed again: that is taken from its stored summary.
     """
     stored = run.summary
+    if stored.queries is not None:
+        return stored.model_copy(
+            update={"baselines": [_estimated(one) for one in run.fitted.values()]}
+        )
     again = summarise(run, run.baselines)
     return again.model_copy(
         update={"wall_seconds": stored.wall_seconds, "harness_seconds": stored.harness_seconds}
     )
+
+
+def _estimated(side: StoredBaseline) -> Baseline:
+    """Its record, with the accuracy of its predictions."""
+    right = right_by_query(side)
+    estimate = wilson(int(sum(right.values())), len(right))
+    return side.record.model_copy(update={"estimate": estimate})
 
 
 def _run_summary(entry: StoredEntry, facts: Facts, baselines: Sequence[Baseline]) -> RunSummary:

@@ -32,7 +32,7 @@ from harness.report.words import (
     presented_agreement,
     worded,
 )
-from harness.spec import RunSpec, entries_of
+from harness.spec import DataSpec, RunSpec, entries_of
 from harness.store.runs import StoredRun
 from harness.summary import BaselineTest, RunSummary, Summary, headline, is_mock
 
@@ -40,7 +40,8 @@ _TITLES = ("vote or baseline", "accuracy", "model - baseline, pp\n(95 % interval
 
 
 class RunJson(Summary):
-    """What `harness run --json` prints: the summary, and with what it was measured.
+    """What `harness run --json` and `harness baseline --json` print: the summary, and with what it
+    was measured.
 
     `spec` are the fields of the run, home folders written `~`. `environment` is that of the run's
     beginning, null where the store could not be read any more. `leads` says for each metric which
@@ -107,7 +108,7 @@ def run_answer(spec: RunSpec, summary: Summary, beside: Beside = Beside()) -> An
     return Answer(parts, data, entry_records(spec, summary, beside), in_short=in_short)
 
 
-def run_json(spec: RunSpec, summary: Summary, beside: Beside = Beside()) -> RunJson:
+def run_json(spec: DataSpec, summary: Summary, beside: Beside = Beside()) -> RunJson:
     of_summary = {name: getattr(presented(summary), name) for name in Summary.model_fields}
     return RunJson(
         **of_summary,

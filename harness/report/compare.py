@@ -15,7 +15,8 @@ from harness.imports.records import ImportRow
 from harness.metrics import Difference
 from harness.report.agreement import agreement_notes, agreement_table, where_they_differ
 from harness.report.answer import has_different_queries, metrics_ahead, what_was_prompted
-from harness.report.figures import Row
+from harness.report.baselines import what_was_classified
+from harness.report.figures import BaselineRow, Row
 from harness.report.formats import Answer, flat
 from harness.report.imports import imports_table
 from harness.report.machine import machine_lines
@@ -23,7 +24,8 @@ from harness.report.table import FiguresTable, Sheet, simple_table
 from harness.report.text import brief, factor, lines, number, p_column, p_value, plain
 from harness.report.verdicts import names, of_sides, reservations, samples, unread
 from harness.report.words import presented_comparison
-from harness.store.runs import Side, StoredEntry
+from harness.spec import RunSpec
+from harness.store.runs import Side, StoredBaseline, StoredEntry, StoredRun
 
 _TITLES = ("", "first", "other", "change\n(95 % interval)", "p", "other is")
 _NUMBERS = ("first", "other", "p")
@@ -81,26 +83,17 @@ def _differ_in_queries(found: Sequence[Side], compared: Compared) -> bool:
 def _parts(
     found: Sequence[Side], compared: Compared, flips: bool, explain: bool
 ) -> Iterator[RenderableType]:
-    entries = [side for side in found if isinstance(side, StoredEntry)]
+    ours = [side for side in found if not isinstance(side, ImportRow)]
     imports = [side for side in found if isinstance(side, ImportRow)]
-    runs = {entry.run.run_id: entry.run for entry in entries}
-    if entries:
-        rows = [
-            Row(
-                one.summary,
-                one.run.summary.baselines,
-                # The line below the table names a run that is the only one.
-                one.run.run_id if len(runs) > 1 else "",
-                one.info,
-                metrics_ahead(compared.leads, one.run.run_id, one.name),
-            )
-            for one in entries
-        ]
+    runs = {side.run.run_id: side.run for side in ours}
+    if ours:
+        # The line below the table names a run that is the only one.
+        rows = [_figures_row(one, compared, with_run=len(runs) > 1) for one in ours]
         yield from (FiguresTable(rows), "")
     if imports:
         yield from (imports_table(imports), "")
     for run in runs.values():
-        yield what_was_prompted(run.spec, run.summary)
+        yield what_was_asked(run)
     if runs:
         yield machine_lines([one for run in runs.values() for one in run.environments])
     with_n = _differ_in_queries(found, compared)
@@ -112,6 +105,24 @@ def _parts(
     if every := compared.agreements:
         said = agreement_table(every), where_they_differ(every), agreement_notes(every)
         yield from filter(None, said)
+
+
+def _figures_row(
+    side: StoredEntry | StoredBaseline, compared: Compared, with_run: bool
+) -> Row | BaselineRow:
+    run = side.run
+    note = "\n".join(filter(None, [run.name, run.run_id])) if with_run else ""
+    ahead = metrics_ahead(compared.leads, run.run_id, side.name)
+    if isinstance(side, StoredBaseline):
+        return BaselineRow(side.name, side.record, note, ahead)
+    return Row(side.summary, run.summary.baselines, note, side.info, ahead)
+
+
+def what_was_asked(run: StoredRun) -> Text:
+    """One line of either kind of run."""
+    if isinstance(run.asked, RunSpec):
+        return what_was_prompted(run.asked, run.summary)
+    return what_was_classified(run.asked, run.summary)
 
 
 def difference_table(compared: Compared, with_n: bool = False) -> Sheet:
@@ -141,6 +152,10 @@ def _warnings(one: Comparison) -> Iterator[str]:
         return
     if one.unpaired_because is not None:
         yield f"WARNING: {who}: queries are not paired: {one.unpaired_because}."
+    if one.prompts_equal is None:  # a baseline has no prompts
+        if one.spec:
+            yield f"WARNING: {who}: specs differ in {_fields(one.spec)}."
+        return
     if not one.same_text:
         yield f"WARNING: {who}: given other prompts{_where(one)}. Differences may come from that."
     # Other texts are other tokens: one warning is enough.
@@ -218,9 +233,11 @@ def _flip(flip: Flip) -> tuple[str, ...]:
 def _rows(compared: Compared, with_n: bool) -> Iterator[tuple[str, ...]]:
     every = compared.against_first
     is_one_run = len({side.run_id for one in every for side in (one.first, one.other)}) == 1
+    names = {run.run_id: run.name for run in compared.runs}
     for one in every:
-        run_id = "" if is_one_run else f"\n{one.other.run_id}"
-        yield f"{one.other.entry}{run_id}", "", "", "", "", ""
+        run_id = one.other.run_id
+        which = [] if is_one_run else filter(None, [names.get(run_id), run_id])
+        yield "\n".join([one.other.entry, *which]), "", "", "", "", ""
         if not one.differences:
             yield "  no metric in common", "", "", "", "", ""
         yield from (_row(difference, with_n) for difference in one.differences)

@@ -6,13 +6,15 @@ import csv
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from enum import StrEnum
 from itertools import islice
 from math import isfinite
 from typing import IO, Any
 
 from harness.report.formats import csv_cell
-from harness.store.replies import as_row, columns_of
+from harness.spec import BaselineSpec
+from harness.store.replies import PREDICTION_COLUMNS, as_row, columns_of, predictions_of
 from harness.store.runs import StoredRun
 
 _ROWS_AT_ONCE = 5000  # so many are in memory, and in a row group of Parquet
@@ -25,14 +27,26 @@ class RowFormat(StrEnum):
 
 
 def write_rows(runs: Sequence[StoredRun], format_: RowFormat, file: IO[bytes]) -> int:
-    """Writes the replies of these runs, and returns how many. Columns are those of all of them."""
+    """Writes the replies of these runs, of baselines the predictions, and returns how many. Columns
+    are those of all of them."""
     columns: dict[str, type] = {}
     for run in runs:
-        columns |= columns_of(run.classes)
-    rows = (as_row(record) for run in runs for record in run.replies())
+        columns |= PREDICTION_COLUMNS if _is_of_baselines(run) else columns_of(run.classes)
+    rows = (row for run in runs for row in _rows_of(run))
     chunks = iter(lambda: list(islice(rows, _ROWS_AT_ONCE)), [])
     write = {RowFormat.PARQUET: _parquet, RowFormat.CSV: _csv, RowFormat.JSONL: _jsonl}[format_]
     return write(columns, chunks, file)
+
+
+def _is_of_baselines(run: StoredRun) -> bool:
+    return isinstance(run.asked, BaselineSpec)
+
+
+def _rows_of(run: StoredRun) -> Iterator[dict[str, Any]]:
+    if not _is_of_baselines(run):
+        return map(as_row, run.replies())
+    _ = run.summary  # says so where none was stored
+    return (asdict(one) for side in run.fitted.values() for one in predictions_of(side))
 
 
 def _parquet(

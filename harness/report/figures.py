@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from harness.comparison.metrics import METRICS
+from harness.comparison.samples import ACCURACY
 from harness.contract import SessionInfo
 from harness.metrics import Difference, Metric, Outcome
 from harness.record import Estimate
@@ -25,6 +26,7 @@ Cell: TypeAlias = tuple[str, ...]
 MOCK_LABEL = "MOCK"
 VOTES = ("majority", "soft", "calibrated")
 
+_QUERIES = "queries"
 _UNKNOWN: Cell = (NOTHING,)
 _OWN_TOKENS: Cell = ("own",)
 _TITLE_COLUMNS = 12
@@ -46,6 +48,16 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
+class BaselineRow:
+    """A baseline among entries: of their figures it has the accuracy and the queries."""
+
+    name: str
+    baseline: Baseline
+    note: str = ""
+    ahead: Collection[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Figure:
     """`title` is the lines of a column's head, or together the head of a row.
 
@@ -60,14 +72,25 @@ class Figure:
     unsaid: Cell | None = None
     differing: bool = False
 
-    def says_something(self, rows: Sequence[Row]) -> bool:
-        cells = list(map(self.cell, rows))
+    def of(self, row: Row | BaselineRow) -> Cell:
+        if isinstance(row, Row):
+            return self.cell(row)
+        if self.name == ACCURACY:
+            return _estimate(row.baseline.estimate)
+        if self.name == _QUERIES:
+            return (f"{len(row.baseline.predictions or ()):,}",)
+        return _UNKNOWN
+
+    def says_something(self, rows: Sequence[Row | BaselineRow]) -> bool:
+        # A baseline says nothing of what only entries have.
+        entries = [row for row in rows if isinstance(row, Row)]
+        cells = list(map(self.of, rows if self.name in (ACCURACY, _QUERIES) else entries))
         if self.differing:
             return len(set(cells)) > 1
         return any(cell != self.unsaid for cell in cells)
 
 
-def figures_of(rows: Sequence[Row]) -> list[Figure]:
+def figures_of(rows: Sequence[Row | BaselineRow]) -> list[Figure]:
     """Those that say something of these rows, in the order of the table."""
     others = [name for name, metric in METRICS.items() if metric.in_table and name not in _ORDER]
     *first, last = _ORDER
@@ -226,7 +249,7 @@ _LOOKS: Mapping[str, Figure] = {
         Figure("computed_tokens", ("prefill", "tokens /", "minimum"), _computed),
         Figure("peak_rss_mib", ("peak", "memory", "MiB"), _memory),
         Figure("parse_rate", ("parsed", "(strict)"), _parsed),
-        Figure("queries", ("queries", "answered"), _queries, differing=True),
+        Figure(_QUERIES, ("queries", "answered"), _queries, differing=True),
         Figure("accuracy_single", ("accuracy", "one voter"), _single),
         Figure("accuracy", ("accuracy", "voted"), _voted),
         Figure("best_baseline", ("best", "baseline", "(no LLM)"), _best_baseline, unsaid=_UNKNOWN),

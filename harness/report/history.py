@@ -18,6 +18,7 @@ from harness.report.figures import MOCK_LABEL
 from harness.report.formats import Answer, flat
 from harness.report.table import Sheet, simple_table
 from harness.report.text import NOTHING, brief, lines, number, p_value
+from harness.spec import OF_DATA
 from harness.stats.change_points import LEAST_RUNS
 
 NEWEST = 20
@@ -77,7 +78,7 @@ def _title(one: Series, every: Sequence[Series]) -> Text:
     words = (
         f"{name.replace('_', ' ')} {brief(value)}"
         for name, value in mine.items()
-        if any(peer[name] != value for peer in peers)
+        if any(peer.get(name) != value for peer in peers)
     )
     name = ", ".join(_name(one))
     title = lines(": ".join(filter(None, [name, ", ".join(words)])))
@@ -91,7 +92,9 @@ def _name(one: Series) -> tuple[str, ...]:
 
 
 def _distinguished_by(one: Series) -> dict[str, Any]:
-    return one.spec | {"data_sha256": one.data_sha256} | one.machine.model_dump()
+    # Vectors have no column of texts: that says nothing.
+    spec = {k: v for k, v in one.spec.items() if k not in OF_DATA or v is not None}
+    return spec | {"data_sha256": one.data_sha256} | one.machine.model_dump()
 
 
 def _chart(history: History, one: Series, width: int, ascii_only: bool) -> str:
@@ -115,7 +118,8 @@ def _cells(metric: str, place: int, point: Point) -> tuple[str, ...]:
         value += f" ({_figure(metric, span.low)} to {_figure(metric, span.high)})"
     revision = _revision(point.git_revision)
     engine = point.engine_version or NOTHING
-    return f"{place}", point.run_id, f"{begun:%Y-%m-%d}", value, revision, engine
+    run = "\n".join(filter(None, [point.name, point.run_id]))
+    return f"{place}", run, f"{begun:%Y-%m-%d}", value, revision, engine
 
 
 def _figure(metric: str, value: float) -> str:
@@ -155,7 +159,8 @@ def _change(history: History, series: Series, change: Change) -> Iterator[str]:
 
 
 def _named(point: Point) -> str:
-    return f"{point.run_id} ({_revision(point.git_revision)}, {point.engine_version or NOTHING})"
+    called = f"{point.name}, " if point.name else ""
+    return f"{called}{point.run_id} ({_revision(point.git_revision)}, {point.engine_version or NOTHING})"
 
 
 def _size(metric: str, change: float | None) -> str:

@@ -23,6 +23,7 @@ from harness.report.text import number, plain
 if TYPE_CHECKING:
     import harness.bench.timing
     import harness.embedding.run
+    import harness.pipeline.baselines
     import harness.pipeline.prompting
 
 LINE_SECONDS = 10.0
@@ -254,6 +255,29 @@ class EmbedWatch(_Board):
         behind = f"{number(found.images_per_second)} images/s, about {left} left"
         share = found.done / found.total
         return [Part(f"{found.done:,}/{found.total:,} images{skipped}", share, behind)]
+
+
+class BaselineWatch(_Board):
+    """An observer of `harness baseline`."""
+
+    def __init__(self, outlet: Outlet) -> None:
+        super().__init__(outlet, ticks=not isinstance(outlet, Nowhere | Terminal))
+        self._latest: harness.pipeline.baselines.Update | None = None
+        self._since = self._began
+
+    def __call__(self, update: harness.pipeline.baselines.Update) -> None:
+        if self._latest is None or self._latest.name != update.name:
+            self._since = time.monotonic()
+        self._latest = update
+        self._outlet.tell()
+
+    def parts(self) -> Sequence[Part]:
+        found, now = self._latest, time.monotonic()
+        if found is None:
+            return [Part(f"reading the data, {duration(now - self._began)}")]
+        place = f" ({found.done + 1} of {found.total})" if found.total > 1 else ""
+        took = duration(now - self._since)
+        return [Part(f"{found.name}{place}: {plain(found.said)}, {took}")]
 
 
 @dataclass(frozen=True, slots=True)

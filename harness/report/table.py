@@ -14,7 +14,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from harness.report.figures import MOCK_LABEL, Figure, Row, figures_of
+from harness.report.figures import MOCK_LABEL, BaselineRow, Figure, Row, figures_of
 from harness.report.text import lines, plain
 from harness.summary import is_mock
 
@@ -117,7 +117,7 @@ class FiguresTable:
     """All figures of all rows: a row an entry where that fits the terminal, else a column; and
     below one another where so many columns do not fit."""
 
-    rows: Sequence[Row]
+    rows: Sequence[Row | BaselineRow]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         del console
@@ -153,7 +153,7 @@ class FiguresTable:
             yield self._narrow(left[:count])
             left = left[count:]
 
-    def _narrow(self, columns: Sequence[Row]) -> Sheet:
+    def _narrow(self, columns: Sequence[Row | BaselineRow]) -> Sheet:
         apart = " " if len(columns) == 1 else "\n"
         rows = [
             (" ".join(figure.title), *(_cell(figure, row, apart) for row in columns))
@@ -176,9 +176,9 @@ def _measured(sheet: Sheet) -> Measurement:
     return Console(width=_ENDLESS).measure(sheet)
 
 
-def _cell(figure: Figure, row: Row, apart: str) -> str | Text:
+def _cell(figure: Figure, row: Row | BaselineRow, apart: str) -> str | Text:
     """The figure of a row, marked where it is better than all others."""
-    value, *more = figure.cell(row)
+    value, *more = figure.of(row)
     if figure.name not in row.ahead:
         return apart.join([value, *more])
     # A mark too, and not the colour alone: it is still there where the table is copied.
@@ -193,9 +193,11 @@ def _text(cell: str | Text) -> Text:
     return lines(*cell.split("\n")) if isinstance(cell, str) else cell
 
 
-def _name(row: Row) -> Text:
+def _name(row: Row | BaselineRow) -> Text:
     """The entry, what tells it from others, and loudly if it is a mock or cells failed."""
-    name = lines(row.run.entry, *filter(None, [row.note]))
+    if isinstance(row, BaselineRow):
+        return lines(row.name, *filter(None, row.note.split("\n")))
+    name = lines(row.run.entry, *filter(None, row.note.split("\n")))
     if is_mock(row.run):
         name.append("\n").append(MOCK_LABEL, style=_LOUD)
     if failed := row.run.cells.failed:

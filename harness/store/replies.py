@@ -18,7 +18,7 @@ from harness.store.schema import CellRow, PromptRow, Role, Status
 
 if TYPE_CHECKING:
     from harness.contract import Reply
-    from harness.store.runs import StoredEntry
+    from harness.store.runs import StoredBaseline, StoredEntry
 
 LOGPROB = "logprob_"
 """What the column of a class's log-probability begins with."""
@@ -62,6 +62,39 @@ class ReplyRecord:
     label_logprobs: Mapping[str, float | None] | None
     text_sha256: str
     token_sha256: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class PredictionRecord:
+    """What a baseline of a run of baselines gave one query. Names are those of `ReplyRecord`."""
+
+    run_id: str
+    baseline: str
+    query: int
+    row: int
+    true_label: str
+    label: str
+    verdict: str
+
+
+PREDICTION_COLUMNS: dict[str, type] = get_type_hints(PredictionRecord)
+"""The columns of a table of them, each with the type of its values."""
+
+
+def predictions_of(baseline: StoredBaseline) -> Iterator[PredictionRecord]:
+    """One for each query, in their order."""
+    queries, given = baseline.run.queries, baseline.predictions
+    for query, (row, label) in enumerate(zip(queries.rows, queries.labels, strict=True)):
+        is_right = given[row] == queries.classes[label]
+        yield PredictionRecord(
+            run_id=baseline.run.run_id,
+            baseline=baseline.name,
+            query=query,
+            row=row,
+            true_label=queries.classes[label],
+            label=given[row],
+            verdict=(Verdict.RIGHT if is_right else Verdict.WRONG).value,
+        )
 
 
 _FIELDS = tuple(field.name for field in fields(ReplyRecord))

@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeAlias
+from typing import TYPE_CHECKING, Self, TypeAlias, TypeVar
 
 from pydantic import ValidationError
 from pydantic_core import from_json
@@ -29,7 +30,7 @@ from harness.errors import StoreError, UsageError
 from harness.imports.records import PREFIX, ImportRow
 from harness.machine.environment import Environment
 from harness.machine.homes import without_home, without_homes
-from harness.spec import RunSpec
+from harness.spec import BaselineSpec, RunSpec, safe_name
 from harness.store.names import LATEST, NEAR_RUNS
 from harness.store.replies import ReplyRecord, as_row, columns_of, records_of
 from harness.store.rows import DamagedError
@@ -51,7 +52,7 @@ from harness.store.store import (
     written_by_newer,
 )
 from harness.store.upgrade import renamed, upgrade_summary
-from harness.summary import Baseline, Facts, RunSummary, Summary
+from harness.summary import Baseline, Facts, Queries, RunSummary, Summary
 
 if TYPE_CHECKING:
     import numpy as np
@@ -60,6 +61,8 @@ if TYPE_CHECKING:
 
 RESULTS = Path("results")
 """The folder that is meant where none is given."""
+
+_Found = TypeVar("_Found")
 
 
 class StoredRun:
@@ -105,17 +108,40 @@ class StoredRun:
         return resume_command(self._store.path.parent, self.run_id)
 
     @cached_property
-    def spec(self) -> RunSpec:
-        """To be shown: with `~` in place of home folders, which tell whose they are."""
+    def asked(self) -> RunSpec | BaselineSpec:
+        """The spec of either kind of run, to be shown: with `~` in place of home folders, which
+        tell whose they are."""
         with _reading(self._row):
-            shown = without_homes(self.given_spec.model_dump(exclude_unset=True))
-            return RunSpec.model_validate(shown)
+            kind = type(self.given)
+            shown = without_homes(self.given.model_dump(exclude_unset=True))
+            return kind.model_validate(shown)
+
+    @cached_property
+    def spec(self) -> RunSpec:
+        """`asked` of a run of engines. Raises `StoreError` where only baselines were fitted."""
+        return self._of_engines(self.asked)
 
     @cached_property
     def given_spec(self) -> RunSpec:
-        """To be run again."""
+        """`given` of a run of engines, to be run again."""
+        return self._of_engines(self.given)
+
+    @cached_property
+    def given(self) -> RunSpec | BaselineSpec:
+        """`asked` as it was given, with paths as they are."""
         with _reading(self._row):
-            return RunSpec.model_validate_json(self._row.spec)
+            record = from_json(self._row.spec)
+            is_of_baselines = isinstance(record, dict) and "baseline" in record
+            kind = BaselineSpec if is_of_baselines else RunSpec
+            return kind.model_validate_json(self._row.spec)
+
+    def _of_engines(self, spec: RunSpec | BaselineSpec) -> RunSpec:
+        if isinstance(spec, BaselineSpec):
+            raise StoreError(
+                f"run {self.run_id} is of baselines: nothing was prompted in it",
+                remedy="Name a run of engines: `harness list` shows which there are.",
+            )
+        return spec
 
     @cached_property
     def environment(self) -> Environment:
@@ -158,6 +184,11 @@ class StoredRun:
     def summary(self) -> Summary:
         """The answer of the run. Raises `StoreError` where it is not finished, too."""
         if self._row.summary is None:
+            if isinstance(self.given, BaselineSpec):
+                raise StoreError(
+                    f"run {self.run_id} was ended before its baselines were stored",
+                    remedy=f"Fit them again, and `harness delete {self.run_id}`.",
+                )
             raise StoreError(
                 f"run {self.run_id} is not finished; what it has done is stored",
                 remedy=f"Complete it with `{self.resume_command}`.",
@@ -169,6 +200,10 @@ class StoredRun:
             upgraded = upgrade_summary(record, spec, self._row.records_version)
             summary = Summary.model_validate(without_homes(upgraded))
             _check_sizes(upgraded)
+            if isinstance(self.given, BaselineSpec) != (summary.queries is not None):
+                raise DamagedError("summary.queries: not as its spec has it")
+            if summary.queries is not None:
+                _check_queries(summary.queries)
             for one in summary.runs:
                 _check_summary(one, self.facts)
             # One that was imported may have another name here than where it was made.
@@ -176,7 +211,7 @@ class StoredRun:
 
     def check(self) -> None:
         """Reads all but prompts and replies. Raises `StoreError` where any of it cannot be read."""
-        _ = self.spec, self.environment, self.facts, self.is_finished and self.summary
+        _ = self.asked, self.environment, self.facts, self.is_finished and self.summary
         _ = [entry.sessions for entry in self.entries.values()]
 
     def check_prompted(self) -> None:
@@ -205,7 +240,8 @@ class StoredRun:
         if self.facts is not None:
             return self.facts.classes
         if self.is_finished:
-            return self.summary.runs[0].accuracy.classes
+            queries, runs = self.summary.queries, self.summary.runs
+            return queries.classes if queries else runs[0].accuracy.classes
         return [str(label) for label in range(1 + max((p.label for p in self.prompts), default=0))]
 
     @cached_property
@@ -236,7 +272,42 @@ class StoredRun:
         `facts`."""
         if self.facts is not None:
             return self.facts.label_words
-        return self.summary.runs[0].label_words if self.is_finished else None
+        runs = self.summary.runs if self.is_finished else []
+        return runs[0].label_words if runs else None
+
+    @cached_property
+    def queries(self) -> Queries:
+        """The rows of the test split that were classified, in the order of their positions."""
+        stored = self.summary.queries if self.is_finished else None
+        if stored is not None:
+            return stored
+        # All voters get the same.
+        every = {one.position: one for one in self.prompts if one.role == "query"}
+        ordered = [every[position] for position in sorted(every)]
+        return Queries(
+            classes=self.classes,
+            rows=[one.row for one in ordered],
+            labels=[one.label for one in ordered],
+        )
+
+    @cached_property
+    def fitted(self) -> dict[str, StoredBaseline]:
+        """The baselines with predictions by name, of a run of baselines or of engines."""
+        with _reading(self._row):
+            every = [
+                StoredBaseline(self, one) for one in self.baselines if one.predictions is not None
+            ]
+            for one in every:
+                _check_predictions(one.record, self.queries)
+            return {one.name: one for one in every}
+
+    @property
+    def sides(self) -> list[StoredEntry] | list[StoredBaseline]:
+        """What of it is compared: of engines the entries, of baselines each."""
+        if isinstance(self.asked, RunSpec):
+            return list(self.entries.values())
+        _ = self.summary  # says so where none was stored
+        return list(self.fitted.values())
 
     def replies(self) -> Iterator[ReplyRecord]:
         """One record for each cell, by entry, prompt and attempt, read one after the other. Open
@@ -379,8 +450,28 @@ class StoredEntry:
         return self.sessions[-1].info if self.sessions else None
 
 
-Side: TypeAlias = StoredEntry | ImportRow
-"""What can be compared: an entry of a run, or what another tool has measured."""
+@dataclass(frozen=True, slots=True)
+class StoredBaseline:
+    """A baseline of a run, with a prediction for each of the run's queries."""
+
+    run: StoredRun
+    record: Baseline
+
+    @property
+    def name(self) -> str:
+        """As `harness baseline` calls it; of runs stored before that was, its title as a name."""
+        return self.record.kind or safe_name(self.record.name)
+
+    @property
+    def predictions(self) -> dict[int, str]:
+        """The class that it gives each query, by row of the test split."""
+        queries = self.run.queries
+        found = zip(queries.rows, self.record.predictions or (), strict=True)
+        return {row: queries.classes[label] for row, label in found}
+
+
+Side: TypeAlias = StoredEntry | StoredBaseline | ImportRow
+"""What can be compared: an entry of a run, a baseline, or what another tool has measured."""
 
 
 class Results:
@@ -439,15 +530,37 @@ class Results:
         """
         name, _, entry = wanted.partition(":")
         if not entry:
-            return list(self.run(name).entries.values())
+            run = self.run(name)
+            _ = run.spec  # a run of baselines has no entries, and says so
+            return list(run.entries.values())
         if name != LATEST:
             return [self.run(name).entry(entry)]
+        return [self._latest(entry, lambda run: run.entries)]
+
+    def sides(self, wanted: str) -> Sequence[StoredEntry | StoredBaseline]:
+        """What `RUN` or `RUN:NAME` names: of engines the entries, of baselines each; by its name
+        one entry, or one baseline of either kind of run."""
+        name, _, side = wanted.partition(":")
+        if name == LATEST and side:
+            return [self._latest(side, _named_sides)]
+        run = self.run(name)
+        if not side:
+            return run.sides
+        found = _named_sides(run)
+        if side not in found:
+            raise StoreError(
+                f"run {run.run_id} has no entry or baseline {side!r}",
+                remedy=f"It has: {', '.join([*run.entries, *run.fitted])}.",
+            )
+        return [found[side]]
+
+    def _latest(self, side: str, of: Callable[[StoredRun], Mapping[str, _Found]]) -> _Found:
+        """That of the newest finished run in no group that has it."""
         for run in self:
-            if run.group is None and run.is_finished and entry in run.entries:
-                return [run.entries[entry]]
+            if run.group is None and run.is_finished and side in of(run):
+                return of(run)[side]
         raise StoreError(
-            f"no finished run has the entry {entry!r}",
-            remedy="`harness list` shows which there are.",
+            f"no finished run has {side!r}", remedy="`harness list` shows which there are."
         )
 
     def groups(self) -> dict[str, list[StoredRun]]:
@@ -486,6 +599,11 @@ class Results:
         return self._store.imported(wanted)
 
 
+def _named_sides(run: StoredRun) -> dict[str, StoredEntry | StoredBaseline]:
+    """By name; where an entry is called as a baseline is, the entry."""
+    return {**run.fitted, **run.entries}
+
+
 def resume_command(folder: Path, run_id: str) -> str:
     """The command that completes a run."""
     return f"harness run --resume {run_id}{results_flag(folder)}"
@@ -502,20 +620,21 @@ def has_results(folder: Path) -> bool:
 
 
 def sides(
-    wanted: Sequence[str | StoredRun | StoredEntry], results: Results | None = None
+    wanted: Sequence[str | StoredRun | StoredEntry | StoredBaseline],
+    results: Results | None = None,
 ) -> list[Side]:
-    """What is to be compared, each once and in order: the entries of runs, or imports.
+    """What is to be compared, each once and in order: entries of runs, baselines, or imports.
 
     Names are read from `results`. Raises `StoreError` where a name is not found and `UsageError`
     where there is nothing to compare with.
     """
     found: dict[tuple[str, str], Side] = {}
     for one in wanted:
-        entries: list[StoredEntry]
-        if isinstance(one, StoredEntry):
+        entries: Sequence[StoredEntry | StoredBaseline]
+        if isinstance(one, StoredEntry | StoredBaseline):
             entries = [one]
         elif isinstance(one, StoredRun):
-            entries = list(one.entries.values())
+            entries = one.sides
         elif results is None:
             raise UsageError(f"{one!r} is a name", remedy="Give the results that it is from.")
         elif one.startswith(PREFIX):
@@ -523,12 +642,12 @@ def sides(
             found.setdefault((row.import_id, ""), row)
             continue
         else:
-            entries = results.entries(one)
+            entries = results.sides(one)
         for entry in entries:
             found.setdefault((entry.run.run_id, entry.name), entry)
     if len(found) < 2:
         raise UsageError(
-            "a comparison takes two runs or more, or one with several entries",
+            "a comparison takes two runs or more, or one with several entries or baselines",
             remedy="`harness list` shows which there are.",
         )
     return list(found.values())
@@ -554,6 +673,21 @@ def _check_summary(one: RunSummary, facts: Facts | None) -> None:
         raise DamagedError("summary.accuracy.classes: not those of the data")
     if not one.context_fit.examples_per_voter:
         raise DamagedError("summary.context_fit.examples_per_voter: nothing there")
+
+
+def _check_queries(queries: Queries) -> None:
+    if not queries.rows or len(queries.rows) != len(queries.labels):
+        raise DamagedError("summary.queries: not a class for each row")
+    if not all(0 <= label < len(queries.classes) for label in queries.labels):
+        raise DamagedError("summary.queries.labels: not all are classes")
+
+
+def _check_predictions(baseline: Baseline, queries: Queries) -> None:
+    predictions = baseline.predictions or ()
+    if len(predictions) != len(queries.rows):
+        raise DamagedError(f"baselines.record: {len(predictions)} predictions, not one a query")
+    if not all(0 <= label < len(queries.classes) for label in predictions):
+        raise DamagedError("baselines.record: a prediction is no class")
 
 
 def _check_sizes(record: object, name: str = "summary") -> None:

@@ -10,11 +10,11 @@ import pytest
 
 from backends.api import Batch, Reply, SessionInfo
 from harness.errors import StoreError, UsageError
-from harness.imports.records import Figure, Imported, ImportFile
+from harness.imports.records import Figure, Imported, ImportFile, ImportRow
 from harness.record import Estimate
 from harness.spec import RunSpec
 from harness.store.prompts import tokens_sha256
-from harness.store.runs import Results, StoredEntry, has_results, sides
+from harness.store.runs import Results, has_results, sides
 from harness.store.schema import EntryRow, PromptRow, SessionUse
 from harness.store.store import FILE_NAME, Store
 from harness.summary import Baseline, Facts, PromptTokens
@@ -280,8 +280,7 @@ def test_sides_are_each_read_once_and_in_order(store: Store, results: Results) -
     run = results.run(first)
     found = sides([f"{second}:mock", run, "import-a", run.entry("mock"), second], results)
     names = [
-        (one.run.run_id, one.name) if isinstance(one, StoredEntry) else one.import_id
-        for one in found
+        one.import_id if isinstance(one, ImportRow) else (one.run.run_id, one.name) for one in found
     ]
     assert names == [
         (second, "mock"),
