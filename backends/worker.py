@@ -176,9 +176,7 @@ class Server:
         model = ModelRef(**request["model"]) if request["model"] else None
         trainer = _load(request["backend"])
         yield encode_trained(
-            trainer.train(
-                model, decode_order(request), lambda step: self._tell(encode_step(step))
-            )
+            trainer.train(model, decode_order(request), lambda step: self._tell(encode_step(step)))
         )
 
     def _close(self, request: Message) -> Iterator[Message]:

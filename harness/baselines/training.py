@@ -109,9 +109,7 @@ def stacked(task: Task, split: Split) -> Content:
     return np.concatenate([X[split.fitted], X[split.validated], task.X_queries])
 
 
-def train(
-    task: Task, method: Method, split: Split, rows: Rows, classes: Sequence[str]
-) -> Outcome:
+def train(task: Task, method: Method, split: Split, rows: Rows, classes: Sequence[str]) -> Outcome:
     """`classes` are their names, or sentences of them. Raises `EngineError`, `StoreError`."""
     options = task.options
     model = options.get("model")
