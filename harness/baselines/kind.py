@@ -46,7 +46,7 @@ class Task:
 
     `options` are the fields of the `BaselineSpec` that the kind takes, by name. `say` shows what is
     going on in a few words ("epoch 2 of 5"). `folder` is for checkpoints, and need not exist: the
-    same whenever the same is asked over the same data, removed once the result is stored, and
+    same whenever the same is wanted of the same data, removed once the result is stored, and
     `None` inside a run of engines.
     """
 

@@ -21,9 +21,10 @@ RunsArgument: TypeAlias = Annotated[
     list[str],
     typer.Argument(
         metavar="RUN",
-        help=f"Each is {RUN_HELP}, or the id of an import. RUN:ENTRY is one entry of a run, and "
-        '"latest:ENTRY" the newest finished run that has it. An entry is named after its '
-        "backend, unless the config names it.",
+        help=f"Each is {RUN_HELP}, or the id of an import. RUN:ENTRY is one entry of a run, or "
+        'one of its baselines, and "latest:ENTRY" the newest finished run that has it. An entry is '
+        "named after its backend, unless the config names it, and a baseline as `harness baseline` "
+        "names it.",
     ),
 ]
 
@@ -41,7 +42,7 @@ def compare(
     json: JsonOption = False,
     output: OutputOption = None,
 ) -> None:
-    """Compare runs, or the entries of one run, with the first.
+    """Compare runs, entries of one run, or baselines, with the first.
 
     Prints who is ahead in what, how they differ, with intervals, and whether engines agree. CSV has
     the differences.

@@ -164,10 +164,10 @@ def read_row(run: StoredRun) -> ListedRun:
     if error := why_unreadable(run):
         row = ListedRun(run.run_id, run.created, "unreadable", run.group, error=error)
     elif not run.is_finished:
-        row = ListedRun(run.run_id, run.created, "unfinished", run.group, run.asked)
+        row = ListedRun(run.run_id, run.created, "unfinished", run.group, run.any_spec)
     else:
         runs = tuple(run.summary.runs)
-        row = ListedRun(run.run_id, run.created, "done", run.group, run.asked, runs)
+        row = ListedRun(run.run_id, run.created, "done", run.group, run.any_spec, runs)
         if not runs:
             row = replace(row, baselines=tuple(run.summary.baselines))
     return replace(row, name=run.name)

@@ -233,7 +233,7 @@ def _member(side: Side) -> Member:
 def _stated(side: Side) -> dict[str, str]:
     """What is known of every kind."""
     if isinstance(side, StoredBaseline):
-        return {"tool": "harness baseline", "test": side.run.asked.data}
+        return {"tool": "harness baseline", "test": side.run.any_spec.data}
     if isinstance(side, StoredEntry):
         info = side.info
         engine = {"engine": info.engine_version, "n_threads": str(info.threads)} if info else {}
@@ -302,7 +302,7 @@ def _data_differences(first: Side, other: Side) -> list[FieldDifference]:
     ones, others = (
         {}
         if isinstance(side, ImportRow)
-        else side.run.asked.model_dump(mode="json", include=_SHARED)
+        else side.run.any_spec.model_dump(mode="json", include=_SHARED)
         for side in (first, other)
     )
     return list(_without_data(first, other, differing(ones, others)))

@@ -20,8 +20,8 @@ class Machine(Record):
 
 
 class Point(Record):
-    """One run. `name` is the user's for it, if any. `created` is ISO-8601 in UTC; only shares have an `interval`. `engine_version` is
-    `None` where no session was opened."""
+    """One run. `name` is the user's for it, if any. `created` is ISO-8601 in UTC; only shares have
+    an `interval`. `engine_version` is `None` where no session was opened."""
 
     run_id: str
     name: str | None = None

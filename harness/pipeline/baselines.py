@@ -182,7 +182,7 @@ def task_of(
     """The task with what is of this baseline alone: options, progress, and a folder."""
     options = options_of(kind, spec)
     # Whatever decides the result, and no path of the data: so it is found again by the same order.
-    asked = [kind.name, data_sha256, spec.seed, spec.queries, options]
-    digest = hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()
+    wanted = [kind.name, data_sha256, spec.seed, spec.queries, options]
+    digest = hashlib.sha256(json.dumps(wanted, sort_keys=True, default=str).encode()).hexdigest()
     folder = results / "checkpoints" / f"{kind.name}-{digest[:16]}"
     return replace(task, options=options, say=say, folder=folder)

@@ -74,7 +74,7 @@ def summarise(run: StoredRun, baselines: Sequence[Baseline]) -> Summary:
 
 def so_far(run: StoredRun) -> Summary:
     """What an unfinished run has come to. Raises `StoreError` where nothing was prompted yet."""
-    if isinstance(run.asked, BaselineSpec):
+    if isinstance(run.any_spec, BaselineSpec):
         return run.summary  # says why there is none
     if run.facts is None or not run.prompts:
         raise StoreError(

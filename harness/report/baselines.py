@@ -29,7 +29,7 @@ def baselines_answer(run: StoredRun, summary: Summary) -> Answer:
 
     CSV has a row for each baseline.
     """
-    spec = run.asked
+    spec = run.any_spec
     assert isinstance(spec, BaselineSpec)
     beside = Beside(environments=run.environments)
     in_short = lines(*_in_short(spec, summary))
@@ -82,7 +82,7 @@ def _row(one: Baseline) -> tuple[str, ...]:
     facts = "\n".join(f"{name} {brief(value)}" for name, value in one.facts.items())
     gpu = "" if one.peak_gpu_mib is None else f"\nGPU {number(one.peak_gpu_mib)}"
     memory = NOTHING if one.peak_rss_mib is None else f"{number(one.peak_rss_mib)}{gpu}"
-    return f"{one.name}\n({one.kind})", share(one.estimate), number(one.seconds), memory, facts
+    return f"{one.name}\n{one.kind}", share(one.estimate), number(one.seconds), memory, facts
 
 
 def _record(

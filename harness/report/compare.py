@@ -120,9 +120,9 @@ def _figures_row(
 
 def what_was_asked(run: StoredRun) -> Text:
     """One line of either kind of run."""
-    if isinstance(run.asked, RunSpec):
-        return what_was_prompted(run.asked, run.summary)
-    return what_was_classified(run.asked, run.summary)
+    if isinstance(run.any_spec, RunSpec):
+        return what_was_prompted(run.any_spec, run.summary)
+    return what_was_classified(run.any_spec, run.summary)
 
 
 def difference_table(compared: Compared, with_n: bool = False) -> Sheet:

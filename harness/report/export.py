@@ -39,7 +39,7 @@ def write_rows(runs: Sequence[StoredRun], format_: RowFormat, file: IO[bytes]) -
 
 
 def _is_of_baselines(run: StoredRun) -> bool:
-    return isinstance(run.asked, BaselineSpec)
+    return isinstance(run.any_spec, BaselineSpec)
 
 
 def _rows_of(run: StoredRun) -> Iterator[dict[str, Any]]:

@@ -160,7 +160,8 @@ def _change(history: History, series: Series, change: Change) -> Iterator[str]:
 
 def _named(point: Point) -> str:
     called = f"{point.name}, " if point.name else ""
-    return f"{called}{point.run_id} ({_revision(point.git_revision)}, {point.engine_version or NOTHING})"
+    engine = point.engine_version or NOTHING
+    return f"{called}{point.run_id} ({_revision(point.git_revision)}, {engine})"
 
 
 def _size(metric: str, change: float | None) -> str:

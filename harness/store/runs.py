@@ -2,7 +2,7 @@
 
     with Results("results") as results:
         for run in results:                  # the newest first
-            print(run.run_id, run.spec.model, run.is_finished)
+            print(run.run_id, run.any_spec.data, run.is_finished)
         entry, = results.entries("latest:llama-cpp")
         print(entry.summary.accuracy.majority, entry.tokens[0].n_tokens)
 
@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -108,7 +108,7 @@ class StoredRun:
         return resume_command(self._store.path.parent, self.run_id)
 
     @cached_property
-    def asked(self) -> RunSpec | BaselineSpec:
+    def any_spec(self) -> RunSpec | BaselineSpec:
         """The spec of either kind of run, to be shown: with `~` in place of home folders, which
         tell whose they are."""
         with _reading(self._row):
@@ -118,8 +118,8 @@ class StoredRun:
 
     @cached_property
     def spec(self) -> RunSpec:
-        """`asked` of a run of engines. Raises `StoreError` where only baselines were fitted."""
-        return self._of_engines(self.asked)
+        """`any_spec` of a run of engines. Raises `StoreError` where only baselines were fitted."""
+        return self._of_engines(self.any_spec)
 
     @cached_property
     def given_spec(self) -> RunSpec:
@@ -128,7 +128,7 @@ class StoredRun:
 
     @cached_property
     def given(self) -> RunSpec | BaselineSpec:
-        """`asked` as it was given, with paths as they are."""
+        """`any_spec` as it was given, with paths as they are."""
         with _reading(self._row):
             record = from_json(self._row.spec)
             is_of_baselines = isinstance(record, dict) and "baseline" in record
@@ -203,7 +203,7 @@ class StoredRun:
             if isinstance(self.given, BaselineSpec) != (summary.queries is not None):
                 raise DamagedError("summary.queries: not as its spec has it")
             if summary.queries is not None:
-                _check_queries(summary.queries)
+                _check_labels(summary.queries.labels, summary.queries, "summary.queries")
             for one in summary.runs:
                 _check_summary(one, self.facts)
             # One that was imported may have another name here than where it was made.
@@ -211,7 +211,7 @@ class StoredRun:
 
     def check(self) -> None:
         """Reads all but prompts and replies. Raises `StoreError` where any of it cannot be read."""
-        _ = self.asked, self.environment, self.facts, self.is_finished and self.summary
+        _ = self.any_spec, self.environment, self.facts, self.is_finished and self.summary
         _ = [entry.sessions for entry in self.entries.values()]
 
     def check_prompted(self) -> None:
@@ -294,20 +294,29 @@ class StoredRun:
     def fitted(self) -> dict[str, StoredBaseline]:
         """The baselines with predictions by name, of a run of baselines or of engines."""
         with _reading(self._row):
-            every = [
-                StoredBaseline(self, one) for one in self.baselines if one.predictions is not None
-            ]
-            for one in every:
-                _check_predictions(one.record, self.queries)
+            having = (one for one in self.baselines if one.predictions is not None)
+            every = [StoredBaseline(self, one) for one in having]
             return {one.name: one for one in every}
 
     @property
     def sides(self) -> list[StoredEntry] | list[StoredBaseline]:
         """What of it is compared: of engines the entries, of baselines each."""
-        if isinstance(self.asked, RunSpec):
+        if isinstance(self.any_spec, RunSpec):
             return list(self.entries.values())
         _ = self.summary  # says so where none was stored
         return list(self.fitted.values())
+
+    def side(self, name: str) -> StoredEntry | StoredBaseline:
+        """An entry, or a baseline of either kind of run. Raises `StoreError` where there is none of
+        this name."""
+        if name in self.entries:
+            return self.entries[name]
+        if name in self.fitted:
+            return self.fitted[name]
+        has = ", ".join([*self.entries, *self.fitted])
+        raise StoreError(
+            f"run {self.run_id} has no entry or baseline {name!r}", remedy=f"It has: {has}."
+        )
 
     def replies(self) -> Iterator[ReplyRecord]:
         """One record for each cell, by entry, prompt and attempt, read one after the other. Open
@@ -465,9 +474,12 @@ class StoredBaseline:
     @property
     def predictions(self) -> dict[int, str]:
         """The class that it gives each query, by row of the test split."""
-        queries = self.run.queries
-        found = zip(queries.rows, self.record.predictions or (), strict=True)
-        return {row: queries.classes[label] for row, label in found}
+        queries, labels = self.run.queries, self.record.predictions or ()
+        with _reading(self.run._row):
+            _check_labels(labels, queries, f"the baseline {self.name}")
+        return {
+            row: queries.classes[label] for row, label in zip(queries.rows, labels, strict=True)
+        }
 
 
 Side: TypeAlias = StoredEntry | StoredBaseline | ImportRow
@@ -535,32 +547,28 @@ class Results:
             return list(run.entries.values())
         if name != LATEST:
             return [self.run(name).entry(entry)]
-        return [self._latest(entry, lambda run: run.entries)]
+        return [self._latest(entry, StoredRun.entry)]
 
     def sides(self, wanted: str) -> Sequence[StoredEntry | StoredBaseline]:
         """What `RUN` or `RUN:NAME` names: of engines the entries, of baselines each; by its name
         one entry, or one baseline of either kind of run."""
         name, _, side = wanted.partition(":")
         if name == LATEST and side:
-            return [self._latest(side, _named_sides)]
+            return [self._latest(side, StoredRun.side)]
         run = self.run(name)
         if not side:
             return run.sides
-        found = _named_sides(run)
-        if side not in found:
-            raise StoreError(
-                f"run {run.run_id} has no entry or baseline {side!r}",
-                remedy=f"It has: {', '.join([*run.entries, *run.fitted])}.",
-            )
-        return [found[side]]
+        return [run.side(side)]
 
-    def _latest(self, side: str, of: Callable[[StoredRun], Mapping[str, _Found]]) -> _Found:
+    def _latest(self, name: str, of: Callable[[StoredRun, str], _Found]) -> _Found:
         """That of the newest finished run in no group that has it."""
         for run in self:
-            if run.group is None and run.is_finished and side in of(run):
-                return of(run)[side]
+            if run.group is None and run.is_finished:
+                with suppress(StoreError):  # it has none, or cannot be read and hides no other
+                    return of(run, name)
         raise StoreError(
-            f"no finished run has {side!r}", remedy="`harness list` shows which there are."
+            f"no finished run has the entry {name!r}",
+            remedy="`harness list` shows which there are.",
         )
 
     def groups(self) -> dict[str, list[StoredRun]]:
@@ -597,11 +605,6 @@ class Results:
     def imported(self, wanted: str) -> ImportRow:
         """The import of this id, or the only one whose id begins so."""
         return self._store.imported(wanted)
-
-
-def _named_sides(run: StoredRun) -> dict[str, StoredEntry | StoredBaseline]:
-    """By name; where an entry is called as a baseline is, the entry."""
-    return {**run.fitted, **run.entries}
 
 
 def resume_command(folder: Path, run_id: str) -> str:
@@ -675,19 +678,11 @@ def _check_summary(one: RunSummary, facts: Facts | None) -> None:
         raise DamagedError("summary.context_fit.examples_per_voter: nothing there")
 
 
-def _check_queries(queries: Queries) -> None:
-    if not queries.rows or len(queries.rows) != len(queries.labels):
-        raise DamagedError("summary.queries: not a class for each row")
-    if not all(0 <= label < len(queries.classes) for label in queries.labels):
-        raise DamagedError("summary.queries.labels: not all are classes")
-
-
-def _check_predictions(baseline: Baseline, queries: Queries) -> None:
-    predictions = baseline.predictions or ()
-    if len(predictions) != len(queries.rows):
-        raise DamagedError(f"baselines.record: {len(predictions)} predictions, not one a query")
-    if not all(0 <= label < len(queries.classes) for label in predictions):
-        raise DamagedError("baselines.record: a prediction is no class")
+def _check_labels(labels: Sequence[int], queries: Queries, where: str) -> None:
+    if len(labels) != len(queries.rows):
+        raise DamagedError(f"{where}: {len(labels)} classes for {len(queries.rows)} queries")
+    if not all(0 <= label < len(queries.classes) for label in labels):
+        raise DamagedError(f"{where}: not all are classes")
 
 
 def _check_sizes(record: object, name: str = "summary") -> None:

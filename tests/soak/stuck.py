@@ -35,8 +35,9 @@ def stick(model: str, phase: str) -> None:
         return
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
-    if "children" in model and os.fork() == 0 and os.fork() == 0:
-        time.sleep(600)  # and holds the socket open
+    if "children" in model and os.fork() == 0:
+        os.fork()
+        time.sleep(600)  # both hold the socket open
     at.write_text(str(os.getpid()))
     if "lock" in model:
         re.match(r"(a+)+b", "a" * 60)

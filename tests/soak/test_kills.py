@@ -90,6 +90,7 @@ class Run:
             "max_model_len": 300,
             "baselines": False,
             "timeout_seconds": 20.0,  # a worker of a busy machine starts in less
+            "load_timeout_seconds": 20.0,
         }
         lines = [f"{name} = {json.dumps(value)}" for name, value in config.items()]
         lines += [

@@ -202,6 +202,8 @@ def test_rows_of_equal_data_are_paired_whatever_else_was_given() -> None:
     found = by_metric(whole)["accuracy"]
     assert (found.paired, found.samples, found.change) == (True, (2, 2), 1.0)
     assert whole.unpaired_because is None
+    # and where they were read is no difference
+    assert {one.field for one in whole.spec} == {"seed"}
 
 
 def test_a_file_that_was_written_again_under_its_name_is_other_data() -> None:

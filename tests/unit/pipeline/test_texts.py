@@ -54,7 +54,7 @@ def test_texts_go_all_the_way(tmp_path: Path) -> None:
     assert stored.spec.prompt == "text"
     assert recompute(stored) == stored.summary
     assert stored.texts is not None
-    assert stored.texts[0].endswith("\nOutput:")
+    assert stored.texts[0].endswith("\nOverall:")
 
 
 def test_a_run_of_texts_is_completed_and_given_again(tmp_path: Path) -> None:

@@ -96,6 +96,20 @@ def test_a_series_is_a_title_a_table_and_what_was_found() -> None:
     ]
 
 
+def test_a_run_is_shown_by_its_name_too() -> None:
+    text = printed(series(point(1, name="before-the-change"), point(2)))
+    [line] = [number for number, line in enumerate(text.splitlines()) if "before-the" in line]
+    assert text.splitlines()[line + 1].strip() == "run-1"
+
+
+def test_that_vectors_have_no_column_of_texts_is_not_said() -> None:
+    texts = series(point(1), point(2), spec={"voters": 7, "text_column": "review"})
+    vectors = series(point(3), point(4), spec={"voters": 5, "text_column": None})
+    text = printed(texts, vectors)
+    assert "llama-cpp, small: voters 7, text column review" in text
+    assert "llama-cpp, small: voters 5\n" in "\n".join(line.rstrip() for line in text.splitlines())
+
+
 def test_three_runs_have_a_chart() -> None:
     assert "run number" in printed(series(*map(point, range(3))))
     assert "run number" not in printed(series(*map(point, range(2))))

@@ -77,7 +77,7 @@ def test_a_text_stands_in_the_prompt_as_it_is() -> None:
     shipped = make_writer("text", load_template("text"), ("bad news", "good"), None, "text")
     item = Item(0, 0, ("$label costs $5",))
     assert shipped.prompt(shipped.body([item]), item) == (
-        "Input: $label costs $5\nOutput: bad news\n\nInput: $label costs $5\nOutput:"
+        "$label costs $5\nOverall: bad news\n\n$label costs $5\nOverall:"
     )
 
 

@@ -1,0 +1,220 @@
+"""`harness baseline` as its users meet it: a command, its answer, and what the other commands make
+of what it stored."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from harness.errors import StoreError
+from harness.store.runs import Results, has_results
+from tests.end_to_end.inside import environment, inside
+
+HARNESS = (sys.executable, "-m", "harness")
+SCHEMA = Path(__file__).parents[2] / "docs" / "run.schema.json"
+QUERIES = "60"
+SMALL = (
+    *("--voters", "2", "--calibration-queries", "4", "--max-model-len", "300"),
+    *("--reducer", "plsda:1", "--max-tokens", "4", "--quiet"),
+)
+# On a slow machine, the progress of even so little is a line.
+THIRTY = ("--queries", "30", "--quiet")
+PATIENCE_SECONDS = 300
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, small_data: str) -> Path:
+    """With a run of the mock called "engines" and one of baselines called "alone"."""
+    folder = tmp_path_factory.mktemp("baseline")
+    data = ("--data", small_data, "--queries", QUERIES)
+    for command in (
+        ("run", "--backend", "mock", "--name", "engines", *data, *SMALL),
+        ("baseline", "random-forest", "most-frequent", "--name", "alone", *data, "--quiet"),
+    ):
+        done = inside(folder, *command)
+        assert (done.returncode, done.stderr) == (0, "")
+    return folder
+
+
+def asked(folder: Path, *arguments: str) -> str:
+    done = inside(folder, *arguments, COLUMNS="140")
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def as_json(folder: Path, *arguments: str) -> dict[str, Any]:
+    answer: dict[str, Any] = json.loads(asked(folder, *arguments, "--json"))
+    return answer
+
+
+def test_a_command_prints_its_answer_and_nothing_else(tmp_path: Path, small_data: str) -> None:
+    done = subprocess.run(
+        [*HARNESS, "baseline", "logistic", "knn", "--data", small_data, *THIRTY],
+        cwd=tmp_path,
+        env=environment(COLUMNS="80"),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE_SECONDS,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert "vectors of 12 numbers, 160 train, 160 test" in " ".join(" ".join(lines[:2]).split())
+    assert any(line.startswith("Best baseline, ") for line in lines)
+    assert any(line.startswith("logistic regression,") for line in lines)
+    assert "neighbours 15" in done.stdout
+    assert "baselines; 30 queries; seed 0" in " ".join(done.stdout.split())
+    assert all(len(line) <= 80 for line in lines)
+
+
+def test_show_prints_the_same_and_its_json_fits_the_schema(folder: Path) -> None:
+    assert asked(folder, "show", "latest") == asked(folder, "show", "alone", "--recompute")
+    answer = as_json(folder, "show", "alone")
+    jsonschema.validate(answer, json.loads(SCHEMA.read_text(encoding="utf-8")))
+    assert answer["spec"]["baseline"] == ["random-forest", "most-frequent"]
+    assert answer["runs"] == []
+    assert [one["kind"] for one in answer["baselines"]] == answer["spec"]["baseline"]
+    assert len(answer["queries"]["rows"]) == int(QUERIES)
+
+
+def test_list_has_a_row_for_it(folder: Path) -> None:
+    alone, engines = as_json(folder, "list")["runs"]
+    assert (alone["name"], alone["state"], alone["queries"]) == ("alone", "done", int(QUERIES))
+    assert list(alone["accuracy"]) == ["random-forest", "most-frequent"]
+    assert engines["backends"] == ["mock"]
+    assert "random-forest 0." in asked(folder, "list")
+    rows = list(csv.DictReader(io.StringIO(asked(folder, "list", "--format", "csv"))))
+    assert [row["entry"] for row in rows] == ["random-forest", "most-frequent", "mock"]
+
+
+def test_compare_shows_engines_and_baselines_in_one_table(folder: Path) -> None:
+    text = asked(folder, "compare", "engines", "alone")
+    table = text.split("Run ")[0]
+    assert all(name in table for name in ("mock", "random-forest", "most-frequent", "alone"))
+    assert "accuracy (random-forest +" in text  # a sentence says what is shown, and what is not
+    answer = as_json(folder, "compare", "engines", "alone")
+    first, second = answer["against_first"]
+    assert first["differences"][0]["paired"]
+    assert second["differences"][0]["p_adjusted"] is not None
+    flips = asked(folder, "compare", "engines", "alone:random-forest", "--flips")
+    assert "queries became right" in flips
+
+
+def test_a_table_of_baselines_alone_is_compared_too(folder: Path) -> None:
+    text = asked(folder, "compare", "alone")
+    assert "random-forest" in text
+    assert "prefill" not in text
+
+
+def test_export_has_a_row_for_each_query_and_baseline(folder: Path) -> None:
+    rows = list(csv.DictReader(io.StringIO(asked(folder, "export", "alone", "--format", "csv"))))
+    assert len(rows) == 2 * int(QUERIES)
+    run = Results(folder / "results").run("alone")
+    for name, baseline in run.fitted.items():
+        own = [row for row in rows if row["baseline"] == name]
+        assert [int(row["row"]) for row in own] == run.queries.rows
+        right = sum(row["verdict"] == "right" for row in own) / len(own)
+        assert right == baseline.record.estimate.value
+
+
+def test_the_line_that_repeats_it_is_shown(folder: Path, small_data: str) -> None:
+    line = asked(folder, "show", "alone", "--command").strip()
+    assert line == (
+        f"harness baseline random-forest most-frequent --data {small_data} --queries {QUERIES}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (("show", "alone", "--replies"), "is of baselines: nothing was prompted in it"),
+        (("show", "alone", "--prompt", "0:0"), "is of baselines"),
+        (("run", "--resume", "alone"), "is of baselines"),
+        (("run", "--backend", "mock", "--prompts-from", "alone"), "is of baselines"),
+        (("show", "alone:knn"), "names one entry"),
+        (("compare", "engines", "alone:knn"), "has no entry or baseline 'knn'"),
+    ],
+)
+def test_what_needs_prompts_says_that_there_are_none(
+    folder: Path, command: tuple[str, ...], said: str
+) -> None:
+    done = inside(folder, *command)
+    assert done.returncode in (1, 2)
+    assert said in done.stderr
+    assert "try: " in done.stderr
+
+
+def test_history_leaves_it_out(folder: Path) -> None:
+    assert "random-forest" not in asked(folder, "history", "--all")
+
+
+def test_passed_on_as_an_archive_it_is_the_same_and_it_can_be_deleted(
+    folder: Path, tmp_path: Path
+) -> None:
+    archive = tmp_path / "run.zip"
+    assert inside(folder, "export", "alone", "-o", str(archive)).returncode == 0
+    assert inside(tmp_path, "import", str(archive)).returncode == 0
+    there, here = (as_json(place, "show", "alone") for place in (folder, tmp_path))
+    assert there["baselines"] == here["baselines"]
+    assert there["queries"] == here["queries"]
+    assert inside(tmp_path, "delete", "alone", "--yes").returncode == 0
+    assert list(Results(tmp_path / "results")) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("rndom-forest",), "Did you mean random-forest?"),
+        (("tfidf-words",), "For vectors there are: random-forest"),
+        (("knn", "--queries", "0"), "--queries is 0"),
+        (("knn", "--voters", "3"), "there is no option --voters"),
+        ((), "NAME is missing"),
+    ],
+)
+def test_wrong_usage_exits_with_2_and_says_what_is_right(
+    tmp_path: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    done = inside(tmp_path, "baseline", *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in done.stderr
+
+
+def test_ctrl_c_leaves_what_is_finished(tmp_path: Path) -> None:
+    # a shell starts background jobs with Ctrl-C ignored, which this test would hand on
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    process = subprocess.Popen(
+        [*HARNESS, "baseline", "most-frequent", "hist-gradient-boosting"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    signal.signal(signal.SIGINT, handler)
+    give_up = time.monotonic() + PATIENCE_SECONDS
+    while not _is_stored(tmp_path) and time.monotonic() < give_up:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    out, said = process.communicate(timeout=PATIENCE_SECONDS)
+    assert (process.returncode, out) == (130, "")
+    assert "Interrupted. The baselines that were fitted are stored" in said
+    [run] = Results(tmp_path / "results")
+    assert [one.kind for one in run.summary.baselines] == ["most-frequent"]
+    assert "Not fitted: hist-gradient-boosting." in asked(tmp_path, "show", "latest")
+
+
+def _is_stored(folder: Path) -> bool:
+    results = folder / "results"
+    try:
+        return has_results(results) and any(run.is_finished for run in Results(results))
+    except StoreError:  # it is just being made
+        return False
