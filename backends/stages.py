@@ -19,9 +19,9 @@ _listeners: list[Callable[[str], None]] = []
 
 
 def say(stage: str) -> None:
-    """Heard only while a session is being opened in a worker."""
+    """Heard only while a session is being opened in a worker; white space counts as one space."""
     for listener in _listeners:
-        listener(stage[:MOST_CHARACTERS])
+        listener(" ".join(stage.split())[:MOST_CHARACTERS])
 
 
 @contextmanager

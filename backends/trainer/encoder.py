@@ -85,7 +85,7 @@ class Encoder:
         return model
 
     def tokens(self, texts: Sequence[str]) -> tuple[list[Mapping[str, list[int]]], int]:
-        """The token ids of each text, cut to the longest that the model takes, and how many were."""
+        """The token ids of each text, cut to the longest that there may be, and how many were."""
         whole = self.tokenizer(list(texts), add_special_tokens=True, truncation=False)
         cut = sum(len(ids) > self.longest for ids in whole["input_ids"])
         found = self.tokenizer(list(texts), truncation=True, max_length=self.longest)
@@ -131,7 +131,8 @@ def _read(folder: Path, name: str, revision: str) -> Encoder:
     read: Any = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
     if len(tokenizer) > read.vocab_size:
         raise BackendError(
-            f"the tokenizer of {name} has {len(tokenizer):,} tokens, and the model {read.vocab_size:,}",
+            f"the tokenizer of {name} has {len(tokenizer):,} tokens, and the model "
+            f"{read.vocab_size:,}",
             "Fetch the model's files again, all of them from one place.",
         )
     source = Source(name, "pretrained", revision, weights_sha256(folder))

@@ -182,20 +182,25 @@ class _Watch(TrainerCallback):
         self.stage = "training"
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        del args
         self._began, self._first = time.perf_counter(), state.global_step
         if is_over(state.log_history):  # the checkpoint is the last one
             control.should_training_stop = True
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        del args, control
         self._sign(state, "training")
 
     def on_prediction_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        del args, control
         self._sign(state, self.stage if self.stage != "training" else "validating")
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        del args, state, control
         self._loss = (logs or {}).get("loss", self._loss)
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        del args
         if is_over(state.log_history):
             control.should_training_stop = True
 

@@ -1,5 +1,5 @@
-"""Two towers: projections of fixed vectors and of the text encoder's vectors of label sentences into
-one space, trained contrastively. What CLIP is, without an encoder of images."""
+"""Two towers: projections of fixed vectors, and of the text encoder's vectors of label sentences,
+into one space, trained contrastively. What CLIP is, without an encoder of images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A text encoder, fine-tuned on what the prompts show: texts, or vectors as a few written numbers."""
+"""A text encoder, fine-tuned on what prompts show: texts, or vectors as a few written numbers."""
 
 from __future__ import annotations
 

@@ -37,11 +37,9 @@ def known_options() -> list[KnownOption]:
     """The options of all backends that can be imported, in the order that backends define them."""
     found: dict[str, dict[str, Option[Any]]] = {}
     for registered in registered_backends():
-        try:
-            options = registered.load().OPTIONS
-        except EngineError:
-            continue  # `harness backends` names it; it must not cost the others their flags
-        for option in options:
+        backend = _importable(registered)
+        # `harness backends` names one that is not; it must not cost the others their flags.
+        for option in backend.OPTIONS if backend else ():
             found.setdefault(option.name, {})[registered.name] = option
     return [KnownOption(name, by_backend) for name, by_backend in found.items()]
 
@@ -49,17 +47,32 @@ def known_options() -> list[KnownOption]:
 def check_options(spec: RunSpec) -> None:
     """Raises `UsageError` for an option that none of the run's backends has, for one that an
     entry's own backend does not have, for a value that is not allowed, and for the options of a
-    backend that there is not."""
-    for name, given in spec.backends.items():
-        known = {option.name for option in find_backend(name).load().OPTIONS}
-        _refuse_unknown(given.keys() - {INTERPRETER}, known, f"[backends.{name}]")
-    _check_models(spec)
+    backend that there is not. What is given to a backend that cannot be imported is not looked at:
+    its entry fails, and the others run.
+    """
     entries = entries_of(spec)
-    backends = {entry.backend: find_backend(entry.backend).load() for entry in entries}
-    of_all = {option.name for backend in backends.values() for option in backend.OPTIONS}
-    _refuse_unknown(spec.engine, of_all, ", ".join(backends))
+    named = dict.fromkeys([*spec.backends, *(entry.backend for entry in entries)])
+    backends = {name: _importable(find_backend(name)) for name in named}
+    for name, given in spec.backends.items():
+        if backend := backends[name]:
+            known = {option.name for option in backend.OPTIONS}
+            _refuse_unknown(given.keys() - {INTERPRETER}, known, f"[backends.{name}]")
+    _check_models(spec)
+    used = {entry.backend: backends[entry.backend] for entry in entries}
+    whole = {name: backend for name, backend in used.items() if backend}
+    if len(whole) == len(used):
+        of_all = {option.name for backend in whole.values() for option in backend.OPTIONS}
+        _refuse_unknown(spec.engine, of_all, ", ".join(whole))
     for entry in entries:
-        options_of(entry, backends[entry.backend], spec)
+        if entry.backend in whole:
+            options_of(entry, whole[entry.backend], spec)
+
+
+def _importable(registered: Registered) -> Backend | None:
+    try:
+        return registered.load()
+    except EngineError:
+        return None
 
 
 def _check_models(spec: RunSpec) -> None:
@@ -70,10 +83,8 @@ def _check_models(spec: RunSpec) -> None:
 
 
 def _formats(registered: Registered) -> Sequence[str]:
-    try:
-        return registered.load().FORMATS
-    except EngineError:
-        return ()
+    backend = _importable(registered)
+    return backend.FORMATS if backend else ()
 
 
 def options_of(entry: Entry, backend: Backend, spec: RunSpec) -> Mapping[str, OptionValue]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Any, cast
@@ -61,7 +62,11 @@ def registered_backends() -> list[Registered]:
 
 
 def find_backend(name: str) -> Registered:
-    every = {one.name: one for one in registered_backends()}
+    return _of_name(name, registered_backends())
+
+
+def _of_name(name: str, several: Iterable[Registered]) -> Registered:
+    every = {one.name: one for one in several}
     if name not in every:
         raise UsageError(
             f"there is no backend {name!r}",
@@ -72,4 +77,4 @@ def find_backend(name: str) -> Registered:
 
 def find_installable(name: str) -> Registered:
     """The backend, or the embedder with the trainer. Raises `UsageError`."""
-    return EMBEDDER if name == EMBEDDER.name else find_backend(name)
+    return _of_name(name, [*registered_backends(), EMBEDDER])

@@ -53,9 +53,11 @@ def find_source(store: Store, wanted: str) -> Source:
     Raises `StoreError`.
     """
     run = StoredRun(store, store.run(wanted))
-    if run.given_spec.prompts_from is not None:
+    first_run = run.given_spec.prompts_from
+    # Once the first run is deleted, its prompts are in this one alone.
+    if first_run is not None and any(row.run_id == first_run for row in store.runs()):
         # A replay of a replay is one of the first run, whose chat template and tokens count.
-        origin = find_source(store, run.given_spec.prompts_from)
+        origin = find_source(store, first_run)
         model = {"model": run.given_spec.model, "models": run.given_spec.models}
         return replace(origin, spec=origin.spec.model_copy(update=model))
     first = next((entry for entry in run.entries.values() if entry.sessions), None)

@@ -186,11 +186,11 @@ def make_writer(
 
 
 def _check_kind(name: str, template: Template, kind: Kind) -> None:
-    """Raises `TemplateError` where the template is for data of another kind."""
+    """Raises `UsageError` where the template is for data of another kind."""
     for other, placeholder in _PLACEHOLDERS.items():
         if other != kind and placeholder in string.Template(template.query).get_identifiers():
             names = [one for one in template_names() if _is_for(one, kind)]
-            raise TemplateError(
+            raise UsageError(
                 f"the prompt template {name} writes ${placeholder}, and the data are "
                 f"{'texts' if kind == 'text' else 'vectors'}",
                 remedy=f"Use one of --prompt {', '.join(names)}, or a file of your own that writes "

@@ -14,7 +14,12 @@ from backends import mock
 from backends.api import ENTRY_POINT_GROUP
 from harness.contract import requirements_of
 from harness.engine import registry
-from harness.engine.registry import Registered, find_backend, registered_backends
+from harness.engine.registry import (
+    Registered,
+    find_backend,
+    find_installable,
+    registered_backends,
+)
 from harness.errors import EngineError, UsageError
 
 
@@ -46,6 +51,14 @@ def test_an_unknown_backend_is_told_with_those_there_are() -> None:
     with pytest.raises(UsageError, match="no backend 'lama'") as caught:
         find_backend("lama")
     assert all(name in caught.value.remedy for name in ("llama-cpp", "mock"))
+    assert "embedder" not in caught.value.remedy
+
+
+def test_what_can_be_installed_is_named_with_the_embedder() -> None:
+    with pytest.raises(UsageError, match="no backend 'lama'") as caught:
+        find_installable("lama")
+    assert all(name in caught.value.remedy for name in ("llama-cpp", "embedder"))
+    assert find_installable("embedder").name == "embedder"
 
 
 @pytest.mark.parametrize("target", ["backends.nowhere", "backends.mock:nothing"])

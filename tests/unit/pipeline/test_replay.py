@@ -265,6 +265,17 @@ def test_a_replay_of_a_replay_is_one_of_the_first_run(tmp_path: Path, spec: Spec
     assert third.runs[0].prompts == first.runs[0].prompts
 
 
+def test_a_replay_can_be_replayed_when_the_first_run_is_deleted(tmp_path: Path, spec: Spec) -> None:
+    first = run(spec(), tmp_path)
+    second = again(tmp_path, backend="like")
+    with Store(tmp_path) as store:
+        store.delete_runs([first.run_id])
+    third = again(tmp_path, second.run_id, backend="like")
+    assert kept_spec(tmp_path, third.run_id).prompts_from == second.run_id
+    assert third.runs[0].prompts == second.runs[0].prompts
+    assert third.runs[0].cells.done == 12
+
+
 def test_several_models_are_an_entry_each_of_the_same_prompts_wherever_they_are_seen(
     tmp_path: Path, spec: Spec
 ) -> None:

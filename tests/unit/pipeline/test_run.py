@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import cached_property
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,8 +17,9 @@ import numpy as np
 import psutil
 import pytest
 
-from backends.api import Capabilities, TokenizerInfo
+from backends.api import ENTRY_POINT_GROUP, Capabilities, TokenizerInfo
 from harness.baselines.run import run_baselines
+from harness.engine import registry
 from harness.engine.engine import Engine, EnginePlan, plan_engine
 from harness.engine.session import EngineSession, TokenizerSession, WorkerEvent
 from harness.engine.transport import WorkerFailedError
@@ -763,6 +765,20 @@ def test_an_entry_that_cannot_be_planned_costs_its_row_and_is_completed_later(
     assert again.runs[1].tokens == two.tokens
     assert again.runs[0].tokens is not None
     assert again.runs[0].tokens.tokenized_by == "two"
+
+
+def test_a_backend_that_cannot_be_imported_costs_its_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_data: str
+) -> None:
+    """Neither its options nor those that all entries share are refused for it."""
+    targets = {"gone": "nowhere_at_all", "mock": "backends.mock"}
+    entries = [EntryPoint(name, target, ENTRY_POINT_GROUP) for name, target in targets.items()]
+    monkeypatch.setattr(registry, "entry_points", lambda group: entries)
+    spec = named(small_data, one={"backend": "gone", "own": 1}, two={"backend": "mock"})
+    spec = spec.model_copy(update={"backends": {"gone": {"own": 2}}, "engine": {"shared": 3}})
+    one, two = run(spec, tmp_path).runs
+    assert (one.cells.done, one.cells.failed, two.cells.done) == (0, 12, 12)
+    assert failures(one)[0].startswith("backend gone cannot be imported")
 
 
 def test_what_an_entry_fails_of_is_said_anew_by_a_resume(

@@ -67,7 +67,7 @@ KINDS: dict[str, Kind] = {
     ],
 )
 def test_a_template_for_other_data_is_refused(name: str, kind: Kind, remedy: str) -> None:
-    with pytest.raises(TemplateError, match="and the data are") as caught:
+    with pytest.raises(UsageError, match="and the data are") as caught:
         make_writer(name, load_template(name), CLASSES, chat, kind)
     assert remedy in caught.value.remedy
 

@@ -1,4 +1,4 @@
-"""Tiny models, trained on planted texts, vectors and images: what they learn, and what is refused."""
+"""Tiny models, trained on planted texts, vectors and images: what they learn, what is refused."""
 
 from __future__ import annotations
 
