@@ -60,7 +60,7 @@ class Lesson:
 
     module: torch.nn.Module
     rows: Sequence[Mapping[str, Any]]
-    collate: Callable[[list[Any]], Mapping[str, Any]]
+    collate: Callable[[list[Any]], dict[str, Any]]
     source: Source
     batch: int
     learning_rate: float
