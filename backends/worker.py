@@ -34,8 +34,8 @@ A worker holds one session, one tokenizer or one embedder; a trainer holds nothi
 tokenizer answer "tokenize" and "token_texts". "backend" is `module` or `module:attribute`. Names
 with a capital are the records of `backends.api` (the embedder's: of `backends.embedder.api`, the
 trainer's: of `backends.trainer.api`), as JSON objects of their fields; events are in
-`backends.records`. The words of "vectors", "validation" and "queries" are float32, those of one file or row behind those of
-the one before.
+`backends.records`. The words of "vectors", "validation" and "queries" are float32, those of one
+file or row behind those of the one before.
 
 `shared`, `following` and `ids` are lists of token ids, front-coded: list i begins with `shared[i]`
 ids of the list before it, and the next `following[i]` of `ids` come behind. Front-coded texts are
