@@ -24,7 +24,8 @@ from pydantic import (
 
 from harness.errors import UsageError
 from harness.flag import Flag
-from harness.validation import validated
+from harness.presets import preset_names, read_preset
+from harness.validation import nearest, validated
 
 EngineOption = bool | int | float | str
 
@@ -196,11 +197,20 @@ class RunSpec(DataSpec):
             short="m",
         ),
     ] = ("smollm2-135m",)
+    preset: Annotated[
+        str | None,
+        Flag(
+            f"Values for many of these flags under one name: {', '.join(preset_names())}. A flag, "
+            "or a key of the TOML file, wins over its value.",
+            _PROMPTED,
+            metavar="NAME",
+        ),
+    ] = None
     prompt: Annotated[
         str | None,
         Flag(
-            "Template of the prompts: compact, lico or chat for vectors, text or text-chat for "
-            "texts, or your own file.",
+            "Template of the prompts: compact, lico, chat or ece209 for vectors, text or text-chat "
+            "for texts, or your own file.",
             _PROMPTED,
             metavar="TEMPLATE",
             default_text="compact, or text for texts",
@@ -274,6 +284,14 @@ class RunSpec(DataSpec):
         bool,
         Flag("Fit classifiers without a language model, and test the votes against them.", _VOTERS),
     ] = True
+    shuffled_labels: Annotated[
+        bool,
+        Flag(
+            "Prompt each query again behind the same examples with their labels shuffled, and test "
+            "the votes against that: a model that is as often right learns nothing from them.",
+            _VOTERS,
+        ),
+    ] = False
 
     timeout_seconds: Annotated[
         float,
@@ -315,12 +333,27 @@ class RunSpec(DataSpec):
             raise ValueError(f"{twice[0]} is named twice")
         return value
 
+    @field_validator("preset")
+    @classmethod
+    def _is_preset(cls, value: str | None) -> str | None:
+        if value is not None and value not in preset_names():
+            near = nearest(value, preset_names())
+            raise ValueError(f"use {near or 'one of: ' + ', '.join(preset_names())}")
+        return value
+
     @field_validator("model")
     @classmethod
     def _is_named(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if not value:
             raise ValueError("name at least one model")
         return value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _preset_stands_below(cls, values: Any) -> Any:
+        if isinstance(values, dict) and (name := values.get("preset")) in preset_names():
+            return {**read_preset(name), **values}
+        return values
 
     @model_validator(mode="before")
     @classmethod
@@ -442,6 +475,7 @@ _OF_ENGINES = _INHERITED | {
     "backends",
     "entries",
     "baselines",
+    "preset",
     "prompts_from",
 }
 """The fields that leave prompts and replies as they are."""

@@ -76,6 +76,8 @@ class Missing(StrEnum):
 
 class ContextFit(Record):
     """`fill_ratio`: longest prompt and reserved reply over the token limit that was set.
+    `all_tokens`: those of one prompt and its reply with every example, where that does not fit;
+    `None` also where it was too long to be counted.
 
     Contexts are `None` where no session of the engine was opened.
     """
@@ -86,6 +88,7 @@ class ContextFit(Record):
     declared_context: int | None
     allocated_context: int | None
     examples_available: int
+    all_tokens: int | None = None
 
 
 class Percentiles(Record):
@@ -191,8 +194,26 @@ class Baseline(Record):
     facts: dict[str, Fact] = Field(default={})
 
 
+SHUFFLED = "the same prompts, labels shuffled"
+"""What the sanity check is called among the baselines of an entry."""
+
+
+class Shuffled(Record):
+    """What an entry makes of the same prompts with the labels of the examples shuffled.
+
+    `vote` names its vote: there are no calibration queries behind shuffled labels. `estimate` is
+    over the queries that got a verdict, `None` where none did. `parsed` is the share of its replies
+    that could be read, `None` in `score` decoding.
+    """
+
+    vote: str
+    estimate: Estimate | None
+    parsed: float | None
+
+
 class BaselineTest(Record):
-    """The headline vote of an entry against a baseline, over the queries that got a verdict.
+    """The headline vote of an entry against a baseline, over the queries that got a verdict, or
+    against its own vote behind shuffled labels.
 
     In `difference` the baseline is the first side; p is adjusted by Holm over the run's baselines.
     """
@@ -273,6 +294,7 @@ class RunSummary(Record):
     parse: Parse
     accuracy: Accuracy
     against_baselines: list[BaselineTest]
+    shuffled: Shuffled | None = None
     prompts: PromptHashes
     tokens: PromptTokens | None
     cells: Cells
@@ -352,7 +374,8 @@ class Facts(Record):
     ids of each class's label by vocabulary hash; `tokens` says by entry whose tokens it is given,
     of those whose tokenizer could be opened. `data` is `None` in runs stored before it was.
     `too_long` are the training rows whose texts were passed over, because they take too much of the
-    limit. `chat_template` is the one of --chat-template: its file may change.
+    limit. `all_tokens` are those that a prompt with every example would take, if they do not fit.
+    `chat_template` is the one of --chat-template: its file may change.
     """
 
     dataset: str
@@ -369,6 +392,7 @@ class Facts(Record):
     labels: dict[str, list[list[int]]]
     tokens: dict[str, PromptTokens]
     too_long: list[int] = Field(default=[])
+    all_tokens: int | None = None
     chat_template: GivenTemplate | None = None
 
 

@@ -11,19 +11,22 @@ import importlib.util
 import os
 from array import array
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from backends.api import Availability, BackendError, ModelRef, Option, Requirements
 from backends.embedder.api import PACKAGE, Embedded, EmbedderInfo, EmbedderOptions
+from backends.hf.backend import DEVICE, DTYPE
 from backends.remedies import install_extra
-from backends.rules import usable_cpus
+from backends.rules import THREADS, usable_cpus
 from backends.trainer.backend import PACKAGES as TRAINER_PACKAGES
 
 if TYPE_CHECKING:
     import torch
 
 FORMATS = ("hf",)
-OPTIONS: tuple[Option[Any], ...] = ()  # a command's own: see `EmbedderOptions`
+# Those that engines have too. Float32, as bfloat16 gives other numbers.
+OPTIONS: tuple[Option[Any], ...] = (THREADS, DEVICE, replace(DTYPE, default="float32"))
 _NEEDED = ("torch", "transformers", "PIL", "efficientnet_lite_pytorch")
 _PACKAGES = (
     "efficientnet-lite-pytorch==0.1.0",

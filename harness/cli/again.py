@@ -37,8 +37,11 @@ def command(spec: RunSpec, results: Path, config: Path | None = None) -> str:
     if config is not None:
         words += ["--config", str(config)]
     else:
+        default = _unset(spec)
         for one in definitions(RunSpec):
-            words += _words(one, getattr(spec, one.name), getattr(RunSpec(), one.name))
+            # The name of the preset stands for its values, and is said itself.
+            unsaid = None if one.name == "preset" else getattr(default, one.name)
+            words += _words(one, getattr(spec, one.name), unsaid)
         flags = {one.name: one for one in flags_of_run() if one.backends}
         for name, value in spec.engine.items():
             # A text that looks like a number has to be quoted, and no flag takes that.
@@ -65,16 +68,23 @@ def baseline_command(spec: BaselineSpec, results: Path) -> str:
 
 def toml(spec: RunSpec) -> str:
     """The spec as the file that `--config` reads."""
-    default, flat, tables = RunSpec(), list[str](), list[str]()
+    default, flat, tables = _unset(spec), list[str](), list[str]()
     for name in RunSpec.model_fields:
         value = getattr(spec, name)
         # Beside named entries, no backend at all would be meant where none stands.
-        is_default = value == getattr(default, name) and not (name == "backend" and spec.entries)
+        is_default = value == getattr(default, name) and name != "preset"
+        if name == "backend" and spec.entries:
+            is_default = False
         if isinstance(value, dict):
             tables += _table(name, value)
         elif not is_default and value not in (None, ()):
             flat.append(f"{name} = {_value(value)}")
     return "\n".join([*flat, *tables]) + "\n"
+
+
+def _unset(spec: RunSpec) -> RunSpec:
+    """What the fields are where none but the preset is given."""
+    return RunSpec(preset=spec.preset)
 
 
 def _words(one: Definition, value: Any, default: Any = None) -> Iterator[str]:

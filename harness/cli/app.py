@@ -29,7 +29,7 @@ from harness.cli.commands import PLAIN, SETTINGS, Command, Commands, with_late_f
 from harness.cli.compare import compare
 from harness.cli.console import tell, tell_error
 from harness.cli.delete import delete
-from harness.cli.embed import embed
+from harness.cli.embed import embed, flags
 from harness.cli.export import export
 from harness.cli.history import history
 from harness.cli.import_ import import_files
@@ -138,7 +138,7 @@ _add(
 )
 _add(
     "embed",
-    embed,
+    with_late_flags(embed, flags),
     "harness embed cifake/images -o cifake.parquet",
     "harness embed images -o embeddings.npz --model facebook/dinov2-small --layer 4,8,last",
     "harness run --data cifake.parquet",
@@ -204,7 +204,9 @@ def main() -> None:
         except HarnessError as error:
             tell_error(error)
             sys.exit(error.exit_code)
-        except Exception:  # noqa: BLE001 - whatever it is, the user has to hear that it is our fault
+        except Exception as error:  # noqa: BLE001 - the user has to hear that it is our fault
+            if (ended := _ended_in(error)) is not None:
+                sys.exit(ended.code)
             _report_bug()
 
 
@@ -236,6 +238,17 @@ def _ended_by_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+class _EndedBySignal(SystemExit):
+    """Its code is what shells report for a program that a signal has ended."""
+
+
 def _end(number: int, _frame: FrameType | None) -> NoReturn:
-    # What shells report for a program that a signal has ended.
-    raise SystemExit(128 + number)
+    raise _EndedBySignal(128 + number)
+
+
+def _ended_in(error: BaseException | None) -> _EndedBySignal | None:
+    """The signal that an error was made of: Python 3.11 makes a `RuntimeError` of whatever a
+    class's `__set_name__` raises, and libraries make errors of their own."""
+    while error is not None and not isinstance(error, _EndedBySignal):
+        error = error.__cause__ or error.__context__
+    return error

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import asdict
+from inspect import Signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -76,32 +78,10 @@ def embed(
             "--batch-size", metavar="N", min=1, max=4096, help="Images that go in at once."
         ),
     ] = 8,
-    device: Annotated[
-        str | None,
-        typer.Option(
-            "--device",
-            metavar="TEXT",
-            help="cpu, cuda, or one of several GPUs, such as cuda:1. Default: cuda where there "
-            "is one.",
-        ),
-    ] = None,
-    dtype: Annotated[
-        Literal["auto", "float32", "bfloat16", "float16"],
-        typer.Option("--dtype", help="Number format of weights and activations."),
-    ] = "float32",
-    threads: Annotated[
-        int | None,
-        typer.Option(
-            "--threads",
-            "-t",
-            metavar="N",
-            min=1,
-            help="CPU threads. Default: the CPUs this process may use.",
-        ),
-    ] = None,
     format_: FormatOption = None,
     json: JsonOption = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress on stderr.")] = False,
+    **how: Any,  # the options of the embedder: see `flags`
 ) -> None:
     """Make embeddings of images, for `harness run --data`.
 
@@ -119,9 +99,7 @@ def embed(
         pooling=pooling,
         image_size=image_size,
         batch=batch_size,
-        device=device,
-        dtype=dtype,
-        threads=threads,
+        **_checked({name: value for name, value in how.items() if value is not None}),
     )
     order = EmbedOrder(images, out, model or DEFAULT_EMBEDDER, options)
     try:
@@ -131,6 +109,29 @@ def embed(
         tell("Interrupted. What is done is stored; the same command goes on with it.")
         raise
     give(embed_answer(result), wanted)
+
+
+def flags() -> Signature:
+    """The command's own, and those of the embedder's options."""
+    from harness.cli.flags import of_options, signature
+    from harness.engine.registry import EMBEDDER
+
+    own = [
+        one
+        for one in inspect.signature(embed, eval_str=True).parameters.values()
+        if one.kind is not one.VAR_KEYWORD
+    ]
+    every = [*own, *signature(of_options(EMBEDDER.load().OPTIONS)).parameters.values()]
+    # A signature wants them by kind, and Typer reads all of them by name.
+    return Signature([one.replace(kind=one.KEYWORD_ONLY) for one in every])
+
+
+def _checked(given: dict[str, Any]) -> dict[str, Any]:
+    from harness.engine.options import check_given
+    from harness.engine.registry import EMBEDDER
+
+    check_given(given, EMBEDDER.load(), EMBEDDER.name)
+    return given
 
 
 def parse_layers(text: str | None) -> tuple[str, ...]:

@@ -208,6 +208,12 @@ def engine_definitions() -> list[Definition]:
     return list(map(_of_option, known_options()))
 
 
+def of_options(options: Iterable[Option[Any]]) -> list[Definition]:
+    """Those of options of one backend alone, which the help need not name."""
+    known = (KnownOption(one.name, {"": one}) for one in options)
+    return [replace(_of_option(one), backends=()) for one in known]
+
+
 def _of_option(known: KnownOption) -> Definition:
     """Where backends define an option differently, the help says how each does."""
     any_of_them = known.any

@@ -52,7 +52,7 @@ def show(
             "--prompt",
             metavar="VOTER:QUERY",
             help="Print a prompt as the model received it. Both count from 0; 0:c3 is "
-            "calibration prompt 3 of voter 0.",
+            "calibration prompt 3 of voter 0, 0:s3 query 3 behind shuffled labels.",
         ),
     ] = None,
     replies: Annotated[

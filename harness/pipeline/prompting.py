@@ -37,11 +37,22 @@ _Cell: TypeAlias = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
+class Overflow:
+    """What a prompt and its reply would take with every example, where only some fit."""
+
+    tokens: int
+    limit: int
+    shown: int
+    available: int
+
+
+@dataclass(frozen=True, slots=True)
 class Update:
     """How far a run is: cells of one entry, and the prompt tokens evaluated for them so far.
 
     `expected_tokens`: how many there are to evaluate in all, 0 until it is known. `stage` says
-    what is done where nothing is being prompted, such as "loading".
+    what is done where nothing is being prompted, such as "loading". `overflow` is there once,
+    before anything is prompted, where not every example fits.
     """
 
     run_id: str
@@ -52,6 +63,7 @@ class Update:
     prompt_tokens: int
     expected_tokens: int = 0
     stage: str = ""
+    overflow: Overflow | None = None
 
 
 Observer: TypeAlias = Callable[[Update], None]

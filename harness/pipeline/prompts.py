@@ -61,6 +61,7 @@ def facts_of(workload: Workload) -> Facts:
         },
         tokens=dict(workload.tokens),
         too_long=list(packed.too_long),
+        all_tokens=packed.all_tokens,
         chat_template=None
         if workload.chat_template is None
         else GivenTemplate(

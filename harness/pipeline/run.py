@@ -35,6 +35,7 @@ from harness.errors import EngineError, StoreError, UsageError
 from harness.machine.environment import describe_environment
 from harness.pipeline.prompting import (
     Observer,
+    Overflow,
     Update,
     cell_statuses,
     fail_open_cells,
@@ -122,7 +123,18 @@ def _run(
         with ExitStack() as locks:
             for member in members:  # only now: what cannot be packed leaves no run
                 member.run_id = begin(store, member.spec, member.workload, group, locks, name)
+                observe(_packed(member))
             return _complete(store, members, planned.plans, observe)
+
+
+def _packed(member: _Member) -> Update:
+    """What is known once the prompts are packed. Of the overflow every run has a note; it is said
+    before that where the prompts are those of a preset, which may be made for a longer window."""
+    packed, overflow = member.workload.packed, None
+    if packed.all_tokens is not None and member.spec.preset is not None:
+        shown, available = len(packed.shown[0]), len(member.workload.voters[0].examples)
+        overflow = Overflow(packed.all_tokens, packed.limit, shown, available)
+    return Update(member.run_id, "prompts", 0, 0, 0, 0, stage="packed", overflow=overflow)
 
 
 def resume(run_id: str, results: Path, observe: Observer = lambda _: None) -> Summary:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from harness.comparison.against import against_baselines
 from harness.comparison.samples import right_by_query
@@ -20,7 +21,7 @@ from harness.pipeline.failures import read_failure
 from harness.scoring.accuracy import hold_vote, score_accuracy
 from harness.scoring.ballots import read_replies
 from harness.scoring.caveats import CaveatInputs, find_caveats
-from harness.spec import BaselineSpec
+from harness.spec import BaselineSpec, RunSpec
 from harness.stats.intervals import wilson
 from harness.stats.spans import busy_seconds
 from harness.store.runs import StoredBaseline, StoredEntry, StoredRun
@@ -37,6 +38,7 @@ from harness.summary import (
     Percentiles,
     PromptHashes,
     RunSummary,
+    Shuffled,
     Speed,
     Summary,
 )
@@ -111,8 +113,9 @@ def _run_summary(entry: StoredEntry, facts: Facts, baselines: Sequence[Baseline]
     run, spec = entry.run, entry.run.spec
     info, replies, prompts = entry.info, entry.replies, entry.run.prompts
     parse, ballots = read_replies(prompts, replies, facts.label_words, spec.decoding)
-    accuracy = score_accuracy(ballots, tuple(facts.classes), spec.seed)
+    accuracy = score_accuracy(ballots, tuple(facts.classes), spec.seed, _is_sampled(spec))
     verdicts = hold_vote(accuracy.headline, ballots, len(facts.classes))
+    shuffled, shuffled_verdicts = _shuffled(entry, facts)
     fit, speed, memory = _context_fit(entry, facts), _speed(entry), _memory(entry)
     tokens = facts.tokens.get(entry.name)
     statuses = Counter(cell.status for cell in entry.cells)
@@ -132,7 +135,8 @@ def _run_summary(entry: StoredEntry, facts: Facts, baselines: Sequence[Baseline]
         memory=memory,
         parse=parse,
         accuracy=accuracy,
-        against_baselines=against_baselines(ballots.truth, verdicts, baselines),
+        against_baselines=against_baselines(ballots.truth, verdicts, baselines, shuffled_verdicts),
+        shuffled=shuffled,
         prompts=PromptHashes(
             # NUL between them: where one text ends is a part of what is hashed.
             text_sha256=text_sha256("\0".join(run.texts or ())),
@@ -165,6 +169,7 @@ def _run_summary(entry: StoredEntry, facts: Facts, baselines: Sequence[Baseline]
                 is_text=facts.data is not None and facts.data.kind == "text",
                 shared_items=facts.train_test_duplicates,
                 examples_too_long=len(facts.too_long),
+                all_tokens=facts.all_tokens,
                 queries_too_long=_queries_too_long(entry, facts),
                 context_limit=facts.limit,
                 context_wanted=spec.max_model_len,
@@ -174,6 +179,26 @@ def _run_summary(entry: StoredEntry, facts: Facts, baselines: Sequence[Baseline]
             )
         ),
     )
+
+
+def _is_sampled(spec: RunSpec) -> bool:
+    return spec.attempts > 1 and spec.temperature > 0 and spec.decoding != "score"
+
+
+def _shuffled(entry: StoredEntry, facts: Facts) -> tuple[Shuffled | None, NDArray[np.int64] | None]:
+    """What came of the prompts with shuffled labels, and the verdicts; `None` without any."""
+    run, classes = entry.run, len(facts.classes)
+    if not any(prompt.role == "shuffled" for prompt in run.prompts):
+        return None, None
+    words, decoding = facts.label_words, run.spec.decoding
+    parse, ballots = read_replies(run.prompts, entry.replies, words, decoding, role="shuffled")
+    accuracy = score_accuracy(ballots, tuple(facts.classes), run.spec.seed, _is_sampled(run.spec))
+    found = Shuffled(
+        vote=accuracy.headline,
+        estimate=getattr(accuracy, accuracy.headline),
+        parsed=parse.lenient.value if parse.lenient else None,
+    )
+    return found, hold_vote(accuracy.headline, ballots, classes)
 
 
 def _queries_too_long(entry: StoredEntry, facts: Facts) -> int:
@@ -211,6 +236,7 @@ def _context_fit(entry: StoredEntry, facts: Facts) -> ContextFit:
         declared_context=entry.info.declared_context if entry.info else None,
         allocated_context=entry.info.allocated_context if entry.info else None,
         examples_available=round(float(np.mean(facts.examples_available))),
+        all_tokens=facts.all_tokens,
     )
 
 

@@ -97,7 +97,11 @@ def _verdict(one: VerdictDifference) -> str:
 
 
 def _place(one: OddsDifference) -> str:
-    what = {"query": "query", "calibration": "calibration query"}[one.role]
+    what = {
+        "query": "query",
+        "calibration": "calibration query",
+        "shuffled": "query behind shuffled labels",
+    }[one.role]
     return f"voter {one.voter}, {what} {one.position} (row {one.row}): {number(one.difference)}"
 
 

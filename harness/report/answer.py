@@ -34,7 +34,7 @@ from harness.report.words import (
 )
 from harness.spec import DataSpec, RunSpec, entries_of
 from harness.store.runs import StoredRun
-from harness.summary import BaselineTest, RunSummary, Summary, headline, is_mock
+from harness.summary import SHUFFLED, BaselineTest, RunSummary, Summary, headline, is_mock
 
 _TITLES = ("vote or baseline", "accuracy", "model - baseline, pp\n(95 % interval)", "p")
 
@@ -281,7 +281,7 @@ def _parts(spec: RunSpec, summary: Summary, beside: Beside) -> Iterator[Renderab
     if agreements:
         yield agreement_table(agreements)
         yield Text()
-    if summary.baselines:
+    if summary.baselines or any(run.shuffled for run in runs):
         rows = [*_votes(runs, ("", "")), *_baselines(summary)]
         yield simple_table(_TITLES, rows, numbers=_TITLES[-1:])
     else:
@@ -330,6 +330,20 @@ def _baselines(summary: Summary) -> Iterator[tuple[str, ...]]:
         yield one.name, share(one.estimate), "", ""
         for entry, test in tests:
             yield f"  {entry}", "", *_test(test)
+    yield from _shuffled(summary.runs)
+
+
+def _shuffled(runs: Sequence[RunSummary]) -> Iterator[tuple[str, ...]]:
+    """The sanity check, which each entry has its own of."""
+    for run in runs:
+        if run.shuffled is not None:
+            tests = (one for one in run.against_baselines if one.baseline == SHUFFLED)
+            test = next(tests, None) if headline(run) is not None else None
+            said = _test(test) if test else ("", "")
+            parsed = run.shuffled.parsed
+            unread = "" if parsed in (None, 1) else f", {percent(parsed)} parsed"
+            who = _who([run.entry], runs)
+            yield f"{who}{SHUFFLED}", share(run.shuffled.estimate) + unread, *said
 
 
 def _test(test: BaselineTest) -> tuple[str, str]:

@@ -18,7 +18,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from harness.report.text import number, plain
+from harness.report.text import lines, number, plain
+from harness.report.words import overflow_sentence
 
 if TYPE_CHECKING:
     import harness.bench.timing
@@ -57,6 +58,9 @@ class Outlet(Protocol):
     def tell(self) -> None:
         """There is news."""
 
+    def say(self, line: str) -> None:
+        """A line that stays."""
+
     def close(self) -> None: ...
 
 
@@ -66,6 +70,9 @@ class Nowhere:
 
     def tell(self) -> None:
         return
+
+    def say(self, line: str) -> None:
+        del line
 
     def close(self) -> None:
         return
@@ -93,6 +100,9 @@ class Terminal:
         if self._live and not self._moves:
             self._live.refresh()
 
+    def say(self, line: str) -> None:
+        self._console.print(lines(line))  # above what is drawn
+
     def close(self) -> None:
         if self._live:
             self._live.stop()
@@ -117,6 +127,9 @@ class Log:
             self._last = now
             self._console.print(Text(self._parts()[-1].line), soft_wrap=True)
 
+    def say(self, line: str) -> None:
+        self._console.print(lines(line))
+
     def close(self) -> None:
         return
 
@@ -140,6 +153,9 @@ class Cell:
         if now - self._last >= 1 / _DRAWN_A_SECOND:
             self._last = now
             self._handle.update(self._shown(), raw=True)
+
+    def say(self, line: str) -> None:
+        self._display({"text/plain": line}, raw=True)
 
     def close(self) -> None:
         self._handle.update(self._shown(), raw=True)
@@ -208,6 +224,11 @@ class Watch(_Board):
         key = update.run_id, update.entry
         before = self._latest.pop(key, None)
         self._latest[key] = _seen(update, before, time.monotonic())
+        if (found := update.overflow) is not None:
+            self._outlet.say(
+                f"{found.shown:,} of {found.available:,} examples fit. "
+                f"{overflow_sentence(found.tokens, found.limit)}"
+            )
         self._outlet.tell()
 
     def parts(self) -> Sequence[Part]:

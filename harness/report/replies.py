@@ -30,7 +30,8 @@ _WIDEST = 60  # of a reply in a table
 _EXAMPLES = 3  # replies that are printed where none could be read
 _WIDEST_EXAMPLE = 200
 _ENDS = 12  # token ids that a table shows at each end of a prompt
-_CALIBRATION = "c"
+_MARKS = {"c": "calibration", "s": "shuffled"}
+"""Letters before the position of a prompt that is no query, and its role."""
 _ORDER = {verdict.value: place for place, verdict in enumerate(Verdict)}
 _WHY: dict[str, str] = {
     UnparsedReason.EMPTY: "empty",
@@ -51,8 +52,9 @@ class Wanted:
 
 
 def place_of(record: ReplyRecord) -> str:
-    """`VOTER:QUERY`, as `--prompt` takes it; `0:c3` is calibration prompt 3 of voter 0."""
-    mark = _CALIBRATION if record.role == "calibration" else ""
+    """`VOTER:QUERY`, as `--prompt` takes it; `0:c3` is calibration prompt 3 of voter 0, `0:s3`
+    query 3 behind shuffled labels."""
+    mark = next((mark for mark, role in _MARKS.items() if role == record.role), "")
     return f"{record.voter}:{mark}{record.query}"
 
 
@@ -207,9 +209,10 @@ def prompt_answer(entry: StoredEntry, place: str) -> Answer:
         "token_ids": ids,
         "token_sha256": token_sha256,
     }
-    split = "test" if prompt.role == "query" else "train"
+    split = "train" if prompt.role == "calibration" else "test"
+    what = "query (labels shuffled)" if prompt.role == "shuffled" else prompt.role
     said = lines(
-        f"Run {run.run_id}, {entry.name}: {prompt.role} {prompt.position} of voter {prompt.voter} "
+        f"Run {run.run_id}, {entry.name}: {what} {prompt.position} of voter {prompt.voter} "
         f"(row {prompt.row} of the {split} data), with {prompt.examples:,} examples; true label "
         f"{run.classes[prompt.label]}.",
         f"{len(text):,} characters, SHA-256 {prompt.text_sha256}.",
@@ -236,13 +239,15 @@ def _tokens(ids: list[int] | None, sha256: str | None) -> Iterator[str]:
 def _index_of(run: StoredRun, place: str) -> int:
     """Where the prompt `VOTER:QUERY` stands among those of the run."""
     voters = 1 + max((prompt.voter for prompt in run.prompts), default=-1)
+    shuffled = _most(run, "shuffled")
     remedy = (
         f"VOTER is {_range(voters)}; QUERY is {_range(_most(run, 'query'))}, or for a calibration "
-        f"prompt {_range(_most(run, 'calibration'), _CALIBRATION)}."
+        f"prompt {_range(_most(run, 'calibration'), 'c')}"
+        + (f", behind shuffled labels {_range(shuffled, 's')}." if shuffled else ".")
     )
     voter, _, query = place.partition(":")
-    role = "calibration" if query.startswith(_CALIBRATION) else "query"
-    number = query.removeprefix(_CALIBRATION)
+    role = _MARKS.get(query[:1], "query")
+    number = query if role == "query" else query[1:]
     if not (voter.isdecimal() and number.isdecimal()):
         raise UsageError(f"--prompt {plain(place)} is not VOTER:QUERY, such as 0:3", remedy=remedy)
     for index, prompt in enumerate(run.prompts):

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 from harness.comparison.metrics import with_metrics
 from harness.comparison.records import Agreement, Compared
-from harness.report.text import percent, share
+from harness.report.text import factor, percent, share
 from harness.summary import (
     Caveat,
     CaveatKind,
@@ -201,6 +201,19 @@ def _more_examples(is_limited: bool, is_text: bool) -> str:
     return f"{fewer.capitalize()}." if is_limited else f"Raise --max-model-len, or {fewer}."
 
 
+def _too_much(figures: _Figures) -> str:
+    tokens, limit = figures.get("all_tokens"), figures.get("limit")
+    return f" {overflow_sentence(tokens, limit)}" if tokens and limit else ""
+
+
+def overflow_sentence(tokens: int, limit: int) -> str:
+    """How much too long a prompt with all examples would be."""
+    return (
+        f"With all of them a prompt and its reply would take {tokens:,} tokens, "
+        f"{factor(tokens / limit)} times the {limit:,} that there are."
+    )
+
+
 _WORDS: Mapping[CaveatKind, Callable[[_Figures], tuple[str, str]]] = {
     CaveatKind.MOCK: lambda _: (
         "This is the mock: its replies are made up and its speed means nothing.",
@@ -244,8 +257,8 @@ _WORDS: Mapping[CaveatKind, Callable[[_Figures], tuple[str, str]]] = {
         "Use a model with a longer context, or leave out the entry with the shortest.",
     ),
     CaveatKind.EXAMPLES_DROPPED: lambda f: (
-        f"The context holds {f['shown']} of {f['available']} examples (mean per voter); the "
-        "others were left out.",
+        f"The context holds {f['shown']:,} of {f['available']:,} examples (mean per voter); the "
+        f"others were left out.{_too_much(f)}",
         _more_examples(f["is_limited"], f.get("is_text", False)),
     ),
     CaveatKind.TEXTS_TOO_LONG: lambda f: (

@@ -2,7 +2,8 @@
 
 A query without a verdict is not a wrong one: it is left out, and counted. Three votes are held
 where they apply: "majority" of the single votes, "soft" (mean log-probability) and "calibrated"
-(less each voter's leaning). The headline is the last of them that gives any verdict.
+(less each voter's leaning). The headline is the last of them that gives any verdict; of several
+attempts at each prompt it is the majority, as the other two do not depend on what was sampled.
 """
 
 from __future__ import annotations
@@ -68,8 +69,11 @@ class _Figures:
     confusion: list[list[int]] | None
 
 
-def score_accuracy(ballots: Ballots, classes: tuple[str, ...], seed: int) -> Accuracy:
+def score_accuracy(
+    ballots: Ballots, classes: tuple[str, ...], seed: int, is_sampled: bool = False
+) -> Accuracy:
     """The accuracy of single voters and of each vote. `seed` is for resampling and subsets.
+    `is_sampled`: the votes are those of several sampled replies.
 
     `balanced` (mean recall of the classes that were the truth), `f1` (macro) and `auc` (macro, one
     class against the rest) are the headline's, over the queries that it answered; `None` where
@@ -79,7 +83,7 @@ def score_accuracy(ballots: Ballots, classes: tuple[str, ...], seed: int) -> Acc
     voters = np.arange(len(ballots.votes))
     held = _hold_votes(evidence, len(classes), voters)
     estimates = {vote: _estimate(verdict, truth) for vote, verdict in held.items()}
-    headline = _headline(estimates)
+    headline = "majority" if is_sampled else _headline(estimates)
     answered = _answered(held[headline])
     figures = _figures(truth, held[headline], _probabilities(headline, evidence, len(classes)))
     # Not 1 / classes: naming the most frequent class every time is right this often.

@@ -42,29 +42,31 @@ def read_replies(
     replies: Mapping[tuple[int, int], Replied],
     words: Sequence[str],
     decoding: str,
+    role: str = "query",
 ) -> tuple[Parse, Ballots]:
-    """Parses and counts the votes. Calibration replies teach offsets and are not parsed.
+    """Parses and counts the votes. Calibration replies teach offsets and are not parsed: those of
+    queries, as they stand behind the same examples.
 
     `prompts` are all of a run, `replies` those that there are, by the index of their prompt and
     their attempt; `words[c]` is the word for class c. Of several attempts the majority is the
     voter's vote; label log-probabilities, which do not depend on what was sampled, are those of
     the first. They decide a tie, else the order of the classes does.
     """
-    scores = _logprobs(prompts, replies, "query", len(words))
+    scores = _logprobs(prompts, replies, role, len(words))
     offsets = _logprobs(prompts, replies, "calibration", len(words))
     if decoding == "score":
         parse, votes = NOT_PARSED, votes_of_logprobs(scores)
     else:
-        parse, attempts = _parsed(prompts, replies, words)
+        parse, attempts = _parsed(prompts, replies, words, role)
         # A vote among the attempts is one among voters, of whom the first alone has scores.
         known = np.full((*attempts.shape, len(words)), np.nan)
         known[:, 0] = scores
         votes = majority(attempts, known, len(words))
     ballots = Ballots(
-        truth=_truth(prompts),
+        truth=_truth(prompts, role),
         votes=votes,
         logprobs=None if np.isnan(scores).all() else scores,
-        calibration_logprobs=None if np.isnan(offsets).all() else offsets,
+        calibration_logprobs=None if role != "query" or np.isnan(offsets).all() else offsets,
     )
     return parse, ballots
 
@@ -97,18 +99,21 @@ def _logprobs(
 
 
 def _parsed(
-    prompts: Sequence[Given], replies: Mapping[tuple[int, int], Replied], words: Sequence[str]
+    prompts: Sequence[Given],
+    replies: Mapping[tuple[int, int], Replied],
+    words: Sequence[str],
+    role: str,
 ) -> tuple[Parse, Votes]:
     """What was written, read as labels; the votes (voters, attempts, queries) are the lenient
     parser's."""
-    voters, queries = _shape(prompts, "query")
+    voters, queries = _shape(prompts, role)
     attempts = 1 + max((attempt for _, attempt in replies), default=0)
     votes = np.full((voters, attempts, queries), -1, dtype=np.int64)
     strict: list[int | Unparsed] = []
     lenient: list[int | Unparsed] = []
     for (index, attempt), reply in replies.items():
         prompt = prompts[index]
-        if prompt.role == "query":
+        if prompt.role == role:
             cut_off = reply.finish == "length"
             strict.append(parse_strict(reply.text, words, cut_off))
             label = parse_lenient(reply.text, words, cut_off)
@@ -118,7 +123,7 @@ def _parsed(
     return (summarise_parse(strict, lenient) if strict else NOT_PARSED), votes
 
 
-def _truth(prompts: Sequence[Given]) -> Votes:
+def _truth(prompts: Sequence[Given], role: str) -> Votes:
     """The class of each query, which is the same for all voters."""
-    labels = {prompt.position: prompt.label for prompt in prompts if prompt.role == "query"}
+    labels = {prompt.position: prompt.label for prompt in prompts if prompt.role == role}
     return np.array([labels[position] for position in sorted(labels)], dtype=np.int64)

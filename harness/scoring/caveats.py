@@ -34,6 +34,7 @@ class CaveatInputs:
     `examples_*` are means. `context_limit` is what the prompts were packed for, in
     tokens: what was wanted, or the shortest context that a model of the run was made for.
     `is_text`: whether the data are texts, not vectors. `shared_items` stand in train and test.
+    `all_tokens`: what a prompt with every example would take, if that does not fit.
     `examples_too_long` are training texts that were passed over, `queries_too_long` queries whose
     prompts do not fit. `own_tokens`: where the engine's own tokenization differs from the tokens
     that it was given.
@@ -58,6 +59,7 @@ class CaveatInputs:
     is_text: bool
     shared_items: int
     examples_too_long: int
+    all_tokens: int | None
     queries_too_long: int
     context_limit: int
     context_wanted: int
@@ -175,6 +177,11 @@ def _of_the_examples(inputs: CaveatInputs) -> _Caveats:
                 "is_limited": is_limited,
                 # Runs of earlier versions had vectors only, and do not have it.
                 **({"is_text": True} if inputs.is_text else {}),
+                **(
+                    {"all_tokens": inputs.all_tokens, "limit": inputs.context_limit}
+                    if inputs.all_tokens is not None
+                    else {}
+                ),
             },
         )
 

@@ -709,9 +709,11 @@ def _check_places(prompts: Sequence[PromptRow], classes: int | None) -> None:
         if classes is not None and prompt.label >= classes:
             raise DamagedError(f"prompts.label: {prompt.label} is not one of {classes}")
     # The same for these: the table has each position once.
-    for own in positions.values():
+    for (voter, role), own in positions.items():
         if max(own) >= len(own):
             raise DamagedError(f"prompts.position: {max(own)} is not one of {len(own)}")
+        if role == "shuffled" and len(own) != len(positions.get((voter, "query"), [])):
+            raise DamagedError(f"prompts.role: voter {voter} has not each query shuffled")
 
 
 @contextmanager

@@ -34,7 +34,7 @@ from sqlalchemy import (
 
 from harness.contract import Reply, SessionInfo
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 """Of the tables, in `PRAGMA user_version`. Older files are upgraded when they are opened
 (`harness.store.upgrade`)."""
 
@@ -42,7 +42,7 @@ RECORDS_VERSION = 5
 """Of the JSON records of a run (spec, environment, facts, summary), stored with each run. Older
 ones are upgraded when they are read (`harness.store.upgrade`)."""
 
-Role: TypeAlias = Literal["query", "calibration"]
+Role: TypeAlias = Literal["query", "calibration", "shuffled"]
 Status: TypeAlias = Literal["done", "failed", "not_needed"]
 
 
@@ -279,7 +279,9 @@ PROMPTS = Table(
     _required("run_id", Text, ForeignKey("runs.run_id")),
     _required("voter", Integer),
     # SQLite has no enumerations: without the constraint, any text would do.
-    _required("role", Enum("query", "calibration", name="role", create_constraint=True)),
+    _required(
+        "role", Enum("query", "calibration", "shuffled", name="role", create_constraint=True)
+    ),
     _required("position", Integer),
     _required("row", Integer),
     _required("label", Integer),

@@ -694,7 +694,8 @@ class Store:
             version = schema_version(connection)
         if version < SCHEMA_VERSION:
             try:
-                with self._transaction() as connection:
+                # A table that is made again is dropped while others refer to it.
+                with self._transaction(checks_references=False) as connection:
                     # Another process may have done it while this one waited for the lock.
                     version = schema_version(connection)
                     # A new file has version 0 too, and no tables.

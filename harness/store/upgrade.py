@@ -69,6 +69,8 @@ def upgrade_tables(connection: Connection, version: int) -> None:
     # of version 1 have records of version 0, those of 2 and 3 have records of version 1.
     if 0 < version < 4:
         _to_version_4(connection, records_version=min(version - 1, 1))
+    elif 0 < version < 7:
+        _to_version_7(connection)
     METADATA.create_all(connection)
     connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
@@ -176,6 +178,21 @@ def _to_version_4(connection: Connection, records_version: int) -> None:
     _copy(connection, CELLS, entry=literal_column("backend"), attempt=literal(0))
     for name in _REBUILT:
         connection.exec_driver_sql(f"DROP TABLE old_{name}")
+    # References are not checked while tables are made again.
+    if connection.exec_driver_sql("PRAGMA foreign_key_check").first() is not None:
+        raise ValueError("a row refers to one that is not there")
+
+
+def _to_version_7(connection: Connection) -> None:
+    """A third role of prompts."""
+    run = connection.exec_driver_sql
+    # Else SQLite would change the tables that refer to the prompts to refer to the old ones.
+    run("PRAGMA legacy_alter_table = ON")
+    run("ALTER TABLE prompts RENAME TO old_prompts")
+    PROMPTS.create(connection)
+    _copy(connection, PROMPTS)
+    run("DROP TABLE old_prompts")
+    run("PRAGMA legacy_alter_table = OFF")
 
 
 def _copy(connection: Connection, new: Table, **changed: ColumnElement[Any]) -> None:

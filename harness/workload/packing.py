@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice, pairwise
 from typing import Literal, TypeAlias
 
@@ -28,7 +28,11 @@ _MEASURED = 64  # texts at a time
 _LONGEST_TOKEN = 256  # characters
 
 Tokenize: TypeAlias = Callable[[Sequence[str]], Sequence[Sequence[int]]]
-Role: TypeAlias = Literal["query", "calibration"]
+Role: TypeAlias = Literal["query", "calibration", "shuffled"]
+"""What a prompt is for. Of a shuffled one the examples have their labels shuffled."""
+
+MOST_COUNTED = 2**20
+"""Characters of all examples of a voter that are counted although they do not fit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +55,9 @@ class Packed:
     `labels[vocabulary]`: how a reply goes on with each label. `shown[v]`: the examples of voter v
     as they stand in its prompts. `limit` is in tokens and includes `reserve`, the room for the
     reply. `tokens_per_example` is `None` where no example is shown. `too_long` are the training
-    rows whose texts were passed over as too long, ascending.
+    rows whose texts were passed over as too long, ascending. `all_tokens`: of the first voter's
+    first prompt and its reply with every example that there is, by the tokenizer that needs most;
+    `None` where that fits, or is too long to be counted.
     """
 
     prompts: tuple[Prompt, ...]
@@ -63,6 +69,7 @@ class Packed:
     reserve: int
     tokens_per_example: float | None
     too_long: tuple[int, ...] = ()
+    all_tokens: int | None = None
 
 
 def pack(
@@ -76,13 +83,15 @@ def pack(
     seed: int,
     examples: Sequence[int] | None = None,
     too_long: Collection[int] | None = None,
+    with_shuffled: bool = False,
 ) -> Packed:
     """Packs every voter. With one tokenizer for each vocabulary, the smallest fit holds for all.
 
     `examples` fixes how many each voter shows, whether they fit or not; `too_long` then says which
-    training rows are not shown, instead of their lengths. Raises `UsageError` where
-    not one example fits, or not as many as `shots`; `TemplateError` where a label cannot follow
-    its prompt as tokens of its own.
+    training rows are not shown, instead of their lengths. `with_shuffled`: each query has another
+    prompt, behind the same examples in the same order, among which the labels are shuffled.
+    Raises `UsageError` where not one example fits, or not as many as `shots`; `TemplateError` where
+    a label cannot follow its prompt as tokens of its own.
     """
     # Most texts are tokenized twice, to be counted and to be stored, and some are equal.
     tokenizers = {which: _Remembered(tokenize) for which, tokenize in tokenizers.items()}
@@ -100,15 +109,18 @@ def pack(
     for voter, packer, count in zip(voters, packers, counts, strict=True):
         shown.append(packer.examples(count))
         body = writer.body(shown[-1])
-        roles: list[tuple[Role, Sequence[Item]]] = [
-            ("query", voter.queries),
-            ("calibration", packer.calibration),
+        roles: list[tuple[Role, str, Sequence[Item]]] = [
+            ("query", body, voter.queries),
+            ("calibration", body, packer.calibration),
         ]
-        for role, items in roles:
+        if with_shuffled:
+            rng = np.random.default_rng([seed, voter.index, 2])
+            roles.append(("shuffled", writer.body(_shuffled(shown[-1], rng)), voter.queries))
+        for role, behind, items in roles:
             prompts += [
                 Prompt(voter.index, role, position, item.row, item.label, text)
                 for position, (item, text) in enumerate(
-                    zip(items, writer.prompts(body, items), strict=True)
+                    zip(items, writer.prompts(behind, items), strict=True)
                 )
             ]
     examples_shown = sum(map(len, shown))
@@ -124,7 +136,16 @@ def pack(
         reserve=reserve,
         tokens_per_example=example_tokens / examples_shown if examples_shown else None,
         too_long=tuple(sorted(ruler.too_long)),
+        all_tokens=packers[0].all_tokens(reserve)
+        if len(shown[0]) < len(voters[0].examples)
+        else None,
     )
+
+
+def _shuffled(examples: Sequence[Item], rng: np.random.Generator) -> list[Item]:
+    """The examples with each other's labels."""
+    labels = rng.permutation([example.label for example in examples]).tolist()
+    return [replace(item, label=label) for item, label in zip(examples, labels, strict=True)]
 
 
 def label_tokens(writer: Writer, tokenize: Tokenize, voter: Voter) -> tuple[tuple[int, ...], ...]:
@@ -284,6 +305,16 @@ class _Packer:
         # Any one will do: the query is in both, so its tokens go out of the difference.
         query = self._voter.queries[:1]
         return self._longest(examples, query) - self._longest((), query)
+
+    def all_tokens(self, reserve: int) -> int | None:
+        """Tokens of the first prompt with every example, and of its reply; `None` where that would
+        be too long to count."""
+        examples, characters = self._voter.examples, 0
+        for item in examples:
+            characters += sum(map(len, item.words))
+            if characters > MOST_COUNTED:
+                return None
+        return self._longest(examples, self._voter.queries[:1]) + reserve
 
     def _longest_alone(self) -> Item:
         if not self._items:

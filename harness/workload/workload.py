@@ -126,6 +126,7 @@ def write(
             seed=spec.seed,
             examples=earlier.examples if earlier else None,
             too_long=earlier.too_long if earlier else None,
+            with_shuffled=spec.shuffled_labels,
         )
     first = earlier.vocabulary if earlier else first_of_each[0].vocabulary
     return Workload(

@@ -183,9 +183,7 @@ def check(kill: Kill, run: Run) -> None:
     if code is None:
         raise BrokenError("the harness does not end")
     run.check_nothing_is_left()
-    if (kill.number, kill.phase) == (signal.SIGSTOP, "loading"):
-        _check_it_failed_alone(run, code)
-    elif kill.whom == "worker":
+    if kill.whom == "worker":
         _check_it_went_on(run, code, kill.phase)
     else:
         _check_it_goes_on(kill, run, code)
@@ -215,15 +213,6 @@ def _check_it_is_completed(run: Run) -> None:
     if not after or any(cell.status != "done" for cell in [*after, *run.cells("two")]):
         raise BrokenError("the resumed run is not complete")
     run.check_nothing_is_left()
-
-
-def _check_it_failed_alone(run: Run, code: int) -> None:
-    """Loading that takes too long is not tried again: that would take as long."""
-    if code != 1:
-        raise BrokenError(f"exit code {code}: {run.output}")
-    if any(cell.status != "done" for cell in run.cells("two")):
-        raise BrokenError("it cost the other entry")
-    _check_it_is_completed(run)
 
 
 def _check_it_went_on(run: Run, code: int, phase: str) -> None:

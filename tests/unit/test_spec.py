@@ -213,6 +213,7 @@ def test_prompt_fields_is_all_but_the_engines() -> None:
         "backends",
         "entries",
         "baselines",
+        "preset",
         "prompts_from",
     }
 
@@ -332,3 +333,19 @@ def test_a_named_entry_keeps_its_name_beside_an_unnamed_one() -> None:
         ("mock@a-b.gguf", "mock"),
         ("mock", "hf"),
     ]
+
+
+def test_a_preset_stands_below_what_is_given() -> None:
+    spec = RunSpec(preset="ece209", attempts=5)
+    assert (spec.preset, spec.attempts, spec.temperature) == ("ece209", 5, 1.0)
+    assert (spec.reducer, spec.encoding, spec.bootstrap) == ("top:20", "decimal:10", False)
+    merged = merge_spec({"preset": "ece209", "voters": 2}, {"queries": 7}, "run.toml")
+    assert (merged.voters, merged.queries, merged.prompt) == (2, 7, "ece209")
+    assert RunSpec.model_validate_json(merged.model_dump_json()) == merged
+
+
+def test_an_unknown_preset_names_the_nearest() -> None:
+    with pytest.raises(UsageError, match="--preset is 'ece29': use ece209"):
+        merge_spec({}, {"preset": "ece29"}, "the flags")
+    with pytest.raises(UsageError, match="use one of: ece209"):
+        merge_spec({}, {"preset": "x"}, "the flags")

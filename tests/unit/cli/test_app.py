@@ -123,6 +123,19 @@ def test_signals_end_in_order(ending: Ending, number: signal.Signals, code: int)
     assert cleaned
 
 
+def test_a_signal_that_became_an_error_is_no_bug(ending: Ending) -> None:
+    """Python 3.11 makes an error of what ends a class while it is made."""
+
+    class Interrupted:
+        def __set_name__(self, owner: type, name: str) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def command() -> None:
+        type("Model", (), {"field": Interrupted()})
+
+    assert ending(command) == (143, "", "")
+
+
 def test_ignored_signals_stay_ignored(ending: Ending) -> None:
     def command() -> None:
         os.kill(os.getpid(), signal.SIGINT)

@@ -9,7 +9,7 @@ from scipy.stats import binomtest
 from harness.comparison.against import against_baselines
 from harness.metrics import Outcome
 from harness.record import Estimate
-from harness.summary import Baseline
+from harness.summary import SHUFFLED, Baseline
 
 TRUTH = np.arange(40) % 2
 
@@ -48,3 +48,11 @@ def test_queries_without_a_verdict_do_not_count() -> None:
 def test_without_baselines_there_is_nothing_to_test() -> None:
     assert against_baselines(TRUTH, TRUTH, []) == []
     assert against_baselines(TRUTH, TRUTH, [baseline("old", None)]) == []
+
+
+def test_shuffled_labels_are_one_baseline_more_whose_unread_queries_do_not_count() -> None:
+    shuffled = np.where(np.arange(40) < 10, -1, 1 - TRUTH)
+    one, found = against_baselines(TRUTH, TRUTH, [baseline("one", 12)], shuffled)
+    assert (one.baseline, found.baseline) == ("one", SHUFFLED)
+    assert (found.difference.samples, found.difference.first) == ((30, 30), 0.0)
+    assert found.difference.outcome is Outcome.BETTER

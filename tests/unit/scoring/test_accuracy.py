@@ -170,3 +170,11 @@ def test_by_voters_ends_at_the_votes_and_holes_never_fail(
         mean = getattr(last, vote)
         assert mean == (None if estimate is None else pytest.approx(estimate.value))
     assert Accuracy.model_validate_json(accuracy.model_dump_json()) == accuracy
+
+
+def test_of_sampled_replies_the_majority_is_the_headline() -> None:
+    truth, votes = np.array([0, 1]), np.array([[0, 0]])
+    ballots = Ballots(truth, votes, np.log([[[0.9, 0.1], [0.1, 0.9]]]), None)
+    assert score_accuracy(ballots, ("A", "B"), seed=0).headline == "soft"
+    sampled = score_accuracy(ballots, ("A", "B"), seed=0, is_sampled=True)
+    assert (sampled.headline, sampled.confusion) == ("majority", [[1, 0], [1, 0]])

@@ -147,3 +147,17 @@ def test_a_row_that_lacks_a_label_is_missing(decoding: str) -> None:
     np.testing.assert_array_equal(
         ballots.logprobs, [[[np.nan] * 2, [-0.5, -1.0]], [[np.nan] * 2, [np.nan] * 2]]
     )
+
+
+def test_behind_shuffled_labels_stand_votes_of_their_own_without_calibration() -> None:
+    prompts = [*PROMPTS, Prompt(0, "shuffled", 0, label=1), Prompt(0, "shuffled", 1, label=0)]
+    scored = Reply("yes", label_logprobs=(-1.0, -2.0))
+    replies = {(0, 0): Reply("yes"), (2, 0): scored, (7, 0): scored, (8, 0): Reply("maybe")}
+    parse, ballots = read_replies(prompts, replies, WORDS, "free", role="shuffled")
+    assert ballots.votes.tolist() == [[1, -1], [-1, -1]]
+    assert ballots.truth.tolist() == [1, 0]
+    assert ballots.calibration_logprobs is None
+    assert (parse.replies, parse.lenient and parse.lenient.value) == (2, 0.5)
+    _, queries = read_replies(prompts, replies, WORDS, "free")
+    assert queries.votes.tolist() == [[1, -1], [-1, -1]]
+    assert queries.calibration_logprobs is not None

@@ -50,6 +50,7 @@ def found(**changes: Any) -> list[Caveat]:
         "shared_items": 0,
         "examples_too_long": 0,
         "queries_too_long": 0,
+        "all_tokens": None,
         "context_limit": 1024,
         "context_wanted": 1024,
         "sessions": 1,

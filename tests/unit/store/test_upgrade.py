@@ -131,6 +131,7 @@ def test_a_summary_has_its_figures_and_nothing_else(old_results: OldResults, ver
         before["speed"].setdefault("least_tokens", before["speed"]["unique_tokens"])
         before["speed"].setdefault("shared_block_tokens", 1)
         before["speed"]["other_cpu_share"] = None
+        before["context_fit"]["all_tokens"] = None
         assert {key: new[key] for key in before} == before
         assert (new["entry"], new["label_words"], new["missing"]) == ("mock", ["no", "yes"], {})
         assert (new["tokens"]["same_as_first"], new["tokens"]["tokenized_by"]) == (True, "mock")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -173,6 +174,48 @@ def test_prompts_stand_voter_by_voter_queries_first(shown: tuple[Voter, ...], li
     for prompt in result.prompts:
         body = WRITER.body(result.shown[[voter.index for voter in shown].index(prompt.voter)])
         assert prompt.text.startswith(body)
+
+
+@given(voters(), LIMITS)
+def test_that_not_all_fit_is_counted_exactly(dealt: tuple[Voter, ...], limit: int) -> None:
+    found = if_one_fits(dealt, limit, SEVERAL)
+    body, query = WRITER.body(dealt[0].examples), dealt[0].queries[0]
+    whole = max(len(tokens([WRITER.prompt(body, query)])[0]) for tokens in SEVERAL.values())
+    is_whole = len(found.shown[0]) == len(dealt[0].examples)
+    assert found.all_tokens == (None if is_whole else whole + found.reserve)
+
+
+@given(voters(), LIMITS)
+def test_behind_shuffled_labels_the_same_examples_and_queries_stand(
+    dealt: tuple[Voter, ...], limit: int
+) -> None:
+    plain = if_one_fits(dealt, limit)
+    both = packed(dealt, limit, with_shuffled=True)
+    assert [one for one in both.prompts if one.role != "shuffled"] == list(plain.prompts)
+    pairs = [[one for one in both.prompts if one.role == role] for role in ("query", "shuffled")]
+    words = "|".join(WRITER.words)
+    for query, shuffled in zip(*pairs, strict=True):
+        assert replace(shuffled, role="query", text=query.text) == query
+        labels = [re.findall(rf"y: ({words})", one.text) for one in (query, shuffled)]
+        assert Counter(labels[0]) == Counter(labels[1])
+        without = [re.sub(rf"y: ({words})", "", one.text) for one in (query, shuffled)]
+        assert without[0] == without[1]
+
+
+def test_shuffled_labels_are_not_those_of_the_examples() -> None:
+    voter = Voter(
+        0, (0,), items(np.random.default_rng(0), 40), (), items(np.random.default_rng(1), 1)
+    )
+    query, shuffled = packed([voter], 900, with_shuffled=True).prompts
+    assert query.text != shuffled.text
+
+
+def test_what_is_too_long_to_count_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    dealt = items(np.random.default_rng(0), 40)
+    voter = Voter(0, (0,), dealt, (), dealt[:1])
+    assert packed([voter], 100).all_tokens is not None
+    monkeypatch.setattr("harness.workload.packing.MOST_COUNTED", 10)
+    assert packed([voter], 100).all_tokens is None
 
 
 @given(voters(), st.integers(0, 50))
