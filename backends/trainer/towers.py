@@ -28,7 +28,7 @@ _TEXTS_AT_ONCE = 32
 
 def contrastive_loss(logits: Any, labels: Any) -> Any:
     """Of rows with the sentences of their batch, both ways. Rows of one class have the same
-    sentence: each of these is as right as the others, and none is held against it."""
+    sentence: each of these is as right as the others, and none counts as wrong."""
     pairs = logits[:, labels]  # (n, n): row i with the sentence of row j
     same = (labels[:, None] == labels[None, :]).float()
     targets = same / same.sum(dim=1, keepdim=True)

@@ -1,8 +1,8 @@
 """Pair accuracy within batches, which is no label accuracy.
 
 An image-text model is often judged so: in a batch, each image shall find its own text among the
-texts of all. Where several have the same label, their texts are the same text, and none can be told
-from the others: with two labels, a perfect classifier reaches 0.47 in batches of 4 and 0.05 in
+texts of all. Where several have the same label, their texts are the same text, and nothing
+marks one of them: with two labels, a perfect classifier reaches 0.47 in batches of 4 and 0.05 in
 batches of 40. So pair accuracy means nothing without that ceiling beside it.
 """
 
