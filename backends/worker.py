@@ -27,14 +27,19 @@ which all messages of its answer bear too, so that none is taken for the answer 
     {"do": "embed", "files": [path, ..]}
             -> {"event": "embedded", "files": [Embedded without its vector, ..],
                 "vectors": array} .., {"result": null} at the end
+    {"do": "train", "backend": "module", "model": ModelRef or null, "order": TrainOrder without its
+     labels, "labels": array}
+            -> {"event": "step", fields of TrainStep} .., {"result": TrainInfo,
+                "validation": array, "queries": array} at the end
     {"do": "close"}                                            -> {"result": null}, then the end
 
-A worker holds one session, one tokenizer or one embedder. A session and a tokenizer answer
-"tokenize" and "token_texts". A null result of "predict_memory" or "allocated": it is not
-known. "backend" is `module` or `module:attribute`. Names with a capital are
-the records of `backends.api` (the embedder's: of `backends.embedder.api`), as JSON objects of their
-fields; events are in `backends.records`. The words of "vectors" are float32, those of one file
-behind those of the file before.
+A worker holds one session, one tokenizer or one embedder; a trainer holds nothing. A session and a
+tokenizer answer "tokenize" and "token_texts". A null result of "predict_memory" or "allocated": it
+is not known. "backend" is `module` or `module:attribute`. Names with a capital are the records of
+`backends.api` (the embedder's: of `backends.embedder.api`, the trainer's: of
+`backends.trainer.api`), as JSON objects of their fields; events are in `backends.records`. The
+words of "vectors", "validation" and "queries" are float32, those of one file or row behind those of
+the one before.
 
 `shared`, `following` and `ids` are lists of token ids, front-coded: list i begins with `shared[i]`
 ids of the list before it, and the next `following[i]` of `ids` come behind. Front-coded texts are
@@ -80,6 +85,7 @@ from backends.api import (
     Tokenizer,
 )
 from backends.embedder.api import Embedder, EmbedderOptions, encode_embedded
+from backends.trainer.api import decode_order, encode_step, encode_trained
 from backends.wire import Message
 
 SECONDS_BETWEEN_SIGNS = 0.1
@@ -105,6 +111,7 @@ class Server:
             "forget": self._forget,
             "open_embedder": self._open_embedder,
             "embed": self._embed,
+            "train": self._train,
             "close": self._close,
         }
 
@@ -182,6 +189,13 @@ class Server:
         for batch in self._embedder.embed(request["files"]):
             yield encode_embedded(batch)
         yield {"result": None}
+
+    def _train(self, request: Message) -> Iterator[Message]:
+        model = ModelRef(**request["model"]) if request["model"] else None
+        trainer = _load(request["backend"])
+        yield encode_trained(
+            trainer.train(model, decode_order(request), lambda step: self._tell(encode_step(step)))
+        )
 
     def _close(self, request: Message) -> Iterator[Message]:
         del request

@@ -148,6 +148,16 @@ with own_backends():
         in_whole_blocks,
         minimum_tokens,
     )
+    from backends.trainer.api import (
+        Method,
+        Trained,
+        TrainInfo,
+        TrainOrder,
+        TrainStep,
+        decode_step,
+        decode_trained,
+        encode_order,
+    )
 
 
 def requirements_of(backend: Backend, has_gpu: bool) -> Requirements:
@@ -196,6 +206,7 @@ __all__ = (
     "Event",
     "Finish",
     "MemoryPlan",
+    "Method",
     "ModelRef",
     "Option",
     "OptionValue",
@@ -208,11 +219,18 @@ __all__ = (
     "Started",
     "TokenIds",
     "TokenizerInfo",
+    "TrainInfo",
+    "TrainOrder",
+    "TrainStep",
+    "Trained",
     "check_file",
     "check_model",
     "common_prefix_length",
     "decode_embedded",
     "decode_info",
+    "decode_step",
+    "decode_trained",
+    "encode_order",
     "free",
     "hold",
     "in_whole_blocks",

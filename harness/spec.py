@@ -9,7 +9,7 @@ import re
 import tomllib
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from numbers import Number
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -35,6 +35,7 @@ MOST_VOTERS = 1000
 MOST_ATTEMPTS = 1000  # likewise, of a prompt
 
 ENGINE = "Engine"
+TRAINING = "What is trained"
 _PROMPTED, _VOTERS, _REPLY = "What is prompted", "Voters and numbers", "Context and reply"
 
 
@@ -104,11 +105,72 @@ class DataSpec(BaseModel):
         return value.item() if is_foreign else value
 
 
+_REDUCER = Flag(
+    "Dimensionality reduction: none, top:K, pca:K, pls:K, plsda:K.", _VOTERS, metavar="REDUCER"
+)
+_ENCODING = Flag(
+    "How numbers are written: int:BINS, int:BINS:quantile, decimal:PLACES.",
+    _VOTERS,
+    metavar="ENCODING",
+)
+
+
 class BaselineSpec(DataSpec):
     """Classifiers without a language model that are fitted alone, by the names of
-    `harness.baselines.registry`. Each field with a `Flag` is a flag of `harness baseline`."""
+    `harness.baselines.registry`. Each field with a `Flag` is a flag of `harness baseline`.
+
+    The defaults of those that are `None` are the baseline's.
+    """
 
     baseline: tuple[str, ...] = ()
+    model: Annotated[
+        str | None,
+        Flag(
+            "What is trained: a folder with a text encoder such as DistilBERT, for clip a CLIP "
+            "model; or the name of one that is in the hub's cache.",
+            TRAINING,
+            metavar="MODEL",
+            default_text="MiniLM where its package is installed, else a small fresh one",
+            short="m",
+        ),
+    ] = None
+    images: Annotated[
+        str | None,
+        Flag(
+            "For clip: the folder of {train,test}/CLASS/* images that the vectors were made of.",
+            TRAINING,
+            metavar="FOLDER",
+        ),
+    ] = None
+    epochs: Annotated[
+        int | None,
+        Flag(
+            "Most passes over the training rows; for clip, 0 is zero-shot.",
+            TRAINING,
+            default_text="the baseline's own",
+        ),
+    ] = Field(default=None, ge=0, le=1000)
+    reducer: Annotated[str | None, replace(_REDUCER, panel=TRAINING, default_text="pls:4")] = None
+    encoding: Annotated[str | None, replace(_ENCODING, panel=TRAINING, default_text="int:100")] = (
+        None
+    )
+    device: Annotated[
+        str | None,
+        Flag(
+            "cpu, cuda, or one of several GPUs, such as cuda:1.",
+            TRAINING,
+            default_text="cuda where there is one",
+        ),
+    ] = None
+    threads: Annotated[
+        int | None,
+        Flag(
+            "CPU threads.",
+            TRAINING,
+            default_text="the CPUs this process may use",
+            short="t",
+        ),
+    ] = Field(default=None, ge=1, le=512)
 
 
 class RunSpec(DataSpec):
@@ -176,14 +238,7 @@ class RunSpec(DataSpec):
     calibration_queries: Annotated[
         int, Flag("Most training examples that each voter is calibrated on.", _VOTERS)
     ] = Field(default=20, ge=0)
-    reducer: Annotated[
-        str,
-        Flag(
-            "Dimensionality reduction: none, top:K, pca:K, pls:K, plsda:K.",
-            _VOTERS,
-            metavar="REDUCER",
-        ),
-    ] = "plsda:4"
+    reducer: Annotated[str, _REDUCER] = "plsda:4"
     feature_fraction: Annotated[
         float, Flag("Share of the features that each voter sees: above 0, at most 1.", _VOTERS)
     ] = Field(default=0.5, gt=0, le=1)
@@ -194,14 +249,7 @@ class RunSpec(DataSpec):
             _VOTERS,
         ),
     ] = True
-    encoding: Annotated[
-        str,
-        Flag(
-            "How numbers are written: int:BINS, int:BINS:quantile, decimal:PLACES.",
-            _VOTERS,
-            metavar="ENCODING",
-        ),
-    ] = "int:100"
+    encoding: Annotated[str, _ENCODING] = "int:100"
 
     decoding: Annotated[
         Literal["free", "choice", "score"],

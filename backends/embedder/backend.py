@@ -19,6 +19,7 @@ from backends.embedder.api import PACKAGE, Embedded, EmbedderInfo, EmbedderOptio
 from backends.hf.backend import DEVICE, DTYPE
 from backends.remedies import install_extra
 from backends.rules import THREADS, usable_cpus
+from backends.trainer.backend import PACKAGES as TRAINER_PACKAGES
 
 if TYPE_CHECKING:
     import torch
@@ -37,8 +38,9 @@ _PACKAGES = (
 
 
 def requirements(has_gpu: bool) -> Requirements:
+    """Of the environment that embedder and trainer share: torch is most of either."""
     del has_gpu  # the same for both
-    return Requirements(_PACKAGES)
+    return Requirements(tuple(dict.fromkeys((*_PACKAGES, *TRAINER_PACKAGES))))
 
 
 def check() -> Availability:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +13,7 @@ from PIL import Image
 
 from backends.api import BackendError, ModelRef
 from backends.embedder.api import LAST, EmbedderOptions, Pooling, checked_layers
-from backends.hf.folder import check_folder, check_weights
+from backends.hf.folder import check_folder, check_weights, weights_sha256
 from backends.hf.loading import check_loaded
 from backends.hf.weights import given_folder
 from backends.rules import first_line
@@ -33,7 +32,7 @@ class VisionModel:
         # The hub's cache calls a snapshot by its commit.
         self.revision = folder.name if folder.parent.name == "snapshots" else ""
         self.engine = f"transformers {transformers.__version__}"
-        self.weights_sha256 = _weights_sha256(folder)
+        self.weights_sha256 = weights_sha256(folder)
         self._device, self._dtype = device, dtype
         self._tower = _load(folder, model.name, options, dtype).to(device).eval()
         self._processor = _processor(folder, model.name, options.image_size)
@@ -189,14 +188,3 @@ def _described(processor: Any) -> str:
         if settings.get(key) is not None and settings.get(off.get(key, ""), True)
     ]
     return f"{type(processor).__name__}: {'; '.join(parts)}"
-
-
-def _weights_sha256(folder: Path) -> str:
-    hashes = {}
-    for path in sorted(folder.glob("*.safetensors")):
-        with path.open("rb") as stream:
-            hashes[path.name] = hashlib.file_digest(stream, "sha256").hexdigest()
-    if len(hashes) == 1:
-        return next(iter(hashes.values()))
-    lines = "\n".join(f"{sha256}  {name}" for name, sha256 in hashes.items())
-    return hashlib.sha256(lines.encode()).hexdigest()

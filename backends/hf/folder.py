@@ -7,6 +7,7 @@ read a pickle is to run it.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -90,6 +91,18 @@ def check_weights(folder: Path, name: str, config: Mapping[str, Any]) -> None:
         if not (folder / file).is_file():
             raise BackendError(f"{name} lacks {file}, a part of its weights", "Fetch it again.")
     _check_amount(config, sum((folder / file).stat().st_size for file in files), name)
+
+
+def weights_sha256(folder: Path) -> str:
+    """The hash of the file of weights, or of the lines that `sha256sum` prints for several."""
+    hashes = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        with path.open("rb") as stream:
+            hashes[path.name] = hashlib.file_digest(stream, "sha256").hexdigest()
+    if len(hashes) == 1:
+        return next(iter(hashes.values()))
+    lines = "\n".join(f"{sha256}  {name}" for name, sha256 in hashes.items())
+    return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -41,8 +41,9 @@ class Task:
     here, so that no baseline can see them.
 
     `X_train` with `y_train` int64 (n,), of at least two classes out of `classes`, which are in the
-    order of their numbers; `X_queries`, at least one. `shown` has what each voter showed, of those
-    that showed examples. `seed` is for what a baseline draws.
+    order of their numbers; `X_queries`, at least one, from the `query_rows` of the test
+    split. `shown` has what each voter showed, of those that showed examples. `seed` is for what a
+    baseline draws.
 
     `options` are the fields of the `BaselineSpec` that the kind takes, by name. `say` shows what is
     going on in a few words ("epoch 2 of 5"). `folder` is for checkpoints, and need not exist: the
@@ -59,6 +60,7 @@ class Task:
     options: Mapping[str, Any] = field(default_factory=dict)
     say: Callable[[str], None] = _say_nothing
     folder: Path | None = None
+    query_rows: Sequence[int] = ()
 
     @property
     def n_classes(self) -> int:

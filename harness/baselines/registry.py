@@ -59,6 +59,27 @@ KINDS: tuple[BaselineKind, ...] = (
         in_runs=True,
     ),
     BaselineKind(
+        "distilbert",
+        "fine-tuned text encoder",
+        (*_VECTORS, *_TEXTS),
+        "encoder:predict",
+        takes=("model", "epochs", "device", "threads", "reducer", "encoding"),
+    ),
+    BaselineKind(
+        "two-towers",
+        "two towers, vectors and label sentences",
+        (*_VECTORS, *_TEXTS),
+        "two_towers:predict",
+        takes=("model", "epochs", "device", "threads"),
+    ),
+    BaselineKind(
+        "clip",
+        "CLIP, images and label sentences",
+        _VECTORS,
+        "clip:predict",
+        takes=("model", "images", "epochs", "device", "threads"),
+    ),
+    BaselineKind(
         "most-frequent",
         "the most frequent class",
         (*_VECTORS, *_TEXTS),

@@ -35,6 +35,7 @@ def make_task(
         classes=dataset.classes,
         shown=shown,
         seed=seed,
+        query_rows=rows,
     )
     return task, dataset.y_test[rows]
 

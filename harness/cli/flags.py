@@ -165,8 +165,12 @@ def _of_fit(one: Definition) -> Definition:
 
 def flags_of_baseline() -> list[Definition]:
     """All flags of `harness baseline`, those of its data first."""
-    own = [replace(one, panel=_WHAT_IS_CLASSIFIED) for one in definitions(BaselineSpec)]
-    return [*own, NAME, *definitions(Output), JSON]
+    data = [
+        replace(one, panel=_WHAT_IS_CLASSIFIED)
+        for one in definitions(BaselineSpec)
+        if one.name in DataSpec.model_fields
+    ]
+    return [*data, *own_flags_of_baseline(), NAME, *definitions(Output), JSON]
 
 
 def own_flags_of_baseline() -> list[Definition]:

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from harness.embedding.images import SPLITS, ImageFile
 from harness.errors import UsageError
+from harness.workload.images import SPLITS, ImageFile
 
 _ROWS = 4096  # written at once
 METADATA = "embedding"  # the key, or the name of the file, that has it

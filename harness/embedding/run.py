@@ -27,12 +27,6 @@ from harness.contract import (
     EmbedderOptions,
     ModelRef,
 )
-from harness.embedding.images import (
-    ImageFile,
-    check_some,
-    list_images,
-    listing_sha256,
-)
 from harness.embedding.output import Embeddings, check_form, write
 from harness.embedding.partial import Partial, locked, opened, remove
 from harness.embedding.session import EmbedderSession
@@ -40,6 +34,12 @@ from harness.engine.models import resolve_model
 from harness.engine.transport import WorkerFailedError
 from harness.errors import EngineError, UsageError
 from harness.machine.homes import without_home
+from harness.workload.images import (
+    ImageFile,
+    check_some,
+    list_images,
+    listing_sha256,
+)
 
 _BATCHES = 32  # that a worker is given at once
 _MOST_FAILURES = 3  # of the worker in a row, until it is no longer the images' fault

@@ -50,7 +50,9 @@ class Registered:
 
 
 EMBEDDER = Registered("embedder", "backends.embedder.backend")
-"""No backend, but installed and checked as one is."""
+"""No backend, but installed and checked as one is. Its environment is the trainer's, too."""
+
+TRAINER = Registered(EMBEDDER.name, "backends.trainer.backend")
 
 
 def registered_backends() -> list[Registered]:
@@ -74,5 +76,5 @@ def _of_name(name: str, several: Iterable[Registered]) -> Registered:
 
 
 def find_installable(name: str) -> Registered:
-    """The backend, or the embedder. Raises `UsageError`."""
+    """The backend, or the embedder with the trainer. Raises `UsageError`."""
     return _of_name(name, [*registered_backends(), EMBEDDER])

@@ -22,3 +22,16 @@ def old_results(tmp_path: Path) -> Callable[[int], Path]:
         return folder
 
     return copy
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Stands for images: 11 files a class and split, of other content each."""
+    place = tmp_path / "images"
+    for split in ("train", "test"):
+        for label in ("FAKE", "REAL"):
+            (place / split / label).mkdir(parents=True)
+            for number in range(11):
+                content = f"{split}{label}{number}".encode() * (number + 1)
+                (place / split / label / f"{number:02} (a).jpg").write_bytes(content)
+    return place

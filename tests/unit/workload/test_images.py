@@ -8,8 +8,8 @@ from typing import TypeAlias
 
 import pytest
 
-from harness.embedding.images import list_images, listing_sha256
 from harness.errors import DataError, UsageError
+from harness.workload.images import list_images, listing_sha256
 
 Spoil: TypeAlias = Callable[[Path], object]
 

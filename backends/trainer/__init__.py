@@ -1,0 +1,1 @@
+"""Labelled rows in, a score for each class of other rows out."""
