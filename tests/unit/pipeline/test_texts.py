@@ -12,7 +12,7 @@ import pytest
 
 import harness
 from harness.engine.session import TokenizerSession
-from harness.errors import EngineError, TemplateError, UsageError
+from harness.errors import EngineError, UsageError
 from harness.pipeline.run import resume, run
 from harness.pipeline.summarise import recompute
 from harness.spec import RunSpec
@@ -103,7 +103,7 @@ def test_a_tokenizer_that_fails_costs_its_entry_only(
 def test_what_is_for_vectors_is_refused_for_texts(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--reducer, --encoding: this is for vectors"):
         carry_out(write(tmp_path), tmp_path / "results", reducer="plsda:4", encoding="int:100")
-    with pytest.raises(TemplateError, match=r"compact writes \$numbers, and the data are texts"):
+    with pytest.raises(UsageError, match=r"compact writes \$numbers, and the data are texts"):
         carry_out(write(tmp_path), tmp_path / "results", prompt="compact")
 
 

@@ -63,7 +63,7 @@ KINDS: dict[str, Kind] = {
     [
         ("compact", "text", "--prompt text, text-chat, or a file of your own that writes $text"),
         ("chat", "text", "--prompt text, text-chat"),
-        ("text", "vectors", "--prompt chat, compact, lico, or a file of your own"),
+        ("text", "vectors", "--prompt chat, compact, ece209, lico, or a file of your own"),
     ],
 )
 def test_a_template_for_other_data_is_refused(name: str, kind: Kind, remedy: str) -> None:
