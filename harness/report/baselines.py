@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -20,7 +20,7 @@ from harness.spec import BaselineSpec, DataSpec
 from harness.store.runs import StoredRun
 from harness.summary import Baseline, Queries, Summary
 
-_TITLES = ("baseline", "accuracy", "seconds", "peak\nmemory MiB", "")
+_TITLES = ("baseline", "accuracy", "seconds", "peak\nmemory MiB")
 _NUMBERS = ("seconds", "peak\nmemory MiB")
 
 
@@ -40,6 +40,8 @@ def baselines_answer(run: StoredRun, summary: Summary) -> Answer:
     ]
     if summary.data is not None:
         parts.insert(0, lines(data_sentence(spec.data, summary.data)))
+    if facts := list(_facts(summary.baselines)):
+        parts += [Text(), lines(*facts)]
     parts += [Text(), what_was_classified(spec, summary), machine_lines(run.environments)]
     data = run_json(spec, summary, beside).model_dump(mode="json")
     records = [_record(one, spec, summary, run.environment) for one in summary.baselines]
@@ -78,11 +80,23 @@ def _in_short(spec: BaselineSpec, summary: Summary) -> Iterator[str]:
         yield f"Not fitted: {', '.join(left)}."
 
 
+def _facts(baselines: Sequence[Baseline]) -> Iterator[str]:
+    """A line for each baseline that has something to say of how it was made."""
+    for one in baselines:
+        if one.facts:
+            yield f"{one.kind}: {'; '.join(f'{n} {_value(v)}' for n, v in one.facts.items())}."
+
+
+def _value(value: str | float) -> str:
+    if isinstance(value, str):
+        return brief(value)
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:.3g}"
+
+
 def _row(one: Baseline) -> tuple[str, ...]:
-    facts = "\n".join(f"{name} {brief(value)}" for name, value in one.facts.items())
     gpu = "" if one.peak_gpu_mib is None else f"\nGPU {number(one.peak_gpu_mib)}"
     memory = NOTHING if one.peak_rss_mib is None else f"{number(one.peak_rss_mib)}{gpu}"
-    return f"{one.name}\n{one.kind}", share(one.estimate), number(one.seconds), memory, facts
+    return f"{one.name}\n{one.kind}", share(one.estimate), number(one.seconds), memory
 
 
 def _record(
