@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from harness.baselines import clip, encoder, training, two_towers
-from harness.baselines.kind import Task
+from harness.baselines.kind import Task, labels_sha256
 from harness.baselines.training import hold_out, said
 from harness.contract import TrainStep
 from harness.engine.registry import Registered
@@ -137,14 +137,27 @@ def images(folder: Path, counts: dict[str, int]) -> Path:
 def test_clip_finds_the_image_of_each_row(tmp_path: Path) -> None:
     folder = images(tmp_path, {"train/bad": 3, "train/good": 3, "test/bad": 2, "test/good": 2})
     X = np.zeros((6, 2), np.float32)
-    data = task(X_train=X, y_train=np.array([0, 0, 0, 1, 1, 1]), X_queries=X[:2], query_rows=(3, 0))
+    data = task(
+        X_train=X,
+        y_train=np.array([0, 0, 0, 1, 1, 1]),
+        X_queries=X[:2],
+        query_rows=(3, 0),
+        test_sha256=labels_sha256(["bad", "bad", "good", "good"]),
+    )
     split = hold_out(data.y_train, 0)
     found = [Path(one).relative_to(folder.resolve()) for one in clip.images_of(folder, data, split)]
     rows = [*split.fitted.tolist(), *split.validated.tolist()]
     names = [f"train/{'bad' if row < 3 else 'good'}/{row % 3:03}.png" for row in rows]
     assert list(map(str, found)) == [*names, "test/good/001.png", "test/bad/000.png"]
-    with pytest.raises(DataError, match="not the images that the vectors were made of"):
-        clip.images_of(folder, replace(data, y_train=np.array([0, 0, 0, 0, 1, 1])), split)
+    others: list[dict[str, Any]] = [
+        {"y_train": np.array([0, 0, 0, 0, 1, 1])},
+        # One image fewer of a class of test: each row behind it would get another's image.
+        {"test_sha256": labels_sha256(["bad", "bad", "bad", "good", "good"])},
+        {"test_sha256": labels_sha256(["bad", "good", "bad", "good"])},
+    ]
+    for other in others:
+        with pytest.raises(DataError, match="not the images that the vectors were made of"):
+            clip.images_of(folder, replace(data, **other), split)
 
 
 def test_clip_needs_weights_and_images() -> None:
