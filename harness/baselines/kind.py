@@ -52,8 +52,8 @@ class Task:
 
     `X_train` with `y_train` int64 (n,), of at least two classes out of `classes`, which are in the
     order of their numbers; `X_queries`, at least one, from the `query_rows` of the test
-    split, whose labels have the `test_sha256`. `shown` has what each voter showed, of those that showed examples. `seed` is for what a
-    baseline draws.
+    split, whose classes in order have the hash `test_sha256`. `shown` has what each voter showed,
+    of those that showed examples. `seed` is for what a baseline draws.
 
     `options` are the fields of the `BaselineSpec` that the kind takes, by name. `say` shows what is
     going on in a few words ("epoch 2 of 5"). `folder` is for checkpoints, and need not exist: the

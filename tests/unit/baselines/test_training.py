@@ -46,6 +46,8 @@ def test_validation_rows_are_a_tenth_of_each_class() -> None:
     split = hold_out(y, 0)
     assert np.bincount(y[split.validated], minlength=4).tolist() == [6, 3, 1, 0]
     assert sorted([*split.fitted, *split.validated]) == list(range(93))
+    # Classes mixed, whatever the order of the rows: a batch of one class has no contrastive loss.
+    assert split.validated.tolist() != sorted(split.validated)
     assert hold_out(y, 0).validated.tolist() == split.validated.tolist()
     assert hold_out(y, 1).validated.tolist() != split.validated.tolist()
     with pytest.raises(DataError, match="one training row only"):
@@ -82,6 +84,7 @@ def test_the_prediction_and_what_is_known_of_it() -> None:
         ("dies", "the training failed: the engine ended with exit code 7", "goes on from the last"),
         ("refuses", "no memory is left", "Use less."),
         ("lacks", "queries: not a score for each", "See "),
+        ("counts no further", "a score is no finite number", "See "),
     ],
 )
 def test_a_trainer_that_fails_is_one_error(fault: str, reason: str, remedy: str) -> None:
@@ -95,6 +98,15 @@ def test_one_process_trains_the_same_at_a_time(tmp_path: Path) -> None:
     wanted = task(folder=tmp_path / "work")
     with training._folder(wanted), pytest.raises(StoreError, match="another process trains"):
         encoder.predict(wanted)
+
+
+@pytest.mark.usefixtures("stub")
+def test_a_training_that_fails_leaves_no_copy_of_the_vectors(tmp_path: Path) -> None:
+    X = np.zeros((43, 4), np.float32)
+    work = tmp_path / "work"
+    with pytest.raises(EngineError, match="not a score for each"):  # the stub reads texts
+        two_towers.predict(task(X_train=X[:40], X_queries=X[40:], folder=work))
+    assert sorted(path.name for path in work.iterdir()) == ["lock", "log"]
 
 
 def test_vectors_are_written_by_a_reducer_that_saw_no_validation_row() -> None:

@@ -185,6 +185,10 @@ def test_rows_of_one_class_are_no_rivals() -> None:
     # No row can tell its own text from the equal one: the loss of a perfect model is log 2.
     assert contrastive_loss(perfect, labels).item() == pytest.approx(np.log(2), abs=1e-6)
     assert contrastive_loss(-perfect, labels).item() > 10
+    # In a batch of one class it is the same for right and wrong (`training.hold_out`).
+    for row in ([50.0, 0.0], [0.0, 50.0]):
+        loss = contrastive_loss(torch.tensor([row] * 4), torch.zeros(4, dtype=torch.long)).item()
+        assert loss == pytest.approx(np.log(4), abs=1e-6)
 
 
 @pytest.mark.usefixtures("patient")
