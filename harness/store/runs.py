@@ -204,6 +204,8 @@ class StoredRun:
                 raise DamagedError("summary.queries: not as its spec has it")
             if summary.queries is not None:
                 _check_labels(summary.queries.labels, summary.queries, "summary.queries")
+                if not (summary.queries.rows and summary.baselines):
+                    raise DamagedError("summary.queries, summary.baselines: nothing there")
             for one in summary.runs:
                 _check_summary(one, self.facts)
             # One that was imported may have another name here than where it was made.
