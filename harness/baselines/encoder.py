@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from harness.baselines.kind import Prediction, Task
 from harness.baselines.training import Rows, Split, hold_out, stacked, train
 from harness.errors import UsageError
@@ -50,8 +53,6 @@ def as_texts(task: Task, split: Split) -> tuple[Sequence[str], dict[str, Fact]]:
     return [" ".join(row) for row in words], {"reducer": reducer, "encoding": encoding}
 
 
-def validation_accuracy(scores: object, task: Task, split: Split) -> dict[str, Fact]:
-    import numpy as np
-
-    right = np.asarray(scores).argmax(axis=1) == task.y_train[split.validated]
+def validation_accuracy(scores: NDArray[np.float32], task: Task, split: Split) -> dict[str, Fact]:
+    right = scores.argmax(axis=1) == task.y_train[split.validated]
     return {"validation accuracy": round(float(right.mean()), 4), "validation rows": len(right)}

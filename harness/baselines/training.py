@@ -210,8 +210,9 @@ def _scores(words: array[int], classes: int) -> NDArray[np.float32]:
 def _facts(trained: Trained) -> dict[str, Fact]:
     info = trained.info
     named = f"{without_home(info.model)} ({info.revision})" if info.revision else info.model
-    cut = {"texts cut": info.cut, "longest text": info.longest} if info.cut else {}
+    cut = {"texts cut": info.cut, "to tokens": info.longest} if info.cut else {}
     resumed = {"resumed at step": info.resumed_at} if info.resumed_at else {}
+    threads = f"{info.threads} {'thread' if info.threads == 1 else 'threads'}"
     return {
         "model": without_home(named),
         "weights": info.weights,
@@ -219,7 +220,7 @@ def _facts(trained: Trained) -> dict[str, Fact]:
         "parameters": info.parameters,
         "epochs": info.epochs,
         "best epoch": info.best_epoch,
-        "numbers": f"{info.dtype} on {info.device}, {info.threads} threads",
+        "computed in": f"{info.dtype} on {info.device}, {threads}",
         "engine": info.engine,
         **cut,
         **resumed,

@@ -69,7 +69,8 @@ def test_the_prediction_and_what_is_known_of_it() -> None:
     assert found.labels.tolist() == [1, 0, 1]
     assert found.facts["weights"] == "fresh"
     assert found.facts["model"] == "stub"
-    assert (found.facts["texts cut"], found.facts["longest text"]) == (3, 8)
+    assert (found.facts["texts cut"], found.facts["to tokens"]) == (3, 8)
+    assert found.facts["computed in"] == "float32 on cpu, 1 thread"
     assert found.facts["validation accuracy"] == 1.0
     assert found.peak_rss_mib is not None
     assert heard == [

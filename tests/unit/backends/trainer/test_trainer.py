@@ -261,6 +261,17 @@ def test_clip_is_zero_shot_without_epochs_and_learns_with_them(
         run(make_order(place="damaged", epochs=1, **given), clip_folder)
 
 
+def test_a_tokenizer_of_another_clip_is_refused(
+    make_order: MakeOrder, clip_folder: Path, tmp_path: Path
+) -> None:
+    folder = copied(clip_folder, tmp_path / "model")
+    # "great" has number 100, and the model knows 17 tokens.
+    save_tokenizer(folder, ("[PAD]", "[UNK]", "[CLS]", "[SEP]", *map(str, range(96)), "great"))
+    order = make_order(method="clip", texts=(), images=("x",), classes=("great", "awful"))
+    with pytest.raises(BackendError, match="more tokens than the 17 of the model"):
+        run(order, folder)
+
+
 def test_what_is_no_clip_is_refused(make_order: MakeOrder, encoder_folder: Path) -> None:
     with pytest.raises(BackendError, match="a distilbert model, and no CLIP"):
         run(make_order(method="clip", texts=(), images=("x",)), encoder_folder)
