@@ -36,7 +36,7 @@ from harness.engine.models import resolve_model
 from harness.engine.process import ProcessTransport
 from harness.engine.registry import TRAINER
 from harness.engine.transport import Transport, WorkerFailedError
-from harness.errors import DataError, EngineError, StoreError
+from harness.errors import DataError, EngineError, StoreError, UsageError
 from harness.machine.homes import without_home
 from harness.machine.memory import MemoryPeak
 from harness.summary import Fact
@@ -115,7 +115,7 @@ def train(task: Task, method: Method, split: Split, rows: Rows, classes: Sequenc
     """`classes` are their names, or sentences of them. Raises `EngineError`, `StoreError`."""
     options = task.options
     model = options.get("model")
-    found = None if model is None else resolve_model(model, ("hf",), {})
+    found = None if model is None else _found(model)
     y = task.y_train
     with _folder(task) as folder:
         path = folder / _VECTORS
@@ -140,6 +140,16 @@ def train(task: Task, method: Method, split: Split, rows: Rows, classes: Sequenc
             return _train(task, found, order)
         finally:
             path.unlink(missing_ok=True)  # with the next try it is written again
+
+
+def _found(model: str) -> ModelRef:
+    try:
+        return resolve_model(model, ("hf",), {})
+    except UsageError as error:  # its remedy is for models that are prompted
+        raise UsageError(
+            f"--model: {error}",
+            remedy="Give a folder with safetensors, or OWNER/MODEL as the hub calls it.",
+        ) from error
 
 
 def _train(task: Task, model: ModelRef | None, order: TrainOrder) -> Outcome:

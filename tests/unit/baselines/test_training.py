@@ -127,6 +127,15 @@ def test_vectors_are_written_by_a_reducer_that_saw_no_validation_row() -> None:
     assert again[: len(split.fitted)] == texts[: len(split.fitted)]
 
 
+@pytest.mark.parametrize("model", ["distilbert-base-uncased", "no/such/folder", "x.gguf"])
+def test_a_model_that_is_not_there_is_an_error_that_says_what_there_can_be(model: str) -> None:
+    with pytest.raises(UsageError, match=f"^--model: .*{model}") as caught:
+        encoder.predict(task(options={"model": model}))
+    assert caught.value.remedy == (
+        "Give a folder with safetensors, or OWNER/MODEL as the hub calls it."
+    )
+
+
 @pytest.mark.parametrize("option", ["reducer", "encoding"])
 def test_options_of_vectors_are_refused_for_texts(option: str) -> None:
     with pytest.raises(UsageError, match=f"--{option}: this is for vectors"):
