@@ -71,6 +71,16 @@ def test_without_a_second_row_of_a_class_there_is_no_probe() -> None:
         fit_baseline(probe, task, y[TRAIN:])
 
 
+def test_boosting_takes_a_class_of_one_row_among_many_rows() -> None:
+    [boosting] = find_kinds(["hist-gradient-boosting"])
+    y = np.array([0] * 5000 + [1] * 5000 + [2])
+    X = y[:, None].astype(np.float32)
+    task = Task(X, y, X[4999:5001], ("a", "b", "c"), shown=(), seed=0)
+    found = fit_baseline(boosting, task, y[4999:5001])
+    assert found is not None
+    assert found.predictions == [0, 1]
+
+
 def test_fewer_training_rows_are_fewer_neighbours() -> None:
     [knn] = find_kinds(["knn"])
     X, y = planted(knn)
