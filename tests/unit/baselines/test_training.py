@@ -136,6 +136,21 @@ def test_a_model_that_is_not_there_is_an_error_that_says_what_there_can_be(model
     )
 
 
+def test_few_numbers_are_written_as_they_are_and_a_reducer_of_more_is_refused() -> None:
+    X = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
+    data = task(X_train=X, X_queries=X[:3])
+    split = hold_out(LABELS, 0)
+    texts, facts = encoder.as_texts(data, split)
+    assert facts["reducer"] == "none"
+    assert {len(text.split()) for text in texts} == {3}
+    with pytest.raises(UsageError, match=r"pls:4: .* allow at most 3 numbers") as caught:
+        encoder.as_texts(replace(data, options={"reducer": "pls:4"}), split)
+    assert "--feature-fraction" not in caught.value.remedy  # `harness baseline` has none
+    with pytest.raises(UsageError, match="'pls' is not known") as caught:
+        encoder.as_texts(replace(data, options={"reducer": "pls"}), split)
+    assert "pls:K" in caught.value.remedy
+
+
 @pytest.mark.parametrize("option", ["reducer", "encoding"])
 def test_options_of_vectors_are_refused_for_texts(option: str) -> None:
     with pytest.raises(UsageError, match=f"--{option}: this is for vectors"):
