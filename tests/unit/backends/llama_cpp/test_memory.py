@@ -17,12 +17,15 @@ from tests.unit.backends.tiny_gguf import LAYERS, WIDTH, random_tensors, words, 
 CELLS = 3328  # 1,024 tokens, 2,048 for branches and 1, in whole 256
 
 
-def head(tensors: dict[str, int] | None = None, **values: Any) -> Head:
+def head(tensors: dict[str, int] | None = None, architecture: str = "a", **values: Any) -> Head:
     """Of a model of 4 layers with 8 heads of 64."""
     plain = {"block_count": 4, "embedding_length": 512, "attention.head_count": 8}
     given = plain | {key.replace("__", "."): value for key, value in values.items()}
     return Head(
-        {"general.architecture": "a", **{f"a.{key}": value for key, value in given.items()}},
+        {
+            "general.architecture": architecture,
+            **{f"{architecture}.{key}": value for key, value in given.items()},
+        },
         {} if tensors is None else tensors,
         1000,
     )
@@ -51,6 +54,16 @@ def head(tensors: dict[str, int] | None = None, **values: Any) -> Head:
         ),
         # a sliding window is held whole, so that prompts can be branched from
         ({"attention__sliding_window": 8, "attention__head_count_kv": 1}, [(64, 64)] * 4),
+        # which layers have one may decide how long their heads are
+        (
+            {
+                "attention__key_length": 128,
+                "attention__key_length_swa": 64,
+                "attention__value_length": 96,
+                "attention__sliding_window_pattern": (True, False, True, False),
+            },
+            [(512, 768), (1024, 768)] * 2,
+        ),
         # the last layers take what the layers before them hold
         ({"attention__shared_kv_layers": 1}, [(512, 512)] * 3),
         # hybrids: layers without heads are recurrent, or each fourth has attention
@@ -75,6 +88,20 @@ def test_what_is_held_of_a_token(values: dict[str, Any], cached: list[tuple[int,
                 "ssm__conv_kernel": 4,
             },
             3 * (3 * (100 + 2 * 2 * 16) + 16 * 100),
+        ),
+        (  # each layer has attention and a state
+            {"architecture": "falcon-h1", "ssm__inner_size": 100, "ssm__state_size": 16},
+            4 * 16 * 100,
+        ),
+        (  # attention, state, feed-forward, state
+            {
+                "architecture": "nemotron_h",
+                "attention__head_count_kv": (2, 0, 0, 0),
+                "feed_forward_length": (0, 0, 64, 0),
+                "ssm__inner_size": 100,
+                "ssm__state_size": 16,
+            },
+            2 * 16 * 100,
         ),
         ({"attention__head_count": 0, "wkv__head_size": 64}, 4 * 512 * (2 + 64)),
         ({"attention__head_count_kv": (0, 8, 0, 8), "shortconv__l_cache": 3}, 2 * 512 * 2),
