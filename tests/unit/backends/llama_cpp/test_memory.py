@@ -119,6 +119,7 @@ def test_weights_and_vocabulary_are_those_of_the_file(tmp_path: Path, tied: bool
         del tensors["output.weight"]
     path = write(tmp_path / "tiny.gguf", tensors)
     plan = memory.predict(ModelRef("tiny", "gguf", str(path)), {}, 1024, on_gpu=False)
+    assert plan is not None
     stored = sum(values.nbytes for values in tensors.values())
     assert plan.weights_bytes == pytest.approx(stored, abs=100)  # heads are padded
     assert plan.cache_bytes == CELLS * LAYERS * 2 * WIDTH * 2
@@ -134,8 +135,21 @@ def test_the_format_of_the_cache_counts(tmp_path: Path, kind: str, bytes_: int) 
     path = write(tmp_path / f"{kind}.gguf")
     options: dict[str, Any] = {"cache_type_k": kind, "cache_type_v": "f16", "n_ubatch": 128}
     plan = memory.predict(ModelRef("tiny", "gguf", str(path)), options, 1024, on_gpu=True)
+    assert plan is not None
     assert plan.token_bytes == LAYERS * (bytes_ + 128)
     assert plan.on_gpu
+
+
+@pytest.mark.parametrize(
+    ("layers", "is_known"), [(1, False), (LAYERS, False), (99, True), (-1, True)]
+)
+def test_of_a_model_that_is_half_on_a_gpu_nothing_is_predicted(
+    tmp_path: Path, layers: int, is_known: bool
+) -> None:
+    """Else one would be refused that was divided because the GPU cannot hold it whole."""
+    model = ModelRef("tiny", "gguf", str(write(tmp_path / "tiny.gguf")))
+    plan = memory.predict(model, {"n_gpu_layers": layers}, 1024, on_gpu=True)
+    assert (plan is not None) == is_known
 
 
 @pytest.mark.parametrize(
