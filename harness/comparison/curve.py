@@ -11,6 +11,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
+from harness.baselines.registry import KINDS
 from harness.comparison.metrics import METRICS
 from harness.comparison.samples import ACCURACY, right_by_query
 from harness.metrics import Difference
@@ -25,6 +26,7 @@ Varied: TypeAlias = Literal["shots", "max_model_len"]
 VARIED: tuple[Varied, ...] = ("shots", "max_model_len")
 """The fields of a spec that a curve may be against."""
 _OUTCOME = Literal["stops", "rises", "unknown"]
+_OF_EXAMPLES = frozenset(one.name for one in KINDS if one.needs_voters)
 
 
 class CurvePoint(Record):
@@ -64,10 +66,12 @@ class EntryCurve(Record):
 
 
 class BaselineCurve(Record):
-    """A baseline on the same numbers; `accuracies` has one for each run, `None` where it could not
-    be fitted."""
+    """`accuracies` has one for each run, `None` where the baseline could not be fitted.
+    `is_of_examples`: it learns from the examples that the prompts of the point show, and so changes
+    from point to point."""
 
     baseline: str
+    is_of_examples: bool
     accuracies: list[Estimate | None]
 
 
@@ -101,7 +105,8 @@ def curve_of(runs: Sequence[StoredRun]) -> Curve | None:
 def varied_by(specs: Sequence[RunSpec]) -> Varied | None:
     """The one field in which all of the specs differ."""
     for field in VARIED:
-        others = [spec.model_dump(exclude={field}) for spec in specs]
+        left: set[str] = {field}
+        others = [spec.model_dump(exclude=left) for spec in specs]
         values = {getattr(spec, field) for spec in specs}
         if len(specs) > 1 and len(values) == len(specs) and all(one == others[0] for one in others):
             return field
@@ -123,11 +128,11 @@ def _entry(name: str, runs: Sequence[StoredRun]) -> EntryCurve:
     for place, p_value in enumerate(found.p_values if found else ()):
         points[place] = points[place].model_copy(update={"better_p": p_value})
     outcome: _OUTCOME = "rises"
-    last = None
+    stops_at, last = None, None
     if found is None or len(runs) <= LEAST_LATER:
         outcome = "unknown"
     elif found.place is not None:
-        outcome = "stops"
+        outcome, stops_at = "stops", runs[found.place].run_id
         last = share_difference(METRICS[ACCURACY], right[found.place], right[-1], paired=True)
     return EntryCurve(
         entry=name,
@@ -137,7 +142,7 @@ def _entry(name: str, runs: Sequence[StoredRun]) -> EntryCurve:
         queries=queries,
         points=points,
         outcome=outcome,
-        stops_at=runs[found.place].run_id if outcome == "stops" and found and found.place is not None else None,
+        stops_at=stops_at,
         last=last,
     )
 
@@ -159,8 +164,13 @@ def _point(run: StoredRun, one: RunSummary) -> CurvePoint:
 
 
 def _baselines(runs: Sequence[StoredRun]) -> list[BaselineCurve]:
-    each = [{one.name: one.estimate for one in run.summary.baselines} for run in runs]
-    names = dict.fromkeys(name for one in each for name in one)
+    each = [{one.name: one for one in run.summary.baselines} for run in runs]
+    kinds = {name: one.kind for at_point in each for name, one in at_point.items()}
     return [
-        BaselineCurve(baseline=name, accuracies=[one.get(name) for one in each]) for name in names
+        BaselineCurve(
+            baseline=name,
+            is_of_examples=kind in _OF_EXAMPLES,
+            accuracies=[one[name].estimate if name in one else None for one in each],
+        )
+        for name, kind in kinds.items()
     ]

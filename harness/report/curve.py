@@ -9,12 +9,12 @@ from typing import Any
 from rich.console import RenderableType
 from rich.text import Text
 
-from harness.comparison.curve import Curve, CurvePoint, EntryCurve
+from harness.comparison.curve import BaselineCurve, Curve, CurvePoint, EntryCurve
 from harness.record import Estimate
 from harness.report.chart import Drawing, Mark, curve_chart
 from harness.report.figures import MOCK_LABEL
 from harness.report.table import Sheet, simple_table
-from harness.report.text import lines, number, p_value, percent, share
+from harness.report.text import NOTHING, lines, number, p_column, p_value, percent, share
 
 _TITLES = {"shots": "examples", "max_model_len": "tokens of context"}
 _LOUD = "bold reverse"
@@ -22,17 +22,16 @@ _LOUD = "bold reverse"
 
 def describe(curve: Curve) -> Iterator[RenderableType]:
     """What people read."""
-    best = _best_baselines(curve)
     for one in curve.entries:
         title = lines(f"{one.entry}, {one.model}: accuracy against {_TITLES[curve.varied]}")
         title.stylize("bold")
         yield title.append(" ").append(MOCK_LABEL, style=_LOUD) if one.is_mock else title
-        marks = _marks(curve, one, best)
+        marks = _marks(curve, one)
         if len(marks) > 1:
             yield Drawing(partial(_chart, curve, one, marks))
         yield Text()
-        yield _table(curve, one, best)
-        yield lines("", sentence(curve, one), *_remarks(one))
+        yield _table(curve, one)
+        yield lines("", sentence(curve, one), *_remarks(curve, one))
         yield Text()
 
 
@@ -105,29 +104,29 @@ def _accuracy(estimate: Estimate | None) -> dict[str, float | None]:
     return {name: getattr(estimate, end, None) for name, end in names.items()}
 
 
-def _best_baselines(curve: Curve) -> Sequence[tuple[str, float] | None]:
-    """At each point the baseline with the best accuracy."""
-    found: list[tuple[str, float] | None] = []
-    for place in range(len(curve.run_ids)):
-        known = [(of.baseline, one.value) for of in curve.baselines if (one := of.accuracies[place])]
-        found.append(max(known, key=lambda pair: pair[1]) if known else None)
-    return found
+def _beside(curve: Curve) -> BaselineCurve | None:
+    """The baseline that learns from the examples of each point."""
+    return next((one for one in curve.baselines if one.is_of_examples), None)
 
 
-def _marks(
-    curve: Curve, one: EntryCurve, best: Sequence[tuple[str, float] | None]
-) -> Sequence[Mark]:
+def _marks(curve: Curve, one: EntryCurve) -> Sequence[Mark]:
     return [
         Mark(
             _name(curve, point),
             point.accuracy.value,
             point.accuracy.low,
             point.accuracy.high,
-            beside[1] if beside else None,
+            beside.value if beside else None,
         )
-        for point, beside in zip(one.points, best, strict=True)
+        for point, beside in zip(one.points, _accuracies(curve, one), strict=True)
         if point.accuracy is not None
     ]
+
+
+def _accuracies(curve: Curve, one: EntryCurve) -> Sequence[Estimate | None]:
+    """Of the baseline beside the entry."""
+    baseline = _beside(curve)
+    return baseline.accuracies if baseline else [None] * len(one.points)
 
 
 def _chart(
@@ -146,39 +145,43 @@ def _examples(point: CurvePoint) -> str:
     return f"{point.examples:,.0f}" if point.examples % 1 == 0 else f"{point.examples:,.1f}"
 
 
-def _table(curve: Curve, one: EntryCurve, best: Sequence[tuple[str, float] | None]) -> Sheet:
+def _table(curve: Curve, one: EntryCurve) -> Sheet:
     is_long = curve.varied == "max_model_len"
     of_memory = "GPU MiB" if any(point.peak_gpu_mib for point in one.points) else "RSS MiB"
     titles = [
         *(["tokens"] if is_long else []),
         "examples",
         "accuracy",
-        "larger are\nbetter: p",
-        "best baseline",
+        "larger\nbetter: p",
+        "baseline\n(x)",
         "parsed",
         "prefill\ntok/s",
         f"peak\n{of_memory}",
-        "run",
     ]
     rows = (
         (
             *([f"{point.max_model_len:,}"] if is_long else []),
             _examples(point),
             share(point.accuracy),
-            "" if point.better_p is None else f"{point.better_p:.3f}",
-            f"{beside[1]:.2f} {beside[0]}" if beside else "",
+            NOTHING if point.better_p is None else p_column(point.better_p),
+            f"{beside.value:.2f}" if beside else NOTHING,
             percent(point.parse_rate),
             number(point.prefill_tokens_per_second),
             number(point.peak_gpu_mib or point.peak_rss_mib),
-            point.run_id,
         )
-        for point, beside in zip(one.points, best, strict=True)
+        for point, beside in zip(one.points, _accuracies(curve, one), strict=True)
     )
-    numbers = ("tokens", "examples", "parsed", titles[-3], titles[-2])
+    numbers = ("tokens", "examples", "parsed", titles[-2], titles[-1])
     return simple_table(titles, rows, numbers=numbers)
 
 
-def _remarks(one: EntryCurve) -> Iterator[str]:
+def _remarks(curve: Curve, one: EntryCurve) -> Iterator[str]:
+    if beside := _beside(curve):
+        yield f"x: {beside.baseline}, which learns from what the prompts of the point show."
+    others = [of for of in curve.baselines if not of.is_of_examples and of.accuracies[-1]]
+    if others:
+        said = (f"{of.baseline} {share(of.accuracies[-1])}" for of in others)
+        yield f"At every point alike: {', '.join(said)}."
     if any(point.peak_rss_mib or point.peak_gpu_mib for point in one.points):
         yield (
             "The engine was loaded once, for the longest context of all: its memory is the peak "

@@ -60,7 +60,13 @@ def group_answer(name: str, points: Sequence[Point], curve: Curve | None = None)
         curve=curve,
     ).model_dump(mode="json")
     if curve is not None:
-        parts = Group(*describe(curve), group_table(name, points))
+        whole = lines(
+            f"Group {name}, its runs in this order: {', '.join(curve.run_ids)}",
+            f"All figures of one: harness show {curve.run_ids[-1]}",
+        )
+        # Of a curve whose points are all there, the table would say it twice.
+        is_whole = len(curve.run_ids) == len(points)
+        parts = Group(*describe(curve), whole if is_whole else group_table(name, points))
         return Answer(parts, data, records(name, curve))
     rows = [
         record

@@ -18,7 +18,8 @@ def verdicts(
     points make of a query."""
     hardness = np.sqrt(alike) * rng.standard_normal(QUERIES)
     own = np.sqrt(1 - alike) * rng.standard_normal((len(accuracies), QUERIES))
-    return (hardness + own < norm.ppf(accuracies)[:, None]).astype(np.float64)
+    right: NDArray[np.bool_] = hardness + own < norm.ppf(accuracies)[:, None]
+    return right.astype(np.float64)
 
 
 def found(step: float, plateau: int, alike: float) -> list[int | None]:
