@@ -35,6 +35,7 @@ _NUMBERS = {
 _STRING, _ARRAY = 8, 9
 _FIRST_FIELDS, _SHORT_BYTES = 256, 2**16  # bounds of what `read_beginning` reads
 _MOST_LAYERS = 4096
+_MOST_TEXT, _MOST_DIMENSIONS = 2**24, 8  # more cannot be, and would be read into memory
 _PART = re.compile(r"(?P<stem>.*)-\d{5}-of-(?P<count>\d{5})\.gguf")
 _LFS = "a Git LFS pointer, which stands for a file that was not fetched"
 _OTHERS = (
@@ -203,6 +204,8 @@ def _read_head(
 def _tensor(file: IO[bytes]) -> tuple[str, int]:
     name = _text(file)
     [dimensions] = _read(file, "I")
+    if dimensions > _MOST_DIMENSIONS:
+        raise ValueError(dimensions)
     sizes = _read(file, f"{dimensions}Q")
     _read(file, "IQ")  # how its numbers are written, and where
     return name, math.prod(sizes)
@@ -240,16 +243,15 @@ def _value(file: IO[bytes], kind: int, most_items: int = 0) -> Any:
     return None
 
 
-def _text(file: IO[bytes]) -> str:
+def _text(file: IO[bytes], most: int = _MOST_TEXT) -> str:
     [size] = _read(file, "Q")
+    if size > most:
+        raise ValueError(size)
     return file.read(size).decode()
 
 
 def _short(file: IO[bytes]) -> str:
-    [size] = _read(file, "Q")
-    if size > _SHORT_BYTES:
-        raise ValueError(size)
-    return file.read(size).decode()
+    return _text(file, _SHORT_BYTES)
 
 
 def _short_value(file: IO[bytes], kind: int) -> Any:

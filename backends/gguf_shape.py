@@ -24,6 +24,10 @@ class Shape:
         self._shared = self._count("attention.shared_kv_layers", default=0, most=self._layers)
 
     @property
+    def layers(self) -> int:
+        return self._layers
+
+    @property
     def vocabulary(self) -> int:
         """As many as the embedding has rows: it may be padded."""
         return self._tensors.get("token_embd.weight", 0) // max(self._count("embedding_length"), 1)
@@ -37,7 +41,7 @@ class Shape:
     @property
     def state_numbers(self) -> int:
         """Of a sequence, in all recurrent layers."""
-        recurrent = self._layers - len(self._attention_layers()) - self._shared
+        recurrent = self._recurrent_layers()
         if recurrent <= 0:
             return 0
         width = self._count("embedding_length")
@@ -52,10 +56,19 @@ class Shape:
         kernel = self._count("ssm.conv_kernel", default=1)
         return recurrent * ((kernel - 1) * (inner + 2 * groups * state) + state * inner)
 
+    def _recurrent_layers(self) -> int:
+        if self._architecture == "falcon-h1":  # each layer has attention beside it
+            return self._layers
+        others = self._layers - len(self._attention_layers()) - self._shared
+        if self._architecture.startswith("nemotron_h"):  # a layer may be a feed-forward one alone
+            wide = self._metadata.get(f"{self._architecture}.feed_forward_length")
+            return others - sum(map(bool, wide)) if isinstance(wide, tuple) else others
+        return others
+
     def _attention_layers(self) -> list[int]:
         interval = self._count("full_attention_interval", default=0)
         own = range(self._layers - self._shared)
-        if interval:  # of a hybrid: each so manieth has attention
+        if interval:  # of a hybrid: the last of each so many has attention
             return [i for i in own if (i + 1) % interval == 0]
         return [i for i in own if self._heads(i)]
 
@@ -77,11 +90,18 @@ class Shape:
         heads = self._heads(layer)
         all_heads = self._count("attention.head_count", default=heads, layer=layer) or heads
         usual = self._count("embedding_length") // max(all_heads, 1)
-        keys = heads * self._count("attention.key_length", default=usual)
-        values = heads * self._count("attention.value_length", default=usual)
+        keys = heads * self._head_length("attention.key_length", usual, layer)
+        values = heads * self._head_length("attention.value_length", usual, layer)
         # With latent attention (MLA), values are a part of the keys.
         has_latent = {"attention.key_length_mla", "attention.value_length_mla"} <= self._own_keys()
         return keys, 0 if has_latent else values
+
+    def _head_length(self, key: str, usual: int, layer: int) -> int:
+        """Layers with a sliding window may have heads of another length."""
+        length = self._count(key, default=usual)
+        windows = self._metadata.get(f"{self._architecture}.attention.sliding_window_pattern")
+        has_window = isinstance(windows, tuple) and any(windows[layer : layer + 1])
+        return self._count(f"{key}_swa", default=length) if has_window else length
 
     def _count(
         self, key: str, default: int | None = None, most: int = _MOST, layer: int = 0

@@ -490,6 +490,15 @@ def prompt_fields(spec: RunSpec) -> dict[str, Any]:
     return spec.model_dump(mode="json", exclude=set(_OF_ENGINES))
 
 
+def named_flags(names: Sequence[str], spec: RunSpec) -> str:
+    """The flags of these fields, as an error names them: a preset first that stands for some, for
+    who gave it knows of none."""
+    flags = ", ".join(f"--{name.replace('_', '-')}" for name in names)
+    preset = read_preset(spec.preset) if spec.preset is not None else {}
+    of_preset = any(name in preset and getattr(spec, name) == preset[name] for name in names)
+    return f"--preset {spec.preset} ({flags})" if of_preset else flags
+
+
 def replay_spec(given: RunSpec, earlier: RunSpec, run_id: str) -> RunSpec:
     """The spec that gives the engines of `given` the prompts of the earlier run.
 
@@ -499,14 +508,14 @@ def replay_spec(given: RunSpec, earlier: RunSpec, run_id: str) -> RunSpec:
     # pydantic's set of what was given. A default that was not given is no wish to change anything.
     named = given.model_fields_set
     changed = [
-        f"--{name.replace('_', '-')}"
+        name
         for name in RunSpec.model_fields
         if name in named - _OF_ENGINES and getattr(given, name) != getattr(earlier, name)
     ]
     if changed:
         raise UsageError(
-            f"{', '.join(changed)}: beside --prompts-from, this would change the prompts of "
-            f"run {run_id}",
+            f"{named_flags(changed, given)}: beside --prompts-from, this would change the prompts "
+            f"of run {run_id}",
             remedy="Give engines, their options and a model only.",
         )
     own = {name: getattr(given, name) for name in _OF_ENGINES - (_INHERITED - named)}

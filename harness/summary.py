@@ -213,8 +213,8 @@ class Shuffled(Record):
 
 
 class BaselineTest(Record):
-    """The headline vote of an entry against a baseline, over the queries that got a verdict, or
-    against its own vote behind shuffled labels.
+    """The headline vote of an entry against a baseline, over the queries that got a verdict; or
+    its vote without calibration against the same one behind shuffled labels.
 
     In `difference` the baseline is the first side; p is adjusted by Holm over the run's baselines.
     """

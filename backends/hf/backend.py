@@ -98,7 +98,8 @@ def open_tokenizer(model: ModelRef, options: Options) -> HfTokenizer:
 
 
 def predict_memory(model: ModelRef, options: Options, tokens: int) -> MemoryPlan | None:
-    """`None` where no weights are there. Raises `BackendError` for files that cannot be right."""
+    """`None` where no weights are there, or their sizes are not known. Raises `BackendError` for
+    files that cannot be right."""
     _ask_no_network()
     from backends.hf.memory import predict
     from backends.hf.weights import given_folder

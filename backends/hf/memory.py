@@ -24,6 +24,7 @@ from backends.hf.backend import DEVICE, DTYPE
 
 MIB = 2**20
 _NUMBER_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+_SIZES = {"hidden_size", "num_attention_heads", "num_hidden_layers", "vocab_size"}
 _MOST_HEAD = 100 * MIB  # of a safetensors file, as its format has it
 _MOST = 2**31
 _ENGINE_BYTES = 400 * MIB  # a worker with torch and transformers; measured
@@ -41,13 +42,18 @@ class _Model:
     vocabulary: int
 
 
-def predict(model: ModelRef, folder: Path | None, options: Options, tokens: int) -> MemoryPlan:
-    """Of a GGUF file, or of a folder. Raises `BackendError` for a head that cannot be."""
+def predict(
+    model: ModelRef, folder: Path | None, options: Options, tokens: int
+) -> MemoryPlan | None:
+    """Of a GGUF file, or of a folder; `None` where its config does not say. Raises `BackendError`
+    for a head that cannot be."""
     on_gpu = (DEVICE.given(options) or "cpu") != "cpu"
     size = _NUMBER_BYTES.get(DTYPE.of(options)) or (2 if on_gpu or _computes_in_bfloat16() else 4)
     found = (
         _of_gguf(model.location, model.name) if folder is None else _of_folder(folder, model.name)
     )
+    if found is None:
+        return None
     token_bytes = found.cached_numbers * size
     # Logits are made in the format of the weights, and copied as float32.
     logits = _BRANCHES * found.vocabulary * (size + 4)
@@ -85,10 +91,14 @@ def _of_gguf(location: str, name: str) -> _Model:
 
 
 @lru_cache(maxsize=1)
-def _of_folder(folder: Path, name: str) -> _Model:
+def _of_folder(folder: Path, name: str) -> _Model | None:
     config = _object((folder / "config.json").read_bytes(), "config.json", name)
     text = config.get("text_config")
     values = text if isinstance(text, dict) else config
+    # GPT-2 and others call them otherwise, and some leave out what is the default of their kind.
+    # Quantized weights have other sizes than --dtype.
+    if not values.keys() >= _SIZES or config.get("quantization_config"):
+        return None
     files = sorted(folder.glob("*.safetensors"))
     return _Model(
         numbers=sum(_numbers_of(path, name) for path in files),

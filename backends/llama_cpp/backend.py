@@ -159,8 +159,9 @@ def open_tokenizer(model: ModelRef, options: Options) -> LlamaTokenizer:
     return open_vocabulary(model)
 
 
-def predict_memory(model: ModelRef, options: Options, tokens: int) -> MemoryPlan:
-    """Raises `BackendError` for a file whose head cannot be."""
+def predict_memory(model: ModelRef, options: Options, tokens: int) -> MemoryPlan | None:
+    """`None` where only some layers are on a GPU. Raises `BackendError` for a file whose head
+    cannot be."""
     _refuse_unavailable(_importable())
     from backends.llama_cpp.devices import used
     from backends.llama_cpp.memory import predict

@@ -17,6 +17,7 @@ from backends.llama_cpp.backend import (
     CACHE_TYPE_K,
     CACHE_TYPE_V,
     N_BATCH,
+    N_GPU_LAYERS,
     N_UBATCH,
 )
 from backends.sharing.session import BRANCH_SLOTS, SEQUENCES
@@ -30,10 +31,14 @@ _ENGINE_BYTES = 60 * MIB  # a worker with llama.cpp, a vocabulary and prompts; m
 _STATE_NUMBER_BYTES = 4  # recurrent states are float32
 
 
-def predict(model: ModelRef, options: Options, tokens: int, on_gpu: bool) -> MemoryPlan:
-    """Raises `BackendError` for a head that cannot be."""
+def predict(model: ModelRef, options: Options, tokens: int, on_gpu: bool) -> MemoryPlan | None:
+    """`None` where the GPU gets some of the layers: they are then in two kinds of memory. Raises
+    `BackendError` for a head that cannot be."""
     file = _head(model.location, model.name)
     shape = Shape(file, model.name)
+    # The layer behind the last is the one that makes logits. -1 is for all.
+    if on_gpu and 0 < (N_GPU_LAYERS.given(options) or 0) <= shape.layers:
+        return None
     sequences = SEQUENCES + 1
     cells = -(-(tokens + BRANCH_SLOTS + 1) // _PADDING) * _PADDING
     kinds = CACHE_TYPE_K.of(options), CACHE_TYPE_V.of(options)

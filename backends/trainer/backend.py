@@ -32,6 +32,8 @@ def train(model: ModelRef | None, order: TrainOrder, tell: Tell) -> Trained:
     """Raises `BackendError`. Without a `model`, that of a package, or a fresh one."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read when the hub's client is imported
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # it would draw in another order
+    # Without it, cuBLAS adds in an order that changes from time to time.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     # Read when torch is loaded. Threads that wait by spinning take the processors from each other:
     # on two that others use too, a step took five times as much of their time.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

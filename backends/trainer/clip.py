@@ -92,6 +92,12 @@ def clip_lesson(
         return_tensors="pt",
         max_length=network.config.text_config.max_position_embeddings,
     )
+    vocabulary = network.config.text_config.vocab_size
+    if int(tokens["input_ids"].max()) >= vocabulary:
+        raise BackendError(
+            f"the tokenizer of {model.name} has more tokens than the {vocabulary:,} of the model",
+            "Fetch the model's files again, all of them from one place.",
+        )
     revision = folder.name if folder.parent.name == "snapshots" else ""
     return Lesson(
         module=Clip(network, {key: tokens[key] for key in ("input_ids", "attention_mask")}),

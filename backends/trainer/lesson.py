@@ -15,7 +15,7 @@ import time
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +70,6 @@ class Lesson:
     """Whether it may compute in bfloat16, where the device does."""
     cut: int = 0
     longest: int = 0
-    plan: Mapping[str, Any] = field(default_factory=dict)
 
 
 def teach(
@@ -80,9 +79,10 @@ def teach(
     epochs = lesson.epochs if order.epochs is None else order.epochs
     dtype = devices.dtype("auto", device) if lesson.reduced else torch.float32
     plan = {
-        **lesson.plan,
         "folder": str(folder),
         "method": order.method,
+        "batch": lesson.batch,
+        "learning_rate": lesson.learning_rate,
         "weights": lesson.source.sha256,
         "rows": _rows_sha256(order),
         "split": [order.fitted, order.validated],

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from harness.baselines.encoder import validation_accuracy
-from harness.baselines.kind import Prediction, Task
+from harness.baselines.kind import Prediction, Task, labels_sha256
 from harness.baselines.pairs import pair_facts
 from harness.baselines.training import Rows, Split, hold_out, train
 from harness.baselines.two_towers import sentences
@@ -51,12 +51,14 @@ def images_of(folder: Path, task: Task, split: Split) -> list[str]:
     """
     every = list_images(folder)
     train_, test = ([one for one in every if one.split == name] for name in ("train", "test"))
-    labels = [task.classes[label] for label in task.y_train.tolist()]
-    if [one.label for one in train_] != labels or len(test) <= max(task.query_rows):
+    sha256 = labels_sha256(task.classes[label] for label in task.y_train.tolist())
+    found = [labels_sha256(one.label for one in part) for part in (train_, test)]
+    if found != [sha256, task.test_sha256]:
         raise DataError(
-            f"{folder}: these are not the images that the vectors were made of: they are not as "
-            "many in each class, or in another order",
-            remedy="Name the folder that `harness embed` was given, with no file left out.",
+            f"{folder}: these are not the images that the vectors were made of: their number in "
+            "each class of train or test is another, or their order is",
+            remedy="Name the folder that `harness embed` was given, with no file more or fewer. "
+            "Take out of it the files that it skipped.",
         )
     rows = np.concatenate([split.fitted, split.validated]).tolist()
     chosen = [*(train_[row] for row in rows), *(test[row] for row in task.query_rows)]

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from harness.baselines.kind import Prediction, Task
 from harness.baselines.training import Rows, Split, hold_out, stacked, train
 from harness.errors import UsageError
 from harness.summary import Fact
 from harness.workload.dataset import kind_of, one_line
 from harness.workload.encoding import fit_encoding
-from harness.workload.reducers import fit_reducer
+from harness.workload.reducers import fit_reducer, parse_reducer
 
 REDUCER, ENCODING = "pls:4", "int:100"
 
@@ -42,16 +45,21 @@ def as_texts(task: Task, split: Split) -> tuple[Sequence[str], dict[str, Fact]]:
                 remedy="Leave it out.",
             )
         return [one_line(text) for text in stacked(task, split)], {}
-    reducer, encoding = reducer or REDUCER, encoding or ENCODING
     X, y = task.X_train[split.fitted], task.y_train[split.fitted]
-    fitted = fit_reducer(reducer, X, y, task.seed)
+    few = X.shape[1] < parse_reducer(REDUCER).count
+    reducer, encoding = reducer or ("none" if few else REDUCER), encoding or ENCODING
+    parse_reducer(reducer)  # its error has a remedy that is right here
+    try:
+        fitted = fit_reducer(reducer, X, y, task.seed)
+    except UsageError as error:  # its remedy is for voters
+        raise UsageError(
+            str(error), remedy="Use a --reducer of fewer numbers, or none; or give more rows."
+        ) from error
     written = fit_encoding(encoding, fitted(X))
     words = written.encode(fitted(stacked(task, split)))
     return [" ".join(row) for row in words], {"reducer": reducer, "encoding": encoding}
 
 
-def validation_accuracy(scores: object, task: Task, split: Split) -> dict[str, Fact]:
-    import numpy as np
-
-    right = np.asarray(scores).argmax(axis=1) == task.y_train[split.validated]
+def validation_accuracy(scores: NDArray[np.float32], task: Task, split: Split) -> dict[str, Fact]:
+    right = scores.argmax(axis=1) == task.y_train[split.validated]
     return {"validation accuracy": round(float(right.mean()), 4), "validation rows": len(right)}

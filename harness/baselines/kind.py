@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -31,6 +32,15 @@ class Shown:
     queries: Content
 
 
+def labels_sha256(labels: Iterable[str]) -> str:
+    """The hash of the classes of rows, in order: whether two are the same, and nothing else."""
+    digest = hashlib.sha256()
+    for label in labels:
+        # as a folder may be called: such a name may be no text
+        digest.update(label.encode("utf-8", "surrogatepass") + b"\0")
+    return digest.hexdigest()
+
+
 def _say_nothing(text: str) -> None:
     del text
 
@@ -42,8 +52,8 @@ class Task:
 
     `X_train` with `y_train` int64 (n,), of at least two classes out of `classes`, which are in the
     order of their numbers; `X_queries`, at least one, from the `query_rows` of the test
-    split. `shown` has what each voter showed, of those that showed examples. `seed` is for what a
-    baseline draws.
+    split, whose classes in order have the hash `test_sha256`. `shown` has what each voter showed,
+    of those that showed examples. `seed` is for what a baseline draws.
 
     `options` are the fields of the `BaselineSpec` that the kind takes, by name. `say` shows what is
     going on in a few words ("epoch 2 of 5"). `folder` is for checkpoints, and need not exist: the
@@ -61,6 +71,7 @@ class Task:
     say: Callable[[str], None] = _say_nothing
     folder: Path | None = None
     query_rows: Sequence[int] = ()
+    test_sha256: str = ""
 
     @property
     def n_classes(self) -> int:

@@ -11,17 +11,21 @@ from threadpoolctl import threadpool_limits
 
 from harness.baselines.kind import Prediction, Task
 from harness.baselines.logistic import ITERATIONS, without_convergence_warning
+from harness.errors import DataError
 
 _STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 """Of `C`, the inverse of the penalty; scikit-learn's default is 1."""
 _FOLDS = 5
 
 
-def predict(task: Task) -> Prediction | None:
-    """`None` where a class has one training row only: no fold can be tested on it."""
+def predict(task: Task) -> Prediction:
+    """Raises `DataError` where a class has one training row only: no fold can be tested on it."""
     folds = min(_FOLDS, int(np.unique_counts(task.y_train).counts.min()))
     if folds < 2:
-        return None
+        raise DataError(
+            "probe: a class has one training row only, and cross-validation takes two",
+            remedy="Give more rows of that class, or fit logistic.",
+        )
     search = GridSearchCV(
         make_pipeline(StandardScaler(), LogisticRegression(max_iter=ITERATIONS)),
         {"logisticregression__C": list(_STRENGTHS)},

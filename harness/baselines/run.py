@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from harness.baselines.kind import BaselineKind, Labels, Shown, Task
+from harness.baselines.kind import BaselineKind, Labels, Shown, Task, labels_sha256
 from harness.baselines.registry import kinds_in_runs
 from harness.stats.intervals import wilson
 from harness.summary import Baseline
@@ -36,6 +36,7 @@ def make_task(
         shown=shown,
         seed=seed,
         query_rows=rows,
+        test_sha256=labels_sha256(dataset.classes[label] for label in dataset.y_test.tolist()),
     )
     return task, dataset.y_test[rows]
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import fcntl
 import os
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +36,7 @@ from harness.engine.models import resolve_model
 from harness.engine.process import ProcessTransport
 from harness.engine.registry import TRAINER
 from harness.engine.transport import Transport, WorkerFailedError
-from harness.errors import DataError, EngineError, StoreError
+from harness.errors import DataError, EngineError, StoreError, UsageError
 from harness.machine.homes import without_home
 from harness.machine.memory import MemoryPeak
 from harness.summary import Fact
@@ -58,7 +58,9 @@ class Split:
 def hold_out(y: Labels, seed: int) -> Split:
     """A tenth of each class at random, and of each class with two rows or more at least one.
 
-    Raises `DataError` where no class has two.
+    Those held out are in random order: rows that lie by class would make batches of one class, in
+    which a contrastive loss is the same for right and wrong. Raises `DataError` where no class has
+    two.
     """
     rng = np.random.default_rng(seed)
     share = min(_VALIDATION_SHARE, _MOST_VALIDATION / len(y))
@@ -67,7 +69,7 @@ def hold_out(y: Labels, seed: int) -> Split:
         rows = np.flatnonzero(y == label)
         count = min(len(rows) - 1, max(1, round(share * len(rows))))
         held.append(rng.permutation(rows)[:count])
-    validated = np.sort(np.concatenate(held))
+    validated = rng.permutation(np.concatenate(held))
     if not validated.size:
         raise DataError(
             "each class has one training row only, so that none is left to validate on",
@@ -113,14 +115,12 @@ def train(task: Task, method: Method, split: Split, rows: Rows, classes: Sequenc
     """`classes` are their names, or sentences of them. Raises `EngineError`, `StoreError`."""
     options = task.options
     model = options.get("model")
-    found = None if model is None else resolve_model(model, ("hf",), {})
+    found = None if model is None else _found(model)
     y = task.y_train
     with _folder(task) as folder:
-        vectors = ""
+        path = folder / _VECTORS
         if rows.vectors is not None:
-            path = folder / _VECTORS
             np.save(path, np.ascontiguousarray(rows.vectors, dtype=np.float32), allow_pickle=False)
-            vectors = str(path)
         order = TrainOrder(
             method=method,
             classes=tuple(classes),
@@ -130,13 +130,26 @@ def train(task: Task, method: Method, split: Split, rows: Rows, classes: Sequenc
             folder=str(folder),
             texts=tuple(rows.texts),
             images=tuple(rows.images),
-            vectors=vectors,
+            vectors="" if rows.vectors is None else str(path),
             seed=task.seed,
             epochs=options.get("epochs"),
             device=options.get("device"),
             threads=options.get("threads"),
         )
-        return _train(task, found, order)
+        try:
+            return _train(task, found, order)
+        finally:
+            path.unlink(missing_ok=True)  # with the next try it is written again
+
+
+def _found(model: str) -> ModelRef:
+    try:
+        return resolve_model(model, ("hf",), {})
+    except UsageError as error:  # its remedy is for models that are prompted
+        raise UsageError(
+            f"--model: {error}",
+            remedy="Give a folder with safetensors, or OWNER/MODEL as the hub calls it.",
+        ) from error
 
 
 def _train(task: Task, model: ModelRef | None, order: TrainOrder) -> Outcome:
@@ -155,6 +168,7 @@ def _train(task: Task, model: ModelRef | None, order: TrainOrder) -> Outcome:
         )
         message = _answer(transport, task)
         trained = decode_trained(message, order.validated, queries, classes)
+        validation, scores = (_scores(w, classes) for w in (trained.validation, trained.queries))
         # Ended before its peak is read: what it needed at its end is part of it.
         transport.close()
     except (WorkerFailedError, wire.WireError) as error:
@@ -165,8 +179,8 @@ def _train(task: Task, model: ModelRef | None, order: TrainOrder) -> Outcome:
     finally:
         transport.kill()
     return Outcome(
-        validation=_scores(trained.validation, classes),
-        queries=_scores(trained.queries, classes),
+        validation=validation,
+        queries=scores,
         trained=trained,
         peak=transport.peak,
     )
@@ -184,9 +198,10 @@ def said(step: TrainStep) -> str:
     """What it is at, in a few words."""
     if not step.steps:
         return step.stage
-    parts = [f"{step.stage}, step {step.step:,} of {step.steps:,}"]
+    parts = [step.stage]
     if step.epochs:
-        parts = [f"{step.stage}, epoch {step.epoch:.1f} of {step.epochs}", parts[0].split(", ")[1]]
+        parts.append(f"epoch {step.epoch:.1f} of {step.epochs}")
+    parts.append(f"step {step.step:,} of {step.steps:,}")
     if step.loss is not None:
         parts.append(f"loss {step.loss:.3f}")
     if step.steps_per_second:
@@ -195,15 +210,19 @@ def said(step: TrainStep) -> str:
     return ", ".join(parts)
 
 
-def _scores(words: Any, classes: int) -> NDArray[np.float32]:
-    return np.frombuffer(words, dtype=np.float32).reshape(-1, classes)
+def _scores(words: array[int], classes: int) -> NDArray[np.float32]:
+    scores = np.frombuffer(words, dtype=np.float32).reshape(-1, classes)
+    if not np.isfinite(scores).all():
+        raise wire.WireError("a score is no finite number")
+    return scores
 
 
 def _facts(trained: Trained) -> dict[str, Fact]:
     info = trained.info
     named = f"{without_home(info.model)} ({info.revision})" if info.revision else info.model
-    cut = {"texts cut": info.cut, "longest text": info.longest} if info.cut else {}
+    cut = {"texts cut": info.cut, "to tokens": info.longest} if info.cut else {}
     resumed = {"resumed at step": info.resumed_at} if info.resumed_at else {}
+    threads = f"{info.threads} {'thread' if info.threads == 1 else 'threads'}"
     return {
         "model": without_home(named),
         "weights": info.weights,
@@ -211,7 +230,7 @@ def _facts(trained: Trained) -> dict[str, Fact]:
         "parameters": info.parameters,
         "epochs": info.epochs,
         "best epoch": info.best_epoch,
-        "numbers": f"{info.dtype} on {info.device}, {info.threads} threads",
+        "computed in": f"{info.dtype} on {info.device}, {threads}",
         "engine": info.engine,
         **cut,
         **resumed,
@@ -235,12 +254,17 @@ def _folder(task: Task) -> Iterator[Path]:
             remedy="Name a --results folder that you may write to, with room on its disk.",
         ) from error
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock(lock)
         yield folder
+    finally:
+        os.close(lock)
+
+
+def _lock(lock: int) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         raise StoreError(
             "another process trains the same baseline on the same data",
             remedy="Wait until it has ended, or end it.",
         ) from error
-    finally:
-        os.close(lock)

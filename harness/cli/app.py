@@ -149,7 +149,7 @@ _add(
     "baseline",
     with_late_flags(baseline, flags_of_command),
     "harness baseline random-forest logistic",
-    "harness baseline probe knn --data cifake.parquet --queries 600 --name sklearn",
+    "harness baseline probe knn --data cifake.parquet --name sklearn",
     "harness baseline tfidf-words --data reviews.csv --text-column review",
     "harness compare latest:llama-cpp latest:random-forest",
 )

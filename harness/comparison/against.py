@@ -16,15 +16,16 @@ def against_baselines(
     truth: NDArray[np.int64],
     verdicts: NDArray[np.int64],
     baselines: Sequence[Baseline],
-    shuffled: NDArray[np.int64] | None = None,
+    shuffled: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
 ) -> list[BaselineTest]:
     """An entry's verdicts against each baseline, which is the first side of the difference.
 
     `truth` and `verdicts` (Q,) are classes in the order of the queries, as the predictions of the
     baselines are; a verdict is -1 where there is none, and such a query does not count. `shuffled`
-    are the entry's own verdicts behind shuffled labels, one baseline more. McNemar's exact test,
-    with Holm's correction over the baselines. Left out are baselines without
-    predictions, and all of them where no query has a verdict.
+    are the entry's verdicts by a vote that there is behind shuffled labels too, and those behind
+    shuffled labels: one baseline more. McNemar's exact test, with Holm's correction over the
+    baselines. Left out are baselines without predictions, and all of them where no query has a
+    verdict.
     """
     metric = METRICS["accuracy"]
 
@@ -33,14 +34,16 @@ def against_baselines(
         return np.where(verdicts >= 0, verdicts == truth, np.nan)
 
     sides = {
-        one.name: np.array(one.predictions) for one in baselines if one.predictions is not None
+        one.name: (verdicts, np.array(one.predictions))
+        for one in baselines
+        if one.predictions is not None
     }
     if shuffled is not None:
         sides[SHUFFLED] = shuffled
     tested = {
         name: found
-        for name, theirs in sides.items()
-        if (found := share_difference(metric, right(theirs), right(verdicts), paired=True))
+        for name, (own, theirs) in sides.items()
+        if (found := share_difference(metric, right(theirs), right(own), paired=True))
     }
     return [
         BaselineTest(baseline=name, difference=one)

@@ -243,7 +243,7 @@ def _check_size(order: Order, entries: Sequence[_Entry]) -> None:
         count *= len(part)
     if count > _MOST_ROWS:
         raise UsageError(
-            f"that are {count:,} combinations, and at most {_MOST_ROWS:,} are shown",
+            f"these are {count:,} combinations, and at most {_MOST_ROWS:,} are shown",
             remedy="Give fewer values, or several commands.",
         )
 

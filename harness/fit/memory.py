@@ -27,7 +27,7 @@ class Memory(Record):
     """A prediction for one length, in bytes; `free_bytes` is `None` where it cannot be known.
 
     `cache_bytes` is all that is held of tokens. `total_bytes` is the sum of the four parts.
-    `longest_context` is the length that would hold, and `parallel_sequences` how many sequences of
+    `longest_context` is the length that would fit, and `parallel_sequences` how many sequences of
     this one.
     """
 

@@ -11,6 +11,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -111,6 +112,8 @@ def fit_alone(
             summary = _stored(store, spec, summary, name)
             if task.folder is not None:
                 shutil.rmtree(task.folder, ignore_errors=True)
+                with suppress(OSError):  # there are none, or others
+                    task.folder.parent.rmdir()
     if not summary.baselines:
         raise next(iter(failures.values()))
     return Fitted(Summary.model_validate(without_homes(summary.model_dump())), failures)
@@ -163,11 +166,14 @@ def check_options(kinds: Sequence[BaselineKind], spec: BaselineSpec) -> None:
     taken = {name for kind in kinds for name in kind.takes}
     shared = {"baseline", *DataSpec.model_fields}
     if unused := sorted(spec.model_fields_set - shared - taken):
-        flags = ", ".join(f"--{name.replace('_', '-')}" for name in unused)
-        takers = [one.name for one in ALONE if set(unused) & set(one.takes)]
+        flags = {f"--{name.replace('_', '-')}": name for name in unused}
+        takers = {
+            flag: ", ".join(one.name for one in ALONE if name in one.takes)
+            for flag, name in flags.items()
+        }
         raise UsageError(
-            f"{flags}: {', '.join(spec.baseline)} takes no such option",
-            remedy=f"It is for: {', '.join(takers)}.",
+            f"{', '.join(flags)}: not for {', '.join(spec.baseline)}",
+            remedy=" ".join(f"{flag} is for: {names}." for flag, names in takers.items()),
         )
 
 

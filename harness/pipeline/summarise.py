@@ -116,6 +116,10 @@ def _run_summary(entry: StoredEntry, facts: Facts, baselines: Sequence[Baseline]
     accuracy = score_accuracy(ballots, tuple(facts.classes), spec.seed, _is_sampled(spec))
     verdicts = hold_vote(accuracy.headline, ballots, len(facts.classes))
     shuffled, shuffled_verdicts = _shuffled(entry, facts)
+    # Like with like: a calibrated vote may be better for its calibration alone.
+    pair = None
+    if shuffled_verdicts is not None and shuffled and getattr(accuracy, shuffled.vote):
+        pair = hold_vote(shuffled.vote, ballots, len(facts.classes)), shuffled_verdicts
     fit, speed, memory = _context_fit(entry, facts), _speed(entry), _memory(entry)
     tokens = facts.tokens.get(entry.name)
     statuses = Counter(cell.status for cell in entry.cells)
@@ -135,7 +139,7 @@ def _run_summary(entry: StoredEntry, facts: Facts, baselines: Sequence[Baseline]
         memory=memory,
         parse=parse,
         accuracy=accuracy,
-        against_baselines=against_baselines(ballots.truth, verdicts, baselines, shuffled_verdicts),
+        against_baselines=against_baselines(ballots.truth, verdicts, baselines, pair),
         shuffled=shuffled,
         prompts=PromptHashes(
             # NUL between them: where one text ends is a part of what is hashed.

@@ -343,7 +343,9 @@ def _shuffled(runs: Sequence[RunSummary]) -> Iterator[tuple[str, ...]]:
             parsed = run.shuffled.parsed
             unread = "" if parsed in (None, 1) else f", {percent(parsed)} parsed"
             who = _who([run.entry], runs)
-            yield f"{who}{SHUFFLED}", share(run.shuffled.estimate) + unread, *said
+            vote = run.shuffled.vote
+            which = "" if vote == run.accuracy.headline else f", {vote} vote"
+            yield f"{who}{SHUFFLED}{which}", share(run.shuffled.estimate) + unread, *said
 
 
 def _test(test: BaselineTest) -> tuple[str, str]:

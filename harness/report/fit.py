@@ -35,7 +35,7 @@ class FitJson(Record):
 
 
 def fit_answer(rows: Sequence[FitRow]) -> Answer:
-    said = [_sentence(list(same)) for _, same in groupby(rows, key=_combination)]
+    said = [_sentence(same) for _, same in groupby(rows, key=_combination)]
     parts = Group(
         *(lines(*said), "", _counts(rows), ""),
         *(lines(_SHARES), _shares(rows), *_memory(rows), lines(*_notes(rows))),
@@ -54,9 +54,14 @@ def _combination(row: FitRow) -> tuple[object, ...]:
     return tuple(getattr(row, name) for name in _COMBINED)
 
 
-def _sentence(rows: Sequence[FitRow]) -> str:
+def _longest(rows: Iterable[FitRow]) -> FitRow:
+    """They stand in the order in which the lengths were given."""
+    return max(rows, key=lambda row: row.max_model_len)
+
+
+def _sentence(rows: Iterable[FitRow]) -> str:
     """Of all lengths: whether everything fits into the longest, and what helps if it does not."""
-    row = rows[-1]
+    row = _longest(rows)
     whose = f"{row.entry}, {' '.join(filter(None, [row.data, row.prompt, row.reducer]))}"
     if row.encoding is not None:
         whose += f" {row.encoding}"
@@ -116,7 +121,7 @@ def _counts(rows: Sequence[FitRow]) -> Sheet:
 
 def _shares(rows: Sequence[FitRow]) -> Sheet:
     """The longest of each combination: the shares hardly change from length to length."""
-    longest = [list(same)[-1] for _, same in groupby(rows, key=_combination)]
+    longest = [_longest(same) for _, same in groupby(rows, key=_combination)]
     varying = _varying(rows)
     titles = [_TITLES.get(name, name) for name in varying]
     names = list(Shares.model_fields)
@@ -145,8 +150,8 @@ def _memory(rows: Sequence[FitRow]) -> list[Sheet | Text]:
     found: list[Sheet | Text] = []
     if known := [row for row in each.values() if row.memory]:
         found += [lines("", _MEMORY), _table(known, _PREDICTED, _predicted)]
-        last = {row.entry: row for row in known}.values()
-        found.append(lines(*(_held(row.entry, row.max_model_len, row.memory) for row in last)))
+        longest = [_longest(same) for _, same in groupby(known, key=lambda row: row.entry)]
+        found.append(lines(*(_held(row.entry, row.max_model_len, row.memory) for row in longest)))
     if loaded := [row for row in each.values() if row.measured]:
         found += [lines("", _LOADED), _table(loaded, _MEASURED, _measured)]
     return found
@@ -188,10 +193,10 @@ def _held(entry: str, length: int, memory: Memory | None) -> str:
         return f"{entry}: how much {where} is free cannot be known."
     said = f"{entry}: {size(memory.free_bytes)} of {where} are free"
     if memory.bytes_over:
-        said += f", {size(memory.bytes_over)} too few for {length:,} tokens"
+        said += f", {size(memory.bytes_over)} too little for {length:,} tokens"
     if memory.longest_context is None:
         return f"{said}."
-    said += f"; a context of {memory.longest_context:,} tokens would hold"
+    said += f"; a context of {memory.longest_context:,} tokens would fit"
     if memory.parallel_sequences is not None:
         said += f", or {memory.parallel_sequences:,} sequences of {length:,}"
     return f"{said}."

@@ -204,6 +204,8 @@ class StoredRun:
                 raise DamagedError("summary.queries: not as its spec has it")
             if summary.queries is not None:
                 _check_labels(summary.queries.labels, summary.queries, "summary.queries")
+                if not (summary.queries.rows and summary.baselines):
+                    raise DamagedError("summary.queries, summary.baselines: nothing there")
             for one in summary.runs:
                 _check_summary(one, self.facts)
             # One that was imported may have another name here than where it was made.
@@ -547,27 +549,27 @@ class Results:
             return list(run.entries.values())
         if name != LATEST:
             return [self.run(name).entry(entry)]
-        return [self._latest(entry, StoredRun.entry)]
+        return [self._latest(entry, StoredRun.entry, "entry")]
 
     def sides(self, wanted: str) -> Sequence[StoredEntry | StoredBaseline]:
         """What `RUN` or `RUN:NAME` names: of engines the entries, of baselines each; by its name
         one entry, or one baseline of either kind of run."""
         name, _, side = wanted.partition(":")
         if name == LATEST and side:
-            return [self._latest(side, StoredRun.side)]
+            return [self._latest(side, StoredRun.side, "entry or baseline")]
         run = self.run(name)
         if not side:
             return run.sides
         return [run.side(side)]
 
-    def _latest(self, name: str, of: Callable[[StoredRun, str], _Found]) -> _Found:
+    def _latest(self, name: str, of: Callable[[StoredRun, str], _Found], what: str) -> _Found:
         """That of the newest finished run in no group that has it."""
         for run in self:
             if run.group is None and run.is_finished:
                 with suppress(StoreError):  # it has none, or cannot be read and hides no other
                     return of(run, name)
         raise StoreError(
-            f"no finished run has the entry {name!r}",
+            f"no finished run has the {what} {name!r}",
             remedy="`harness list` shows which there are.",
         )
 

@@ -151,6 +151,7 @@ def _too_many(form: ReducerSpec, most: int) -> UsageError:
             remedy="Give data whose numbers differ from class to class, or use --reducer none.",
         )
     return UsageError(
-        f"reducer {form}: a voter's training rows and features allow at most {most} numbers",
+        f"reducer {form}: the training rows and features that it is fitted to allow at most {most} "
+        "numbers",
         remedy=f"Use --reducer {form.kind}:{most} or --feature-fraction 1, or give more rows.",
     )

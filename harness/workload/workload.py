@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import UsageError
-from harness.spec import DataSpec, RunSpec
+from harness.spec import DataSpec, RunSpec, named_flags
 from harness.summary import PromptTokens
 from harness.workload.chat import ChatTemplate, open_chat
 from harness.workload.dataset import Dataset, Kind
@@ -88,9 +88,8 @@ def read_data(spec: RunSpec, given: Collection[str] = ()) -> Dataset:
     """The data of the spec; `given` as for `draw`."""
     dataset = load(spec)
     if dataset.kind == "text" and (names := [name for name in _OF_VECTORS if name in given]):
-        flags = ", ".join(f"--{name.replace('_', '-')}" for name in names)
         raise UsageError(
-            f"{flags}: this is for vectors, and {spec.data} holds texts",
+            f"{named_flags(names, spec)}: this is for vectors, and {spec.data} holds texts",
             remedy="Leave it out.",
         )
     return dataset

@@ -200,7 +200,7 @@ def test_a_result_of_another_tool_stands_in_a_comparison(runs: Runs) -> None:
 def test_what_cannot_be_compared_says_why_and_prints_nothing_else(runs: Runs) -> None:
     for arguments, code, said in (
         ([runs.plain, f"{runs.plain}:mock"], 2, "two runs or more"),
-        ([runs.plain, f"{runs.again}:vllm"], 1, "has no entry 'vllm'"),
+        ([runs.plain, f"{runs.again}:vllm"], 1, "has no entry or baseline 'vllm'"),
     ):
         done = runs.compare(*arguments)
         assert (done.returncode, done.stdout) == (code, "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from contextlib import closing
 from pathlib import Path
 
@@ -114,12 +115,16 @@ def test_one_line_says_that_it_does_not_fit_and_what_helps(
 ) -> None:
     done = inside(
         *(tmp_path, *MOCK, "--data", small_data, "--encoding", "decimal:4", "--reducer", "top:4"),
-        *("--max-model-len", "600", "--no-bootstrap"),
+        *("--max-model-len", "600,300", "--no-bootstrap"),  # the longest need not be the last
+        *("--engine-option", "memory_gib=100000"),
         COLUMNS=columns,
     )
     assert (done.returncode, done.stderr) == (0, "")
     said = " ".join(done.stdout.split())
     assert "140 examples do not fit in 600: " in said
+    assert "content" not in said  # the shares of the longest, in words of the data
+    assert re.search(r"labels markup ─+ mock 600 ", said)
+    assert "GiB too little for 600 tokens" in said
     assert "13 fit. What helps: --shots 13, --encoding int:10" in said
     assert max(map(len, done.stdout.splitlines())) <= int(columns)
 
@@ -204,8 +209,8 @@ def test_load_measures_beside_what_was_predicted(tmp_path: Path, small_data: str
     assert max(map(len, done.stdout.splitlines())) <= 80
 
 
-@pytest.mark.parametrize("kind", ["f16", "q8_0", "q4_0"])
-@pytest.mark.parametrize("model", ["smollm2-135m", "gemma3-270m"])
+# Not each model in each format: what a format takes is a row's, and tests/unit has all of them.
+@pytest.mark.parametrize(("model", "kind"), [("smollm2-135m", "f16"), ("gemma3-270m", "q8_0")])
 def test_the_cache_that_llama_cpp_reports_is_the_predicted_one(
     model: str, kind: str, tmp_path: Path
 ) -> None:

@@ -191,6 +191,8 @@ def test_a_replay_may_be_of_another_model() -> None:
 def test_a_replay_refuses_what_changes_the_prompts_and_names_it() -> None:
     with pytest.raises(UsageError, match=r"^--seed, --max-tokens: .* prompts of run a"):
         replay_spec(RunSpec(seed=1, voters=3, max_tokens=9), EARLIER, "a")
+    with pytest.raises(UsageError, match=r"^--preset ece209 \(--queries, .*--voters"):
+        replay_spec(RunSpec(preset="ece209", voters=2), EARLIER, "a")
 
 
 def test_the_same_value_once_more_changes_nothing() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import importlib.util
 import struct
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -163,3 +164,27 @@ def test_a_head_that_cannot_be_is_refused(tmp_path: Path, field: bytes) -> None:
     path.write_bytes(struct.pack("<4sIQQ", b"GGUF", 3, 0, 1) + field)
     with pytest.raises(BackendError, match=r"odd\.gguf is not a whole GGUF file"):
         read_metadata(path)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "fields", "body"),
+    [
+        (0, 1, struct.pack("<Q", 2**25)),  # a key as long as the rest of the file
+        (1, 0, struct.pack("<Q1sI", 1, b"t", 2**22)),  # a tensor of millions of dimensions
+    ],
+)
+def test_a_head_does_not_make_us_read_the_weights(
+    tmp_path: Path, tensors: int, fields: int, body: bytes
+) -> None:
+    """A length in a head may point behind gigabytes of weights."""
+    path = tmp_path / "odd.gguf"
+    with path.open("wb") as file:
+        file.write(struct.pack("<4sIQQ", b"GGUF", 3, tensors, fields) + body)
+        file.truncate(2**27)  # sparse: takes no room on a disk
+    tracemalloc.start()
+    try:
+        with pytest.raises(BackendError, match=r"odd\.gguf is not a whole GGUF file"):
+            read_metadata(path)
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()

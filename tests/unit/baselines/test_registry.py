@@ -8,7 +8,7 @@ import pytest
 from harness.baselines.kind import BaselineKind, Content, Labels, Task
 from harness.baselines.registry import ALONE, KINDS, check_data, find_kinds
 from harness.baselines.run import fit_baseline
-from harness.errors import UsageError
+from harness.errors import DataError, UsageError
 
 WORDS = np.array([["dull", "awful", "cold", "grey"], ["lovely", "great", "warm", "bright"]])
 TRAIN, QUERIES = 160, 100
@@ -67,7 +67,18 @@ def test_without_a_second_row_of_a_class_there_is_no_probe() -> None:
     X, y = planted(probe)
     few = np.append(np.flatnonzero(y == 0)[:9], np.flatnonzero(y == 1)[:1])
     task = Task(X[few], y[few], X[TRAIN:], ("no", "yes"), shown=(), seed=0)
-    assert fit_baseline(probe, task, y[TRAIN:]) is None
+    with pytest.raises(DataError, match="a class has one training row only"):
+        fit_baseline(probe, task, y[TRAIN:])
+
+
+def test_boosting_takes_a_class_of_one_row_among_many_rows() -> None:
+    [boosting] = find_kinds(["hist-gradient-boosting"])
+    y = np.array([0] * 5000 + [1] * 5000 + [2])
+    X = y[:, None].astype(np.float32)
+    task = Task(X, y, X[4999:5001], ("a", "b", "c"), shown=(), seed=0)
+    found = fit_baseline(boosting, task, y[4999:5001])
+    assert found is not None
+    assert found.predictions == [0, 1]
 
 
 def test_fewer_training_rows_are_fewer_neighbours() -> None:

@@ -9,8 +9,9 @@ import pytest
 from numpy.typing import NDArray
 
 from harness.baselines import Shown, run_baselines
-from harness.baselines.kind import Labels
+from harness.baselines.kind import Labels, labels_sha256
 from harness.baselines.registry import kinds_in_runs
+from harness.baselines.run import make_task
 from harness.stats.intervals import wilson
 from harness.summary import Baseline
 from harness.workload.dataset import make_dataset
@@ -96,3 +97,10 @@ def test_the_most_frequent_class_is_that_of_training_and_the_first_on_ties() -> 
     *_, last = run_baselines(data, range(3), [], SEED)
     assert last.predictions == [0, 0, 0]
     assert last.estimate == wilson(1, 3)
+
+
+def test_a_task_knows_the_labels_of_test_by_their_hash_alone() -> None:
+    task, truth = make_task(DATA, [5, 2], SEED)
+    assert truth.tolist() == DATA.y_test[[5, 2]].tolist()
+    assert task.test_sha256 == labels_sha256(CLASSES[label] for label in DATA.y_test)
+    assert task.test_sha256 != labels_sha256(CLASSES[label] for label in DATA.y_test[::-1])

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from harness.baselines import clip, encoder, training, two_towers
-from harness.baselines.kind import Task
+from harness.baselines.kind import Task, labels_sha256
 from harness.baselines.training import hold_out, said
 from harness.contract import TrainStep
 from harness.engine.registry import Registered
@@ -46,6 +46,8 @@ def test_validation_rows_are_a_tenth_of_each_class() -> None:
     split = hold_out(y, 0)
     assert np.bincount(y[split.validated], minlength=4).tolist() == [6, 3, 1, 0]
     assert sorted([*split.fitted, *split.validated]) == list(range(93))
+    # Classes mixed, whatever the order of the rows: a batch of one class has no contrastive loss.
+    assert split.validated.tolist() != sorted(split.validated)
     assert hold_out(y, 0).validated.tolist() == split.validated.tolist()
     assert hold_out(y, 1).validated.tolist() != split.validated.tolist()
     with pytest.raises(DataError, match="one training row only"):
@@ -67,7 +69,8 @@ def test_the_prediction_and_what_is_known_of_it() -> None:
     assert found.labels.tolist() == [1, 0, 1]
     assert found.facts["weights"] == "fresh"
     assert found.facts["model"] == "stub"
-    assert (found.facts["texts cut"], found.facts["longest text"]) == (3, 8)
+    assert (found.facts["texts cut"], found.facts["to tokens"]) == (3, 8)
+    assert found.facts["computed in"] == "float32 on cpu, 1 thread"
     assert found.facts["validation accuracy"] == 1.0
     assert found.peak_rss_mib is not None
     assert heard == [
@@ -82,6 +85,7 @@ def test_the_prediction_and_what_is_known_of_it() -> None:
         ("dies", "the training failed: the engine ended with exit code 7", "goes on from the last"),
         ("refuses", "no memory is left", "Use less."),
         ("lacks", "queries: not a score for each", "See "),
+        ("counts no further", "a score is no finite number", "See "),
     ],
 )
 def test_a_trainer_that_fails_is_one_error(fault: str, reason: str, remedy: str) -> None:
@@ -95,6 +99,15 @@ def test_one_process_trains_the_same_at_a_time(tmp_path: Path) -> None:
     wanted = task(folder=tmp_path / "work")
     with training._folder(wanted), pytest.raises(StoreError, match="another process trains"):
         encoder.predict(wanted)
+
+
+@pytest.mark.usefixtures("stub")
+def test_a_training_that_fails_leaves_no_copy_of_the_vectors(tmp_path: Path) -> None:
+    X = np.zeros((43, 4), np.float32)
+    work = tmp_path / "work"
+    with pytest.raises(EngineError, match="not a score for each"):  # the stub reads texts
+        two_towers.predict(task(X_train=X[:40], X_queries=X[40:], folder=work))
+    assert sorted(path.name for path in work.iterdir()) == ["lock", "log"]
 
 
 def test_vectors_are_written_by_a_reducer_that_saw_no_validation_row() -> None:
@@ -112,6 +125,30 @@ def test_vectors_are_written_by_a_reducer_that_saw_no_validation_row() -> None:
     X[split.validated] += 100
     again, _ = encoder.as_texts(data, split)
     assert again[: len(split.fitted)] == texts[: len(split.fitted)]
+
+
+@pytest.mark.parametrize("model", ["distilbert-base-uncased", "no/such/folder", "x.gguf"])
+def test_a_model_that_is_not_there_is_an_error_that_says_what_there_can_be(model: str) -> None:
+    with pytest.raises(UsageError, match=f"^--model: .*{model}") as caught:
+        encoder.predict(task(options={"model": model}))
+    assert caught.value.remedy == (
+        "Give a folder with safetensors, or OWNER/MODEL as the hub calls it."
+    )
+
+
+def test_few_numbers_are_written_as_they_are_and_a_reducer_of_more_is_refused() -> None:
+    X = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
+    data = task(X_train=X, X_queries=X[:3])
+    split = hold_out(LABELS, 0)
+    texts, facts = encoder.as_texts(data, split)
+    assert facts["reducer"] == "none"
+    assert {len(text.split()) for text in texts} == {3}
+    with pytest.raises(UsageError, match=r"pls:4: .* allow at most 3 numbers") as caught:
+        encoder.as_texts(replace(data, options={"reducer": "pls:4"}), split)
+    assert "--feature-fraction" not in caught.value.remedy  # `harness baseline` has none
+    with pytest.raises(UsageError, match="'pls' is not known") as caught:
+        encoder.as_texts(replace(data, options={"reducer": "pls"}), split)
+    assert "pls:K" in caught.value.remedy
 
 
 @pytest.mark.parametrize("option", ["reducer", "encoding"])
@@ -137,14 +174,27 @@ def images(folder: Path, counts: dict[str, int]) -> Path:
 def test_clip_finds_the_image_of_each_row(tmp_path: Path) -> None:
     folder = images(tmp_path, {"train/bad": 3, "train/good": 3, "test/bad": 2, "test/good": 2})
     X = np.zeros((6, 2), np.float32)
-    data = task(X_train=X, y_train=np.array([0, 0, 0, 1, 1, 1]), X_queries=X[:2], query_rows=(3, 0))
+    data = task(
+        X_train=X,
+        y_train=np.array([0, 0, 0, 1, 1, 1]),
+        X_queries=X[:2],
+        query_rows=(3, 0),
+        test_sha256=labels_sha256(["bad", "bad", "good", "good"]),
+    )
     split = hold_out(data.y_train, 0)
     found = [Path(one).relative_to(folder.resolve()) for one in clip.images_of(folder, data, split)]
     rows = [*split.fitted.tolist(), *split.validated.tolist()]
     names = [f"train/{'bad' if row < 3 else 'good'}/{row % 3:03}.png" for row in rows]
     assert list(map(str, found)) == [*names, "test/good/001.png", "test/bad/000.png"]
-    with pytest.raises(DataError, match="not the images that the vectors were made of"):
-        clip.images_of(folder, replace(data, y_train=np.array([0, 0, 0, 0, 1, 1])), split)
+    others: list[dict[str, Any]] = [
+        {"y_train": np.array([0, 0, 0, 0, 1, 1])},
+        # One image fewer of a class of test: each row behind it would get another's image.
+        {"test_sha256": labels_sha256(["bad", "bad", "bad", "good", "good"])},
+        {"test_sha256": labels_sha256(["bad", "good", "bad", "good"])},
+    ]
+    for other in others:
+        with pytest.raises(DataError, match="not the images that the vectors were made of"):
+            clip.images_of(folder, replace(data, **other), split)
 
 
 def test_clip_needs_weights_and_images() -> None:

@@ -120,7 +120,7 @@ def test_a_side_counts_once_and_one_is_too_few(named: Named, names: list[str]) -
     [
         ("{0}:vllm", "has no entry or baseline 'vllm'", "It has: llama-cpp, "),
         ("{1}:vllm", "has no entry or baseline 'vllm'", "It has: llama-cpp, mock, "),
-        ("latest:vllm", "no finished run has the entry 'vllm'", "harness list"),
+        ("latest:vllm", "no finished run has the entry or baseline 'vllm'", "harness list"),
         ("nothing", "nothing", "latest"),
         ("nothing:mock", "nothing", "latest"),
         ("import-x", "import-x", ""),

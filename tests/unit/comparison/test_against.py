@@ -52,7 +52,7 @@ def test_without_baselines_there_is_nothing_to_test() -> None:
 
 def test_shuffled_labels_are_one_baseline_more_whose_unread_queries_do_not_count() -> None:
     shuffled = np.where(np.arange(40) < 10, -1, 1 - TRUTH)
-    one, found = against_baselines(TRUTH, TRUTH, [baseline("one", 12)], shuffled)
+    one, found = against_baselines(TRUTH, TRUTH, [baseline("one", 12)], (TRUTH, shuffled))
     assert (one.baseline, found.baseline) == ("one", SHUFFLED)
     assert (found.difference.samples, found.difference.first) == ((30, 30), 0.0)
     assert found.difference.outcome is Outcome.BETTER

@@ -3,6 +3,7 @@ cannot be fitted, or the command is ended."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -177,6 +178,28 @@ def test_an_end_while_the_first_is_stored_leaves_no_run(
     assert stored(tmp_path) == []
 
 
+def test_an_option_is_refused_with_the_baselines_that_it_is_for(
+    tmp_path: Path, small_data: str
+) -> None:
+    with pytest.raises(UsageError, match=r"^--images, --reducer: not for knn, probe$") as caught:
+        fit_alone(spec(small_data, "knn", "probe", images="x", reducer="pca:2"), tmp_path)
+    assert caught.value.remedy == "--images is for: clip. --reducer is for: distilbert."
+    assert stored(tmp_path) == []
+
+
+@pytest.mark.parametrize("gone", ["queries", "baselines"])
+def test_a_summary_of_nothing_is_an_unreadable_run(
+    tmp_path: Path, small_data: str, gone: str
+) -> None:
+    run_id = fit_alone(spec(small_data, "most-frequent"), tmp_path).summary.run_id
+    with Store(tmp_path) as store:
+        record = json.loads(stored(tmp_path)[0].summary.model_dump_json())
+        nothing = {"queries": {"classes": [], "rows": [], "labels": []}, "baselines": []}
+        store.finish_run(run_id, json.dumps({**record, gone: nothing[gone]}))
+    with pytest.raises(StoreError, match="nothing there"):
+        _ = stored(tmp_path)[0].summary
+
+
 def test_facts_memory_and_progress_come_from_the_baseline(
     tmp_path: Path, small_data: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -218,6 +241,6 @@ def test_checkpoints_are_where_the_same_order_finds_them_and_go_once_it_is_store
     assert (folders[0] / "epoch-1").exists()
     fit_alone(spec(small_data, "planted"), tmp_path)
     assert folders[0] == folders[1]
-    assert not folders[0].exists()
+    assert not folders[0].parent.exists()
     fit_alone(spec(small_data, "planted").model_copy(update={"seed": 4}), tmp_path)
     assert folders[2] != folders[0]

@@ -254,6 +254,30 @@ def test_the_model_is_tested_against_each_baseline_over_the_same_queries(
         assert test.difference.other == 1.0
 
 
+def test_behind_shuffled_labels_the_same_vote_is_compared(tmp_path: Path, spec: RunSpec) -> None:
+    """A model that leans and does not look at the examples is better calibrated, and by that alone
+    it would seem to learn from them."""
+
+    def leaning(prompt: Prompt) -> Reply:
+        return plain(logprobs=(-1.0, -5.0) if prompt.label == 0 else (-1.0, -4.0))
+
+    changes = {"decoding": "score", "shuffled_labels": True}
+    scored = spec.model_copy(update=changes)
+    work = write(draw(scored), scored, {"mock": TOKENIZER}, {"mock": None}, limit=300)
+    result = summed(tmp_path / "all", scored, work, leaning)
+    assert result.accuracy.calibrated is not None
+    assert result.accuracy.calibrated.value == 1.0
+    assert result.shuffled is not None
+    assert result.shuffled.vote == "soft"
+    [test] = result.against_baselines
+    assert test.difference.first == test.difference.other == 0.5
+    # Of a run that was ended early there may be nothing to compare.
+    early = summed(
+        tmp_path / "early", scored, work, lambda one: leaning(one) if one.role != "query" else None
+    )
+    assert early.against_baselines == []
+
+
 def test_a_summary_can_be_made_again_from_what_is_stored(tmp_path: Path, small_data: str) -> None:
     """Without model, tokenizer or data: they are taken away before."""
     data = tmp_path / "data.npz"

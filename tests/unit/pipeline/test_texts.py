@@ -103,6 +103,8 @@ def test_a_tokenizer_that_fails_costs_its_entry_only(
 def test_what_is_for_vectors_is_refused_for_texts(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--reducer, --encoding: this is for vectors"):
         carry_out(write(tmp_path), tmp_path / "results", reducer="plsda:4", encoding="int:100")
+    with pytest.raises(UsageError, match=r"--preset ece209 \(--reducer, .*\): this is for vectors"):
+        carry_out(write(tmp_path), tmp_path / "results", preset="ece209")
     with pytest.raises(UsageError, match=r"compact writes \$numbers, and the data are texts"):
         carry_out(write(tmp_path), tmp_path / "results", prompt="compact")
 

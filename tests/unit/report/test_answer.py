@@ -20,7 +20,7 @@ from harness.report.formats import Answer, as_csv, as_markdown
 from harness.report.group import Point, group_answer
 from harness.report.text import NOTHING
 from harness.spec import RunSpec
-from harness.summary import Missing, Summary
+from harness.summary import SHUFFLED, Missing, Shuffled, Summary
 from tests.unit.comparison.made import ENVIRONMENT, INFO
 from tests.unit.report.conftest import AGAINST, BASELINES
 from tests.unit.report.test_agreement import found as agreement
@@ -106,6 +106,12 @@ def test_several_entries_have_a_row_each_below_a_baseline(sample: Sample) -> Non
         ["llama-cpp", "-7.0 (-22.1 to -5.0)", "1.000"],
         ["mock", "-7.0 (-22.1 to -5.0)", "1.000"],
     ]
+
+
+def test_behind_shuffled_labels_another_vote_than_the_headline_is_named(sample: Sample) -> None:
+    for vote, name in (("soft", SHUFFLED), ("majority", f"{SHUFFLED}, majority vote")):
+        run = sample.run(shuffled=Shuffled(vote=vote, estimate=None, parsed=1.0))
+        assert rows_below(printed(sample.summary(run)), "vote or b")[-1] == [name, NOTHING]
 
 
 def test_a_test_without_an_interval_or_p_shows_the_difference(sample: Sample) -> None:

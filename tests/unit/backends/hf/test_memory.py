@@ -85,6 +85,21 @@ def test_without_weights_nothing_is_predicted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "config",
+    [
+        {"n_layer": 3, "n_head": 4, "n_embd": 64, "vocab_size": 1000},  # GPT-2
+        {"text_config": {"hidden_size": 64, "num_hidden_layers": 3}, "vocab_size": 1000},  # Gemma 3
+        {**CONFIG, "quantization_config": {"quant_method": "fp8"}},
+    ],
+)
+def test_of_a_config_that_does_not_say_the_sizes_nothing_is_predicted(
+    tmp_path: Path, config: dict[str, Any]
+) -> None:
+    model = ModelRef("made", "hf", str(save(tmp_path / "m", config, [1000, 64])))
+    assert backend.predict_memory(model, FLOAT32, 100) is None
+
+
+@pytest.mark.parametrize(
     ("config", "shape", "said"),
     [
         ({"num_hidden_layers": -3}, [8], "num_hidden_layers is -3"),

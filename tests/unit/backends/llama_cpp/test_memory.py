@@ -17,12 +17,15 @@ from tests.unit.backends.tiny_gguf import LAYERS, WIDTH, random_tensors, words, 
 CELLS = 3328  # 1,024 tokens, 2,048 for branches and 1, in whole 256
 
 
-def head(tensors: dict[str, int] | None = None, **values: Any) -> Head:
+def head(tensors: dict[str, int] | None = None, architecture: str = "a", **values: Any) -> Head:
     """Of a model of 4 layers with 8 heads of 64."""
     plain = {"block_count": 4, "embedding_length": 512, "attention.head_count": 8}
     given = plain | {key.replace("__", "."): value for key, value in values.items()}
     return Head(
-        {"general.architecture": "a", **{f"a.{key}": value for key, value in given.items()}},
+        {
+            "general.architecture": architecture,
+            **{f"{architecture}.{key}": value for key, value in given.items()},
+        },
         {} if tensors is None else tensors,
         1000,
     )
@@ -51,6 +54,16 @@ def head(tensors: dict[str, int] | None = None, **values: Any) -> Head:
         ),
         # a sliding window is held whole, so that prompts can be branched from
         ({"attention__sliding_window": 8, "attention__head_count_kv": 1}, [(64, 64)] * 4),
+        # which layers have one may decide how long their heads are
+        (
+            {
+                "attention__key_length": 128,
+                "attention__key_length_swa": 64,
+                "attention__value_length": 96,
+                "attention__sliding_window_pattern": (True, False, True, False),
+            },
+            [(512, 768), (1024, 768)] * 2,
+        ),
         # the last layers take what the layers before them hold
         ({"attention__shared_kv_layers": 1}, [(512, 512)] * 3),
         # hybrids: layers without heads are recurrent, or each fourth has attention
@@ -76,6 +89,20 @@ def test_what_is_held_of_a_token(values: dict[str, Any], cached: list[tuple[int,
             },
             3 * (3 * (100 + 2 * 2 * 16) + 16 * 100),
         ),
+        (  # each layer has attention and a state
+            {"architecture": "falcon-h1", "ssm__inner_size": 100, "ssm__state_size": 16},
+            4 * 16 * 100,
+        ),
+        (  # attention, state, feed-forward, state
+            {
+                "architecture": "nemotron_h",
+                "attention__head_count_kv": (2, 0, 0, 0),
+                "feed_forward_length": (0, 0, 64, 0),
+                "ssm__inner_size": 100,
+                "ssm__state_size": 16,
+            },
+            2 * 16 * 100,
+        ),
         ({"attention__head_count": 0, "wkv__head_size": 64}, 4 * 512 * (2 + 64)),
         ({"attention__head_count_kv": (0, 8, 0, 8), "shortconv__l_cache": 3}, 2 * 512 * 2),
     ],
@@ -92,6 +119,7 @@ def test_weights_and_vocabulary_are_those_of_the_file(tmp_path: Path, tied: bool
         del tensors["output.weight"]
     path = write(tmp_path / "tiny.gguf", tensors)
     plan = memory.predict(ModelRef("tiny", "gguf", str(path)), {}, 1024, on_gpu=False)
+    assert plan is not None
     stored = sum(values.nbytes for values in tensors.values())
     assert plan.weights_bytes == pytest.approx(stored, abs=100)  # heads are padded
     assert plan.cache_bytes == CELLS * LAYERS * 2 * WIDTH * 2
@@ -107,8 +135,21 @@ def test_the_format_of_the_cache_counts(tmp_path: Path, kind: str, bytes_: int) 
     path = write(tmp_path / f"{kind}.gguf")
     options: dict[str, Any] = {"cache_type_k": kind, "cache_type_v": "f16", "n_ubatch": 128}
     plan = memory.predict(ModelRef("tiny", "gguf", str(path)), options, 1024, on_gpu=True)
+    assert plan is not None
     assert plan.token_bytes == LAYERS * (bytes_ + 128)
     assert plan.on_gpu
+
+
+@pytest.mark.parametrize(
+    ("layers", "is_known"), [(1, False), (LAYERS, False), (99, True), (-1, True)]
+)
+def test_of_a_model_that_is_half_on_a_gpu_nothing_is_predicted(
+    tmp_path: Path, layers: int, is_known: bool
+) -> None:
+    """Else one would be refused that was divided because the GPU cannot hold it whole."""
+    model = ModelRef("tiny", "gguf", str(write(tmp_path / "tiny.gguf")))
+    plan = memory.predict(model, {"n_gpu_layers": layers}, 1024, on_gpu=True)
+    assert (plan is not None) == is_known
 
 
 @pytest.mark.parametrize(

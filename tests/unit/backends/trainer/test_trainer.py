@@ -185,6 +185,10 @@ def test_rows_of_one_class_are_no_rivals() -> None:
     # No row can tell its own text from the equal one: the loss of a perfect model is log 2.
     assert contrastive_loss(perfect, labels).item() == pytest.approx(np.log(2), abs=1e-6)
     assert contrastive_loss(-perfect, labels).item() > 10
+    # In a batch of one class it is the same for right and wrong (`training.hold_out`).
+    for row in ([50.0, 0.0], [0.0, 50.0]):
+        loss = contrastive_loss(torch.tensor([row] * 4), torch.zeros(4, dtype=torch.long)).item()
+        assert loss == pytest.approx(np.log(4), abs=1e-6)
 
 
 @pytest.mark.usefixtures("patient")
@@ -255,6 +259,17 @@ def test_clip_is_zero_shot_without_epochs_and_learns_with_them(
     Path(files[0]).write_bytes(b"no image")
     with pytest.raises(BackendError, match=r"0\.png cannot be read as an image"):
         run(make_order(place="damaged", epochs=1, **given), clip_folder)
+
+
+def test_a_tokenizer_of_another_clip_is_refused(
+    make_order: MakeOrder, clip_folder: Path, tmp_path: Path
+) -> None:
+    folder = copied(clip_folder, tmp_path / "model")
+    # "great" has number 100, and the model knows 17 tokens.
+    save_tokenizer(folder, ("[PAD]", "[UNK]", "[CLS]", "[SEP]", *map(str, range(96)), "great"))
+    order = make_order(method="clip", texts=(), images=("x",), classes=("great", "awful"))
+    with pytest.raises(BackendError, match="more tokens than the 17 of the model"):
+        run(order, folder)
 
 
 def test_what_is_no_clip_is_refused(make_order: MakeOrder, encoder_folder: Path) -> None:
