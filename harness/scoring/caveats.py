@@ -39,8 +39,8 @@ class CaveatInputs:
     `declared_context` is what the model
     was made for, and `longest_prompt` what is used of it, in tokens with the reply; `None` where
     that is not known. `examples_too_long` are training texts that were passed over,
-    `queries_too_long` queries whose prompts do not fit. `own_tokens`: where the engine's own tokenization differs from the tokens
-    that it was given.
+    `queries_too_long` queries whose prompts do not fit. `own_tokens`: where the engine's own
+    tokenization differs from the tokens that it was given.
     """
 
     is_mock: bool

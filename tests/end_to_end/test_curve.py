@@ -16,7 +16,7 @@ import pytest
 
 from harness.report.schema import schema_of
 
-SHOTS = (2, 4, 8, 16, 32, 64)
+SHOTS = (2, 8, 32, 64)
 # One line of a prompt is its head.
 PLANTED = 8
 MOCK = ("threshold=50", "errors=0.1", f"plateau={PLANTED + 1}")
@@ -38,7 +38,7 @@ def harness(*arguments: str, code: int = 0) -> str:
 def run(results: Path, *arguments: str, code: int = 0) -> str:
     options = [part for one in MOCK for part in ("--engine-option", one)]
     fixed = ["--backend", "mock", "--voters", "1", "--calibration-queries", "0", "--quiet"]
-    fixed += ["--queries", "600", "--results", str(results)]
+    fixed += ["--queries", "150", "--results", str(results)]
     return harness("run", *fixed, *options, *arguments, code=code)
 
 
@@ -96,7 +96,7 @@ def test_a_run_with_one_number_has_the_prompts_of_its_point(folder: Path, answer
 
 
 def test_a_curve_of_contexts_gets_a_name(folder: Path, answer: Any) -> None:
-    given = ("--max-model-len", "400,300", "--no-baselines", "--queries", "20")
+    given = ("--max-model-len", "400,300", "--no-baselines")
     found = json.loads(run(folder, *given, "--json"))
     assert found["group"] == "curve-1"
     assert found["curve"]["varied"] == "max_model_len"
