@@ -89,8 +89,8 @@ def test_show_draws_it_and_has_its_rows(folder: Path, answer: Any) -> None:
 
 
 def test_a_run_with_one_number_has_the_prompts_of_its_point(folder: Path, answer: Any) -> None:
-    alone = json.loads(run(folder, "--shots", "4", "--no-baselines", "--json"))
-    [point] = [one for one in answer["summaries"] if one["spec"]["shots"] == 4]
+    alone = json.loads(run(folder, "--shots", "8", "--no-baselines", "--json"))
+    [point] = [one for one in answer["summaries"] if one["spec"]["shots"] == 8]
     assert alone["runs"][0]["prompts"] == point["runs"][0]["prompts"]
     assert alone["group"] is None
 
