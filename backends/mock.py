@@ -88,6 +88,15 @@ ERRORS = Option(
     most=1,
     has_flag=False,
 )
+PLATEAU = Option(
+    "plateau",
+    int,
+    "Lines of a prompt beyond which more help no more; with half as many, 8 % more of the prompts "
+    "get the next label.",
+    default_text="the number of lines does not matter",
+    least=1,
+    has_flag=False,
+)
 TOKENS_PER_SECOND = Option(
     "tokens_per_second",
     float,
@@ -124,6 +133,7 @@ OPTIONS = (
     HANG_AT,
     THRESHOLD,
     ERRORS,
+    PLATEAU,
     TOKENS_PER_SECOND,
     JITTER,
     MEMORY_GIB,
@@ -136,6 +146,8 @@ _SPECIAL = {"<bos>": BOS, "<eos>": EOS}
 _VOCABULARY = (*map(chr, range(256)), *_SPECIAL)
 _NUMBER = re.compile(rb"-?\d+(?:\.\d+)?")
 _SPECIAL_PATTERN = re.compile("(<bos>|<eos>)")
+_NEWLINE = ord("\n")
+_WORSE_A_HALVING = 0.08
 _CONFIDENCE = 0.8  # probability of the label that the mock prefers
 _LABEL_MASS = 0.95  # probability of all labels together
 # What slows llama.cpp down on a shared machine lasts for so long: the autocorrelation of its speed
@@ -219,6 +231,7 @@ class MockSession:
         self._hang_at = HANG_AT.of(options)
         self._threshold = THRESHOLD.given(options)
         self._errors = ERRORS.of(options)
+        self._plateau = PLATEAU.given(options)
         self._noise_seed = NOISE_SEED.of(options)
         self._clock = _clock(options, self._noise_seed)
         self._started = 0
@@ -311,7 +324,15 @@ class MockSession:
             label = int(float(numbers[-1]) >= self._threshold) if numbers else 0
         # Seeded by a text, it draws the same in every process.
         noise = Random(f"{self._noise_seed}:{digest.hex()}")  # noqa: S311 - nothing here is a secret
-        return (label + (noise.random() < self._errors)) % max(len(decoding.labels), 1)
+        return (label + (noise.random() < self._share_wrong(prompt))) % max(len(decoding.labels), 1)
+
+    def _share_wrong(self, prompt: TokenIds) -> float:
+        """The share of such prompts that get the next label."""
+        if self._plateau is None:
+            return self._errors
+        lines = max(list(prompt).count(_NEWLINE), 1)
+        halvings = max(math.log2(self._plateau / lines), 0.0)
+        return min(self._errors + _WORSE_A_HALVING * halvings, 1.0)
 
     def _reply(
         self, scored: Reply, prompt: Prompt, decoding: Decoding, prefill_seconds: float

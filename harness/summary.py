@@ -25,6 +25,7 @@ class CaveatKind(StrEnum):
     EXAMPLES_DROPPED = "examples_dropped"
     TEXTS_TOO_LONG = "texts_too_long"
     CONTEXT_LIMITED = "context_limited"
+    CONTEXT_UNUSED = "context_unused"
     FEW_EXAMPLES = "few_examples"
     CELLS_FAILED = "cells_failed"
     CELLS_MISSING = "cells_missing"

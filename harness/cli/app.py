@@ -108,6 +108,7 @@ _add(
     "harness run --backend llama-cpp --backend mock --voters 7 --decoding score",
     "harness run --config bench.toml --queries 200 --json -o answer.json",
     "harness run --prompts-from latest --backend hf",
+    "harness run --shots 1,2,4,8,16,32,max --queries 600",
     "harness run --resume latest",
 )
 _add("list", list_runs, "harness list", "harness list --json")

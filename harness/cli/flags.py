@@ -125,14 +125,27 @@ REPEATED = ("data", "prompt")
 LISTED = ("reducer", "feature_fraction", "encoding", "max_model_len")
 """Flags of `harness run` of which `harness fit` takes several: repeated, or listed by commas."""
 LISTED_NUMBERS = ("feature_fraction", "max_model_len")
+_CURVED = {
+    "shots": "Several with commas between them, such as 1,2,4,8,max (as many as fit), are points "
+    "of a curve.",
+    "max_model_len": "Several with commas between them are points of a curve.",
+}
+"""What the help of `harness run` says of flags that take a list."""
 _WHAT_IS_CLASSIFIED = "What is classified"
 _FIRST = ("backend", "model")
 
 
 def flags_of_run() -> list[Definition]:
     """All flags of `harness run`, those of its spec first."""
-    own = [*definitions(RunSpec), NAME, CONFIG, RESUME, *definitions(Output), JSON]
+    own = [*map(_of_run, definitions(RunSpec)), NAME, CONFIG, RESUME, *definitions(Output), JSON]
     return _with_engines(own)
+
+
+def _of_run(one: Definition) -> Definition:
+    """With what a list of numbers does: the file has one, as its keys are those of one run."""
+    if one.name not in _CURVED:
+        return one
+    return replace(one, help=f"{one.help} {_CURVED[one.name]}")
 
 
 def flags_of_bench() -> list[Definition]:

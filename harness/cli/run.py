@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from harness.cli.console import checked, fail_if_unreadable, give, remarks, tell
 from harness.cli.show import answer_of
@@ -16,6 +19,8 @@ if TYPE_CHECKING:
     from harness.spec import RunSpec
     from harness.summary import Summary
 
+_Done = TypeVar("_Done")
+
 
 def run(**given: Any) -> None:
     """Give every engine the same prompts, and print their figures side by side.
@@ -23,10 +28,18 @@ def run(**given: Any) -> None:
     Every reply is stored as it comes, so a run that ended early can be completed with --resume.
     """
     from harness.cli.order import read_order
+    from harness.cli.points import points_of, take_lists
     from harness.pipeline.run import check_answered
     from harness.store.runs import resume_command
 
-    order = read_order(given)
+    flags, lists = take_lists(given)
+    order = read_order(flags)
+    if lists and not isinstance(order.what, str):
+        points = points_of(order.what, lists)
+        if len(points) > 1:
+            _run_curve(order, points)
+            return
+        order = replace(order, what=points[0])
     wanted = checked(order.output.target)
     spec = _spec_of(order)
     summary = _carry_out(order)
@@ -35,6 +48,42 @@ def run(**given: Any) -> None:
     # After the answer is printed: a run without a reply has caveats to show, and exits with 1.
     check_answered(summary, resume_command(order.output.results, summary.run_id))
     fail_if_unreadable(errors)
+
+
+def _run_curve(order: Order, points: Sequence[RunSpec]) -> None:
+    """Runs the points as one group, and shows the curve."""
+    from harness.cli.show import group_of
+    from harness.pipeline.run import check_answered, run_group
+    from harness.store.runs import Results, resume_command
+
+    wanted, results = checked(order.output.target), order.output.results
+    group = _group_name(order)
+    summaries = _watched(order, lambda watch: run_group(group, points, results, watch))
+    with Results(results) as stored:
+        answer, errors = group_of(group, stored.group(group))
+    if answer:
+        give(answer, wanted)
+    for summary in summaries:
+        check_answered(summary, resume_command(results, summary.run_id))
+    fail_if_unreadable(errors)
+
+
+def _group_name(order: Order) -> str:
+    """The name that was given, else one that is not used yet. Raises `UsageError` for one that is:
+    the runs would be points of another curve."""
+    from itertools import count
+
+    from harness.store.names import check_name, check_unused
+    from harness.store.store import Store
+
+    with Store(order.output.results) as store:
+        rows = store.runs()
+    if order.name is not None:
+        check_name(order.name)
+        check_unused(order.name, rows)
+        return order.name
+    used = {name for row in rows for name in (row.name, row.group)}
+    return next(name for n in count(1) if (name := f"curve-{n}") not in used)
 
 
 def _spec_of(order: Order) -> RunSpec:
@@ -69,13 +118,17 @@ def _answer(order: Order, spec: RunSpec, summary: Summary) -> tuple[Answer, list
 
 
 def _carry_out(order: Order) -> Summary:
+    return _watched(order, partial(_run, order))
+
+
+def _watched(order: Order, work: Callable[[Watch], _Done]) -> _Done:
     """Runs, with progress; says how to go on when a signal ends it."""
     from harness.report.progress import Watch, outlet_of
 
     watch = Watch(outlet_of(remarks(), shown=not order.output.quiet))
     try:
         with watch:
-            return _run(order, watch)
+            return work(watch)
     # From the handler of Ctrl-C and SIGTERM (`harness.cli.app`).
     except SystemExit:
         _say_interrupted(watch.run_id, order.output.results)
@@ -97,13 +150,27 @@ def _say_interrupted(run_id: str | None, results: Path) -> None:
         return
     from harness.store.runs import results_flag, resume_command
 
+    begun = _begun_with(run_id, results)
     tell(
         f"Interrupted. {_stored(run_id, results)}",
         "See it with:",
         f"  harness show {run_id}{results_flag(results)}",
         "Go on with:",
-        f"  {resume_command(results, run_id)}",
+        *(f"  {resume_command(results, one)}" for one in begun),
     )
+
+
+def _begun_with(run_id: str, results: Path) -> list[str]:
+    """The runs of its group that are not finished, such as the points of a curve; itself alone."""
+    from harness.store.runs import Results
+
+    try:
+        with Results(results) as stored:
+            group = stored.run(run_id).group
+            runs = stored.group(group) if group else []
+            return [one.run_id for one in runs if not one.is_finished] or [run_id]
+    except StoreError:
+        return [run_id]
 
 
 def _stored(run_id: str, results: Path) -> str:

@@ -18,7 +18,7 @@ from harness.cli.options import (
     OutputOption,
     ResultsOption,
 )
-from harness.errors import UsageError
+from harness.errors import StoreError, UsageError
 from harness.scoring.verdicts import Verdict
 
 if TYPE_CHECKING:
@@ -216,6 +216,15 @@ def answer_of(run: StoredRun, summary: Summary, format_: Format) -> Answer:
 
 def _show_group(name: str, runs: Sequence[StoredRun], wanted: Target) -> None:
     """One run that cannot be read must not hide the others."""
+    answer, errors = group_of(name, runs)
+    if answer:
+        give(answer, wanted)
+    fail_if_unreadable(errors)
+
+
+def group_of(name: str, runs: Sequence[StoredRun]) -> tuple[Answer | None, list[StoreError]]:
+    """The answer of those runs that can be read, if any, and what is wrong with the others."""
+    from harness.comparison.curve import curve_of
     from harness.report.group import Point, group_answer
 
     unreadable = {run.run_id: error for run in runs if (error := why_unreadable(run))}
@@ -224,6 +233,6 @@ def _show_group(name: str, runs: Sequence[StoredRun], wanted: Target) -> None:
         for run in runs
         if run.run_id not in unreadable
     ]
-    if points:
-        give(group_answer(name, points), wanted)
-    fail_if_unreadable(list(unreadable.values()))
+    readable = [run for run in runs if run.run_id not in unreadable]
+    answer = group_answer(name, points, curve_of(readable)) if points else None
+    return answer, list(unreadable.values())

@@ -177,6 +177,10 @@ def _run_summary(entry: StoredEntry, facts: Facts, baselines: Sequence[Baseline]
                 queries_too_long=_queries_too_long(entry, facts),
                 context_limit=facts.limit,
                 context_wanted=spec.max_model_len,
+                declared_context=fit.declared_context,
+                longest_prompt=None
+                if fit.fill_ratio is None
+                else round(fit.fill_ratio * facts.limit),
                 sessions=len(entry.sessions),
                 other_cpu_share=speed.other_cpu_share,
                 own_tokens=tokens.own_difference if tokens else None,

@@ -12,7 +12,7 @@ from rich.text import Text
 
 LINES = 16
 _X_TICKS, _Y_TICKS = 7, 5
-_POINT, _LEVEL = "•", "─"
+_POINT, _LEVEL, _INTERVAL, _BESIDE = "•", "─", "│", "x"
 # For terminals whose encoding has no box drawing.
 _AS_ASCII = str.maketrans("┌┐└┘┤├┬┴┼─│┊•", "++++||++|-||*")
 
@@ -61,6 +61,55 @@ def chart(
     figure.ruler("y").ticks(heights, list(map(write, heights)))
     figure.label("run number", "x")
     figure.label(unit, "y")
+    drawn = str(figure.build().string(colorless=True)).rstrip("\n")
+    return drawn.translate(_AS_ASCII) if ascii_only else drawn
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A value of a curve with its interval, and below it what the place is called. `beside` is
+    another value at this place, such as a baseline's."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+    beside: float | None = None
+
+
+def curve_chart(
+    marks: Sequence[Mark],
+    stop: int | None,
+    units: tuple[str, str],
+    write: Callable[[float], str],
+    width: int,
+    ascii_only: bool,
+) -> str:
+    """The marks at equal distances, and a dotted line at the place of the `stop`.
+
+    `units` are those of the places and of the values.
+    """
+    import plotext
+
+    plotext.terminal.limit(False, False)
+    figure = plotext.figure.clear()
+    figure.theme("colorless")
+    figure.plot_size(width, LINES)
+    if stop is not None:
+        figure.line(stop, "vertical", style="dotted")
+    places = list(range(len(marks)))
+    for place, one in zip(places, marks, strict=True):
+        figure.draw(figure.segment((place, place), (one.low, one.high), marker=_INTERVAL))
+    beside = {place: one.beside for place, one in enumerate(marks) if one.beside is not None}
+    if beside:
+        figure.draw(figure.signal(list(beside), list(beside.values()), marker=_BESIDE))
+    figure.draw(figure.signal(places, [one.value for one in marks], marker=_POINT))
+    figure.ruler("x").ticks(places, [one.name for one in marks])
+    ends = [*(one.low for one in marks), *(one.high for one in marks), *beside.values()]
+    heights = _spread(min(ends), max(ends), _Y_TICKS)
+    figure.ruler("y").ticks(heights, list(map(write, heights)))
+    figure.label(units[0], "x")
+    figure.label(units[1], "y")
     drawn = str(figure.build().string(colorless=True)).rstrip("\n")
     return drawn.translate(_AS_ASCII) if ascii_only else drawn
 

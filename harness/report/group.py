@@ -7,9 +7,12 @@ from dataclasses import dataclass
 
 from rich.console import Group
 
+from harness.comparison.curve import Curve
 from harness.comparison.metrics import METRICS
 from harness.machine.environment import Environment
-from harness.report.answer import Beside, entry_columns, entry_records, run_json
+from harness.record import Record
+from harness.report.answer import Beside, RunJson, entry_columns, entry_records, run_json
+from harness.report.curve import describe, records
 from harness.report.figures import MOCK_LABEL
 from harness.report.formats import Answer
 from harness.report.table import simple_table
@@ -32,25 +35,46 @@ class Point:
     summary: Summary | None
 
 
-def group_answer(name: str, points: Sequence[Point]) -> Answer:
-    """CSV has a row for each entry of each finished run."""
+class GroupJson(Record):
+    """What `harness show GROUP --json` prints, and `harness run` of a curve: the finished runs, and
+    the curve that they are the points of, if they are."""
+
+    group: str
+    run_ids: list[str]
+    summaries: list[RunJson]
+    curve: Curve | None
+
+
+def group_answer(name: str, points: Sequence[Point], curve: Curve | None = None) -> Answer:
+    """CSV has a row for each entry of each finished run; of a curve, for each entry and baseline of
+    each point."""
     finished = [
         run_json(point.spec, point.summary, Beside([point.environment]))
         for point in points
         if point.summary
     ]
-    data = {
-        "group": name,
-        "run_ids": [point.run_id for point in points],
-        "summaries": [one.model_dump(mode="json") for one in finished],
-    }
-    records = [
+    data = GroupJson(
+        group=name,
+        run_ids=[point.run_id for point in points],
+        summaries=finished,
+        curve=curve,
+    ).model_dump(mode="json")
+    if curve is not None:
+        whole = lines(
+            f"Group {name}, its runs in this order: {', '.join(curve.run_ids)}",
+            f"All figures of one: harness show {curve.run_ids[-1]}",
+        )
+        # Of a curve whose points are all there, the table would say it twice.
+        is_whole = len(curve.run_ids) == len(points)
+        parts = Group(*describe(curve), whole if is_whole else group_table(name, points))
+        return Answer(parts, data, records(name, curve))
+    rows = [
         record
         for point in points
         if point.summary
         for record in entry_records(point.spec, point.summary, Beside([point.environment]))
     ]
-    return Answer(group_table(name, points), data, records, entry_columns())
+    return Answer(group_table(name, points), data, rows, entry_columns())
 
 
 def group_table(name: str, points: Sequence[Point]) -> Group:

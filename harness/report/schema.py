@@ -1,6 +1,8 @@
-"""The JSON schemas of what `harness run --json` and `harness fit --json` print.
+"""The JSON schemas of what `harness run --json`, `harness show GROUP --json` and `harness fit
+--json` print.
 
 python -m harness.report.schema > docs/run.schema.json
+python -m harness.report.schema group > docs/group.schema.json
 python -m harness.report.schema fit > docs/fit.schema.json
 """
 
@@ -14,9 +16,10 @@ from harness.record import Record
 from harness.report.answer import RunJson
 from harness.report.fit import FitJson
 from harness.report.formats import JSON_VERSION
+from harness.report.group import GroupJson
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
-ANSWERS: Mapping[str, type[Record]] = {"run": RunJson, "fit": FitJson}
+ANSWERS: Mapping[str, type[Record]] = {"run": RunJson, "group": GroupJson, "fit": FitJson}
 """What the commands print, by their names."""
 
 

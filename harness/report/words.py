@@ -261,6 +261,11 @@ _WORDS: Mapping[CaveatKind, Callable[[_Figures], tuple[str, str]]] = {
         f"others were left out.{_too_much(f)}",
         _more_examples(f["is_limited"], f.get("is_text", False)),
     ),
+    CaveatKind.CONTEXT_UNUSED: lambda f: (
+        f"The model takes {f['declared']:,} tokens, and the longest prompt and its reply take "
+        f"{f['used']:,} of them.",
+        "Raise --max-model-len; `--shots 1,2,4,8,16,max` shows whether more examples help.",
+    ),
     CaveatKind.TEXTS_TOO_LONG: lambda f: (
         f"Texts are too long for {f['limit']:,} tokens: {f['examples']} training texts take more "
         f"than half of them and are not shown, and the prompts of {f['queries']} queries do not "

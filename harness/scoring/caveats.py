@@ -19,6 +19,7 @@ ENOUGH_QUERIES = 100  # below it, a 95 % interval is wider than about 0.2
 ENOUGH_LABEL_MASS = 0.5
 ENOUGH_CALIBRATION = 8
 ENOUGH_READABLE = 0.9
+MUCH_UNUSED = 0.5  # of the model's context: with half of it, twice as many examples would fit
 MUCH_OTHER_CPU = 0.05  # beside more, speeds differ by more than repeated runs do (DECISIONS.md)
 
 _Caveats: TypeAlias = Iterator[tuple[CaveatKind, dict[str, JsonValue]]]
@@ -35,9 +36,11 @@ class CaveatInputs:
     tokens: what was wanted, or the shortest context that a model of the run was made for.
     `is_text`: whether the data are texts, not vectors. `shared_items` stand in train and test.
     `all_tokens`: what a prompt with every example would take, if that does not fit.
-    `examples_too_long` are training texts that were passed over, `queries_too_long` queries whose
-    prompts do not fit. `own_tokens`: where the engine's own tokenization differs from the tokens
-    that it was given.
+    `declared_context` is what the model
+    was made for, and `longest_prompt` what is used of it, in tokens with the reply; `None` where
+    that is not known. `examples_too_long` are training texts that were passed over,
+    `queries_too_long` queries whose prompts do not fit. `own_tokens`: where the engine's own
+    tokenization differs from the tokens that it was given.
     """
 
     is_mock: bool
@@ -63,6 +66,8 @@ class CaveatInputs:
     queries_too_long: int
     context_limit: int
     context_wanted: int
+    declared_context: int | None
+    longest_prompt: int | None
     sessions: int
     other_cpu_share: float | None
     own_tokens: TokenDifference | None
@@ -184,6 +189,10 @@ def _of_the_examples(inputs: CaveatInputs) -> _Caveats:
                 ),
             },
         )
+        declared, used = inputs.declared_context, inputs.longest_prompt
+        # What the mock was made for says nothing of a model.
+        if declared and used and used < MUCH_UNUSED * declared and not inputs.is_mock:
+            yield CaveatKind.CONTEXT_UNUSED, {"declared": declared, "used": used}
 
 
 def _of_the_sessions(inputs: CaveatInputs) -> _Caveats:

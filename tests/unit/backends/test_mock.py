@@ -115,6 +115,22 @@ def test_errors_are_the_next_label_on_the_share_of_prompts() -> None:
     assert wrong == pytest.approx(0.3, abs=3 * (0.3 * 0.7 / 400) ** 0.5)
 
 
+def test_beyond_a_plateau_more_lines_make_no_fewer_errors() -> None:
+    right = labels(session(), PROMPTS)
+
+    def wrong(lines: int) -> float:
+        """The share of prompts of so many lines that get another label than without errors."""
+        texts = ["\n" * lines + text for text in PROMPTS]
+        sure, unsure = (labels(session(**{**of, "threshold": 50}), texts) for of in ({}, planted))
+        return float(np.mean(np.array(sure) != unsure))
+
+    planted: dict[str, OptionValue] = {"errors": 0.1, "plateau": 8}
+    assert wrong(8) == pytest.approx(0.1, abs=0.04)
+    assert wrong(32) == pytest.approx(0.1, abs=0.04)
+    assert wrong(2) == pytest.approx(0.26, abs=0.06)
+    assert labels(session(plateau=1), PROMPTS) == right
+
+
 def test_errors_are_the_same_for_one_seed_and_others_for_another() -> None:
     made = [labels(session(errors=0.5, noise_seed=seed), PROMPTS) for seed in (0, 0, 1)]
     assert made[0] == made[1] != made[2]

@@ -83,3 +83,16 @@ def test_interruption_tells_how_to_go_on(
 def test_interruption_before_the_first_prompt(capsys: pytest.CaptureFixture[str]) -> None:
     _say_interrupted(None, Path("results"))
     assert "before anything was prompted" in capsys.readouterr().err
+
+
+def test_interruption_of_a_curve_names_each_run_to_go_on_with(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Store(tmp_path) as store:
+        spec = RunSpec().model_dump_json()
+        ids = [store.create_run(spec, "{}", [], None, "curve-1") for _ in range(2)]
+        other = store.create_run(spec, "{}", [], None, "curve-2")
+    _say_interrupted(ids[0], tmp_path)
+    said = capsys.readouterr().err
+    assert all(f"harness run --resume {one}" in said for one in ids)
+    assert other not in said

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from rich.cells import cell_len
 
-from harness.report.chart import LINES, chart
+from harness.report.chart import LINES, Mark, chart, curve_chart
 from harness.report.text import number
 
 VALUES = [10.0, 11.0, 10.5, 20.0, 21.0]
@@ -47,3 +47,20 @@ def test_values_that_are_all_the_same_have_a_chart(values: list[float]) -> None:
     drawn = chart(values, [], "s", number, 60, ascii_only=True)
     assert drawn.count("*") == len(values)
     assert number(values[0]) in drawn
+
+
+@pytest.mark.parametrize("width", [60, 80, 140])
+def test_a_curve_has_points_intervals_baseline_and_where_it_stops(width: int) -> None:
+    marks = [
+        Mark(name, value, value - 0.1, value + 0.1, beside)
+        for name, value, beside in (("1", 0.5, None), ("2", 0.7, 0.4), ("max", 0.72, 0.45))
+    ]
+    drawn = curve_chart(marks, 1, ("examples", "accuracy"), "{:.2f}".format, width, False)
+    assert {cell_len(line) for line in drawn.splitlines()} == {width}
+    assert (drawn.count("•"), drawn.count("┊") > 0) == (3, True)
+    assert "┊" not in curve_chart(marks, None, ("examples", "accuracy"), str, width, False)
+    assert drawn.splitlines()[-2].split() == ["1", "2", "max"]
+    below = [line for line in drawn.splitlines()[:-2] if "x" in line]
+    assert len(below) == 2
+    plain = curve_chart(marks, 1, ("examples", "accuracy"), str, width, True)
+    assert plain.isascii()

@@ -51,6 +51,7 @@ CAVEATS: dict[CaveatKind, tuple[dict[str, Any], str]] = {
     CaveatKind.CALIBRATION_THIN: ({"examples": 4, "wanted": 20, "enough": 8}, "not on the 20"),
     CaveatKind.FEW_EXAMPLES: ({"shots": 60, "examples": 50}, "only 50 examples"),
     CaveatKind.CONTEXT_LIMITED: ({"limit": 8192, "wanted": 16384}, "8,192 tokens"),
+    CaveatKind.CONTEXT_UNUSED: ({"declared": 8192, "used": 1000}, "takes 8,192 tokens"),
     CaveatKind.EXAMPLES_DROPPED: (
         {"shown": 40, "available": 50, "is_limited": False},
         "40 of 50 examples",

@@ -53,6 +53,8 @@ def found(**changes: Any) -> list[Caveat]:
         "all_tokens": None,
         "context_limit": 1024,
         "context_wanted": 1024,
+        "declared_context": 8192,
+        "longest_prompt": 8000,
         "sessions": 1,
         "other_cpu_share": 0.02,
         "own_tokens": None,
@@ -158,3 +160,19 @@ def test_tokens_of_its_own_are_stored_with_both_sides() -> None:
     where = TokenDifference(voter=2, role="query", position=3, token=17, given=given, own=[])
     caveat = only(CaveatKind.TOKENS_DIFFER, own_tokens=where)
     assert caveat.figures == where.model_dump(mode="json")
+
+
+def test_a_context_that_is_not_used_has_its_figures() -> None:
+    """Only where more examples could be shown, and were not left out on purpose."""
+    unused = {"examples_shown": 40, "longest_prompt": 1000}
+
+    def kinds(**changes: Any) -> set[CaveatKind]:
+        return {one.kind for one in found(**(unused | changes))}
+
+    [caveat] = [one for one in found(**unused) if one.kind is CaveatKind.CONTEXT_UNUSED]
+    assert caveat.figures == {"declared": 8192, "used": 1000}
+    assert CaveatKind.CONTEXT_UNUSED not in kinds(longest_prompt=5000)
+    assert CaveatKind.CONTEXT_UNUSED not in kinds(examples_shown=50)
+    assert CaveatKind.CONTEXT_UNUSED not in kinds(shots=40)
+    assert CaveatKind.CONTEXT_UNUSED not in kinds(is_mock=True)
+    assert CaveatKind.CONTEXT_UNUSED not in kinds(declared_context=None)
