@@ -53,7 +53,7 @@ def test_the_preset_is_in_the_line_that_repeats_the_run(
     folder, _ = run
     line = harness(folder, "show", "latest", "--command").stdout
     assert shlex.split(line) == [
-        *("harness", "run", "--backend", "mock", "--preset", "ece209", "--queries", "4"),
+        *("harness", "run", "--backend", "mock", "--queries", "4", "--preset", "ece209"),
         *("--max-model-len", "2048", "--no-baselines"),
     ]
 
