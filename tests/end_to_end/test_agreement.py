@@ -55,7 +55,11 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @contextmanager
 def _workers_peak() -> Iterator[list[float]]:
     """The most MiB that the processes started meanwhile held together, sampled twenty times a
-    second."""
+    second.
+
+    A process that has just been forked, and has not begun its own program, still shows the memory
+    of its parent: it is not counted.
+    """
     ours, ended, peak = psutil.Process(), threading.Event(), [0.0]
     before = set(ours.children(recursive=True))
 
@@ -64,7 +68,9 @@ def _workers_peak() -> Iterator[list[float]]:
             total = 0
             for process in set(ours.children(recursive=True)) - before:
                 with suppress(psutil.Error):
-                    total += process.memory_info().rss
+                    parent = process.parent()
+                    if parent is None or parent.cmdline() != process.cmdline():
+                        total += process.memory_info().rss
             peak[0] = max(peak[0], total / 2**20)
 
     watcher = threading.Thread(target=watch)
