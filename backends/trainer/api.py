@@ -162,13 +162,15 @@ def decode_trained(
         raise WireError("result: a count is no whole number")
     if not all(_is_number(epoch) and epoch >= 0 for epoch in (info.epochs, info.best_epoch)):
         raise WireError("result: an epoch is no number")
-    scores = [message.get("validation"), message.get("queries")]
-    for name, rows, values in zip(
-        ("validation", "queries"), (validation, queries), scores, strict=True
-    ):
-        if not isinstance(values, array) or len(values) != rows * classes:
-            raise WireError(f"{name}: not a score for each row and class")
-    return Trained(info, *scores)  # type: ignore[arg-type]  # checked in the loop
+    of_validation = _scores(message, "validation", validation * classes)
+    return Trained(info, of_validation, _scores(message, "queries", queries * classes))
+
+
+def _scores(message: Mapping[str, Any], name: str, count: int) -> array[int]:
+    values = message.get(name)
+    if not isinstance(values, array) or len(values) != count:
+        raise WireError(f"{name}: not a score for each row and class")
+    return values
 
 
 def _is_text(value: object) -> bool:
@@ -176,4 +178,6 @@ def _is_text(value: object) -> bool:
 
 
 def _is_number(value: object) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return math.isfinite(value)

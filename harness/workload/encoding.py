@@ -48,7 +48,7 @@ class Encoding(ABC):
     def encode(self, numbers: Floats) -> list[tuple[str, ...]]:
         """The same as n tuples of k words."""
         coded = self.coded(numbers)
-        # Looked up: to write each word anew takes most of the time, and memory for each.
+        # Looked up: to write each word again takes most of the time, and memory for each.
         return list(map(tuple, coded.words[coded.places].tolist()))
 
 

@@ -23,10 +23,10 @@ MOCK = ("threshold=50", "errors=0.1", f"plateau={PLANTED + 1}")
 
 
 def harness(*arguments: str, code: int = 0) -> str:
-    kept = {key: value for key, value in os.environ.items() if key != "FORCE_COLOR"}
+    rest = {key: value for key, value in os.environ.items() if key != "FORCE_COLOR"}
     done = subprocess.run(
         [sys.executable, "-m", "harness", *arguments],
-        env=kept | {"COLUMNS": "80"},
+        env=rest | {"COLUMNS": "80"},
         capture_output=True,
         encoding="utf-8",
         check=False,

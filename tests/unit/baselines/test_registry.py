@@ -15,7 +15,7 @@ TRAIN, QUERIES = 160, 100
 
 
 def planted(kind: BaselineKind) -> tuple[Content, Labels]:
-    """Rows of two classes that are told apart by one thing."""
+    """Rows of two classes that differ by one thing."""
     rng = np.random.default_rng(0)
     y = rng.permutation(np.arange(TRAIN + QUERIES) % 2)
     if "vectors" in kind.data:

@@ -145,13 +145,13 @@ def test_one_that_does_not_apply_says_so(
         fit_alone(spec(small_data, "planted"), tmp_path)
 
 
-@pytest.mark.parametrize(("names", "kept"), [(["planted"], 0), (["most-frequent", "planted"], 1)])
+@pytest.mark.parametrize(("names", "runs"), [(["planted"], 0), (["most-frequent", "planted"], 1)])
 def test_an_end_leaves_what_is_finished_and_nothing_half_stored(
     tmp_path: Path,
     small_data: str,
     monkeypatch: pytest.MonkeyPatch,
     names: list[str],
-    kept: int,
+    runs: int,
 ) -> None:
     def end(task: Task) -> None:
         raise SystemExit(130)
@@ -160,7 +160,7 @@ def test_an_end_leaves_what_is_finished_and_nothing_half_stored(
     with pytest.raises(SystemExit):
         fit_alone(spec(small_data, *names), tmp_path)
     found = stored(tmp_path)
-    assert len(found) == kept
+    assert len(found) == runs
     for one in found:
         assert [baseline.kind for baseline in one.summary.baselines] == ["most-frequent"]
         assert one.baselines == one.summary.baselines
