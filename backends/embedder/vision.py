@@ -14,7 +14,7 @@ from PIL import Image
 from backends.api import BackendError, ModelRef
 from backends.embedder.api import LAST, EmbedderOptions, Pooling, checked_layers
 from backends.hf.folder import check_folder, check_weights, weights_sha256
-from backends.hf.loading import check_loaded
+from backends.hf.loading import check_loaded, load_untrusted
 from backends.hf.weights import given_folder
 from backends.rules import first_line
 
@@ -106,22 +106,11 @@ def _mean(states: Any, prefix: int | None) -> Any:
 
 def _load(folder: Path, name: str, options: EmbedderOptions, dtype: torch.dtype) -> Any:
     """The part of the model that sees."""
-    try:
-        model, info = transformers.AutoModel.from_pretrained(
-            folder,
-            dtype=dtype,
-            local_files_only=True,
-            trust_remote_code=False,
-            use_safetensors=True,  # never a pickle
-            ignore_mismatched_sizes=True,  # `check_loaded` names them
-            output_loading_info=True,
-        )
-    except Exception as error:  # whatever a damaged folder makes transformers raise
-        raise BackendError(
-            f"transformers could not load {name}: {first_line(error).replace(str(folder), name)}",
-            "Give a folder with config.json, preprocessor_config.json and safetensors, or a model "
-            "that is in the hub's cache on this machine.",
-        ) from error
+    remedy = (
+        "Give a folder with config.json, preprocessor_config.json and safetensors, or a model that "
+        "is in the hub's cache on this machine."
+    )
+    model, info = load_untrusted(transformers.AutoModel, folder, name, remedy, dtype=dtype)
     # Many are published without the pooler that their class has: at random then, and unused.
     wants_pooler = options.pooling == "pooler"
     used = [key for key in info["missing_keys"] if wants_pooler or not _of_pooler(key)]

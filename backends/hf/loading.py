@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from backends.api import BackendError
+from backends.rules import first_line
 
 _NAMED = 3  # tensors that an error names
 _REMEDY = "Fetch the model's files again, all of them from one place."
@@ -25,6 +27,29 @@ def load_whole(name: str, **given: Any) -> Any:
     )
     check_loaded(model, info, name)
     return model
+
+
+def load_untrusted(
+    kind: Any, folder: Path, name: str, remedy: str, **given: Any
+) -> tuple[Any, Mapping[str, Any]]:
+    """The model in a folder that is called `name`, as a class of transformers such as `AutoModel`,
+    and what `check_loaded` takes beside it. No pickle is read, and none of the folder's code is
+    run. Raises `BackendError` with this remedy.
+    """
+    try:
+        model, info = kind.from_pretrained(
+            folder,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,  # never a pickle
+            ignore_mismatched_sizes=True,  # `check_loaded` names them
+            output_loading_info=True,
+            **given,
+        )
+    except Exception as error:  # whatever a damaged folder makes transformers raise
+        said = first_line(error).replace(str(folder), name)
+        raise BackendError(f"transformers could not load {name}: {said}", remedy) from error
+    return model, info
 
 
 def check_loaded(model: Any, info: Mapping[str, Any], name: str) -> None:

@@ -12,7 +12,7 @@ from torch import nn
 
 from backends.api import BackendError, ModelRef
 from backends.hf.folder import check_folder, check_weights, weights_sha256
-from backends.hf.loading import check_loaded
+from backends.hf.loading import check_loaded, load_untrusted
 from backends.hf.weights import given_folder
 from backends.rules import first_line
 from backends.trainer.api import Tell, TrainOrder
@@ -83,7 +83,9 @@ def clip_lesson(
             f"{model.name} is a {str(config.get('model_type'))[:40]} model, and no CLIP", _REMEDY
         )
     check_weights(folder, model.name, config)
-    network = _network(folder, model.name)
+    plain: Any = transformers.CLIPModel
+    network, info = load_untrusted(plain, folder, model.name, _REMEDY, dtype=torch.float32)
+    check_loaded(network, info, model.name)
     tokenizer, processor = _readers(folder, model.name)
     tokens = tokenizer(
         list(order.classes),
@@ -115,24 +117,6 @@ def _stacked(rows: list[Any]) -> dict[str, Any]:
     if "labels" in rows[0]:
         batch["labels"] = torch.tensor([row["labels"] for row in rows])
     return batch
-
-
-def _network(folder: Path, name: str) -> Any:
-    plain: Any = transformers.CLIPModel
-    try:
-        network, info = plain.from_pretrained(
-            folder,
-            dtype=torch.float32,
-            local_files_only=True,
-            use_safetensors=True,  # never a pickle
-            ignore_mismatched_sizes=True,  # `check_loaded` names them
-            output_loading_info=True,
-        )
-    except Exception as error:  # whatever a damaged folder makes transformers raise
-        said = first_line(error).replace(str(folder), name)
-        raise BackendError(f"transformers could not load {name}: {said}", _REMEDY) from error
-    check_loaded(network, info, name)
-    return network
 
 
 def _readers(folder: Path, name: str) -> tuple[Any, Any]:

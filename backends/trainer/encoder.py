@@ -16,7 +16,7 @@ from transformers.models.auto import modeling_auto
 
 from backends.api import BackendError, ModelRef
 from backends.hf.folder import check_folder, check_weights, weights_sha256
-from backends.hf.loading import check_loaded
+from backends.hf.loading import check_loaded, load_untrusted
 from backends.hf.weights import given_folder
 from backends.rules import first_line
 from backends.trainer.api import Tell, TrainOrder
@@ -58,22 +58,9 @@ class Encoder:
             for name, value in given.items():
                 setattr(self.config, name, value)
             return kind.from_config(self.config)
-        try:
-            model, info = kind.from_pretrained(
-                self.folder,
-                dtype=torch.float32,
-                local_files_only=True,
-                trust_remote_code=False,
-                use_safetensors=True,  # never a pickle
-                ignore_mismatched_sizes=True,  # `check_loaded` names them
-                output_loading_info=True,
-                **given,
-            )
-        except Exception as error:  # whatever a damaged folder makes transformers raise
-            said = first_line(error).replace(str(self.folder), self.source.model)
-            raise BackendError(
-                f"transformers could not load {self.source.model}: {said}", _REMEDY
-            ) from error
+        model, info = load_untrusted(
+            kind, self.folder, self.source.model, _REMEDY, dtype=torch.float32, **given
+        )
         # The head is what is trained: that the folder has none, or another, is as it should be.
         body = {
             f"{model.base_model_prefix}.{key}" for key, _ in model.base_model.named_parameters()
