@@ -102,6 +102,12 @@ def teach(
         data_collator=lesson.collate,
         callbacks=[watch],
     )
+    used = trainer.args.device  # transformers takes the first that it sees, whatever was named
+    if device.index not in (None, used.index):
+        raise BackendError(
+            f"training cannot be on {device}: transformers would use {used}",
+            f"Set CUDA_VISIBLE_DEVICES={device.index} before the command, and leave out --device.",
+        )
     # It prints each log, and the progress it shows is a bar.
     for callback in (transformers.PrinterCallback, transformers.ProgressCallback):
         trainer.remove_callback(callback)
@@ -123,7 +129,7 @@ def teach(
         revision=lesson.source.revision,
         weights_sha256=lesson.source.sha256,
         parameters=sum(one.numel() for one in lesson.module.parameters()),
-        device=str(device),
+        device=str(used) if trainer.args.n_gpu < 2 else f"{trainer.args.n_gpu} x {used.type}",
         dtype=str(dtype).removeprefix("torch."),
         threads=threads,
         epochs=round(float(state.epoch or 0), 2),

@@ -179,6 +179,16 @@ def test_memory_that_runs_out_is_a_clear_error(
     assert "goes on from the last checkpoint" in caught.value.remedy
 
 
+def test_a_device_that_the_trainer_would_not_use_is_refused(
+    make_order: MakeOrder, encoder_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second CPU stands for a second GPU, of which transformers knows as little."""
+    monkeypatch.setattr("backends.hf.devices.device", lambda _: torch.device("cpu:1"))
+    with pytest.raises(BackendError, match="cannot be on cpu:1: transformers would use cpu") as e:
+        run(make_order(epochs=1), encoder_folder)
+    assert "CUDA_VISIBLE_DEVICES=1" in e.value.remedy
+
+
 def test_rows_of_one_class_are_no_rivals() -> None:
     labels = torch.tensor([0, 0, 1, 1])
     perfect = torch.tensor([[50.0, 0.0], [50.0, 0.0], [0.0, 50.0], [0.0, 50.0]])
