@@ -18,7 +18,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -35,14 +34,6 @@ _SECONDS_BETWEEN_LOOKS = 0.2
 _ANSWER_SECONDS = 2.0
 _CLOSE_SECONDS = 5.0  # less than the harness waits for the worker
 _READ_SECONDS = 1.0  # for what is left of its output, which a child of it may hold open
-
-
-@dataclass(frozen=True, slots=True)
-class Launch:
-    """A command line with its placeholders, and the variables that the server needs beside ours."""
-
-    command: Sequence[str]
-    variables: Mapping[str, str]
 
 
 def check_command(command: Sequence[str]) -> None:
