@@ -206,6 +206,7 @@ _UNSTATED: Mapping[str, Any] = {
     "eos_text": "",
     "chat_template": None,
     "is_mock": False,
+    "findings": [],
     "capabilities": asdict(Capabilities()),
 }
 
