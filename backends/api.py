@@ -38,6 +38,7 @@ FindingKind: TypeAlias = Literal[
     "cached_tokens_false",
     "prompt_tokens_unknown",
     "retried",
+    "server_lost",
 ]
 Side: TypeAlias = Literal["", "head", "middle", "tail"]
 Options: TypeAlias = Mapping[str, Any]
@@ -285,7 +286,8 @@ class Finding:
 
     `declared` was sent, or is what the engine says of itself; `seen` is what it really had. `side`
     is where a prompt was cut. `at_once`: only with so many prompts in flight. Of "retried" the
-    figures are `requests`, which had to be sent again, and `seconds` waited for them.
+    figures are `requests`, which had to be sent again, and `seconds` waited for them. Of
+    "server_lost", `declared` servers were there, and `seen` are left.
     """
 
     kind: FindingKind
@@ -484,6 +486,8 @@ class Backend(Protocol):
     and a model that takes more than is free is not loaded. A session may offer
     `allocated() -> Allocated`. A backend that offers `options_of(argument) -> Options` can be named
     with an argument, as `server:http://127.0.0.1:8080`: these are the options that it stands for.
+    `environment_of(options) -> str` names another backend, in whose environment it is to run where
+    there is one.
 
     `FORMATS`: the forms of a model it reads ("gguf", "hf"), best first; `NO_FILES` for none.
     `OPTIONS`: the options it understands. `max_model_len` (the longest prompt and reply in tokens)

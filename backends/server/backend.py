@@ -1,6 +1,8 @@
-"""A server that is there already, of whatever kind: vLLM's, llama-server, Ollama and others.
+"""A server of whatever kind: vLLM's, llama-server, Ollama and others.
 
-`server:URL` as a backend's name, or `url` in a config's table. Which server it is, it is asked. The
+`server:URL` as a backend's name, or `url` in a config's table, is one that is there already; of
+several urls each serves the same, and they are one row. `server:vllm`, `server:llama-cpp` or
+`command` is one that is started for the run (`managed`). Which server it is, it is asked. The
 tokens are those of the local model that --model names (`backends.server.tokenizer`); before
 anything is prompted, a few requests find out what the server does to prompts (`probe`).
 """
@@ -23,10 +25,12 @@ from backends.api import (
     Option,
     Options,
     Requirements,
+    Session,
     SessionInfo,
 )
 from backends.remedies import install_extra
-from backends.rules import CONCURRENCY
+from backends.rules import CONCURRENCY, THREADS
+from backends.server.presets import PRESETS
 from backends.stages import say
 
 if TYPE_CHECKING:
@@ -38,9 +42,10 @@ if TYPE_CHECKING:
 FORMATS = ("gguf", "hf", NO_FILES)
 URL = Option(
     "url",
-    str,
-    "Where the server listens. On the command line: --backend server:URL.",
-    default_text="none: it has to be given",
+    list,
+    "Where the server listens. On the command line: --backend server:URL. Several that serve the "
+    "same share the prompts, all of a voter to one, with `concurrency` requests to each.",
+    default_text="none: it, or command, has to be given",
     # No user, no query, no fragment: they may hold secrets, and the run stores the url.
     pattern=r"https?://(\[[0-9a-fA-F:.]+\]|[\w.-]+)(:\d{1,5})?(/[\w./~-]*)?",
     pattern_text="http:// or https://, a host, and a port and a path if need be; no user, no "
@@ -88,8 +93,19 @@ REQUEST_TIMEOUT_SECONDS = Option(
     least=0.1,
     has_flag=False,
 )
+COMMAND = Option(
+    "command",
+    list,
+    "Start a server for the run: its program and arguments, with {model}, {port}, {threads} and "
+    "{context} in them; or one that is known: vllm, llama-cpp. On the command line: --backend "
+    "server:vllm.",
+    default_text="none is started",
+    has_flag=False,
+)
 OPTIONS = (
     URL,
+    COMMAND,
+    THREADS,
     CONCURRENCY,
     FLAVOUR,
     SERVED_MODEL,
@@ -106,7 +122,13 @@ def requirements(has_gpu: bool) -> Requirements:
 
 def options_of(argument: str) -> Options:
     """The options that `server:ARGUMENT` stands for."""
-    return {URL.name: argument}
+    return {(COMMAND if argument in PRESETS else URL).name: argument}
+
+
+def environment_of(options: Options) -> str:
+    """The backend whose environment a server that is known is started in."""
+    command = COMMAND.given(options) or [""]
+    return command[0] if command[0] in PRESETS else ""
 
 
 def check() -> Availability:
@@ -121,7 +143,12 @@ def check() -> Availability:
 
 
 def open_tokenizer(model: ModelRef, options: Options) -> LocalTokenizer:
-    loop, client, found = _reach(model, options)
+    urls, command = _given(options)
+    if command:
+        from backends.server.managed import open_local_tokenizer
+
+        return open_local_tokenizer(model, command)
+    loop, client, found = _reach(model, options, urls[0])
     from backends.server.tokenizer import ServersTokenizer
     from backends.server.tokenizer import open_tokenizer as opened
 
@@ -132,9 +159,47 @@ def open_tokenizer(model: ModelRef, options: Options) -> LocalTokenizer:
     return tokenizer
 
 
-def open_session(model: ModelRef, options: Options) -> ServerSession:
+def open_session(model: ModelRef, options: Options) -> Session:
+    urls, command = _given(options)
+    _refuse_unavailable()
+    if command:
+        from backends.server.managed import ManagedSession, start
+
+        server = start(command, model, options)
+        try:
+            return ManagedSession(_open_at(server.url, model, options), server, options)
+        except BaseException:
+            server.close()
+            raise
+    first = _open_at(urls[0], model, options)
+    if not urls[1:]:
+        return first
+    from backends.server.replicas import ReplicatedSession
+
+    return ReplicatedSession(
+        urls, [first, *(_open_at(url, model, options, first.loop) for url in urls[1:])]
+    )
+
+
+def _given(options: Options) -> tuple[list[str], list[str]]:
+    """The urls, or the command, one of which is given."""
+    urls, command = URL.given(options) or [], COMMAND.given(options) or []
+    if bool(urls) == bool(command):
+        what = "both url and command are" if urls else "no url of a server is"
+        raise BackendError(
+            f"{what} given",
+            "Use --backend server:http://127.0.0.1:8080, or url = ... in the config; or, to have "
+            "one started, --backend server:vllm, server:llama-cpp, or command = [...].",
+        )
+    return urls, command
+
+
+def _open_at(
+    url: str, model: ModelRef, options: Options, loop: asyncio.AbstractEventLoop | None = None
+) -> ServerSession:
+    """`loop` is the event loop of another session that goes on beside this one."""
     say("asking the server what it is")
-    loop, client, found = _reach(model, options)
+    loop, client, found = _reach(model, options, url, loop)
     most, wanted = found.flavour.MOST_AT_ONCE, CONCURRENCY.of(options)
     if most is not None and wanted > most:
         raise BackendError(
@@ -180,20 +245,20 @@ def open_session(model: ModelRef, options: Options) -> ServerSession:
     return ServerSession(loop, wire, info, probed.window)
 
 
-def _reach(model: ModelRef, options: Options) -> tuple[asyncio.AbstractEventLoop, Client, Found]:
+def _refuse_unavailable() -> None:
     available = check()
     if not available.available:
         raise BackendError(available.reason, available.remedy)
+
+
+def _reach(
+    model: ModelRef, options: Options, url: str, loop: asyncio.AbstractEventLoop | None = None
+) -> tuple[asyncio.AbstractEventLoop, Client, Found]:
+    _refuse_unavailable()
     from backends.server.client import Client, key_of
     from backends.server.found import find
 
-    url = URL.given(options)
-    if url is None:
-        raise BackendError(
-            "no url of a server is given",
-            "Use --backend server:http://127.0.0.1:8080, or url = ... in the config.",
-        )
-    loop = asyncio.new_event_loop()
+    loop = loop or asyncio.new_event_loop()
 
     async def found() -> tuple[Client, Found]:
         client = Client(

@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from backends.server.presets import LLAMA_SERVER, cache_folder
@@ -34,7 +35,7 @@ def main(*flags: str) -> None:
         folder = Path(made)
         source, build = _source(folder), folder / "build"
         off = [f"-D{name}=OFF" for name in _OFF]
-        configure = ["cmake", "-S", source, "-B", build, "-G", "Ninja"]
+        configure: list[str | Path] = ["cmake", "-S", source, "-B", build, "-G", "Ninja"]
         _run([*configure, "-DCMAKE_BUILD_TYPE=Release", *off, *flags])
         _run(["cmake", "--build", build, "--target", LLAMA_SERVER])
         target = cache_folder() / LLAMA_SERVER
@@ -70,7 +71,7 @@ def _source(folder: Path) -> Path:
     return found[0]
 
 
-def _run(command: list[str | Path]) -> None:
+def _run(command: Sequence[str | Path]) -> None:
     if subprocess.run(command, check=False).returncode:  # noqa: S603 - our own arguments
         sys.exit(f"this failed: {' '.join(map(str, command))}")
 

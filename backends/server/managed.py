@@ -17,12 +17,29 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
-from backends.api import BackendError
+from backends.api import (
+    NO_FILES,
+    BackendError,
+    Decoding,
+    Event,
+    ModelRef,
+    Options,
+    Prompt,
+    SessionInfo,
+    TokenIds,
+)
+from backends.rules import CONCURRENCY, THREADS, usable_cpus
+from backends.server.presets import PRESETS, Wanted
 from backends.stages import say
+
+if TYPE_CHECKING:
+    from backends.server.session import ServerSession
+    from backends.server.tokenizer import LocalTokenizer
 
 HOST = "127.0.0.1"
 PLACEHOLDERS = ("model", "port", "threads", "context")
@@ -53,8 +70,7 @@ def check_command(command: Sequence[str]) -> None:
 
 
 def filled(command: Sequence[str], values: Mapping[str, object]) -> list[str]:
-    """The arguments with the values in place of `{model}` and the others; `values` has them all."""
-    check_command(command)
+    """The arguments of a command that was checked, with the values of all `PLACEHOLDERS`."""
     return [part.format(**values) for part in command]
 
 
@@ -72,6 +88,55 @@ def _placeholders(part: str) -> list[str]:
         for _, name, form, conversion in pieces
         if name is not None
     ]
+
+
+def open_local_tokenizer(model: ModelRef, command: Sequence[str]) -> LocalTokenizer:
+    """Starts no server. What `start` would refuse is refused now, before other engines have worked
+    for hours."""
+    from backends.server.tokenizer import open_local
+
+    if not _is_preset(command):
+        check_command(command)
+    if model.format == NO_FILES:
+        raise BackendError(
+            f"there is no model {model.name!r} here that a server could be started with",
+            "Name a GGUF file, or a folder, by --model.",
+        )
+    return open_local(model)
+
+
+def start(command: Sequence[str], model: ModelRef, options: Options) -> ManagedServer:
+    """A server that is ready. Raises `BackendError`."""
+    threads = THREADS.given(options) or usable_cpus()
+    context, port = int(options["max_model_len"]), free_port()
+    variables: Mapping[str, str] = {}
+    if _is_preset(command):
+        preset = PRESETS[command[0]](Wanted(model, context, CONCURRENCY.of(options), threads))
+        say(f"starting {preset.title}")
+        command, variables = preset.command, preset.variables
+    else:
+        check_command(command)
+    values = {"model": _location(model), "port": port, "threads": threads, "context": context}
+    server = ManagedServer(filled(command, values), port, variables)
+    try:
+        server.wait_until_ready()
+    except BaseException:
+        server.close()
+        raise
+    return server
+
+
+def _is_preset(command: Sequence[str]) -> bool:
+    return len(command) == 1 and command[0] in PRESETS
+
+
+def _location(model: ModelRef) -> str:
+    """The file, or the folder, which may be in the hub's cache."""
+    if model.format != "hf":
+        return model.location
+    from backends.hf.weights import given_folder
+
+    return str(given_folder(model))
 
 
 def free_port() -> int:
@@ -167,6 +232,41 @@ class ManagedServer:
             return 0
         finally:
             connection.close()
+
+
+class ManagedSession:
+    """A session with a server that ends when the session does."""
+
+    def __init__(self, session: ServerSession, server: ManagedServer, options: Options) -> None:
+        self._session, self._server = session, server
+        info = session.info
+        self.info: SessionInfo = replace(
+            info,
+            threads=THREADS.given(options) or usable_cpus(),
+            capabilities=replace(info.capabilities, location="local"),
+        )
+
+    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        return self._session.tokenize(texts)
+
+    def token_texts(self, token_ids: TokenIds) -> list[str]:
+        return self._session.token_texts(token_ids)
+
+    def generate(self, prompts: Sequence[Prompt], decoding: Decoding) -> Iterator[Event]:
+        """Raises `BackendError`: of a server that ended, with its last words."""
+        try:
+            yield from self._session.generate(prompts, decoding)
+        except BackendError as error:
+            if self._server.is_running:
+                raise
+            raise self._server.why_ended() from error
+
+    def forget(self) -> None:
+        self._session.forget()
+
+    def close(self) -> None:
+        self._session.close()
+        self._server.close()
 
 
 class _Output(threading.Thread):
