@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 
 from backends.api import Finding
 from backends.server.client import ReplyError
-from backends.server.flavour import Answer, LabelLogprobs
+from backends.server.flavour import Answer
 from backends.server.session import Window, Wire, miscount
 
 MOST_AT_ONCE = 4
@@ -42,10 +42,11 @@ _TAILS = (
 
 @dataclass(frozen=True, slots=True)
 class Probed:
+    """`context` is what it takes, where it says of none and takes less than was wanted."""
+
     findings: tuple[Finding, ...]
     window: Window | None
-    label_logprobs: LabelLogprobs
-    context: int | None  # where the server says of none, and takes less than was wanted
+    context: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,6 @@ class _Probe:
         return Probed(
             tuple(self._findings.values()),
             self._window,
-            self._wire.label_logprobs,
             self._context,
         )
 
