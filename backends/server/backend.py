@@ -32,6 +32,7 @@ from backends.remedies import install_extra
 from backends.rules import CONCURRENCY, THREADS
 from backends.server.presets import PRESETS
 from backends.stages import say
+from backends.vllm.backend import ENFORCE_EAGER
 
 if TYPE_CHECKING:
     from backends.server.client import Client
@@ -106,6 +107,7 @@ OPTIONS = (
     URL,
     COMMAND,
     THREADS,
+    ENFORCE_EAGER,
     CONCURRENCY,
     FLAVOUR,
     SERVED_MODEL,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
+import re
 import socket
 import string
 import subprocess
@@ -36,6 +37,7 @@ from backends.api import (
 from backends.rules import CONCURRENCY, THREADS, usable_cpus
 from backends.server.presets import PRESETS, Wanted
 from backends.stages import say
+from backends.vllm.backend import ENFORCE_EAGER
 
 if TYPE_CHECKING:
     from backends.server.session import ServerSession
@@ -110,14 +112,16 @@ def start(command: Sequence[str], model: ModelRef, options: Options) -> ManagedS
     threads = THREADS.given(options) or usable_cpus()
     context, port = int(options["max_model_len"]), free_port()
     variables: Mapping[str, str] = {}
+    name = ""
     if _is_preset(command):
-        preset = PRESETS[command[0]](Wanted(model, context, CONCURRENCY.of(options), threads))
+        at_once, is_eager = CONCURRENCY.of(options), ENFORCE_EAGER.of(options)
+        preset = PRESETS[command[0]](Wanted(model, context, at_once, threads, is_eager))
         say(f"starting {preset.title}")
-        command, variables = preset.command, preset.variables
+        command, variables, name = preset.command, preset.variables, preset.title
     else:
         check_command(command)
     values = {"model": _location(model), "port": port, "threads": threads, "context": context}
-    server = ManagedServer(filled(command, values), port, variables)
+    server = ManagedServer(filled(command, values), port, variables, name)
     try:
         server.wait_until_ready()
     except BaseException:
@@ -150,10 +154,12 @@ def free_port() -> int:
 class ManagedServer:
     """Starts the server when it is made. Raises `BackendError` where there is no such program."""
 
-    def __init__(self, arguments: Sequence[str], port: int, variables: Mapping[str, str]) -> None:
+    def __init__(
+        self, arguments: Sequence[str], port: int, variables: Mapping[str, str], name: str = ""
+    ) -> None:
         self.url = f"http://{HOST}:{port}"
         self._port = port
-        self._name = Path(arguments[0]).name
+        self._name = name or Path(arguments[0]).name
         try:
             self._process = subprocess.Popen(  # noqa: S603 - the user's own command, no shell
                 arguments,
@@ -181,7 +187,7 @@ class ManagedServer:
             if self._is_ready():
                 self._check_runs()
                 return
-            stage = f"starting {self._name}: {self._output.latest}"
+            stage = f"{self._name}: {_without_head(self._output.latest)}"
             if stage != said:
                 say(stage)
                 said = stage
@@ -303,6 +309,11 @@ class _Output(threading.Thread):
                     _write(b"\n[the server printed more than is stored; its last lines follow]\n")
         if self._bytes > MOST_LOG_BYTES:
             _write(b"".join(self._last))
+
+
+def _without_head(line: str) -> str:
+    """Without the time and the place in the code that stand before what a log's line says."""
+    return re.sub(r"^[^\]]*\[[^\]]*\] ", "", line)
 
 
 def _write(data: bytes) -> None:

@@ -17,10 +17,9 @@ from pathlib import Path
 
 from backends.api import BackendError, ModelRef
 from backends.remedies import install_environment, install_extra
+from backends.vllm.backend import CPU_BLOCK_TOKENS, CPU_KV_CACHE_GIB
 
 _BEHIND = 1  # A server generates a token behind a prompt that fills the whole context.
-CPU_KV_CACHE_GIB = 2
-CPU_BLOCK_TOKENS = 32
 LLAMA_SERVER = "llama-server"
 LLAMA_CPP_SERVER_PACKAGES = ("llama-cpp-python[server]>=0.3.36,<0.4",)
 
@@ -33,6 +32,7 @@ class Wanted:
     context: int
     concurrency: int
     threads: int
+    enforce_eager: bool
 
     @property
     def name(self) -> str:
@@ -82,6 +82,8 @@ def vllm(wanted: Wanted) -> Preset:
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_ALLOW_LONG_MAX_MODEL_LEN": "1",
     }
+    if wanted.enforce_eager:
+        command += ("--enforce-eager",)
     if _is_for_cpu():
         command += ("--block-size", str(CPU_BLOCK_TOKENS))
         command += ("--kv-cache-memory-bytes", str(CPU_KV_CACHE_GIB * 2**30))
@@ -100,37 +102,46 @@ def llama_cpp(wanted: Wanted) -> Preset:
             f"llama.cpp's servers read GGUF files, and {wanted.model.name} is none",
             "Name a GGUF file by --model.",
         )
-    length = wanted.context + _BEHIND
-    in_cache = cache_folder() / LLAMA_SERVER
+    if found := llama_server(wanted):
+        return found
+    if other := llama_cpp_server(wanted):
+        return other
+    raise BackendError(
+        f"there is no {LLAMA_SERVER} on the PATH or in {cache_folder()}, and the packages of "
+        "llama_cpp.server are not installed",
+        f"`make {LLAMA_SERVER}` builds the first; the second: "
+        f"{install_extra('llama-cpp-server', LLAMA_CPP_SERVER_PACKAGES)}",
+    )
+
+
+def llama_server(wanted: Wanted) -> Preset | None:
+    """`None` where there is none."""
     on_path = shutil.which(LLAMA_SERVER)
-    if found := on_path or shutil.which(str(in_cache)):
-        where = "on the PATH" if on_path else "in the cache folder"
-        slots = str(wanted.concurrency)
-        whole = str(length * wanted.concurrency)  # the slots divide it
-        built = (
-            *(found, "-m", "{model}", "--alias", wanted.name, "-np", slots, "-c", whole),
-            *("--host", "127.0.0.1", "--port", "{port}", "-t", "{threads}"),
-        )
-        return Preset(f"{LLAMA_SERVER} {where}", built)
-    if missing := [name for name in ("llama_cpp", "fastapi", "uvicorn") if not _is_there(name)]:
-        raise BackendError(
-            f"there is no llama-server on the PATH or in {cache_folder()}, and for "
-            f"llama_cpp.server {', '.join(missing)} is not installed",
-            f"`make llama-server` builds the first. For the second: "
-            f"{install_extra('llama-cpp-server', LLAMA_CPP_SERVER_PACKAGES)}",
-        )
+    found = on_path or shutil.which(str(cache_folder() / LLAMA_SERVER))
+    if found is None:
+        return None
+    whole = (wanted.context + _BEHIND) * wanted.concurrency  # the slots divide it
+    command = (
+        *(_plain(found), "-m", "{model}", "--alias", wanted.name),
+        *("-np", str(wanted.concurrency), "-c", str(whole)),
+        *("--host", "127.0.0.1", "--port", "{port}", "-t", "{threads}"),
+    )
+    where = "on the PATH" if on_path else "in the cache folder"
+    return Preset(f"{LLAMA_SERVER} {where}", command)
+
+
+def llama_cpp_server(wanted: Wanted) -> Preset | None:
+    """`None` where its packages are not installed."""
+    if None in map(importlib.util.find_spec, ("llama_cpp", "fastapi", "uvicorn")):
+        return None
     command = (
         *(sys.executable, "-m", "llama_cpp.server", "--model", "{model}"),
-        *("--model_alias", wanted.name, "--n_ctx", str(length)),
+        *("--model_alias", wanted.name, "--n_ctx", str(wanted.context + _BEHIND)),
         *("--host", "127.0.0.1", "--port", "{port}"),
         *("--n_threads", "{threads}", "--n_threads_batch", "{threads}"),
         *("--logits_all", "true"),  # without it, no log-probabilities
     )
-    return Preset("llama_cpp.server of this Python, as there is no llama-server", command)
-
-
-def _is_there(module: str) -> bool:
-    return importlib.util.find_spec(module) is not None
+    return Preset(f"llama_cpp.server, as there is no {LLAMA_SERVER}", command)
 
 
 PRESETS: Mapping[str, Callable[[Wanted], Preset]] = {"vllm": vllm, "llama-cpp": llama_cpp}
