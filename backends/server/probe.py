@@ -55,6 +55,7 @@ class Probed:
 class _Sent:
     length: int
     answer: Answer
+    nonce: str
 
 
 async def probe(wire: Wire, allocated: int) -> Probed:
@@ -69,6 +70,7 @@ class _Probe:
         self._findings: dict[str, Finding] = {}
         self._window: Window | None = None
         self._context: int | None = None
+        self._cached = 0  # the most that it reported of any prompt
         self._times: dict[tuple[int, int], int] = {}  # of the body, by length and tail
         every = [ids[0] for ids in wire.tokenizer.tokenize([f" {word}" for word in _WORDS]) if ids]
         self._tokens = wire.texts_of(sorted(set(every)))
@@ -80,6 +82,10 @@ class _Probe:
             await self._look_at_long()
             if self._window is None and self._wire.concurrency > 1 and not self._is_cut:
                 await self._look_at_several()
+        # What begins with a nonce was never sent before; without its beginning, it may have been.
+        if self._cached > _FEW_CACHED and not self._is_cut:
+            self._wire.trusts_cached = False
+            self._find(Finding("cached_tokens_false", 0, self._cached))
         client = self._wire.client
         if client.retries:
             self._find(Finding("retried", requests=client.retries, seconds=client.waited_seconds))
@@ -91,7 +97,8 @@ class _Probe:
 
     @property
     def _is_cut(self) -> bool:
-        return not self._findings.keys().isdisjoint({"prompt_cut", "context_smaller"})
+        of_cuts = {"prompt_cut", "head_unproven", "context_smaller", "context_divided"}
+        return not self._findings.keys().isdisjoint(of_cuts)
 
     def _find(self, found: Finding) -> None:
         self._findings.setdefault(found.kind, found)
@@ -186,8 +193,9 @@ class _Probe:
 
     async def _depends_on_tail(self, first: _Sent) -> bool:
         length = self._longest
-        second = await self._long(length, _WORDS[0], tail=1)
-        return await self._differ(first, second, [(length, _WORDS[4], 0), (length, _WORDS[4], 1)])
+        second = await self._long(length, _WORDS[0], tail=1, nonce=first.nonce)
+        # A server that has seen the end has seen another prompt, whatever the last digits are.
+        return _apart(first.answer, second.answer) > _SAME
 
     async def _differ(self, one: _Sent, other: _Sent, more: Sequence[tuple[int, str, int]]) -> bool:
         """Whether two answers are to different prompts. Where that is in doubt, two more prompts
@@ -282,33 +290,31 @@ class _Probe:
             return Finding("prompt_cut", length, None, "head", at_once=count)
         return None
 
-    async def _long(self, length: int, word: str, tail: int = 0) -> _Sent:
-        """A prompt of about so many tokens, and not more, with this word at its very beginning."""
-        head, end = f"{word} {secrets.token_hex(3)}. ", _TAILS[tail]
+    async def _long(self, length: int, word: str, tail: int = 0, nonce: str = "") -> _Sent:
+        """A prompt of about so many tokens, and not more, with this word at its beginning, behind
+        a nonce: one that was sent before where it is given."""
+        head, end = f"{nonce or secrets.token_hex(3)} {word}. ", _TAILS[tail]
         if (length, tail) not in self._times:
             base, more = (len(self._ids(head + _BODY * times + end)) for times in (1, 11))
             room = length - base - _NONCE_TOKENS
             self._times[length, tail] = max(0, 1 + int(room / ((more - base) / 10)))
         text = head + _BODY * self._times[length, tail] + end
-        return await self._send(text)
+        return await self._send(text, nonce)
 
     def _ids(self, text: str) -> list[int]:
         [ids] = self._wire.tokenizer.tokenize([text])
         bos = self._wire.bos_id
         return ids if bos is None or ids[:1] == [bos] else [bos, *ids]
 
-    async def _send(self, text: str) -> _Sent:
+    async def _send(self, text: str, nonce: str = "") -> _Sent:
         wire = self._wire
         ids = self._ids(text)
         has_logprobs = wire.label_logprobs != "none"
         ask = wire.ask(ids, text, 1 if has_logprobs else _GREEDY_TOKENS)
         answer = await wire.answer(replace(ask, tokens=self._tokens if has_logprobs else {}))
-        cached = answer.cached_tokens
-        # What begins with a nonce was never sent before.
-        if cached is not None and cached > _FEW_CACHED and wire.trusts_cached:
-            wire.trusts_cached = False
-            self._find(Finding("cached_tokens_false", 0, cached))
-        return _Sent(len(ids), answer)
+        if not nonce:
+            self._cached = max(self._cached, answer.cached_tokens or 0)
+        return _Sent(len(ids), answer, text.split()[0])
 
 
 def _short(times: int = 1) -> str:

@@ -63,8 +63,8 @@ class Lies:
 
     It sees the last `sees` tokens of a prompt only, or the first where it `cuts_tail`, and with
     `counts_whole` it reports the count of all. `bos` more of the BOS token go before each prompt.
-    `wraps`: a chat template goes round it. Its context is divided by as many requests as it answers
-    at a time, `slots` at most: what is longer is refused, or with `cuts_share` cut. `takes`: it
+    `wraps`: a chat template goes round it. Its context is divided by `slots` where it answers
+    several requests at a time: what is longer is refused, or with `cuts_share` cut. `takes`: it
     refuses longer prompts, whatever it declares. `cached` of the tokens are reported as cached.
     """
 
@@ -236,8 +236,8 @@ class Fake:
         if lies.wraps:
             tokens = [*self.tokenize("<|user|>\n"), *tokens, *self.tokenize("\n<|assistant|>\n")]
         room = lies.takes or self.context
-        if lies.slots > 1:
-            room = room // min(max(self.active, 1), lies.slots)
+        if self.active > 1:
+            room //= lies.slots
         whole = len(tokens)
         if whole >= room and not lies.cuts_share:
             raise ValueError(f"{whole} tokens are more than {room}")
