@@ -314,7 +314,7 @@ class _Probe:
         answer = await wire.answer(replace(ask, tokens=self._tokens if has_logprobs else {}))
         if not nonce:
             self._cached = max(self._cached, answer.cached_tokens or 0)
-        return _Sent(len(ids), answer, text.split()[0])
+        return _Sent(len(ids), answer, text.split(maxsplit=1)[0])
 
 
 def _short(times: int = 1) -> str:

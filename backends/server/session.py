@@ -162,7 +162,11 @@ class ServerSession:
             yield Batch(refused, now, now)
         # In the order of their prefix tree, as a server that holds one prompt's cache wants them.
         order = [leaf.prompt for leaf in walk({i: prompts[i].token_ids for i in accepted})]
+        client = self._wire.client
+        retries, waited = client.retries, client.waited_seconds
         yield from _Loop(self._loop, self, prompts, decoding).events(order)
+        if again := client.retries - retries:
+            yield Finding("retried", requests=again, seconds=client.waited_seconds - waited)
 
     def forget(self) -> None:
         """Another salt: what earlier requests left in the cache is none of the next one's."""
