@@ -174,6 +174,11 @@ class ServerSession:
         self.loop.run_until_complete(self._wire.client.close())
 
     @property
+    def again(self) -> tuple[int, float]:
+        """How many requests had to be sent again so far, and how long was waited for that."""
+        return self._wire.client.retries, self._wire.client.waited_seconds
+
+    @property
     def concurrency(self) -> int:
         return self._wire.concurrency
 
@@ -305,7 +310,12 @@ def answers_of(
     if refused:
         now = time.perf_counter()
         yield Batch(refused, now, now)
+    before = [server.again for server in servers]
     yield from _Call(servers, prompts, decoding).events(accepted)
+    after = [server.again for server in servers]
+    if requests := sum(now[0] - then[0] for then, now in zip(before, after, strict=True)):
+        waited = sum(now[1] - then[1] for then, now in zip(before, after, strict=True))
+        yield Finding("retried", requests=requests, seconds=waited)
 
 
 class _Call:
