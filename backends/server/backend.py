@@ -162,7 +162,8 @@ def open_session(model: ModelRef, options: Options) -> Session:
 
         server = start(command, model, options)
         try:
-            return ManagedSession(_open_at(server.url, model, options), server, options)
+            session = _open_at(server.url, model, options)
+            return ManagedSession(session, server, model, options)
         except BaseException:
             server.close()
             raise

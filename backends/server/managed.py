@@ -97,6 +97,11 @@ def open_local_tokenizer(model: ModelRef, command: Sequence[str]) -> LocalTokeni
     for hours."""
     from backends.server.tokenizer import open_local
 
+    _check(command, model)
+    return open_local(model)
+
+
+def _check(command: Sequence[str], model: ModelRef) -> None:
     if not _is_preset(command):
         check_command(command)
     if model.format == NO_FILES:
@@ -104,11 +109,11 @@ def open_local_tokenizer(model: ModelRef, command: Sequence[str]) -> LocalTokeni
             f"there is no model {model.name!r} here that a server could be started with",
             "Name a GGUF file, or a folder, by --model.",
         )
-    return open_local(model)
 
 
 def start(command: Sequence[str], model: ModelRef, options: Options) -> ManagedServer:
     """A server that is ready. Raises `BackendError`."""
+    _check(command, model)
     threads = THREADS.given(options) or usable_cpus()
     context, port = int(options["max_model_len"]), free_port()
     variables: Mapping[str, str] = {}
@@ -118,8 +123,6 @@ def start(command: Sequence[str], model: ModelRef, options: Options) -> ManagedS
         preset = PRESETS[command[0]](Wanted(model, context, at_once, threads, is_eager))
         say(f"starting {preset.title}")
         command, variables, name = preset.command, preset.variables, preset.title
-    else:
-        check_command(command)
     values = {"model": _location(model), "port": port, "threads": threads, "context": context}
     server = ManagedServer(filled(command, values), port, variables, name)
     try:
@@ -243,11 +246,15 @@ class ManagedServer:
 class ManagedSession:
     """A session with a server that ends when the session does."""
 
-    def __init__(self, session: ServerSession, server: ManagedServer, options: Options) -> None:
+    def __init__(
+        self, session: ServerSession, server: ManagedServer, model: ModelRef, options: Options
+    ) -> None:
         self._session, self._server = session, server
         info = session.info
         self.info: SessionInfo = replace(
             info,
+            # Some call it after the file: a table has its name, as for any other engine.
+            weights=info.weights.replace(_location(model), model.name),
             threads=THREADS.given(options) or usable_cpus(),
             capabilities=replace(info.capabilities, location="local"),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -11,9 +12,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from backends.api import Finding
 from backends.llama_cpp.tokenizer import LlamaTokenizer, open_vocabulary
 from harness.engine.models import resolve_model
+from harness.pipeline.prompting import Update
 from harness.pipeline.run import resume, run
 from harness.spec import RunSpec
 from harness.store.store import Store
@@ -153,3 +157,41 @@ def test_a_server_that_dies_costs_its_open_cells_and_others_take_its_voters(
             [row] = store.runs()
             [session] = store.sessions(row.run_id, "mine")
         assert Finding("server_lost", 2, 1) in session.info.findings
+
+
+SERVE = """
+import sys, uvicorn
+from tests.end_to_end.test_servers import fake
+print("a server of a test", flush=True)
+uvicorn.run(fake().app(), port=int(sys.argv[1]), log_level="critical", lifespan="off")
+"""
+
+
+def serves(process: psutil.Process) -> bool:
+    try:
+        return SERVE in process.cmdline()
+    except psutil.Error:  # it has ended, perhaps just now
+        return False
+
+
+def test_a_server_that_is_started_is_started_again_where_it_dies(
+    tmp_path: Path, small_data: str
+) -> None:
+    entry = {"backend": "server", "command": [sys.executable, "-c", SERVE, "{port}"]}
+    spec = spec_of(small_data, "").model_copy(update={"entries": {"mine": entry}})
+    seen: list[psutil.Process] = []
+
+    def tell(update: Update) -> None:
+        children = psutil.Process().children(recursive=True)
+        servers = [one for one in children if serves(one)]
+        if update.done >= 5 and not seen:
+            for one in servers:
+                one.kill()
+        seen.extend(one for one in servers if update.done >= 5 and one not in seen)
+
+    summary = run(spec, tmp_path, tell)
+    assert len(seen) == 2
+    assert not any(one.is_running() for one in seen)
+    assert summary.runs[0].cells.done >= CELLS - 1
+    assert (tmp_path / "logs" / "mine.log").read_text().count("a server of a test") == 2
+    assert summary.runs[0].memory.peak_rss_mib

@@ -24,7 +24,7 @@ SIZES = {
         "records": 30,
         "templates": 40,
         "pairs": 50,
-        "server kills": 4,
+        "restarts": 4,
     },
     "full": {
         "kills": 300,
@@ -32,7 +32,7 @@ SIZES = {
         "records": 100,
         "templates": 60,
         "pairs": 200,
-        "server kills": 20,
+        "restarts": 20,
     },
 }
 _ROW = "{:<26}{:>8}{:>14}{:>18}"
