@@ -102,7 +102,7 @@ class Fake:
     models: Sequence[str] = (MODEL,)
     tokens: int = 3
     troubles: deque[Trouble] = field(default_factory=deque)
-    asked: list[dict[str, Any]] = field(default_factory=list)
+    asked: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=1000))
     active: int = 0
     _seen: deque[tuple[str, list[int]]] = field(default_factory=lambda: deque(maxlen=64))
 
@@ -515,7 +515,9 @@ def main() -> None:
     parser.add_argument("--flavour", default="vllm")
     parser.add_argument("--delay-ms", type=float, default=0.0)
     given = parser.parse_args()
-    fake = Fake(flavour=given.flavour, holds_seconds=given.delay_ms / 1000)
+    # To look for what is cached takes longer than all the rest.
+    lies = Lies(cached=0)
+    fake = Fake(given.flavour, lies=lies, holds_seconds=given.delay_ms / 1000, tokens=1)
     uvicorn.run(fake.app(), port=given.port, log_level="critical", lifespan="off")
 
 
