@@ -235,7 +235,9 @@ class Watch(_Board):
         now = time.monotonic()
         if not self._latest:
             return [Part(f"preparing the prompts, {duration(now - self._began)}")]
-        return [part_of(one, now) for one in list(self._latest.values())]
+        every = list(self._latest.values())
+        # A stage that something else came after has ended.
+        return [part_of(one, now) for one in every if one is every[-1] or not one.update.stage]
 
 
 class BenchWatch(_Board):

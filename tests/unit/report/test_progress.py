@@ -225,3 +225,16 @@ def test_a_bench_is_drawn_at_news_only() -> None:
         before = len(written.lines)
         watch(BENCH_UPDATE)
         assert len(written.lines) > before
+
+
+def test_a_stage_that_something_came_after_is_shown_no_more() -> None:
+    watch = Watch(Nowhere())
+    watch(replace(BEGUN, entry="prompts", stage="packed"))
+    watch(LOADING)
+    assert [part.text for part in watch.parts()] == ["mock: loading (reading the weights), 0 s"]
+    watch(replace(UPDATE, done=24))
+    watch(replace(LOADING, entry="hf"))
+    assert [part.text.partition(",")[0] for part in watch.parts()] == [
+        "mock: 24/24 prompts",
+        "hf: loading (reading the weights)",
+    ]
