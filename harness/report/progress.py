@@ -236,8 +236,9 @@ class Watch(_Board):
         if not self._latest:
             return [Part(f"preparing the prompts, {duration(now - self._began)}")]
         every = list(self._latest.values())
-        # A stage that something else came after has ended.
-        return [part_of(one, now) for one in every if one is every[-1] or not one.update.stage]
+        # A stage that something else came after has ended, and at the end all have.
+        going_on = [] if self._ends.is_set() else every[-1:]
+        return [part_of(one, now) for one in every if one in going_on or not one.update.stage]
 
 
 class BenchWatch(_Board):

@@ -189,10 +189,12 @@ def test_a_notebook_has_one_output_that_changes(clock: Clock) -> None:
         watch(LOADING)
         clock.seconds = 3.1
         watch(replace(LOADING, stage="loading"))  # too soon after the other
+        watch(UPDATE)
+        watch(replace(LOADING, entry="baselines", stage="fitting"))
     assert shown == [
         "preparing the prompts, 0 s",
         "mock: loading (reading the weights), 0 s",
-        "mock: loading, 0 s",
+        "mock: 8/24 prompts, 4,000/9,000 tokens, 22 %, 0 s",  # no stage stays behind
     ]
 
 
