@@ -446,7 +446,8 @@ def _complete(
         for member in members:
             # As if it had just been alone: the time of the group's other runs is not in it.
             began = time.perf_counter() - member.wall_seconds
-            observe(Update(member.run_id, "baselines", 0, 0, 0, 0, stage="fitting"))
+            if member.spec.baselines:
+                observe(Update(member.run_id, "baselines", 0, 0, 0, 0, stage="fitting"))
             baselines = make_baselines(member.spec, member.workload)
             summaries.append(finish(store, member.run_id, baselines, began, member.engine_seconds))
         return summaries

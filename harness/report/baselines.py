@@ -14,7 +14,7 @@ from harness.report.figures import best_baseline
 from harness.report.formats import Answer, flat
 from harness.report.machine import machine_lines
 from harness.report.table import simple_table
-from harness.report.text import NOTHING, brief, lines, number, share
+from harness.report.text import NOTHING, brief, lines, number, sentences, share
 from harness.report.words import data_sentence
 from harness.spec import BaselineSpec, DataSpec
 from harness.store.runs import StoredRun
@@ -53,7 +53,7 @@ def what_was_classified(spec: DataSpec, summary: Summary) -> Text:
     called = f" ({summary.name})" if summary.name else ""
     digest = f" ({brief(summary.data_sha256)})" if summary.data_sha256 else ""
     count = len(summary.queries.rows) if summary.queries else 0
-    return lines(
+    return sentences(
         f"Run {summary.run_id}{called}: {spec.data}{digest}; baselines; {count:,} "
         f"{'query' if count == 1 else 'queries'}; seed {spec.seed}"
     )
