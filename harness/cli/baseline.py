@@ -53,19 +53,13 @@ def flags_of_command() -> inspect.Signature:
 
 
 def _fit(order: BaselineOrder) -> Fitted:
-    from harness.baselines.registry import find_kinds
     from harness.pipeline.baselines import fit_alone
     from harness.report.progress import BaselineWatch, outlet_of
 
-    is_training = any(one.takes for one in find_kinds(order.spec.baseline))
     try:
         with BaselineWatch(outlet_of(remarks(), shown=not order.output.quiet)) as watch:
             return fit_alone(order.spec, order.output.results, watch, order.name)
     # From the handler of Ctrl-C and SIGTERM (`harness.cli.app`).
     except SystemExit:
-        tell("Interrupted. The baselines that were fitted are stored: `harness list` shows them.")
-        if is_training:
-            tell(
-                "The same command goes on with a training that was begun, from its last checkpoint."
-            )
+        tell("Interrupted. What was fitted is stored; the same command goes on with the rest.")
         raise

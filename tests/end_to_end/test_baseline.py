@@ -206,10 +206,12 @@ def test_ctrl_c_leaves_what_is_finished(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     out, said = process.communicate(timeout=PATIENCE_SECONDS)
     assert (process.returncode, out) == (130, "")
-    assert "Interrupted. The baselines that were fitted are stored" in said
+    assert "Interrupted. What was fitted is stored; the same command goes on" in said
     [run] = Results(tmp_path / "results")
     assert [one.kind for one in run.summary.baselines] == ["most-frequent"]
     assert "Not fitted: hist-gradient-boosting." in asked(tmp_path, "show", "latest")
+    listed = as_json(tmp_path, "list")["runs"][0]
+    assert (listed["state"], list(listed["accuracy"])) == ("unfinished", ["most-frequent"])
 
 
 def _is_stored(folder: Path) -> bool:

@@ -81,7 +81,7 @@ def test_a_group_goes_whole_and_logs_with_the_last_run_of_their_entry(
 
 def test_a_run_that_is_prompted_stays(store: Store, results: Path) -> None:
     run_id = add_run(store)
-    with prompting(results, run_id), pytest.raises(StoreError, match="is being prompted"):
+    with prompting(results, run_id), pytest.raises(StoreError, match="is in use"):
         delete(run_id, yes=True, results=results)
     assert len(store.runs()) == 1
 
