@@ -80,16 +80,14 @@ def _round(wanted: Wanted, files: list[Path], scratch: Path) -> tuple[Side, Side
 
 
 def _ours(wanted: Wanted, files: list[Path], scratch: Path) -> tuple[Side, np.ndarray]:
-    is_default = wanted.model == DEFAULT_MODEL
-    model = ModelRef(
-        wanted.model, PACKAGE if is_default else "hf", "" if is_default else wanted.model
-    )
+    model = ModelRef(wanted.model, "hf", wanted.model)
+    if wanted.model == DEFAULT_MODEL:
+        model = ModelRef(DEFAULT_MODEL, PACKAGE, "")
     options = EmbedderOptions(image_size=wanted.image_size, batch=BATCH)
     session = EmbedderSession(model, options, scratch / "log", TIMEOUT_SECONDS)
     try:
-        worker = next(
-            one for one in psutil.Process().children() if "worker.py" in str(one.cmdline())
-        )
+        children = psutil.Process().children()
+        [worker] = [one for one in children if "worker.py" in str(one.cmdline())]
         cpu, began = _cpu_seconds(worker), time.perf_counter()
         vectors = [one.vector for batch in session.embed(files) for one in batch]
         seconds = time.perf_counter() - began

@@ -28,7 +28,8 @@ def main(path: str, epochs: int, seed: int) -> None:
     network = AutoModelForSequenceClassification.from_pretrained(
         folder, num_labels=2, dtype=torch.float32
     )
-    rows = list(csv.DictReader(Path(path).open()))
+    with Path(path).open() as stream:
+        rows = list(csv.DictReader(stream))
     train, test = ([row for row in rows if row["split"] == name] for name in ("train", "test"))
     held = train[: len(train) // 10]
     learnt = train[len(train) // 10 :]
