@@ -1,6 +1,6 @@
 """`harness baseline distilbert` beside a plain torch loop over the same texts, in one go.
 
-    python tests/benchmarks/fine_tuning.py
+    python -m tests.benchmarks.fine_tuning
 
 2,000 short texts to learn from, MiniLM, as many epochs for both, batches of 32. The plain loop,
 `rivals/plain_fine_tuning.py`, validates after each epoch and saves no checkpoints. Each side is a
@@ -21,10 +21,10 @@ import time
 from pathlib import Path
 
 import numpy as np
-from sides import Side, print_sides
 
 from harness.engine.interpreters import find_interpreter
 from harness.engine.registry import TRAINER
+from tests.benchmarks.sides import Side, print_sides
 
 TRAIN, TEST = 2000, 200
 GOOD, BAD = ("lovely", "bright", "moving", "sharp"), ("dull", "clumsy", "flat", "noisy")

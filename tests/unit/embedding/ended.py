@@ -12,6 +12,7 @@ import sys
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from harness.contract import EmbedderOptions
 from harness.embedding import session
@@ -37,9 +38,9 @@ def kill_at(place: str, count: int) -> None:
 
 
 def main(images: str, out: str, place: str, count: str) -> None:
-    session.EMBEDDER = Registered("embedder", "stub_embedder")
     kill_at(place, int(count))
-    embed(EmbedOrder(Path(images), Path(out), options=EmbedderOptions(batch=4)))
+    with patch.object(session, "EMBEDDER", Registered("embedder", "stub_embedder")):
+        embed(EmbedOrder(Path(images), Path(out), options=EmbedderOptions(batch=4)))
 
 
 if __name__ == "__main__":
