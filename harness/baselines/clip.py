@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,22 +17,25 @@ from harness.errors import DataError, UsageError
 from harness.workload.images import ImageFile, list_images
 
 
-def predict(task: Task) -> Prediction:
-    """With `epochs` 0 it is zero-shot."""
-    if not task.options.get("model"):
+def check_options(options: Mapping[str, Any]) -> None:
+    if not options.get("model"):
         raise UsageError(
             "clip needs the weights of a CLIP model, and no package has them",
             remedy="Name a folder, or a model in the hub's cache, with --model; or fit two-towers, "
             "which stands in for it.",
         )
-    if not (given := task.options.get("images")):
+    if not options.get("images"):
         raise UsageError(
             "clip looks at images, and the data are vectors",
             remedy="Name the folder of {train,test}/CLASS/* images that they were made of with "
             "--images.",
         )
+
+
+def predict(task: Task) -> Prediction:
+    """With `epochs` 0 it is zero-shot."""
     split = hold_out(task.y_train, task.seed)
-    files = images_of(Path(given), task, split)
+    files = images_of(Path(task.options["images"]), task, split)
     found = train(task, "clip", split, Rows(images=files), sentences(task, "photo"))
     zero_shot = task.options.get("epochs") == 0
     return found.prediction(

@@ -93,7 +93,8 @@ class BaselineKind:
 
     `in_runs`: every run of engines fits it, too. `needs_voters`: it is fitted to what they showed,
     so that there is none without a run. `takes` are the fields of a `BaselineSpec` that are for it,
-    beside those of the data.
+    beside those of the data, and `check` is a function in this package that raises `UsageError`
+    where these cannot be, before anything is fitted.
     """
 
     name: str
@@ -103,9 +104,19 @@ class BaselineKind:
     in_runs: bool = False
     needs_voters: bool = False
     takes: tuple[str, ...] = ()
+    check: str = ""
 
     def load(self) -> Predict:
-        # Late: these modules import what they fit with, which takes long and is no part of any
-        # baseline's time.
-        module, name = self.where.split(":")
-        return cast(Predict, getattr(import_module(f"harness.baselines.{module}"), name))
+        return cast(Predict, _found(self.where))
+
+    def check_options(self, options: Mapping[str, Any]) -> None:
+        """Raises `UsageError`."""
+        if self.check:
+            _found(self.check)(options)
+
+
+def _found(where: str) -> Any:
+    # Late: these modules import what they fit with, which takes long and is no part of any
+    # baseline's time.
+    module, name = where.split(":")
+    return getattr(import_module(f"harness.baselines.{module}"), name)

@@ -18,7 +18,8 @@ def baseline(names: list[str], **given: Any) -> None:
     """Fit baselines to the data that `harness run` would prompt, and store them as a run.
 
     With the same --data, --queries and --seed, the queries are those of `harness run`, so `harness
-    compare` tests both query by query. docs/BASELINES.md says what each baseline is.
+    compare` tests both query by query. After any end, the same command goes on with what was not
+    fitted. docs/BASELINES.md says what each baseline is.
     """
     from harness.cli.order import read_baseline_order
     from harness.report.baselines import baselines_answer

@@ -196,7 +196,8 @@ def options_of(kind: BaselineKind, spec: BaselineSpec) -> Mapping[str, Any]:
 
 
 def check_options(kinds: Sequence[BaselineKind], spec: BaselineSpec) -> None:
-    """Raises `UsageError` for a field that was given and that none of these baselines takes."""
+    """Raises `UsageError` for a field that was given and that none of these baselines takes, and
+    for what one of them cannot do."""
     taken = {name for kind in kinds for name in kind.takes}
     shared = {"baseline", *DataSpec.model_fields}
     if unused := sorted(spec.model_fields_set - shared - taken):
@@ -209,6 +210,8 @@ def check_options(kinds: Sequence[BaselineKind], spec: BaselineSpec) -> None:
             f"{', '.join(flags)}: not for {', '.join(spec.baseline)}",
             remedy=" ".join(f"{flag} is for: {names}." for flag, names in takers.items()),
         )
+    for kind in kinds:
+        kind.check_options(options_of(kind, spec))
 
 
 def task_of(

@@ -42,7 +42,8 @@ def efficientnet(size: int) -> Embed:
 def transformer(folder: str, size: int) -> Embed:
     from transformers import AutoImageProcessor, AutoModel
 
-    processor = AutoImageProcessor.from_pretrained(folder, use_fast=False)
+    plain: Any = AutoImageProcessor
+    processor = plain.from_pretrained(folder, use_fast=False)
     network = AutoModel.from_pretrained(folder).eval()
     square = {"height": size, "width": size}
 

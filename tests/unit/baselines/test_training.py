@@ -157,9 +157,10 @@ def test_options_of_vectors_are_refused_for_texts(option: str) -> None:
 
 
 def test_what_was_never_trained_is_no_baseline() -> None:
-    for predict in (encoder.predict, two_towers.predict):
+    for check in (encoder.check_options, two_towers.check_options):
+        check({"epochs": None})
         with pytest.raises(UsageError, match="--epochs 0"):
-            predict(task(options={"epochs": 0}))
+            check({"epochs": 0})
 
 
 def images(folder: Path, counts: dict[str, int]) -> Path:
@@ -224,6 +225,7 @@ def test_clip_refuses_images_that_are_not_those_of_the_rows(tmp_path: Path) -> N
 
 def test_clip_needs_weights_and_images() -> None:
     with pytest.raises(UsageError, match="needs the weights of a CLIP model"):
-        clip.predict(task())
+        clip.check_options({"model": None})
     with pytest.raises(UsageError, match="looks at images"):
-        clip.predict(task(options={"model": "x"}))
+        clip.check_options({"model": "x", "images": None})
+    clip.check_options({"model": "x", "images": "y", "epochs": 0})

@@ -189,6 +189,15 @@ def test_an_option_is_refused_with_the_baselines_that_it_is_for(
     assert stored(tmp_path) == []
 
 
+def test_what_cannot_be_is_refused_before_anything_is_fitted(
+    tmp_path: Path, small_data: str
+) -> None:
+    for wrong in (spec(small_data, "knn", "clip"), spec(small_data, "knn", "distilbert", epochs=0)):
+        with pytest.raises(UsageError):
+            fit_alone(wrong, tmp_path, lambda update: pytest.fail(f"{update.name} is fitted"))
+    assert stored(tmp_path) == []
+
+
 @pytest.mark.parametrize("gone", ["queries", "baselines"])
 def test_a_summary_of_nothing_is_an_unreadable_run(
     tmp_path: Path, small_data: str, gone: str
