@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.cli.console import checked, give, remarks, tell, tell_error
+from harness.errors import EndedBySignal
 
 if TYPE_CHECKING:
     from harness.cli.order import BaselineOrder
@@ -61,6 +62,6 @@ def _fit(order: BaselineOrder) -> Fitted:
         with BaselineWatch(outlet_of(remarks(), shown=not order.output.quiet)) as watch:
             return fit_alone(order.spec, order.output.results, watch, order.name)
     # From the handler of Ctrl-C and SIGTERM (`harness.cli.app`).
-    except SystemExit:
+    except EndedBySignal:
         tell("Interrupted. What was fitted is stored; the same command goes on with the rest.")
         raise
