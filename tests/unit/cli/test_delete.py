@@ -8,7 +8,11 @@ import typer
 
 from harness.cli.delete import delete
 from harness.errors import StoreError, UsageError
+from harness.machine.environment import describe_environment
+from harness.pipeline.baselines import CHECKPOINTS, _trainings
+from harness.spec import BaselineSpec
 from harness.store.lock import prompting
+from harness.store.runs import StoredRun
 from harness.store.store import Store
 from tests.unit.store.made import add_run
 from tests.unit.store.test_imports import ONE
@@ -48,6 +52,22 @@ def test_a_run_goes_after_a_yes(
     assert [row.run_id for row in store.runs()] == [other]
     assert "Deleted 1 run with 5 cells" in capsys.readouterr().out
     assert not list(results.glob("*.lock"))
+
+
+def test_checkpoints_go_with_the_last_run_that_could_go_on_with_them(
+    store: Store, results: Path
+) -> None:
+    spec = BaselineSpec(baseline=("distilbert",))
+    run_id = store.create_run(
+        spec.model_dump_json(), describe_environment().model_dump_json(), [], "dd"
+    )
+    [name] = _trainings(StoredRun(store, store.run(run_id)))
+    folder = results / CHECKPOINTS / name
+    folder.mkdir(parents=True)
+    delete(add_run(store), yes=True, results=results)
+    assert folder.exists()
+    delete(run_id, yes=True, results=results)
+    assert not folder.parent.exists()
 
 
 def test_without_an_answer_nothing_goes(
