@@ -162,6 +162,5 @@ def _read_images(archive: zipfile.ZipFile, member: str, rows: int) -> Sequence[s
         if names.view(f"{names.dtype.byteorder}u4").max(initial=0) > sys.maxunicode:
             return ()
         return [str(name) for name in names.tolist()]
-    # There is none, it is another thing, or no text: `U0` cannot be viewed as characters.
-    except (KeyError, DataError, RuntimeError, OSError, ValueError, TypeError):
+    except (KeyError, DataError, RuntimeError, OSError):  # there is none, or it is another thing
         return ()

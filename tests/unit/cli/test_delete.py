@@ -58,9 +58,8 @@ def test_checkpoints_go_with_the_last_run_that_could_go_on_with_them(
     store: Store, results: Path
 ) -> None:
     spec = BaselineSpec(baseline=("distilbert",))
-    run_id = store.create_run(
-        spec.model_dump_json(), describe_environment().model_dump_json(), [], "dd"
-    )
+    environment = describe_environment().model_dump_json()
+    run_id = store.create_run(spec.model_dump_json(), environment, [], "dd")
     [name] = _trainings(StoredRun(store, store.run(run_id)))
     folder = results / CHECKPOINTS / name
     folder.mkdir(parents=True)
