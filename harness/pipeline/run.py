@@ -22,11 +22,12 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
-from typing import cast
+from typing import cast, get_args
 
 import numpy as np
 
 from harness.baselines.kind import Shown
+from harness.baselines.registry import kinds_in_runs
 from harness.baselines.run import run_baselines
 from harness.contract import SessionInfo, TokenizerInfo
 from harness.engine.engine import Engine, EnginePlan, EngineTokenizer, plan_engine
@@ -61,6 +62,7 @@ from harness.store.schema import EntryRow
 from harness.store.store import Store
 from harness.summary import Baseline, CaveatKind, RunSummary, Summary
 from harness.workload.chat import ChatTemplate, read_chat_template
+from harness.workload.dataset import Kind
 from harness.workload.tokens import Tokenizer
 from harness.workload.workload import Draft, Workload, contents, draw, write
 
@@ -114,6 +116,7 @@ def _run(
             check_unused(group, [row for row in store.runs() if row.group != group])
         settled = [settle(given, store) for given in specs]
         _check_same_entries([spec for spec, _ in settled])
+        _check_names(settled[0][0])
         # Those of one spec are those of all, because the entries are the same.
         planned = plan(settled[0][0], results)
         members = []
@@ -126,6 +129,18 @@ def _run(
                 member.run_id = begin(store, member.spec, member.workload, group, locks, name)
                 observe(_packed(member))
             return _complete(store, members, planned.plans, observe)
+
+
+def _check_names(spec: RunSpec) -> None:
+    """Raises `UsageError` for an entry that is called like a baseline of the run: RUN:NAME would
+    be either."""
+    taken = {kind.name for data in get_args(Kind) for kind in kinds_in_runs(data)}
+    for entry in entries_of(spec):
+        if spec.baselines and entry.name in taken:
+            raise UsageError(
+                f"an entry cannot be called {entry.name}: a baseline of the run is",
+                remedy=f"Call it {entry.name}-1, say, in [entries]; or give --no-baselines.",
+            )
 
 
 def _packed(member: _Member) -> Update:
@@ -590,14 +605,13 @@ def finish(
     The run began at `began` by `time.perf_counter`, and engines were at work for `engine_seconds`
     of the time since.
     """
-    store.save_baselines(run_id, baselines)
     summary = summarise(StoredRun(store, store.run(run_id)), baselines)
     # Without the time of storing the summary, because this figure is part of it.
     wall_seconds = time.perf_counter() - began
     timed = summary.model_copy(
         update={"wall_seconds": wall_seconds, "harness_seconds": wall_seconds - engine_seconds}
     )
-    store.finish_run(run_id, timed.model_dump_json())
+    store.finish_run(run_id, timed.model_dump_json(), baselines)
     return timed
 
 
