@@ -144,6 +144,7 @@ _add(
     "harness fit --data embeddings.npz --reducer top:10,top:20 --encoding int:100,decimal:10",
     "harness fit --data reviews.csv --prompt text --prompt text-chat --shots 50",
     "harness fit --max-model-len 8192 --json -o fit.json",
+    "harness fit --probe --backend llama-cpp --backend hf --memory-limit 1GiB",
 )
 _add(
     "baseline",

@@ -117,6 +117,14 @@ LOAD = Definition(
     ENGINE,
     has_negation=False,
 )
+PROBE = Definition(
+    "probe",
+    bool,
+    "Look how long a prompt each engine really answers, in how much memory and time; with "
+    "--max-model-len, up to the longest of these.",
+    ENGINE,
+    has_negation=False,
+)
 RENAMED = {"no_json": "--format table"}
 """Flags of earlier versions, and what they are now."""
 
@@ -160,7 +168,7 @@ def flags_of_bench() -> list[Definition]:
 def flags_of_fit() -> list[Definition]:
     """Those of `harness run` but for what only a run that prompts has."""
     spec = [_of_fit(one) for one in definitions(RunSpec) if one.name != "prompts_from"]
-    return _with_engines([*spec, LOAD, CONFIG, *definitions(Output), JSON])
+    return _with_engines([*spec, LOAD, PROBE, CONFIG, *definitions(Output), JSON])
 
 
 def _of_fit(one: Definition) -> Definition:

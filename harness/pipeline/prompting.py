@@ -30,6 +30,8 @@ _REFUSALS = {
     "empty": "empty: the prompt holds no token",
 }
 
+_AGAIN = ("nonsense", "memory")  # what a fresh worker would do again
+
 _OPEN = (None, "failed")  # the statuses of cells that still need a reply
 
 _Cell: TypeAlias = tuple[int, int]
@@ -261,7 +263,7 @@ class _Prompting:
         except WorkerFailedError as failure:
             # What an engine reports before it has begun anything, it would report again.
             moved = failure.open_prompts or len(open_cells) < len(left)
-            is_final = failure.kind == "nonsense" or (failure.kind == "reported" and not moved)
+            is_final = failure.kind in _AGAIN or (failure.kind == "reported" and not moved)
             costs = tuple(open_cells) if is_final else failure.open_prompts
             reason = self.failure = failure_text(failure.reason, failure.remedy)
         if self.held and (same := self.sameness.reason):

@@ -32,7 +32,7 @@ from harness.contract import SessionInfo, TokenizerInfo
 from harness.engine.engine import Engine, EnginePlan, EngineTokenizer, plan_engine
 from harness.engine.options import check_options
 from harness.errors import EngineError, StoreError, UsageError
-from harness.fit.memory import check_memory
+from harness.fit.memory import check_memory, free_now
 from harness.machine.environment import describe_environment
 from harness.pipeline.prompting import (
     Observer,
@@ -228,6 +228,7 @@ def prepare(
     """
     failures = dict(planned.failures)
     given = _given_template(spec, source, stored)
+    free = free_now(spec.memory_limit)  # before our tokenizers take some of it
     with ExitStack() as stack:
         opened: dict[str, EngineTokenizer] = {}
         for one in _known_first(planned.plans, stored):
@@ -248,7 +249,7 @@ def prepare(
                 failures[failed.entry] = cast("EngineError", failed.__cause__)
         for name, session in able.items() if not spec.force else ():
             with _failing_alone(name, failures):
-                check_memory(name, session.predict_memory, workload.packed.limit)
+                check_memory(name, session.predict_memory, workload.packed.limit, free)
         if failures.keys() >= opened.keys():
             raise _none_able(failures)
     if source:
@@ -631,7 +632,7 @@ def _check_same_entries(specs: Sequence[RunSpec]) -> None:
     """Raises `UsageError` where one of the specs would open another engine than the first."""
 
     def engines(spec: RunSpec) -> object:
-        limits = spec.timeout_seconds, spec.load_timeout_seconds
+        limits = spec.timeout_seconds, spec.load_timeout_seconds, spec.memory_limit
         return entries_of(spec), spec.engine, spec.models, limits
 
     if any(engines(one) != engines(specs[0]) for one in specs):

@@ -16,7 +16,8 @@ from harness.cli.backends import check
 from harness.engine.registry import find_backend
 from harness.errors import EngineError
 from harness.fit.fit import Order, fit
-from harness.fit.memory import MIB, total_bytes
+from harness.fit.memory import total_bytes
+from harness.machine.memory import MIB
 from harness.pipeline.run import plan, prepare
 from harness.report.schema import schema_of
 from harness.spec import RunSpec
