@@ -141,8 +141,8 @@ TOKEN_KIB = Option(
     least=0,
     has_flag=False,
 )
-LONGEST = Option(
-    "longest",
+LONGEST_PROMPT = Option(
+    "longest_prompt",
     int,
     "Die at a prompt of more tokens.",
     default_text="never",
@@ -166,7 +166,7 @@ OPTIONS = (
     MEMORY_GIB,
     DECLARED,
     TOKEN_KIB,
-    LONGEST,
+    LONGEST_PROMPT,
     BEYOND_MODEL,
     NOISE_SEED,
 )
@@ -257,7 +257,7 @@ class MockSession:
         check_length(longest, DECLARED.of(options), model.name, options)
         self._tokenizer = MockTokenizer(options)
         self._memory = b"\1" * (1024 * TOKEN_KIB.of(options) * longest)
-        self._longest = LONGEST.given(options)
+        self._longest = LONGEST_PROMPT.given(options)
         script = SCRIPT.given(options)
         self._script = [] if script is None else script.split("|")
         self._delay_seconds = DELAY_MS.of(options) / 1000

@@ -22,7 +22,7 @@ from harness.fit.memory import Measured, total_bytes
 from harness.machine.free import free_bytes
 from harness.machine.memory import size
 from harness.record import Record
-from harness.stats.growth import Growth, Interval, Line
+from harness.stats.growth import Growth, Interval, slope
 
 QUARTERS = 4
 BEYOND = 1.25
@@ -154,7 +154,7 @@ def probe(
         _check_interpreter(bold)
     trial.check_first()
     session = trial.longest[1].info if trial.longest else None
-    growth, slope = trial.growth, trial.slope
+    growth, each = trial.growth, trial.slope
     return Probe(
         entry=plan.entry.name,
         backend=plan.entry.backend,
@@ -169,7 +169,7 @@ def probe(
         memory_limit_bytes=limit,
         is_limit_given=plan.memory_limit is not None,
         kv_bytes_per_token=predicted and predicted.token_bytes,
-        bytes_per_token=slope and Bounds.of(slope),
+        bytes_per_token=each and Bounds.of(each),
         linear_seconds=growth and Bounds.of(growth.linear),
         quadratic_seconds=growth and Bounds.of(growth.quadratic),
         steps=sorted(trial.steps, key=lambda one: one.tokens),
@@ -236,8 +236,7 @@ class _Trial:
     def slope(self) -> Interval | None:
         """Bytes that a token more takes of the peak."""
         seen = [(one.tokens, _peak(one)) for one in self._answered() if _peak(one)]
-        line = Line.through([at for at, _ in seen], [peak for _, peak in seen])
-        return line.slope if line else None
+        return slope([at for at, _ in seen], [peak for _, peak in seen])
 
     @property
     def growth(self) -> Growth | None:
