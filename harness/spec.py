@@ -491,6 +491,9 @@ def _add(found: dict[str, Entry], entry: Entry) -> None:
     found[entry.name] = entry
 
 
+OF_MACHINE = ("force", "memory_limit")
+"""The fields that say what a machine can bear: a run may be completed with others."""
+
 _INHERITED = frozenset({"model", "models"})
 # A new field that is not in this list counts as one that changes prompts: it splits the series of
 # `harness history`, and `--prompts-from` refuses it.
@@ -498,8 +501,7 @@ _OF_ENGINES = _INHERITED | {
     "backend",
     "timeout_seconds",
     "load_timeout_seconds",
-    "force",
-    "memory_limit",
+    *OF_MACHINE,
     "engine",
     "backends",
     "entries",

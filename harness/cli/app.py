@@ -109,6 +109,7 @@ _add(
     "harness run --config bench.toml --queries 200 --json -o answer.json",
     "harness run --prompts-from latest --backend hf",
     "harness run --shots 1,2,4,8,16,32,max --queries 600",
+    "harness run --plan --max-model-len 4096",
     "harness run --resume latest",
 )
 _add("list", list_runs, "harness list", "harness list --json")

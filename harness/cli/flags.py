@@ -110,6 +110,13 @@ ENGINE_OPTION = Definition(
     metavar="NAME=VALUE",
     several=True,
 )
+PLAN = Definition(
+    "plan",
+    bool,
+    "Say what the run would prompt, and what memory and time it would take, and stop.",
+    PANEL,
+    has_negation=False,
+)
 LOAD = Definition(
     "load",
     bool,
@@ -145,7 +152,15 @@ _FIRST = ("backend", "model")
 
 def flags_of_run() -> list[Definition]:
     """All flags of `harness run`, those of its spec first."""
-    own = [*map(_of_run, definitions(RunSpec)), NAME, CONFIG, RESUME, *definitions(Output), JSON]
+    own = [
+        *map(_of_run, definitions(RunSpec)),
+        NAME,
+        CONFIG,
+        RESUME,
+        PLAN,
+        *definitions(Output),
+        JSON,
+    ]
     return _with_engines(own)
 
 

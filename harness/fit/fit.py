@@ -374,4 +374,4 @@ def _row(
         memory=entry.memory.get(length),
         measured=None,
     )
-    return row if row.fits else row.model_copy(update={"helps": helps(row, each, scale_of)})
+    return row if row.fits else row.model_copy(update={"helps": helps(row, each, scale, scale_of)})

@@ -34,6 +34,7 @@ from harness.engine.options import check_options
 from harness.errors import EngineError, StoreError, UsageError
 from harness.fit.memory import check_memory, free_now
 from harness.machine.environment import describe_environment
+from harness.pipeline.pace import expected_seconds
 from harness.pipeline.prompting import (
     Observer,
     Overflow,
@@ -125,7 +126,19 @@ def _run(
             for member in members:  # only now: what cannot be packed leaves no run
                 member.run_id = begin(store, member.spec, member.workload, group, locks, name)
                 observe(_packed(member))
-            return _complete(store, members, planned.plans, observe)
+            forecasts = {one.run_id: _forecast(store, one, planned.plans) for one in members}
+
+            def foretell(update: Update) -> None:
+                seconds = forecasts[update.run_id].get(update.entry, 0.0)
+                observe(replace(update, forecast_seconds=seconds))
+
+            return _complete(store, members, planned.plans, foretell)
+
+
+def _forecast(store: Store, member: _Member, plans: Sequence[EnginePlan]) -> Mapping[str, float]:
+    """What the entries of a run are to take, by earlier runs."""
+    runs = [StoredRun(store, row) for row in store.runs() if row.run_id != member.run_id]
+    return expected_seconds(runs, plans, member.spec, member.workload)
 
 
 def _packed(member: _Member) -> Update:
@@ -138,8 +151,14 @@ def _packed(member: _Member) -> Update:
     return Update(member.run_id, "prompts", 0, 0, 0, 0, stage="packed", overflow=overflow)
 
 
-def resume(run_id: str, results: Path, observe: Observer = lambda _: None) -> Summary:
-    """Completes a run that was ended: gives what has no reply yet once more.
+def resume(
+    run_id: str,
+    results: Path,
+    observe: Observer = lambda _: None,
+    of_machine: Mapping[str, object] | None = None,
+) -> Summary:
+    """Completes a run that was ended: gives what has no reply yet once more, with these values of
+    `harness.spec.OF_MACHINE` in place of the run's.
 
     A run that is complete stays as it is. Raises `HarnessError`.
     """
@@ -148,7 +167,7 @@ def resume(run_id: str, results: Path, observe: Observer = lambda _: None) -> Su
         # Read again under the lock: until then, another process may have completed it.
         stored = StoredRun(store, store.run(run_id))
         stored.check_prompted()
-        spec = stored.given_spec
+        spec = stored.given_spec.model_copy(update=of_machine)
         is_open = (has_open_cells(store, stored.run_id, name, spec) for name in stored.entries)
         if stored.is_finished and not any(is_open):
             return stored.summary
