@@ -57,13 +57,18 @@ def pace_of(
     batches: Sequence[tuple[int | None, int, float]],
     load_seconds: float,
     block: int,
+    least_tokens: int | None = None,
     harness_seconds: float | None = None,
 ) -> Pace:
-    """By the prefill tokens, the replies and the seconds of each batch; there is one at least."""
+    """By the prefill tokens, the replies and the seconds of each batch; there is one at least.
+
+    `least_tokens` are those that had to be evaluated: an engine that shares less is as much slower.
+    """
     replies, seconds = (np.array([one[place] for one in batches], float) for place in (1, 2))
     tokens = np.array([one[0] or 0 for one in batches], float)
     (each_token, each_prompt), _ = nnls(np.column_stack([tokens, replies]), seconds)
-    said = float(each_token * tokens.sum() + each_prompt * replies.sum())
+    computed = tokens.sum() if least_tokens is None else least_tokens
+    said = float(each_token * computed + each_prompt * replies.sum())
     scale = float(seconds.sum()) / said if said else 1.0
     return Pace(
         token_seconds=float(each_token) * scale,
@@ -142,7 +147,13 @@ def _pace_of_run(stored: StoredEntry) -> Pace:
     ]
     loads = [one.load_seconds for one in stored.sessions if one.load_seconds is not None]
     block = stored.sessions[-1].info.shared_block_tokens
-    return pace_of(rows, max(loads, default=0.0), block, stored.run.summary.harness_seconds)
+    return pace_of(
+        rows,
+        max(loads, default=0.0),
+        block,
+        stored.summary.speed.least_tokens,
+        stored.run.summary.harness_seconds,
+    )
 
 
 def probed_pace(plan: EnginePlan, spec: RunSpec, workload: Workload) -> Pace:
@@ -171,7 +182,8 @@ def probed_pace(plan: EnginePlan, spec: RunSpec, workload: Workload) -> Pace:
                     remedy=failure.remedy or f"See {plan.log}.",
                 ) from failure
         block = engine.session.info.shared_block_tokens
-    return pace_of(rows, load_seconds + engine.session.closing_seconds, block)
+    _, least = minimum_tokens([ids[place] for place in of_first[: 1 + _PROMPTED]], block)
+    return pace_of(rows, load_seconds + engine.session.closing_seconds, block, least)
 
 
 def expected_seconds(
