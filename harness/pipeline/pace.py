@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
-from scipy.optimize import nnls
 
 from harness.contract import Batch, Prompt, minimum_tokens
 from harness.engine.engine import Engine, EnginePlan
@@ -64,6 +63,8 @@ def pace_of(
 
     `least_tokens` are those that had to be evaluated: an engine that shares less is as much slower.
     """
+    from scipy.optimize import nnls
+
     replies, seconds = (np.array([one[place] for one in batches], float) for place in (1, 2))
     tokens = np.array([one[0] or 0 for one in batches], float)
     (each_token, each_prompt), _ = nnls(np.column_stack([tokens, replies]), seconds)

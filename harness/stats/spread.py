@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import stats
 
 from harness.stats.growth import Interval
 
@@ -19,6 +18,8 @@ time; and how many runs that counts as. One run alone says nothing of it."""
 def one_more(measured: Sequence[float]) -> Interval:
     """The geometric mean of what was measured, all above 0, and within what one more is in 9 of 10
     cases."""
+    from scipy import stats
+
     logs = np.log(np.asarray(measured, dtype=np.float64))
     mean, count = float(logs.mean()), len(logs)
     freedom = _WEIGHT + count - 1
