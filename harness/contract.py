@@ -22,7 +22,7 @@ from pathlib import Path
 from threading import RLock
 from types import ModuleType
 
-from harness.errors import EngineError
+from harness.errors import EngineError, ended_in
 
 BACKENDS = Path(__file__).parents[1] / "backends"
 _NAME = "backends"
@@ -170,6 +170,8 @@ def requirements_of(backend: Backend, has_gpu: bool) -> Requirements:
         with own_backends():
             needed: object = backend.requirements(has_gpu)
     except (Exception, SystemExit) as error:
+        if (ended := ended_in(error)) is not None:
+            raise ended from None
         raise _not_said(f"{type(error).__name__}: {error}") from error
     if not isinstance(needed, Requirements):
         raise _not_said(f"{needed!r:.80} is none of backends.api.Requirements")

@@ -39,7 +39,7 @@ from harness.cli.models import models
 from harness.cli.options import examples
 from harness.cli.run import run
 from harness.cli.show import show
-from harness.errors import HarnessError, StoreError
+from harness.errors import EndedBySignal, HarnessError, StoreError, ended_in
 from harness.machine.homes import without_home
 from harness.machine.platforms import check_platform
 
@@ -223,8 +223,10 @@ def main() -> None:
         except HarnessError as error:
             tell_error(error)
             sys.exit(error.exit_code)
+        except EndedBySignal as signalled:
+            sys.exit(signalled.code)
         except Exception as error:  # noqa: BLE001 - the user has to hear that it is our fault
-            if (ended := _ended_in(error)) is not None:
+            if (ended := ended_in(error)) is not None:
                 sys.exit(ended.code)
             _report_bug()
 
@@ -257,17 +259,5 @@ def _ended_by_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-class _EndedBySignal(SystemExit):
-    """Its code is what shells report for a program that a signal has ended."""
-
-
 def _end(number: int, _frame: FrameType | None) -> NoReturn:
-    raise _EndedBySignal(128 + number)
-
-
-def _ended_in(error: BaseException | None) -> _EndedBySignal | None:
-    """The signal that an error was made of: Python 3.11 makes a `RuntimeError` of whatever a
-    class's `__set_name__` raises, and libraries make errors of their own."""
-    while error is not None and not isinstance(error, _EndedBySignal):
-        error = error.__cause__ or error.__context__
-    return error
+    raise EndedBySignal(128 + number)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.cli.console import checked, give, remarks, tell, tell_error
+from harness.errors import EndedBySignal
 
 if TYPE_CHECKING:
     from harness.cli.order import BaselineOrder
@@ -62,7 +63,7 @@ def _fit(order: BaselineOrder) -> Fitted:
         with BaselineWatch(outlet_of(remarks(), shown=not order.output.quiet)) as watch:
             return fit_alone(order.spec, order.output.results, watch, order.name)
     # From the handler of Ctrl-C and SIGTERM (`harness.cli.app`).
-    except SystemExit:
+    except EndedBySignal:
         tell("Interrupted. The baselines that were fitted are stored: `harness list` shows them.")
         if is_training:
             tell(

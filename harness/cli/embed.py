@@ -12,7 +12,7 @@ import typer
 
 from harness.cli.console import give, remarks, target, tell
 from harness.cli.options import FormatOption, JsonOption
-from harness.errors import UsageError
+from harness.errors import EndedBySignal, UsageError
 
 if TYPE_CHECKING:
     from harness.embedding.run import Result
@@ -105,7 +105,7 @@ def embed(
     try:
         with EmbedWatch(outlet_of(remarks(), not quiet)) as watch:
             result = make(order, watch)
-    except SystemExit:
+    except EndedBySignal:
         tell("Interrupted. What is done is stored; the same command goes on with it.")
         raise
     give(embed_answer(result), wanted)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from harness.cli.console import checked, fail_if_unreadable, give, remarks, tell
 from harness.cli.show import answer_of
-from harness.errors import EngineError, StoreError, UsageError
+from harness.errors import EndedBySignal, EngineError, StoreError, UsageError
 
 if TYPE_CHECKING:
     from harness.cli.order import Order
@@ -160,7 +160,7 @@ def _watched(order: Order, work: Callable[[Watch], _Done]) -> _Done:
         with watch:
             return work(watch)
     # From the handler of Ctrl-C and SIGTERM (`harness.cli.app`).
-    except SystemExit:
+    except EndedBySignal:
         _say_interrupted(watch.run_id, order.output.results)
         raise
 

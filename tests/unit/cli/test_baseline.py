@@ -7,6 +7,7 @@ import pytest
 
 import harness.pipeline.baselines
 from harness.cli.baseline import baseline
+from harness.errors import EndedBySignal
 
 
 @pytest.mark.parametrize(("name", "goes_on"), [("knn", False), ("two-towers", True)])
@@ -18,10 +19,10 @@ def test_an_interrupt_says_what_is_stored_and_what_a_training_does_next(
     goes_on: bool,
 ) -> None:
     def ended(*_: object) -> NoReturn:
-        raise SystemExit(130)
+        raise EndedBySignal(130)
 
     monkeypatch.setattr(harness.pipeline.baselines, "fit_alone", ended)
-    with pytest.raises(SystemExit):
+    with pytest.raises(EndedBySignal):
         baseline([name], results=tmp_path)
     out, err = capsys.readouterr()
     assert out == ""
