@@ -99,12 +99,13 @@ _BENCH = """`harness bench` takes `--backend`, `--model`, `--config`, `--timeout
 `--force`, the flags of engines and those of the output as well. Lists are given by commas, or by
 repeating the flag.
 """
-_FIT = """`harness fit` takes the flags of `harness run`, but for `--prompts-from`, `--name`, `--plan`
-and `--resume`. `--model`, `--backend`, `--data` and `--prompt` may be repeated; `--reducer`,
-`--encoding`, `--feature-fraction` and `--max-model-len` take several values with commas between
-them. Each combination is a row. Without `--max-model-len`, lengths go from 512, doubled, to the
-model's own. `--load` loads each model at each length too, and measures its memory. `--probe` looks
-how long a prompt each engine answers, up to the longest of the lengths ([FIT](FIT.md)).
+_FIT = """`harness fit` takes the flags of `harness run`, but for `--prompts-from`, `--name`,
+`--plan` and `--resume`. `--model`, `--backend`, `--data` and `--prompt` may be repeated;
+`--reducer`, `--encoding`, `--feature-fraction` and `--max-model-len` take several values with
+commas between them. Each combination is a row. Without `--max-model-len`, lengths go from 512,
+doubled, to the model's own. `--load` loads each model at each length too, and measures its memory.
+`--probe` looks how long a prompt each engine answers, up to the longest of the lengths
+([FIT](FIT.md)).
 """
 _BASELINE = """`harness baseline NAME...` takes `--data`, `--text-column`, `--label-column`,
 `--test-share`, `--seed`, `--queries`, `--name` and the flags of the output
