@@ -136,6 +136,7 @@ with own_backends():
     from backends.in_use import free, hold, mark_of
     from backends.remedies import DISTRIBUTION, install_environment, install_extra
     from backends.rules import (
+        BEYOND_MODEL,
         LOGPROB_ROUNDING,
         MODEL_FILES,
         reply_reserve,
@@ -186,6 +187,7 @@ def _not_said(why: str) -> EngineError:
 
 __all__ = (
     "BACKENDS",
+    "BEYOND_MODEL",
     "DEFAULT_EMBEDDER",
     "DISTRIBUTION",
     "ENTRY_POINT_GROUP",

@@ -109,6 +109,7 @@ _add(
     "harness run --config bench.toml --queries 200 --json -o answer.json",
     "harness run --prompts-from latest --backend hf",
     "harness run --shots 1,2,4,8,16,32,max --queries 600",
+    "harness run --plan --max-model-len 4096",
     "harness run --resume latest",
 )
 _add("list", list_runs, "harness list", "harness list --json")
@@ -144,6 +145,7 @@ _add(
     "harness fit --data embeddings.npz --reducer top:10,top:20 --encoding int:100,decimal:10",
     "harness fit --data reviews.csv --prompt text --prompt text-chat --shots 50",
     "harness fit --max-model-len 8192 --json -o fit.json",
+    "harness fit --probe --backend llama-cpp --backend hf --memory-limit 1GiB",
 )
 _add(
     "baseline",

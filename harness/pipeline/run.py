@@ -33,8 +33,9 @@ from harness.contract import SessionInfo, TokenizerInfo
 from harness.engine.engine import Engine, EnginePlan, EngineTokenizer, plan_engine
 from harness.engine.options import check_options
 from harness.errors import EngineError, StoreError, UsageError
-from harness.fit.memory import check_memory
+from harness.fit.memory import check_memory, free_now
 from harness.machine.environment import describe_environment
+from harness.pipeline.pace import expected_seconds
 from harness.pipeline.prompting import (
     Observer,
     Overflow,
@@ -128,7 +129,19 @@ def _run(
             for member in members:  # only now: what cannot be packed leaves no run
                 member.run_id = begin(store, member.spec, member.workload, group, locks, name)
                 observe(_packed(member))
-            return _complete(store, members, planned.plans, observe)
+            forecasts = {one.run_id: _forecast(store, one, planned.plans) for one in members}
+
+            def foretell(update: Update) -> None:
+                seconds = forecasts[update.run_id].get(update.entry, 0.0)
+                observe(replace(update, forecast_seconds=seconds))
+
+            return _complete(store, members, planned.plans, foretell)
+
+
+def _forecast(store: Store, member: _Member, plans: Sequence[EnginePlan]) -> Mapping[str, float]:
+    """What the entries of a run are to take, by earlier runs."""
+    runs = [StoredRun(store, row) for row in store.runs() if row.run_id != member.run_id]
+    return expected_seconds(runs, plans, member.spec, member.workload)
 
 
 def _check_names(spec: RunSpec) -> None:
@@ -153,8 +166,14 @@ def _packed(member: _Member) -> Update:
     return Update(member.run_id, "prompts", 0, 0, 0, 0, stage="packed", overflow=overflow)
 
 
-def resume(run_id: str, results: Path, observe: Observer = lambda _: None) -> Summary:
-    """Completes a run that was ended: gives what has no reply yet once more.
+def resume(
+    run_id: str,
+    results: Path,
+    observe: Observer = lambda _: None,
+    of_machine: Mapping[str, object] | None = None,
+) -> Summary:
+    """Completes a run that was ended: gives what has no reply yet once more, with these values of
+    `harness.spec.OF_MACHINE` in place of the run's.
 
     A run that is complete stays as it is. Raises `HarnessError`.
     """
@@ -163,7 +182,7 @@ def resume(run_id: str, results: Path, observe: Observer = lambda _: None) -> Su
         # Read again under the lock: until then, another process may have completed it.
         stored = StoredRun(store, store.run(run_id))
         stored.check_prompted()
-        spec = stored.given_spec
+        spec = stored.given_spec.model_copy(update=of_machine)
         is_open = (has_open_cells(store, stored.run_id, name, spec) for name in stored.entries)
         if stored.is_finished and not any(is_open):
             return stored.summary
@@ -243,6 +262,7 @@ def prepare(
     """
     failures = dict(planned.failures)
     given = _given_template(spec, source, stored)
+    free = free_now(spec.memory_limit)  # before our tokenizers take some of it
     with ExitStack() as stack:
         opened: dict[str, EngineTokenizer] = {}
         for one in _known_first(planned.plans, stored):
@@ -263,7 +283,7 @@ def prepare(
                 failures[failed.entry] = cast("EngineError", failed.__cause__)
         for name, session in able.items() if not spec.force else ():
             with _failing_alone(name, failures):
-                check_memory(name, session.predict_memory, workload.packed.limit)
+                check_memory(name, session.predict_memory, workload.packed.limit, free)
         if failures.keys() >= opened.keys():
             raise _none_able(failures)
     if source:
@@ -646,7 +666,7 @@ def _check_same_entries(specs: Sequence[RunSpec]) -> None:
     """Raises `UsageError` where one of the specs would open another engine than the first."""
 
     def engines(spec: RunSpec) -> object:
-        limits = spec.timeout_seconds, spec.load_timeout_seconds
+        limits = spec.timeout_seconds, spec.load_timeout_seconds, spec.memory_limit
         return entries_of(spec), spec.engine, spec.models, limits
 
     if any(engines(one) != engines(specs[0]) for one in specs):
