@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -117,8 +118,8 @@ def main() -> None:
             ours(session, 50)
             for _ in range(ROUNDS):
                 for name, what in (
-                    ("session", lambda: ours(session, count)),
-                    ("bare aiohttp", lambda: bare(url, count)),
+                    ("session", partial(ours, session, count)),
+                    ("bare aiohttp", partial(bare, url, count)),
                 ):
                     rate, cpu, p95 = measured(what)
                     print(  # noqa: T201

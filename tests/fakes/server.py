@@ -357,7 +357,7 @@ class Fake:
             "output_token_ids_logprobs": known if wanted else [],
             "finish_reason": None,
         }
-        events = [
+        events: list[dict[str, Any]] = [
             {
                 "text": "".join(pieces[: n + 1]),
                 "output_ids": [65 + place for place in range(n + 1)],
@@ -366,7 +366,7 @@ class Fake:
             for n in range(len(pieces))
         ]
         kind = "stop" if len(pieces) < sampling["max_new_tokens"] else "length"
-        events[-1]["meta_info"]["finish_reason"] = {"type": kind}  # type: ignore[index]
+        events[-1]["meta_info"]["finish_reason"] = {"type": kind}
         return _sse(events)
 
     def _ollama(self, request: Request, body: dict[str, Any]) -> Response:
