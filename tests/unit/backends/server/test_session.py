@@ -58,15 +58,13 @@ def test_a_reply_is_text_with_a_time_of_its_first_token(opened: Open, flavour: s
     for reply in replies(events(opened, fake(flavour))):
         assert reply.text.startswith(WORDS)
         assert reply.finish == "stop"
-        # Without log-probabilities the whole of llama_cpp.server's reply comes at once.
         assert (reply.time_to_first_token_ms or 0) > 0
         scored = reply.label_logprobs is not None and None not in reply.label_logprobs
-        assert scored == (flavour != "lm-studio" and flavour not in ("openai",)) or (
-            flavour == "openai"
-        )
+        # Of the likeliest five that OpenAI's API gives, a label may be none.
+        assert scored == (flavour != "lm-studio") or flavour == "openai"
 
 
-@pytest.mark.parametrize("flavour", [*IDS, "ollama", "llama_cpp.server"])
+@pytest.mark.parametrize("flavour", [*IDS, "llama_cpp.server"])
 def test_choice_takes_the_likelier_label(opened: Open, flavour: str) -> None:
     for reply in replies(events(opened, fake(flavour), "choice")):
         scores = reply.label_logprobs
@@ -141,7 +139,7 @@ REASONS: dict[Trouble, str] = {
     "not_utf8": "the reply is not UTF-8",
     "half": "the reply ended before its end: half of it, or nothing, came",
     "dies": "the connection ended in the middle of the reply",
-    "silent": "the server sent nothing for 0.5 s",
+    "silent": "the server sent nothing for 2 s",
     "endless": "the reply is longer than 4 MiB",
     "other_model": "the reply is of the model 'another-model', and not of fake-model",
     "redirect_away": "the server redirects to another host (elsewhere.invalid)",
@@ -154,13 +152,13 @@ def test_what_goes_wrong_costs_one_reply_and_has_a_name(
 ) -> None:
     monkeypatch.setattr(client, "MOST_BODY", 4 * 2**20)
     one = fake("vllm")
-    session, _ = opened(one, request_timeout_seconds=0.5)
+    session, _ = opened(one, request_timeout_seconds=2)
     for trouble, reason in REASONS.items():
         one.troubles.append(trouble)
         found = session.generate(prompts("vllm"), Decoding("free", (), max_tokens=4))
         first, *others = replies(list(found))
         assert (first.finish, first.text) == ("failed", reason), trouble
-        assert {reply.finish for reply in others} == {"stop"}, trouble
+        assert [reply.text for reply in others if reply.finish != "stop"] == [], trouble
 
 
 @pytest.mark.parametrize("trouble", ["busy", "busy_for_long", "loading", "redirect_here"])
