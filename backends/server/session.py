@@ -27,6 +27,7 @@ from backends.api import (
     Decoding,
     Event,
     Finding,
+    FindingKind,
     Prompt,
     Reply,
     SessionInfo,
@@ -366,7 +367,7 @@ def check_decoding(wire: Wire, decoding: Decoding) -> None:
         )
 
 
-def miscount(difference: int, bos_id: int | None) -> str:
+def miscount(difference: int, bos_id: int | None) -> FindingKind:
     """What a wrong count of prompt tokens means: so many more, or fewer, than were sent."""
     if difference == 1:
         return "bos_added" if bos_id is None else "bos_doubled"
