@@ -2,7 +2,7 @@
 
 `server:URL` as a backend's name, or `url` in a config's table, is one that is there already; of
 several urls each serves the same, and they are one row. `server:vllm`, `server:llama-cpp` or
-`command` is one that is started for the run (`managed`). Which server it is, it is asked. The
+`command` is one that is started for the run (`managed`). The server itself says what it is. The
 tokens are those of the local model that --model names (`backends.server.tokenizer`); before
 anything is prompted, a few requests find out what the server does to prompts (`probe`).
 """
@@ -57,7 +57,7 @@ FLAVOUR = Option(
     "flavour",
     str,
     "What kind of server it is.",
-    default_text="the server is asked",
+    default_text="what the server says of itself",
     choices=(
         "vllm",
         "llama-server",
@@ -194,7 +194,7 @@ def _open_at(
     url: str, model: ModelRef, options: Options, loop: asyncio.AbstractEventLoop | None = None
 ) -> ServerSession:
     """`loop` is the event loop of another session that goes on beside this one."""
-    say("asking the server what it is")
+    say("looking which server it is")
     tokenizer, found = _opened(model, options, url)
     from backends.server.client import ReplyError
     from backends.server.probe import probe

@@ -6,7 +6,7 @@ behind the prompt, and behind each beginning of a label, a request wants the log
 the tokens that can come next. "choice" takes, behind each beginning, the best of these, or draws:
 the server need not know of labels.
 
-What the server counts of a prompt is held against what we sent. Where the two differ the reply is
+What the server counts of a prompt is compared with what we sent. Where the two differ the reply is
 none, whatever it says.
 """
 
@@ -27,6 +27,7 @@ from backends.api import (
     Decoding,
     Event,
     Finding,
+    FindingKind,
     Prompt,
     Reply,
     SessionInfo,
@@ -413,7 +414,7 @@ def check_decoding(wire: Wire, decoding: Decoding) -> None:
         )
 
 
-def miscount(difference: int, bos_id: int | None) -> str:
+def miscount(difference: int, bos_id: int | None) -> FindingKind:
     """What a wrong count of prompt tokens means: so many more, or fewer, than were sent."""
     if difference == 1:
         return "bos_added" if bos_id is None else "bos_doubled"

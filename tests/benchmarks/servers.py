@@ -21,11 +21,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import aiohttp
 import numpy as np
 
-from backends.api import Batch, Decoding, ModelRef, Prompt
+from backends.api import Batch, Decoding, ModelRef, Options, Prompt
 from backends.server import backend
 from backends.server.session import ServerSession
 
@@ -113,8 +114,10 @@ def main() -> None:
     for delay_ms, count in ((50.0, 480), (0.0, 1500)):
         with fake(delay_ms) as url:
             os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-            options = {"url": url, "max_model_len": 1024, "concurrency": AT_ONCE}
-            session = backend.open_session(ModelRef("bytes", "none", ""), options)
+            options: Options = {"url": url, "max_model_len": 1024, "concurrency": AT_ONCE}
+            session = cast(
+                ServerSession, backend.open_session(ModelRef("bytes", "none", ""), options)
+            )
             ours(session, 50)
             for _ in range(ROUNDS):
                 for name, what in (

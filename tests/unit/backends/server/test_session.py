@@ -7,7 +7,17 @@ from typing import Any
 
 import pytest
 
-from backends.api import BackendError, Batch, Decoding, Event, Finding, ModelRef, Prompt, Reply
+from backends.api import (
+    BackendError,
+    Batch,
+    Decoding,
+    Event,
+    Finding,
+    ModelRef,
+    Options,
+    Prompt,
+    Reply,
+)
 from backends.server import backend, client
 from tests.fakes.server import Fake, Lies, Trouble, running
 from tests.unit.backends.server.conftest import BYTES, Open, tokenize
@@ -219,7 +229,11 @@ def test_a_key_is_sent_and_said_nowhere(
 
 
 def test_a_variable_that_is_not_set_is_named() -> None:
-    options = {"url": "http://127.0.0.1:1", "api_key_variable": "NOT_SET", "max_model_len": 64}
+    options: Options = {
+        "url": "http://127.0.0.1:1",
+        "api_key_variable": "NOT_SET",
+        "max_model_len": 64,
+    }
     with pytest.raises(BackendError, match="NOT_SET is not set"):
         backend.open_session(BYTES, options)
 
@@ -264,7 +278,7 @@ def test_of_several_models_one_has_to_be_named(opened: Open) -> None:
 
 def test_where_nobody_counts_tokens_the_model_has_to_be_named() -> None:
     with running(fake("lm-studio")) as server:
-        options = {"url": server.url, "max_model_len": 600}
+        options: Options = {"url": server.url, "max_model_len": 600}
         with pytest.raises(BackendError, match="counts no tokens") as refused:
             backend.open_tokenizer(ModelRef("mine", "none", ""), options)
     assert "--model" in refused.value.remedy
