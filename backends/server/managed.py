@@ -201,7 +201,7 @@ class ManagedServer:
         return self._process.poll() is None
 
     def close(self) -> None:
-        """Ends it: it is asked to, and killed where it does not. Its children that are left end
+        """Ends it by SIGTERM, and kills it where that is not enough. Its children that are left end
         with the worker."""
         self._process.terminate()
         try:

@@ -192,7 +192,7 @@ def _run_summary(entry: StoredEntry, facts: Facts, baselines: Sequence[Baseline]
 
 def _findings(entry: StoredEntry) -> tuple[Finding, ...]:
     """Of all its sessions, each kind once: the first, for a later one finds it again. What was
-    sent again is counted over all, and of servers that were lost the fewest that were left."""
+    sent again is counted over all, and of servers that died the fewest that were left."""
     every = [one for session in entry.sessions for one in session.info.findings]
     first: dict[str, Finding] = {}
     for one in every:

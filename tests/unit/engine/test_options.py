@@ -15,7 +15,7 @@ from harness.errors import EngineError, UsageError
 
 def test_an_option_of_several_backends_is_known_once() -> None:
     every = {one.name: one for one in known_options()}
-    assert list(every["threads"].by_backend) == ["hf", "llama-cpp", "vllm"]
+    assert list(every["threads"].by_backend) == ["hf", "llama-cpp", "server", "vllm"]
     assert list(every["script"].by_backend) == ["mock"]
 
 
