@@ -202,6 +202,7 @@ def _open_at(
 
     flavour, wanted = found.flavour, CONCURRENCY.of(options)
     if flavour.MOST_AT_ONCE is not None and wanted > flavour.MOST_AT_ONCE:
+        tokenizer.close()
         raise BackendError(
             f"{flavour.TITLE} answers one request at a time, and {wanted} are wanted at once",
             f"Use --concurrency {flavour.MOST_AT_ONCE}.",
