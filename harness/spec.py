@@ -16,8 +16,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
+    ByteSize,
     ConfigDict,
     Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
     field_validator,
     model_validator,
 )
@@ -310,6 +313,16 @@ class RunSpec(DataSpec):
     force: Annotated[
         bool, Flag("Load a model that would take more memory than is free.", ENGINE)
     ] = False
+    memory_limit: Annotated[
+        ByteSize | None,
+        Flag(
+            "End an engine that takes more memory than that, such as 2GiB or 500M. Of a GPU's, "
+            "nothing is counted.",
+            ENGINE,
+            metavar="SIZE",
+            default_text="none",
+        ),
+    ] = None
     engine: dict[str, EngineOption] = {}
     backends: dict[str, dict[str, EngineOption]] = {}
     entries: dict[str, dict[str, EngineOption]] = {}
@@ -355,6 +368,17 @@ class RunSpec(DataSpec):
         if not value:
             raise ValueError("name at least one model")
         return value
+
+    @field_validator("memory_limit", mode="wrap")
+    @classmethod
+    def _is_size(cls, value: Any, read: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            found = read(value)
+        except ValidationError:
+            found = 0
+        if found == 0:
+            raise ValueError("use a size, such as 2GiB or 500M")
+        return found
 
     @model_validator(mode="before")
     @classmethod
@@ -475,6 +499,9 @@ def _add(found: dict[str, Entry], entry: Entry) -> None:
     found[entry.name] = entry
 
 
+OF_MACHINE = ("force", "memory_limit")
+"""The fields that say what a machine can bear: a run may be completed with others."""
+
 _INHERITED = frozenset({"model", "models"})
 # A new field that is not in this list counts as one that changes prompts: it splits the series of
 # `harness history`, and `--prompts-from` refuses it.
@@ -482,7 +509,7 @@ _OF_ENGINES = _INHERITED | {
     "backend",
     "timeout_seconds",
     "load_timeout_seconds",
-    "force",
+    *OF_MACHINE,
     "engine",
     "backends",
     "entries",

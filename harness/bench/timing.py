@@ -30,7 +30,7 @@ from harness.engine.options import check_options
 from harness.engine.session import EngineSession
 from harness.engine.transport import WorkerFailedError
 from harness.errors import EngineError, UsageError
-from harness.fit.memory import check_memory
+from harness.fit.memory import check_memory, free_now
 from harness.spec import RunSpec, entries_of
 from harness.stats.spans import busy_seconds
 
@@ -75,9 +75,10 @@ def bench(
     needed = max(test.longest for test in plan.tests)
     # all of them first: it hashes their models, and nothing else works while an engine is timed
     plans = [plan_engine(entry, spec, logs) for entry in entries_of(spec)]
+    free = free_now()
     for planned in plans if not spec.force else ():
         with closing(planned.open_tokenizer()) as opened:
-            check_memory(planned.entry.name, opened.predict_memory, needed)
+            check_memory(planned.entry.name, opened.predict_memory, needed, free)
     for planned in plans:
         with Engine(planned, needed) as engine:
             _check_engine(engine, needed)

@@ -182,7 +182,8 @@ def read_row(run: StoredRun) -> ListedRun:
         row = ListedRun(run.run_id, run.created, "unfinished", run.group, run.any_spec)
     else:
         runs = tuple(run.summary.runs)
-        row = ListedRun(run.run_id, run.created, "done", run.group, run.any_spec, runs)
+        state = "unfinished" if run.not_fitted else "done"
+        row = ListedRun(run.run_id, run.created, state, run.group, run.any_spec, runs)
         if not runs:
             row = replace(row, baselines=tuple(run.summary.baselines))
     return replace(row, name=run.name)
@@ -270,4 +271,5 @@ def _votes(row: ListedRun, entries: Sequence[str]) -> Iterator[str]:
         yield f"{run.entry} {headline_share(run)}" + f"\n{MOCK_LABEL}" * is_mock(run)
     yield from (f"{one.kind} {share(one.estimate)}" for one in row.baselines)
     if row.state != "done":
-        yield f"{', '.join(entries)}: {row.state}" if entries else row.state
+        left = [name for name in entries if name not in row.votes]
+        yield f"{', '.join(left)}: {row.state}" if left else row.state

@@ -61,7 +61,7 @@ class Beside:
     """What is stored of a run beside its spec and its summary.
 
     `infos` are of each entry's last session, `environments` of all sessions, that of the run's
-    beginning first. `resume` is the command that completes the run, `None` where it is complete;
+    beginning first. `resume` is what completes the run, `None` where it is complete;
     `cells` are all of one entry.
     """
 

@@ -31,7 +31,8 @@ def baselines_answer(run: StoredRun, summary: Summary) -> Answer:
     """
     spec = run.any_spec
     assert isinstance(spec, BaselineSpec)
-    beside = Beside(environments=run.environments)
+    go_on = "the same command" if run.not_fitted else None
+    beside = Beside(environments=run.environments, resume=go_on)
     in_short = lines(*_in_short(spec, summary))
     parts: list[RenderableType] = [
         in_short,
@@ -77,7 +78,7 @@ def _in_short(spec: BaselineSpec, summary: Summary) -> Iterator[str]:
     yield f"{figures}; {verdict}"
     done = {one.kind for one in summary.baselines}
     if left := [name for name in spec.baseline if name not in done]:
-        yield f"Not fitted: {', '.join(left)}."
+        yield f"Not fitted: {', '.join(left)}. The same command goes on with the run."
 
 
 def _facts(baselines: Sequence[Baseline]) -> Iterator[str]:

@@ -205,6 +205,7 @@ _UNSTATED: Mapping[str, Any] = {
     "bos_text": "",
     "eos_text": "",
     "chat_template": None,
+    "rope_scaling": "",
     "is_mock": False,
     "capabilities": asdict(Capabilities()),
 }

@@ -227,6 +227,7 @@ def test_prompt_fields_is_all_but_the_engines() -> None:
         "backends",
         "entries",
         "force",
+        "memory_limit",
         "baselines",
         "preset",
         "prompts_from",

@@ -138,6 +138,17 @@ def test_a_short_time_is_no_ground_for_an_estimate(clock: Clock) -> None:
     assert part.line == "mock: 8/24 prompts, 4,000/9,000 tokens, 39 %, 0 s"
 
 
+def test_until_a_tenth_is_done_earlier_runs_say_how_long(clock: Clock) -> None:
+    watch = Watch(Nowhere())
+    watch(replace(LOADING, forecast_seconds=200.0))
+    assert watch.parts()[0].line.endswith(", 0 s; about 3 min in all, by earlier runs")
+    watch(replace(BEGUN, forecast_seconds=200.0))
+    assert "about 3 min left" in watch.parts()[0].line
+    clock.seconds = 30.0
+    watch(replace(UPDATE, forecast_seconds=200.0))
+    assert "about 47 s left" in watch.parts()[0].line  # 7/18 took 30 s
+
+
 def test_seconds_of_loading_go_on_over_its_stages(clock: Clock) -> None:
     with Watch(Nowhere()) as watch:
         watch(replace(LOADING, stage="loading"))

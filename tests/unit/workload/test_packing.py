@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -179,9 +180,18 @@ def test_prompts_stand_voter_by_voter_queries_first(shown: tuple[Voter, ...], li
 @given(voters(), LIMITS)
 def test_that_not_all_fit_is_counted_exactly(dealt: tuple[Voter, ...], limit: int) -> None:
     found = if_one_fits(dealt, limit, SEVERAL)
-    body, query = WRITER.body(dealt[0].examples), dealt[0].queries[0]
-    whole = max(len(tokens([WRITER.prompt(body, query)])[0]) for tokens in SEVERAL.values())
-    is_whole = len(found.shown[0]) == len(dealt[0].examples)
+
+    def length(examples: Sequence[Item], query: Item) -> int:
+        text = WRITER.prompt(WRITER.body(examples), query)
+        return max(len(tokens([text])[0]) for tokens in SEVERAL.values())
+
+    whole = 0
+    for voter in dealt:  # by the longest query of each, as `harness fit` counts it
+        every = [*voter.queries, *voter.calibration]
+        longest = max(every, key=partial(length, voter.examples[:1]))
+        whole = max(whole, length(voter.examples, longest))
+    shown = list(map(len, found.shown))
+    is_whole = shown == [len(voter.examples) for voter in dealt]
     assert found.all_tokens == (None if is_whole else whole + found.reserve)
 
 
