@@ -2,9 +2,9 @@
 
     python -m tests.end_to_end.output_page > docs/OUTPUT.md
 
-The runs are the archives in `tests/stores/output`, which are stored once, as engines do not have the
-same figures twice; `tests/stores/README.md` says how they were made. What is printed of them is made
-again each time, and `test_output.py` compares it with the page.
+The runs are the archives in `tests/stores/output`: they are stored once, as engines do not have the
+same figures twice, and `tests/stores/README.md` says how they were made. What is printed of them is
+made again each time, and `test_output.py` compares it with the page.
 """
 
 from __future__ import annotations
