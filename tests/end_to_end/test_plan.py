@@ -23,7 +23,7 @@ def test_a_plan_says_what_a_run_takes(tmp_path: Path, small_data: str, columns: 
     said = " ".join(done.stdout.split())
     assert said.startswith("2 voters x 4 queries, ")
     assert "The run will take about" in said
-    assert "a short" in said  # probe, broken at 80 columns
+    assert "a short probe" in said
     assert max(map(len, done.stdout.splitlines())) <= int(columns)
     assert inside(tmp_path, "list").stdout.count("mock") == 0
 
