@@ -274,9 +274,14 @@ class RunSpec(DataSpec):
             default_text="as many as fit",
         ),
     ] = Field(default=None, ge=0)
-    max_tokens: Annotated[int, Flag("Most tokens of a reply.", _REPLY, unit="tokens")] = Field(
-        default=8, ge=1
-    )
+    max_tokens: Annotated[
+        int | None,
+        Flag(
+            "Most tokens of a reply.",
+            _REPLY,
+            default_text="8 tokens, or what the longest label takes",
+        ),
+    ] = Field(default=None, ge=1)
     temperature: Annotated[
         float, Flag("Sampling temperature; 0 takes the most likely token.", _REPLY)
     ] = Field(default=0.0, ge=0)
@@ -440,7 +445,10 @@ def entries_of(spec: RunSpec) -> tuple[Entry, ...]:
         options = {key: value for key, value in table.items() if key not in ("backend", "model")}
         its_backend, its_model = table.get("backend"), table.get("model", spec.model[0])
         if not isinstance(its_backend, str) or not isinstance(its_model, str):
-            raise ValueError(f"[entries.{given}] has to name its backend, and its model, as text")
+            raise ValueError(
+                f"[entries.{given}] has to name its backend, and its model, as text; it has "
+                f"{', '.join(table) or 'no key'}"
+            )
         own = {**spec.backends.get(its_backend, {}), **options}
         name = safe_name(given)
         if "model" in table:
@@ -559,6 +567,9 @@ def merge_spec(
 
     `more_keys` may stand in the file, too. Raises `UsageError`.
     """
+    if file.keys() & flags.keys():
+        # A flag wins over its key, and must not hide that what stands there is wrong.
+        validated(RunSpec, file, where, (), more_keys, strict=True)
     table = dict(file)
     for key, value in flags.items():
         if isinstance(value, dict) and isinstance(table.get(key), dict):

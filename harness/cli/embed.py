@@ -160,7 +160,7 @@ def embed_answer(result: Result) -> Answer:
     table = simple_table(("split", "class", "images"), rows, numbers=["images"])
     rate = result.embedded_now / result.embed_seconds if result.embed_seconds else 0.0
     facts = [
-        f"{result.out}: {info.dimensions} numbers an image; {info.model}, layer "
+        f"{result.out}: {info.dimensions:,} numbers an image; {info.model}, layer "
         f"{', '.join(info.layers)}, {info.pooling} pooling; {info.dtype} on {info.device}",
         f"{result.embedded_now:,} images at {number(rate)} images/s"
         + (f"; peak memory {number(result.peak_rss_mib)} MiB" if result.peak_rss_mib else ""),

@@ -184,7 +184,7 @@ def decoding_of(spec: RunSpec, workload: Workload, entry: str) -> Decoding:
     return Decoding(
         mode=spec.decoding,
         labels=workload.packed.labels[workload.vocabularies[entry]],
-        max_tokens=spec.max_tokens,
+        max_tokens=spec.max_tokens or workload.packed.reserve,
         stop=workload.packed.stop,
         temperature=spec.temperature,
         seed=spec.seed,

@@ -22,11 +22,12 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
-from typing import cast
+from typing import cast, get_args
 
 import numpy as np
 
 from harness.baselines.kind import Shown
+from harness.baselines.registry import kinds_in_runs
 from harness.baselines.run import run_baselines
 from harness.contract import SessionInfo, TokenizerInfo
 from harness.engine.engine import Engine, EnginePlan, EngineTokenizer, plan_engine
@@ -62,6 +63,7 @@ from harness.store.schema import EntryRow
 from harness.store.store import Store
 from harness.summary import Baseline, CaveatKind, RunSummary, Summary
 from harness.workload.chat import ChatTemplate, read_chat_template
+from harness.workload.dataset import Kind
 from harness.workload.tokens import Tokenizer
 from harness.workload.workload import Draft, Workload, contents, draw, write
 
@@ -115,6 +117,7 @@ def _run(
             check_unused(group, [row for row in store.runs() if row.group != group])
         settled = [settle(given, store) for given in specs]
         _check_same_entries([spec for spec, _ in settled])
+        _check_names(settled[0][0])
         # Those of one spec are those of all, because the entries are the same.
         planned = plan(settled[0][0], results)
         members = []
@@ -139,6 +142,18 @@ def _forecast(store: Store, member: _Member, plans: Sequence[EnginePlan]) -> Map
     """What the entries of a run are to take, by earlier runs."""
     runs = [StoredRun(store, row) for row in store.runs() if row.run_id != member.run_id]
     return expected_seconds(runs, plans, member.spec, member.workload)
+
+
+def _check_names(spec: RunSpec) -> None:
+    """Raises `UsageError` for an entry that is called like a baseline of the run: RUN:NAME would
+    be either."""
+    taken = {kind.name for data in get_args(Kind) for kind in kinds_in_runs(data)}
+    for entry in entries_of(spec):
+        if spec.baselines and entry.name in taken:
+            raise UsageError(
+                f"an entry cannot be called {entry.name}: a baseline of the run is",
+                remedy=f"Call it {entry.name}-1, say, in [entries]; or give --no-baselines.",
+            )
 
 
 def _packed(member: _Member) -> Update:
@@ -466,7 +481,8 @@ def _complete(
         for member in members:
             # As if it had just been alone: the time of the group's other runs is not in it.
             began = time.perf_counter() - member.wall_seconds
-            observe(Update(member.run_id, "baselines", 0, 0, 0, 0, stage="fitting"))
+            if member.spec.baselines:
+                observe(Update(member.run_id, "baselines", 0, 0, 0, 0, stage="fitting"))
             baselines = make_baselines(member.spec, member.workload)
             summaries.append(finish(store, member.run_id, baselines, began, member.engine_seconds))
         return summaries
@@ -609,14 +625,13 @@ def finish(
     The run began at `began` by `time.perf_counter`, and engines were at work for `engine_seconds`
     of the time since.
     """
-    store.save_baselines(run_id, baselines)
     summary = summarise(StoredRun(store, store.run(run_id)), baselines)
     # Without the time of storing the summary, because this figure is part of it.
     wall_seconds = time.perf_counter() - began
     timed = summary.model_copy(
         update={"wall_seconds": wall_seconds, "harness_seconds": wall_seconds - engine_seconds}
     )
-    store.finish_run(run_id, timed.model_dump_json())
+    store.finish_run(run_id, timed.model_dump_json(), baselines)
     return timed
 
 

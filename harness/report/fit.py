@@ -122,6 +122,7 @@ def _counts(rows: Sequence[FitRow]) -> Sheet:
             for row in rows
         ],
         numbers=figures,
+        whole=titles[:1],
     )
 
 
@@ -145,6 +146,7 @@ def _shares(rows: Sequence[FitRow]) -> Sheet:
             for row in longest
         ],
         numbers=figures,
+        whole=titles[:1],
     )
 
 
@@ -167,7 +169,8 @@ def _table(
     rows: Iterable[FitRow], figures: Sequence[str], of: Callable[[FitRow], Sequence[str]]
 ) -> Sheet:
     cells = [[row.entry, _length(row), *of(row)] for row in rows]
-    return simple_table(["entry", "context", *figures], cells, numbers=["context", *figures])
+    titles = ["entry", "context", *figures]
+    return simple_table(titles, cells, numbers=titles[1:], whole=titles[:1])
 
 
 def _predicted(row: FitRow) -> list[str]:

@@ -236,7 +236,10 @@ class Watch(_Board):
         now = time.monotonic()
         if not self._latest:
             return [Part(f"preparing the prompts, {duration(now - self._began)}")]
-        return [part_of(one, now) for one in list(self._latest.values())]
+        every = list(self._latest.values())
+        # A stage that something else came after has ended, and at the end all have.
+        going_on = [] if self._ends.is_set() else every[-1:]
+        return [part_of(one, now) for one in every if one in going_on or not one.update.stage]
 
 
 class BenchWatch(_Board):

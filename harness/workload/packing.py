@@ -26,6 +26,8 @@ from harness.workload.voters import Voter
 
 _MEASURED = 64  # texts at a time
 _LONGEST_TOKEN = 256  # characters
+_REPLY_TOKENS = 8  # enough for the labels of most data, and little to pay for
+_END_TOKENS = 1  # a line feed, or the model's own end: without it a label counts as cut off
 
 Tokenize: TypeAlias = Callable[[Sequence[str]], Sequence[Sequence[int]]]
 Role: TypeAlias = Literal["query", "calibration", "shuffled"]
@@ -78,7 +80,7 @@ def pack(
     tokenizers: Mapping[str, Tokenize],
     *,
     limit: int,
-    max_tokens: int,
+    max_tokens: int | None,
     shots: int | None,
     seed: int,
     examples: Sequence[int] | None = None,
@@ -152,9 +154,11 @@ def _all_tokens(packers: Sequence[Packer], reserve: int) -> int | None:
     return max(packer.all_tokens() for packer in packers) + reserve
 
 
-def reserve_of(max_tokens: int, *labels: Sequence[Sequence[int]]) -> int:
+def reserve_of(max_tokens: int | None, *labels: Sequence[Sequence[int]]) -> int:
     """The room for a reply, with these tokens of the labels in each vocabulary."""
     longest_label = max(len(ids) for several in labels for ids in several)
+    if max_tokens is None:
+        return max(_REPLY_TOKENS, longest_label + _END_TOKENS)
     # A label is generated whole, or scored behind the prompt, however small `max_tokens` is.
     return max(max_tokens, longest_label)
 

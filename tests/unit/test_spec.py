@@ -129,6 +129,18 @@ def test_a_file_that_is_not_there_is_told_by_name(tmp_path: Path) -> None:
         assert caught.value.remedy
 
 
+def test_what_is_wrong_in_a_file_is_an_error_although_a_flag_wins_over_it() -> None:
+    for wrong in ({"voters": 0}, {"backend": {"mock": {"batch": 1}}}):
+        flags = {"voters": 2, "backend": ["mock"]}
+        with pytest.raises(UsageError, match=r"^x\.toml: "):
+            merge_spec(wrong, flags, "x.toml")
+
+
+def test_an_entry_without_a_backend_is_named_with_what_it_has() -> None:
+    with pytest.raises(UsageError, match=r"\[entries\.x\] .*; it has bakend"):
+        parse_spec({"entries": {"x": {"bakend": "mock"}}}, where="here")
+
+
 OPTIONS = st.dictionaries(
     st.text(max_size=5),
     st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

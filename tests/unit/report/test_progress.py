@@ -200,10 +200,12 @@ def test_a_notebook_has_one_output_that_changes(clock: Clock) -> None:
         watch(LOADING)
         clock.seconds = 3.1
         watch(replace(LOADING, stage="loading"))  # too soon after the other
+        watch(UPDATE)
+        watch(replace(LOADING, entry="baselines", stage="fitting"))
     assert shown == [
         "preparing the prompts, 0 s",
         "mock: loading (reading the weights), 0 s",
-        "mock: loading, 0 s",
+        "mock: 8/24 prompts, 4,000/9,000 tokens, 22 %, 0 s",  # no stage stays behind
     ]
 
 
@@ -236,3 +238,16 @@ def test_a_bench_is_drawn_at_news_only() -> None:
         before = len(written.lines)
         watch(BENCH_UPDATE)
         assert len(written.lines) > before
+
+
+def test_a_stage_that_something_came_after_is_shown_no_more() -> None:
+    watch = Watch(Nowhere())
+    watch(replace(BEGUN, entry="prompts", stage="packed"))
+    watch(LOADING)
+    assert [part.text for part in watch.parts()] == ["mock: loading (reading the weights), 0 s"]
+    watch(replace(UPDATE, done=24))
+    watch(replace(LOADING, entry="hf"))
+    assert [part.text.partition(",")[0] for part in watch.parts()] == [
+        "mock: 24/24 prompts",
+        "hf: loading (reading the weights)",
+    ]

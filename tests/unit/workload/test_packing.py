@@ -343,6 +343,15 @@ def of_texts(lengths: Sequence[int], queries: Sequence[int], calibration: int = 
 TEXT_WRITER = make_writer("text", load_template("text"), ("bad", "good"), None, "text")
 
 
+def test_a_reply_has_room_for_the_longest_label_and_its_end_unless_its_length_is_given() -> None:
+    words = ("bad", "a-long-label")
+    writer = make_writer("text", load_template("text"), words, None, "text")
+    short, long = of_texts([20, 20], [20]), len(" a-long-label")
+    assert packed([short], 500, writer=TEXT_WRITER, max_tokens=None).reserve == 8
+    assert packed([short], 500, writer=writer, max_tokens=None).reserve == long + 1
+    assert packed([short], 500, writer=writer, max_tokens=3).reserve == long
+
+
 def test_a_text_that_takes_more_than_half_of_the_room_is_no_example() -> None:
     result = packed([of_texts([20, 20, 250, 90_000, 20, 20], [20])], 500, writer=TEXT_WRITER)
     assert sorted(item.row for item in result.shown[0]) == [0, 1, 4, 5]
