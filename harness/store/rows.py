@@ -207,6 +207,7 @@ _UNSTATED: Mapping[str, Any] = {
     "chat_template": None,
     "rope_scaling": "",
     "is_mock": False,
+    "findings": [],
     "capabilities": asdict(Capabilities()),
 }
 

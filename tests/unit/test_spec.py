@@ -365,3 +365,31 @@ def test_an_unknown_preset_names_the_nearest() -> None:
         merge_spec({}, {"preset": "ece29"}, "the flags")
     with pytest.raises(UsageError, match="use one of: ece209"):
         merge_spec({}, {"preset": "x"}, "the flags")
+
+
+def test_what_stands_behind_a_backend_and_a_colon_is_its_argument() -> None:
+    spec = RunSpec(
+        backend=("server:http://127.0.0.1:8080", "server:https://host/v1"),
+        entries={"mine": {"backend": "server:http://127.0.0.1:9", "served_model": "x"}},
+        backends={"server": {"concurrency": 2}},
+    )
+    found = {one.name: one for one in entries_of(spec)}
+    assert [*found] == ["server-127.0.0.1-8080", "server-host-v1", "mine"]
+    assert {one.backend for one in found.values()} == {"server"}
+    assert found["mine"].argument == "http://127.0.0.1:9"
+    assert found["mine"].options == {"concurrency": 2, "served_model": "x"}
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        {"backend": "server:http://me:secret@host"},
+        {"engine": {"url": "http://secret@host"}},
+        {"entries": {"a": {"backend": "server", "url": "https://me:secret@host/v1"}}},
+    ],
+)
+def test_a_url_with_a_password_is_refused_and_not_shown(table: dict[str, object]) -> None:
+    with pytest.raises(UsageError) as refused:
+        parse_spec(table, "run.toml")
+    assert "a url with a user or a password is refused" in str(refused.value)
+    assert "secret" not in str(refused.value)
