@@ -134,6 +134,7 @@ def open_session(model: ModelRef, options: Options) -> ServerSession:
 
     flavour, wanted = found.flavour, CONCURRENCY.of(options)
     if flavour.MOST_AT_ONCE is not None and wanted > flavour.MOST_AT_ONCE:
+        tokenizer.close()
         raise BackendError(
             f"{flavour.TITLE} answers one request at a time, and {wanted} are wanted at once",
             f"Use --concurrency {flavour.MOST_AT_ONCE}.",

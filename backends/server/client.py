@@ -394,12 +394,19 @@ class Apart:
         async def connected() -> Client:
             return connect()
 
-        self.client = self.run(connected())
+        try:
+            self.client = self.run(connected())
+        except BaseException:
+            self._end()
+            raise
 
     def run(self, what: Coroutine[Any, Any, _Got]) -> _Got:
         return self._thread.submit(self._loop.run_until_complete, what).result()
 
     def close(self) -> None:
         self.run(self.client.close())
+        self._end()
+
+    def _end(self) -> None:
         self._thread.shutdown()
         self._loop.close()

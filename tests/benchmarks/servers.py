@@ -32,7 +32,7 @@ from backends.server.session import ServerSession
 AT_ONCE = 16
 ROUNDS = 3
 TOKENS = 900
-FAKE = Path(__file__).parents[1] / "fakes" / "server.py"
+FAKE = Path(__file__).parents[1] / "fakes" / "at_once.py"
 
 
 @contextmanager
@@ -40,7 +40,7 @@ def fake(delay_ms: float) -> Iterator[str]:
     """A fake server in a process of its own, on the last core."""
     with socket.create_server(("127.0.0.1", 0)) as found:
         port = found.getsockname()[1]
-    command = [sys.executable, str(FAKE), f"--port={port}", f"--delay-ms={delay_ms}"]
+    command = [sys.executable, str(FAKE), str(port), str(delay_ms)]
     process = subprocess.Popen(command)
     try:
         os.sched_setaffinity(process.pid, {max(os.sched_getaffinity(0))})

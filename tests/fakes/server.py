@@ -3,14 +3,11 @@
 A fake's "model" is a hash of the tokens that it saw: every one of them counts, so an honest fake
 answers every prompt in its own way, always in the same one. What it does to prompts behind the
 client's back is `Lies`; what goes wrong with single replies is put into `troubles`, one for each.
-It runs in a thread on a free port of the loopback, or as a process of its own:
-
-    python tests/fakes/server.py --port 8911 --flavour vllm --delay-ms 50
+It runs in a thread on a free port of the loopback.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import hashlib
@@ -507,19 +504,3 @@ def running(fake: Fake) -> Iterator[Running]:
         yield server
     finally:
         server.stop()
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--flavour", default="vllm")
-    parser.add_argument("--delay-ms", type=float, default=0.0)
-    given = parser.parse_args()
-    # To look for what is cached takes longer than all the rest.
-    lies = Lies(cached=0)
-    fake = Fake(given.flavour, lies=lies, holds_seconds=given.delay_ms / 1000, tokens=1)
-    uvicorn.run(fake.app(), port=given.port, log_level="critical", lifespan="off")
-
-
-if __name__ == "__main__":
-    main()
