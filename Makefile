@@ -13,7 +13,7 @@ export CFLAGS += $(AMX_OFF)
 export CXXFLAGS += $(AMX_OFF)
 endif
 
-.PHONY: demo test soak check format bench baseline clean
+.PHONY: demo test soak llama-server check format bench baseline clean
 
 demo: $(VENV)/.demo  ## the main job: SmolLM2-135M through llama.cpp on the digits data
 	$(BIN)/harness run
@@ -31,6 +31,9 @@ test: $(VENV)/.all  ## every test, with the real engines
 # SOAK=full takes hours; SEED=N draws others.
 soak: $(VENV)/.all  ## ten minutes of kills, damaged stores, malformed records, hostile templates
 	SOAK=$(or $(SOAK),sample) SEED=$(or $(SEED),0) $(BIN)/python -m pytest tests/soak
+
+llama-server: $(VENV)/.demo  ## llama.cpp's own server, built once into the cache: ten minutes on two cores
+	$(BIN)/python -m backends.server.build_llama_server
 
 check: $(VENV)/.all  ## formatter, linter, types, import rules, the CI workflow
 	$(BIN)/ruff format --check .

@@ -18,12 +18,13 @@ from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar
 ENTRY_POINT_GROUP = "llm_harness.backends"
 _MOST_WHOLE = 2**31
 """Engines hold whole numbers in 32 bits: a larger one becomes another number without a word."""
+_KINDS: Mapping[type, str] = {bool: "true or false", list: "a text, or a list of texts"}
 _LONGEST = 100  # characters of a value in a message
 NO_FILES = "none"  # the model format of a backend that reads no model files
 
 DecodingMode: TypeAlias = Literal["free", "choice", "score"]
 Finish: TypeAlias = Literal["stop", "length", "label", "scored", "overflow", "empty", "failed"]
-OptionValue: TypeAlias = bool | int | float | str
+OptionValue: TypeAlias = bool | int | float | str | list[str]
 FindingKind: TypeAlias = Literal[
     "prompt_cut",
     "head_unproven",
@@ -37,12 +38,14 @@ FindingKind: TypeAlias = Literal[
     "cached_tokens_false",
     "prompt_tokens_unknown",
     "retried",
+    "server_lost",
 ]
 Side: TypeAlias = Literal["", "head", "middle", "tail"]
-Options: TypeAlias = Mapping[str, OptionValue]
+Options: TypeAlias = Mapping[str, Any]
+"""Values by name: each an `OptionValue`, which `Option.given` reads as what it is."""
 TokenIds: TypeAlias = Sequence[int]
 
-T = TypeVar("T", bool, int, float, str)
+T = TypeVar("T", bool, int, float, str, list[str])
 
 
 # Not of `harness.errors`: a worker has `backends` and its engine, and nothing else of ours.
@@ -59,10 +62,11 @@ class Option(Generic[T]):
     """One option of an engine, and the only place where it is defined: the flag of `harness run`
     and `harness bench`, its help, the key of the TOML file and the reference page are made of it.
 
-    `kind` is the type of its values: `bool`, `int`, `float` (takes whole numbers too) or `str`.
+    `kind` is the type of its values: `bool`, `int`, `float` (takes whole numbers too), `str` or
+    `list`, of texts; one text alone is a list of one, and its flag may be repeated.
     With `default` `None` the engine decides where none is given, as `default_text` says in words.
-    `choices` are all the values that a text may have, or the whole of a text fits `pattern`, which
-    `pattern_text` puts in words. `least` and `most` bound a number, inclusive.
+    `choices` are all the values that a text may have, or the whole of a text (each of a list) fits
+    `pattern`, which `pattern_text` puts in words. `least` and `most` bound a number, inclusive.
     `short` is a letter for a second, short flag. An option without `has_flag` is given by
     `--engine-option NAME=VALUE` or by its key.
     """
@@ -96,6 +100,8 @@ class Option(Generic[T]):
         value: Any = options[self.name]
         if allowed := self.why_not(value):
             raise BackendError(f"{self.name} is {written(value)}", f"Use {allowed}.")
+        if self.kind is list and isinstance(value, str):
+            value = [value]  # `list` would take it apart
         return self.kind(value)
 
     def of(self, options: Options) -> T:
@@ -111,8 +117,11 @@ class Option(Generic[T]):
         kinds: tuple[type, ...] = (int, float) if self.kind is float else (self.kind,)
         # In Python `True` is an int: `threads = true` would be 1.
         is_kind = isinstance(value, kinds) and isinstance(value, bool) == (self.kind is bool)
-        if self.kind is bool:
-            return "" if is_kind else "true or false"
+        if self.kind is list:
+            texts = value if isinstance(value, list) and value else [value]
+            is_kind = all(isinstance(one, str) and self._is_one(one) for one in texts)
+        if self.kind in _KINDS:
+            return "" if is_kind else self.pattern_text or _KINDS[self.kind]
         if self.kind is str:
             if is_kind and self._is_one(value):
                 return ""
@@ -280,7 +289,8 @@ class Finding:
 
     `declared` was sent, or is what the engine says of itself; `seen` is what it really had. `side`
     is where a prompt was cut. `at_once`: only with so many prompts in flight. Of "retried" the
-    figures are `requests`, which had to be sent again, and `seconds` waited for them.
+    figures are `requests`, which had to be sent again, and `seconds` waited for them. Of
+    "server_lost", `declared` servers were there, and `seen` are left.
     """
 
     kind: FindingKind
@@ -480,6 +490,8 @@ class Backend(Protocol):
     and a model that takes more than is free is not loaded. A session may offer
     `allocated() -> Allocated`. A backend that offers `options_of(argument) -> Options` can be named
     with an argument, as `server:http://127.0.0.1:8080`: these are the options that it stands for.
+    `environment_of(options) -> str` names another backend, in whose environment it is to run where
+    there is one.
 
     `FORMATS`: the forms of a model it reads ("gguf", "hf"), best first; `NO_FILES` for none.
     `OPTIONS`: the options it understands. `max_model_len` (the longest prompt and reply in tokens)

@@ -30,7 +30,7 @@ from harness.flag import Flag
 from harness.presets import preset_names, read_preset
 from harness.validation import nearest, validated
 
-EngineOption = bool | int | float | str
+EngineOption = bool | int | float | str | Annotated[list[str], Field(min_length=1)]
 
 # All voters are held in memory with all that they may show. The votes of so many are known to
 # 0.016 (the standard error of a share of 1,000): more would change no answer.

@@ -108,7 +108,9 @@ def _to_use(place: tuple[str, ...], item: Any, field: FieldInfo) -> str:
         return "use a table"
     if place[0] == "models" or place[2:] in (("backend",), ("model",)):
         return "use text"
-    return "use a number, text, true or false"  # what an option of an engine may be
+    return (
+        "use a number, text, a list of texts, true or false"  # what an option of an engine may be
+    )
 
 
 def allowed(field: FieldInfo) -> str:

@@ -1,7 +1,9 @@
-"""A server that is there already, of whatever kind: vLLM's, llama-server, Ollama and others.
+"""A server of whatever kind: vLLM's, llama-server, Ollama and others.
 
-`server:URL` as a backend's name, or `url` in a config's table. The server itself says what it is.
-The tokens are those of the local model that --model names (`backends.server.tokenizer`); before
+`server:URL` as a backend's name, or `url` in a config's table, is one that is there already; of
+several urls each serves the same, and they are one row. `server:vllm`, `server:llama-cpp` or
+`command` is one that is started for the run (`managed`). The server itself says what it is. The
+tokens are those of the local model that --model names (`backends.server.tokenizer`); before
 anything is prompted, a few requests find out what the server does to prompts (`probe`).
 """
 
@@ -23,11 +25,14 @@ from backends.api import (
     Option,
     Options,
     Requirements,
+    Session,
     SessionInfo,
 )
 from backends.remedies import install_extra
-from backends.rules import CONCURRENCY
+from backends.rules import CONCURRENCY, THREADS
+from backends.server.presets import PRESETS
 from backends.stages import say
+from backends.vllm.backend import ENFORCE_EAGER
 
 if TYPE_CHECKING:
     from backends.server.client import Client
@@ -38,9 +43,10 @@ if TYPE_CHECKING:
 FORMATS = ("gguf", "hf", NO_FILES)
 URL = Option(
     "url",
-    str,
-    "Where the server listens. On the command line: --backend server:URL.",
-    default_text="none: it has to be given",
+    list,
+    "Where the server listens. On the command line: --backend server:URL. Several that serve the "
+    "same share the prompts, all of a voter to one, with `concurrency` requests to each.",
+    default_text="none: it, or command, has to be given",
     # No user, no query, no fragment: they may hold secrets, and the run stores the url.
     pattern=r"https?://(\[[0-9a-fA-F:.]+\]|[\w.-]+)(:\d{1,5})?(/[\w./~-]*)?",
     pattern_text="http:// or https://, a host, and a port and a path if need be; no user, no "
@@ -88,8 +94,20 @@ REQUEST_TIMEOUT_SECONDS = Option(
     least=0.1,
     has_flag=False,
 )
+COMMAND = Option(
+    "command",
+    list,
+    "Start a server for the run: its program and arguments, with {model}, {port}, {threads} and "
+    "{context} in them; or one that is known: vllm, llama-cpp. On the command line: --backend "
+    "server:vllm.",
+    default_text="none is started",
+    has_flag=False,
+)
 OPTIONS = (
     URL,
+    COMMAND,
+    THREADS,
+    ENFORCE_EAGER,
     CONCURRENCY,
     FLAVOUR,
     SERVED_MODEL,
@@ -106,7 +124,13 @@ def requirements(has_gpu: bool) -> Requirements:
 
 def options_of(argument: str) -> Options:
     """The options that `server:ARGUMENT` stands for."""
-    return {URL.name: argument}
+    return {(COMMAND if argument in PRESETS else URL).name: argument}
+
+
+def environment_of(options: Options) -> str:
+    """The backend whose environment a server that is known is started in."""
+    command = COMMAND.given(options) or [""]
+    return command[0] if command[0] in PRESETS else ""
 
 
 def check() -> Availability:
@@ -121,13 +145,57 @@ def check() -> Availability:
 
 
 def open_tokenizer(model: ModelRef, options: Options) -> LocalTokenizer:
-    tokenizer, _ = _opened(model, options)
+    urls, command = _given(options)
+    if command:
+        from backends.server.managed import open_local_tokenizer
+
+        return open_local_tokenizer(model, command)
+    tokenizer, _ = _opened(model, options, urls[0])
     return tokenizer
 
 
-def open_session(model: ModelRef, options: Options) -> ServerSession:
+def open_session(model: ModelRef, options: Options) -> Session:
+    urls, command = _given(options)
+    _refuse_unavailable()
+    if command:
+        from backends.server.managed import ManagedSession, start
+
+        server = start(command, model, options)
+        try:
+            session = _open_at(server.url, model, options)
+            return ManagedSession(session, server, model, options)
+        except BaseException:
+            server.close()
+            raise
+    first = _open_at(urls[0], model, options)
+    if not urls[1:]:
+        return first
+    from backends.server.replicas import ReplicatedSession
+
+    return ReplicatedSession(
+        urls, [first, *(_open_at(url, model, options, first.loop) for url in urls[1:])]
+    )
+
+
+def _given(options: Options) -> tuple[list[str], list[str]]:
+    """The urls, or the command, one of which is given."""
+    urls, command = URL.given(options) or [], COMMAND.given(options) or []
+    if bool(urls) == bool(command):
+        what = "both url and command are" if urls else "no url of a server is"
+        raise BackendError(
+            f"{what} given",
+            "Use --backend server:http://127.0.0.1:8080, or url = ... in the config; or, to have "
+            "one started, --backend server:vllm, server:llama-cpp, or command = [...].",
+        )
+    return urls, command
+
+
+def _open_at(
+    url: str, model: ModelRef, options: Options, loop: asyncio.AbstractEventLoop | None = None
+) -> ServerSession:
+    """`loop` is the event loop of another session that goes on beside this one."""
     say("looking which server it is")
-    tokenizer, found = _opened(model, options)
+    tokenizer, found = _opened(model, options, url)
     from backends.server.client import ReplyError
     from backends.server.probe import probe
     from backends.server.session import ServerSession, Wire
@@ -141,11 +209,11 @@ def open_session(model: ModelRef, options: Options) -> ServerSession:
         )
     longest = int(options["max_model_len"])
     allocated = min(longest, found.context or longest)
-    loop = asyncio.new_event_loop()
+    loop = loop or asyncio.new_event_loop()
 
     async def wired() -> Wire:
         # aiohttp's sessions are made within the loop that they are used in.
-        client = _client(options)
+        client = _client(options, url)
         labels = flavour.LABEL_LOGPROBS
         return Wire(client, found, tokenizer, longest, wanted, label_logprobs=labels)
 
@@ -184,16 +252,20 @@ def open_session(model: ModelRef, options: Options) -> ServerSession:
     return ServerSession(loop, wire, info, probed.window)
 
 
-def _opened(model: ModelRef, options: Options) -> tuple[LocalTokenizer, Found]:
-    """The tokenizer, and the server that it was proven against."""
+def _refuse_unavailable() -> None:
     available = check()
     if not available.available:
         raise BackendError(available.reason, available.remedy)
+
+
+def _opened(model: ModelRef, options: Options, url: str) -> tuple[LocalTokenizer, Found]:
+    """The tokenizer, and the server that it was proven against."""
+    _refuse_unavailable()
     from backends.server.client import Apart
     from backends.server.found import find
     from backends.server.tokenizer import open_tokenizer as opened
 
-    apart = Apart(lambda: _client(options))
+    apart = Apart(lambda: _client(options, url))
     flavour, served = FLAVOUR.given(options) or "", SERVED_MODEL.given(options) or ""
     try:
         found = apart.run(find(apart.client, flavour, served, model))
@@ -203,15 +275,9 @@ def _opened(model: ModelRef, options: Options) -> tuple[LocalTokenizer, Found]:
         raise
 
 
-def _client(options: Options) -> Client:
+def _client(options: Options, url: str) -> Client:
     from backends.server.client import Client, key_of
 
-    url = URL.given(options)
-    if url is None:
-        raise BackendError(
-            "no url of a server is given",
-            "Use --backend server:http://127.0.0.1:8080, or url = ... in the config.",
-        )
     key = key_of(API_KEY_VARIABLE.given(options) or "")
     return Client(_root(url), key, REQUEST_TIMEOUT_SECONDS.of(options), CONCURRENCY.of(options))
 

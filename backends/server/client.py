@@ -108,12 +108,19 @@ class Client:
 
     async def _found(self, method: str, path: str, body: object) -> Any:
         try:
-            async with self._answered(method, path, body) as response:
-                return _json(await _whole(response))
+            try:
+                return await self._object_at(method, path, body)
+            except _LostError:
+                # Servers close a connection that was idle for some seconds, perhaps just now.
+                return await self._object_at(method, path, body)
         except ReplyError:
             return None
         except _LostError as error:
             raise self._gone(error) from error
+
+    async def _object_at(self, method: str, path: str, body: object) -> Any:
+        async with self._answered(method, path, body) as response:
+            return _json(await _whole(response))
 
     async def stream(self, path: str, body: object) -> AsyncGenerator[Arrived, None]:
         """The pieces of a reply as they come; one, where it is not streamed.

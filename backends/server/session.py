@@ -38,9 +38,9 @@ from backends.rules import LOGPROB_ROUNDING, before_stop, refuse
 from backends.server.client import Arrived, Client, ReplyError
 from backends.server.flavour import Answer, Ask, LabelLogprobs
 from backends.server.found import Found
+from backends.server.replicas import Shares, families
 from backends.server.tokenizer import LocalTokenizer
 from backends.sharing.generation import Picker, choose_label, prompt_entropy
-from backends.sharing.prefix_tree import walk
 
 _Beginning: TypeAlias = tuple[int, ...]
 
@@ -144,7 +144,7 @@ class ServerSession:
         window: Window | None = None,
     ) -> None:
         self.info = info
-        self._loop = loop
+        self.loop = loop
         self._wire = wire
         self._window = window
         self._said: set[Finding] = set(info.findings)
@@ -156,27 +156,32 @@ class ServerSession:
         return self._wire.tokenizer.token_texts(token_ids)
 
     def generate(self, prompts: Sequence[Prompt], decoding: Decoding) -> Iterator[Event]:
+        yield from answers_of([self], prompts, decoding, self.info.allocated_context)
+
+    def check(self, decoding: Decoding) -> None:
         check_decoding(self._wire, decoding)
-        refused, accepted = refuse(prompts, decoding, self.info.allocated_context)
-        if refused:
-            now = time.perf_counter()
-            yield Batch(refused, now, now)
-        # In the order of their prefix tree, as a server that holds one prompt's cache wants them.
-        order = [leaf.prompt for leaf in walk({i: prompts[i].token_ids for i in accepted})]
-        client = self._wire.client
-        retries, waited = client.retries, client.waited_seconds
-        yield from _Loop(self._loop, self, prompts, decoding).events(order)
-        if again := client.retries - retries:
-            yield Finding("retried", requests=again, seconds=client.waited_seconds - waited)
 
     def forget(self) -> None:
         """Another salt: what earlier requests left in the cache is none of the next one's."""
         self._wire.salt = secrets.token_hex(16)
 
     def close(self) -> None:
+        self.leave()
+        self.loop.close()
+
+    def leave(self) -> None:
+        """What `close` does, but for the event loop, which several may share."""
         self._wire.tokenizer.close()
-        self._loop.run_until_complete(self._wire.client.close())
-        self._loop.close()
+        self.loop.run_until_complete(self._wire.client.close())
+
+    @property
+    def again(self) -> tuple[int, float]:
+        """How many requests had to be sent again so far, and how long was waited for that."""
+        return self._wire.client.retries, self._wire.client.waited_seconds
+
+    @property
+    def concurrency(self) -> int:
+        return self._wire.concurrency
 
     async def reply(
         self, index: int, prompt: Prompt, decoding: Decoding
@@ -292,32 +297,60 @@ class ServerSession:
         )
 
 
-class _Loop:
-    """One call: so many requests at once, each as soon as one before it has ended.
+def answers_of(
+    servers: Sequence[ServerSession],
+    prompts: Sequence[Prompt],
+    decoding: Decoding,
+    allocated_context: int,
+) -> Iterator[Event]:
+    """The events of these prompts, by one server or several that serve the same. Raises
+    `BackendError` where none is left; what was answered before comes first."""
+    for server in servers:
+        server.check(decoding)
+    refused, accepted = refuse(prompts, decoding, allocated_context)
+    if refused:
+        now = time.perf_counter()
+        yield Batch(refused, now, now)
+    before = [server.again for server in servers]
+    yield from _Call(servers, prompts, decoding).events(accepted)
+    after = [server.again for server in servers]
+    if requests := sum(now[0] - then[0] for then, now in zip(before, after, strict=True)):
+        waited = sum(now[1] - then[1] for then, now in zip(before, after, strict=True))
+        yield Finding("retried", requests=requests, seconds=waited)
+
+
+class _Call:
+    """So many requests at once to each server, each as soon as one before it has ended.
 
     The event loop runs only while the caller waits for the next event; what was read off the
     connections meanwhile is there at once then.
     """
 
     def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        session: ServerSession,
-        prompts: Sequence[Prompt],
-        decoding: Decoding,
+        self, servers: Sequence[ServerSession], prompts: Sequence[Prompt], decoding: Decoding
     ) -> None:
-        self._loop = loop
-        self._session = session
+        self._loop = servers[0].loop
+        self._servers = servers
+        self._left = set(range(len(servers)))
         self._prompts = prompts
         self._decoding = decoding
+        self._started: set[int] = set()
         self._events: deque[Event] = deque()
         self._is_new = asyncio.Event()
 
-    def events(self, order: Sequence[int]) -> Iterator[Event]:
-        """Raises `BackendError` where the server is gone; what was answered before comes first."""
-        left = iter(order)
-        size = min(self._session._wire.concurrency, len(order))
-        tasks = [self._loop.create_task(self._work(left)) for _ in range(size)]
+    def events(self, accepted: Sequence[int]) -> Iterator[Event]:
+        # In the order of their prefix tree, as a server that holds one prompt's cache wants them.
+        shares = Shares(families({index: self._prompts[index].token_ids for index in accepted}))
+        # A server may be lost when the others are done with their own.
+        while shares.are_left:
+            yield from self._round(shares)
+
+    def _round(self, shares: Shares) -> Iterator[Event]:
+        tasks = [
+            self._loop.create_task(self._work(number, shares))
+            for number in sorted(self._left)
+            for _ in range(self._servers[number].concurrency)
+        ]
         try:
             while not all(task.done() for task in tasks):
                 self._loop.run_until_complete(self._wait(tasks))
@@ -338,10 +371,24 @@ class _Loop:
         new.cancel()
         self._is_new.clear()
 
-    async def _work(self, left: Iterator[int]) -> None:
-        for index in left:
-            self._tell(Started((index,)))
-            batch, findings = await self._session.reply(index, self._prompts[index], self._decoding)
+    async def _work(self, number: int, shares: Shares) -> None:
+        server = self._servers[number]
+        # Of one that is lost, other requests may still be in flight.
+        while number in self._left and (index := shares.take(number)) is not None:
+            if index not in self._started:
+                self._started.add(index)
+                self._tell(Started((index,)))
+            try:
+                batch, findings = await server.reply(index, self._prompts[index], self._decoding)
+            except BackendError:
+                shares.give_back(number, index)
+                if self._left <= {number}:
+                    raise
+                shares.leave(number)
+                if number in self._left:
+                    self._left.discard(number)
+                    self._tell(Finding("server_lost", len(self._servers), len(self._left)))
+                return
             for finding in findings:
                 self._tell(finding)
             self._tell(batch)

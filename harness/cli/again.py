@@ -12,7 +12,7 @@ from typing import Any
 
 from harness.cli.flags import ENGINE_OPTION, Definition, definitions, flags_of_run
 from harness.cli.options import RESULTS
-from harness.engine.options import parse_scalar
+from harness.engine.options import parse_value
 from harness.spec import BaselineSpec, RunSpec
 
 _TABLES = ("backends", "entries", "models")
@@ -25,7 +25,7 @@ def needs_file(spec: RunSpec) -> bool:
     """Whether no line of flags gives this spec: tables have none, and a character that does not
     print is no part of a line."""
     values = [*spec.model_dump().values(), *spec.engine.values()]
-    parts = chain.from_iterable(one if isinstance(one, tuple) else [one] for one in values)
+    parts = chain.from_iterable(one if isinstance(one, tuple | list) else [one] for one in values)
     has_control = any(isinstance(one, str) and not one.isprintable() for one in parts)
     return has_control or any(getattr(spec, table) for table in _TABLES)
 
@@ -45,12 +45,12 @@ def command(spec: RunSpec, results: Path, config: Path | None = None) -> str:
         flags = {one.name: one for one in flags_of_run() if one.backends}
         for name, value in spec.engine.items():
             # A text that looks like a number has to be quoted, and no flag takes that.
-            looks_otherwise = isinstance(value, str) and parse_scalar(value) != value
+            looks_otherwise = isinstance(value, str) and parse_value(value) != value
             if name in flags and not looks_otherwise:
                 words += _words(flags[name], value)
             else:
-                text = _text(str(value)) if looks_otherwise else _scalar(value)
-                words += [ENGINE_OPTION.flag, f"{name}={text}"]
+                is_bare = isinstance(value, str) and not looks_otherwise
+                words += [ENGINE_OPTION.flag, f"{name}={value if is_bare else _value(value)}"]
     if results != RESULTS:
         words += ["--results", str(results)]
     return shlex.join(words)
@@ -120,7 +120,7 @@ def _key(name: str) -> str:
 def _value(value: Any) -> str:
     if isinstance(value, str):
         return _text(value)
-    if isinstance(value, tuple):
+    if isinstance(value, tuple | list):
         return f"[{', '.join(map(_value, value))}]"
     return _scalar(value)
 

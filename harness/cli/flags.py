@@ -296,7 +296,8 @@ def _of_option(known: KnownOption) -> Definition:
         help_, default, unit = " ".join(said), "", ""  # that names the backends, too
     return Definition(
         name=known.name,
-        kind=str if known.is_mixed else any_of_them.kind,
+        kind=str if known.is_mixed or any_of_them.kind is list else any_of_them.kind,
+        several=not known.is_mixed and any_of_them.kind is list,
         help=help_,
         panel=ENGINE,
         default=default,

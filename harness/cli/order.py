@@ -11,7 +11,7 @@ from harness.cli.console import refuse_format_as_file
 from harness.cli.flags import ENGINE_OPTION, JSON, NAME, RENAMED
 from harness.cli.options import Format
 from harness.cli.output import Output
-from harness.engine.options import known_options, parse_options, parse_scalar
+from harness.engine.options import known_options, parse_options, parse_value
 from harness.errors import UsageError
 from harness.spec import OF_MACHINE, BaselineSpec, RunSpec, merge_spec, read_toml
 from harness.validation import validated
@@ -112,7 +112,7 @@ def _new_run(config: Path | None, flags: Mapping[str, Any], output: Mapping[str,
     for name in engine.keys() & options.keys():
         # Backends disagree on its type, so its flag gives text.
         if options[name].is_mixed and isinstance(engine[name], str):
-            engine[name] = parse_scalar(engine[name])
+            engine[name] = parse_value(engine[name])
     if engine_of_file:
         of_spec["engine"] = {**_table(of_spec.get("engine")), **engine_of_file}
     if engine:

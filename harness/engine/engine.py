@@ -16,6 +16,7 @@ from typing import Self, TypeVar
 
 from harness.contract import (
     BEYOND_MODEL,
+    Backend,
     MemoryPlan,
     ModelRef,
     OptionValue,
@@ -25,7 +26,7 @@ from harness.contract import (
     TokenizerInfo,
     requirements_of,
 )
-from harness.engine.interpreters import find_interpreter
+from harness.engine.interpreters import find_interpreter, own_environment
 from harness.engine.models import combined_sha256, model_files, resolve_model
 from harness.engine.options import INTERPRETER, options_of
 from harness.engine.process import ProcessTransport
@@ -120,7 +121,9 @@ def plan_engine(entry: Entry, spec: RunSpec, logs: Path) -> EnginePlan:
     backend = registered.load()
     options = options_of(entry, backend, spec)
     log = logs / f"{entry.name}.log"
-    python = find_interpreter(entry.backend, entry.options.get(INTERPRETER))
+    python = find_interpreter(
+        _whose_environment(entry, backend, options), entry.options.get(INTERPRETER)
+    )
     model = resolve_model(entry.model, backend.FORMATS, spec.models)
     if python == sys.executable and _lacks(requirements_of(backend, has_gpu())):
         # To check it takes the seconds of importing the engine. That is done only where packages
@@ -264,6 +267,13 @@ class Engine:
         if self.session.has_failed:
             self.restart()
             self.load()
+
+
+def _whose_environment(entry: Entry, backend: Backend, options: Mapping[str, OptionValue]) -> str:
+    """The backend's own, unless it says that another's is wanted, and that is there."""
+    said = getattr(backend, "environment_of", None)
+    other = said(options) if said else ""
+    return other if other and own_environment(other).is_whole else entry.backend
 
 
 def _lacks(wanted: Requirements) -> bool:

@@ -143,16 +143,18 @@ def parse_options(texts: Iterable[str], where: str) -> dict[str, OptionValue]:
             raise UsageError(f"{where} {text!r} is no NAME=VALUE", remedy="For example: threads=4.")
         if key in options:
             raise UsageError(f"{where} {key} is given twice", remedy="Give it once.")
-        options[key] = parse_scalar(value)
+        options[key] = parse_value(value)
     return options
 
 
-def parse_scalar(text: str) -> OptionValue:
-    """A TOML boolean, number or quoted text; anything else is text as it stands."""
+def parse_value(text: str) -> OptionValue:
+    """A TOML boolean, number, quoted text or list of texts; anything else is text as it stands."""
     try:
         table = loads_toml(f"value = {text}")
     except ValueError:
         return text
     value = table.pop("value")
     # `table` has more only for a text with a line feed, in which a second line looks like a key.
-    return value if isinstance(value, bool | int | float | str) and not table else text
+    is_scalar = isinstance(value, bool | int | float | str)
+    is_texts = isinstance(value, list) and all(isinstance(one, str) for one in value)
+    return value if (is_scalar or is_texts) and not table else text

@@ -192,7 +192,7 @@ def _run_summary(entry: StoredEntry, facts: Facts, baselines: Sequence[Baseline]
 
 def _findings(entry: StoredEntry) -> tuple[Finding, ...]:
     """Of all its sessions, each kind once: the first, for a later one finds it again. What was
-    sent again is counted over all."""
+    sent again is counted over all, and of servers that were lost the fewest that were left."""
     every = [one for session in entry.sessions for one in session.info.findings]
     first: dict[str, Finding] = {}
     for one in every:
@@ -204,6 +204,9 @@ def _findings(entry: StoredEntry) -> tuple[Finding, ...]:
             requests=sum(one.requests or 0 for one in again),
             seconds=math.fsum(one.seconds or 0.0 for one in again),
         )
+    lost = [one for one in every if one.kind == "server_lost"]
+    if lost:
+        first["server_lost"] = min(lost, key=lambda one: one.seen or 0)
     return tuple(first.values())
 
 

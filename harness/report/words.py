@@ -279,6 +279,11 @@ _FINDINGS: Mapping[str, Callable[[_Figures], tuple[str, str]]] = {
         f"{f['seconds']:.1f} s of waiting in all.",
         "Lower --concurrency before you compare speeds.",
     ),
+    "server_lost": lambda f: (
+        f"Of {f['declared']} servers {f['seen']} were left at the end: the others took over what "
+        "they had not answered.",
+        "Compare speeds of runs in which all servers answer to the end.",
+    ),
 }
 
 

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import aiohttp
 import numpy as np
@@ -114,7 +115,9 @@ def main() -> None:
         with fake(delay_ms) as url:
             os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
             options: Options = {"url": url, "max_model_len": 1024, "concurrency": AT_ONCE}
-            session = backend.open_session(ModelRef("bytes", "none", ""), options)
+            session = cast(
+                ServerSession, backend.open_session(ModelRef("bytes", "none", ""), options)
+            )
             ours(session, 50)
             for _ in range(ROUNDS):
                 for name, what in (

@@ -1,4 +1,4 @@
-"""Which backends the suite runs over: all that are registered.
+"""Which backends the suite runs over: all that are registered, and of servers each real one.
 
 One that cannot run here fails the suite. Only where pip finds no wheel of it for this platform is
 it skipped, and then the summary says so at the end, in capitals.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pytest
 
@@ -17,11 +17,13 @@ from harness.engine.install import missing_wheel
 from harness.engine.registry import Registered, registered_backends
 from harness.engine.session import check_backend
 from harness.machine.nvml import has_gpu
+from tests import servers
 
 pytest.register_assert_rewrite("harness.testing.conformance.test_contract")
 
 from harness.testing.conformance.options import (  # noqa: E402
     CHECK_SECONDS,
+    CONTEXT,
     Candidate,
     candidate_of,
 )
@@ -35,11 +37,29 @@ WANTED: dict[str, OptionValue] = {
 _NOT_TESTED = "engine not tested: "
 
 
-@pytest.fixture(scope="module", params=registered_backends(), ids=lambda one: one.name)
+IN_PROCESS = [one for one in registered_backends() if one.name != "server"]
+
+
+@pytest.fixture(
+    scope="module",
+    params=[*IN_PROCESS, *servers.NAMES],
+    ids=lambda one: one if isinstance(one, str) else one.name,
+)
 def candidate(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Candidate:
-    registered: Registered = request.param
+) -> Iterator[Candidate]:
+    if isinstance(request.param, Registered):
+        yield _in_process(request.param, tmp_path_factory)
+        return
+    try:
+        # Room for a token behind the longest prompt, as a score of it takes one.
+        with servers.serving(request.param, MODEL, CONTEXT + 1) as url:
+            yield candidate_of("server", MODEL, {"url": url})
+    except servers.NotHereError as error:
+        pytest.skip(f"{request.param} is not tested: {error}")
+
+
+def _in_process(registered: Registered, tmp_path_factory: pytest.TempPathFactory) -> Candidate:
     backend = registered.load()
     known = {option.name for option in backend.OPTIONS}
     options = {key: value for key, value in WANTED.items() if key in known}

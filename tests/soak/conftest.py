@@ -18,8 +18,22 @@ import pytest
 T = TypeVar("T")
 
 SIZES = {
-    "sample": {"kills": 60, "fields": 100, "records": 30, "templates": 40, "pairs": 50},
-    "full": {"kills": 300, "fields": 600, "records": 100, "templates": 60, "pairs": 200},
+    "sample": {
+        "kills": 60,
+        "fields": 100,
+        "records": 30,
+        "templates": 40,
+        "pairs": 50,
+        "restarts": 4,
+    },
+    "full": {
+        "kills": 300,
+        "fields": 600,
+        "records": 100,
+        "templates": 60,
+        "pairs": 200,
+        "restarts": 20,
+    },
 }
 _ROW = "{:<26}{:>8}{:>14}{:>18}"
 

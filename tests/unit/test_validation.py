@@ -51,15 +51,19 @@ def refused(
         ({"engine": 3}, "b.toml: engine is 3: use a table"),
         (
             {"engine": {"threads": [1]}},
-            "b.toml: engine.threads is a list: use a number, text, true or false",
+            "b.toml: engine.threads is a list: use a number, text, a list of texts, true or false",
         ),
         (
             {"backends": {"mock": {"delay_ms": float("nan")}}},
-            "b.toml: backends.mock.delay_ms is nan: use a number, text, true or false",
+            "b.toml: backends.mock.delay_ms is nan: use a number, text, a list of texts, true or "
+            "false",
         ),
         ({"backends": {"mock": 3}}, "b.toml: backends.mock is 3: use a table"),
         ({"models": {"mine": {"gguf": 3}}}, "b.toml: models.mine.gguf is 3: use text"),
-        ({"entries": {"a": {"model": ["x"]}}}, "b.toml: entries.a.model is a list: use text"),
+        (
+            {"entries": {"a": {"model": ["x"]}}},
+            "b.toml: [entries.a] has to name its backend, and its model, as text",
+        ),
         ({"backend": ["mock", "mock"]}, "b.toml: backend: mock is named twice"),
     ],
 )

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.contract import NO_FILES, ModelRef, OptionValue
+from harness.contract import NO_FILES, ModelRef, Options, OptionValue
 from harness.engine.interpreters import find_interpreter
 from harness.engine.models import resolve_model
 from harness.engine.options import check_given, parse_options
@@ -37,7 +37,7 @@ class Candidate:
     name: str
     target: str
     model: ModelRef
-    options: Mapping[str, OptionValue]
+    options: Options
     python: str
 
     def open_session(self, folder: Path) -> EngineSession:

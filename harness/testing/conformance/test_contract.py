@@ -212,7 +212,8 @@ def test_info_is_sane(session: EngineSession, candidate: Candidate) -> None:
     assert info.weights
     assert info.device
     assert info.model == candidate.model.name
-    assert info.threads >= 1
+    # A server that is there already does not say.
+    assert info.threads >= 1 or info.capabilities.location == "remote"
     assert info.shared_block_tokens >= 1
     longest = int(candidate.options["max_model_len"])
     assert longest <= info.allocated_context <= info.declared_context

@@ -14,6 +14,7 @@ COUNT = Option("count", int, "A count.", least=1)
 SHARE = Option("share", float, "A share.", 0.5, least=0, most=1)
 KIND = Option("kind", str, "A kind.", "a", choices=("a", "b"))
 NAME = Option("name", str, "A name.")
+TEXTS = Option("texts", list, "Texts.")
 SIZES = Option("sizes", str, "Sizes.", pattern=r"\d(,\d)*", pattern_text="digits such as 3,1")
 
 
@@ -41,6 +42,9 @@ def test_what_is_not_given_is_the_default_or_none() -> None:
         (KIND, "c", "one of: a, b"),
         (KIND, True, "one of: a, b"),
         (NAME, 3, "text"),
+        (TEXTS, 3, "a text, or a list of texts"),
+        (TEXTS, [], "a text, or a list of texts"),
+        (TEXTS, ["a", 3], "a text, or a list of texts"),
         (SIZES, "3,", "digits such as 3,1"),
         (SIZES, "3,1\n", "digits such as 3,1"),
         (SIZES, 3, "digits such as 3,1"),
@@ -58,6 +62,11 @@ def test_a_wrong_value_is_named_with_what_is_allowed(
 def test_of_a_long_value_a_message_has_the_beginning() -> None:
     with pytest.raises(BackendError, match=r"^count is '9{99}\.\.\.$"):
         COUNT.given({"count": "9" * 5000})
+
+
+def test_a_text_alone_is_a_list_of_one() -> None:
+    assert TEXTS.given({"texts": "ab"}) == ["ab"]
+    assert TEXTS.given({"texts": ["ab", "c"]}) == ["ab", "c"]
 
 
 @given(st.integers(1, 2**31 - 1) | st.booleans() | st.floats(0, 1) | st.sampled_from("ab1"))

@@ -54,6 +54,7 @@ SPECS: dict[str, dict[str, Any]] = {
     "several models": {"backend": ("mock",), "model": ("a.gguf", "b c.gguf")},
     "a switch that is called no": {"engine": {"no_mmap": False, "enforce_eager": False}},
     "more options": {"engine": {"batch": 4, "delay_ms": 0.5, "x": True}},
+    "a list of texts": {"engine": {"x": ["a b", "true", '"']}},
 }
 
 
@@ -77,6 +78,8 @@ TABLES: dict[str, dict[str, Any]] = {
     "models": {"models": {'m"x': {"gguf": "a\\b.gguf"}}, "model": 'm"x'},
     "a model with a line feed": {"model": ("a", "b\nc")},
     "control characters": {"engine": {"script": "\x1b[31m\n\x7f'"}},
+    "control characters in a list": {"engine": {"x": ["\x1b[31m"]}},
+    "a list of an entry": {"entries": {"mine": {"backend": "mock", "x": ["a", "b c"]}}},
 }
 
 

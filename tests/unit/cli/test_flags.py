@@ -125,6 +125,20 @@ def test_a_unit_is_said_where_no_default_shows_it(monkeypatch: pytest.MonkeyPatc
     assert found["three"].text == "Three. Default: 3 MiB. For mock."
 
 
+def test_an_option_of_several_texts_is_a_flag_that_is_repeated(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with_options(monkeypatch, Option("urls", list, "Addresses."))
+    one = by_name(flags_of_run())["urls"]
+    assert (one.several, one.value) == (True, "TEXT")
+    config = tmp_path / "run.toml"
+    config.write_text('backend = "mock"\nurls = ["a", "b"]\n')
+    for given in ({"config": config}, {"backend": ["mock"], "urls": ["a", "b"]}):
+        order = read_order(given)
+        assert isinstance(order.what, RunSpec)
+        assert order.what.engine == {"urls": ["a", "b"]}
+
+
 def test_backends_that_define_an_option_differently_are_both_in_the_help() -> None:
     text = by_name(engine_definitions())["dtype"].text
     assert text.startswith("hf: ")

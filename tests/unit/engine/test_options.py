@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from backends import mock
 from backends.api import Option
 from harness.engine import registry
-from harness.engine.options import known_options, parse_options, parse_scalar
+from harness.engine.options import known_options, parse_options, parse_value
 from harness.errors import EngineError, UsageError
 
 
@@ -61,6 +61,8 @@ def test_an_option_is_given_once_and_a_value_may_hold_the_sign() -> None:
         ("", ""),
         ("FAKE|REAL", "FAKE|REAL"),
         ("[1]", "[1]"),
+        ('["a", "4"]', ["a", "4"]),
+        ('["a", 4]', '["a", 4]'),
         ("2026-01-02", "2026-01-02"),
         pytest.param("9" * 5000, "9" * 5000, id="more digits than Python reads"),
         pytest.param("0x" + "9" * 5000, "0x" + "9" * 5000, id="more digits than it writes"),
@@ -69,8 +71,8 @@ def test_an_option_is_given_once_and_a_value_may_hold_the_sign() -> None:
         ("1\nvalue = 2", "1\nvalue = 2"),
     ],
 )
-def test_scalars(text: str, value: object) -> None:
-    found = parse_scalar(text)
+def test_values(text: str, value: object) -> None:
+    found = parse_value(text)
     assert found == value
     assert type(found) is type(value)
 
@@ -78,9 +80,9 @@ def test_scalars(text: str, value: object) -> None:
 @given(st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False) | st.booleans())
 def test_numbers_go_there_and_back(value: float) -> None:
     text = str(value).lower()
-    assert parse_scalar(text) == value
+    assert parse_value(text) == value
 
 
 @given(st.text())
 def test_any_text_is_some_value(text: str) -> None:
-    assert isinstance(parse_scalar(text), bool | int | float | str)
+    assert isinstance(parse_value(text), bool | int | float | str | list)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import cache
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import pytest
 
@@ -49,7 +49,7 @@ def opened() -> Iterator[Open]:
         def open_(fake: Fake, max_model_len: int = 600, **options: Any) -> Opened:
             server = stack.enter_context(running(fake))
             given = {"url": server.url, "max_model_len": max_model_len, **options}
-            session = backend.open_session(model_for(fake), given)
+            session = cast(ServerSession, backend.open_session(model_for(fake), given))
             stack.callback(session.close)
             return session, server
 

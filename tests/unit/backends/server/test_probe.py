@@ -28,7 +28,7 @@ def fake(flavour: str, lies: Lies = Lies(), **more: object) -> Fake:  # noqa: B0
 def probes(one: Fake, times: int = TIMES, at_once: int = 1) -> list[Probed]:
     """Of sessions with a server, one after the other; the tokenizer is opened once."""
     with running(one) as server:
-        tokenizer, found = backend._opened(model_for(one), {"url": server.url})
+        tokenizer, found = backend._opened(model_for(one), {}, server.url)
 
         async def probed() -> Probed:
             client = Client(server.url, most=at_once)

@@ -1,0 +1,81 @@
+"""How much slower an engine is behind its server than in process, and how much of it is HTTP.
+
+    python tests/benchmarks/served.py ROUNDS
+
+Rounds of the same prompts are given to llama.cpp in process and to `server:llama-cpp` in turn, so
+that what else the machine does hits both. A round is one voter: a beginning that is new, and some
+queries behind it.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+from scipy import stats
+
+from backends.api import Batch, Decoding, Prompt
+from harness.engine.engine import plan_engine
+from harness.engine.session import EngineSession
+from harness.spec import RunSpec, entries_of
+
+BEGINNING, QUERIES, BEHIND = 256, 16, 6  # tokens, prompts, tokens
+THREADS = 1
+
+
+def main(rounds: int) -> None:
+    spec = RunSpec(
+        backend=("llama-cpp", "server:llama-cpp"), engine={"threads": THREADS}, max_model_len=512
+    )
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        sessions = []
+        for entry in entries_of(spec):
+            sessions.append(plan_engine(entry, spec, folder).open_session(spec.max_model_len))
+            stack.callback(sessions[-1].close)
+        in_process, served = sessions
+        print(served.info.engine_version)  # noqa: T201 - a script
+        labels = tuple(map(tuple, in_process.tokenize([" yes", " no"])))
+        how = Decoding("free", labels, max_tokens=4)
+        ratios, shares = [], []
+        for number in range(rounds + 1):
+            prompts = list(map(Prompt, _prompts(number)))
+            alone, _ = _timed(in_process, prompts, how)
+            behind, batches = _timed(served, prompts, how)
+            at_work = sum((b.prefill_seconds or 0) + (b.decode_seconds or 0) for b in batches)
+            if number:  # the first one warms both up
+                ratios.append(behind / alone)
+                shares.append((behind - at_work) / behind)
+    _show("seconds behind the server / in process", ratios)
+    _show("share of the seconds that is not the server's engine", shares)
+
+
+def _prompts(number: int) -> list[list[int]]:
+    draw = np.random.default_rng(number).integers(1000, 20_000, BEGINNING + QUERIES * BEHIND)
+    head, rest = draw[:BEGINNING].tolist(), draw[BEGINNING:].reshape(QUERIES, BEHIND)
+    return [[*head, *query] for query in rest.tolist()]
+
+
+def _timed(
+    session: EngineSession, prompts: Sequence[Prompt], how: Decoding
+) -> tuple[float, list[Batch]]:
+    began = time.perf_counter()
+    events = [one.event for one in session.generate(prompts, how)]
+    return time.perf_counter() - began, [one for one in events if isinstance(one, Batch)]
+
+
+def _show(what: str, values: Sequence[float]) -> None:
+    """The geometric mean with its 95 % interval by Student's t over the rounds."""
+    logs = np.log(values)
+    half = stats.t.ppf(0.975, len(logs) - 1) * stats.sem(logs)
+    low, mean, high = np.exp([logs.mean() - half, logs.mean(), logs.mean() + half])
+    print(f"{what}: {mean:.3f} ({low:.3f} to {high:.3f}), {len(logs)} rounds")  # noqa: T201
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))
