@@ -11,21 +11,64 @@ plugin all go through it. Of what kind the samples are follows from `Metric.kind
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 from harness.comparison.samples import (
     ACCURACY,
     decode_work,
     first_token_times,
+    output_token_times,
+    output_work,
     prefill_work,
     readable_by_query,
+    request_work,
     right_by_query,
+    whole_times,
 )
 from harness.metrics import Metric
-from harness.summary import RunSummary, Summary, headline
+from harness.record import Measured
+from harness.stats.significance import Times, Work
+from harness.summary import RunSummary, Summary, Tail, headline
 
 
 def _first_token(run: RunSummary) -> float | None:
     times = run.speed.time_to_first_token_ms
     return times.p50 if times else None
+
+
+def _of_load(run: RunSummary, name: str) -> float | None:
+    """The rate, or the median of the times."""
+    found: Measured | Tail | None = getattr(run.load, name, None)
+    if isinstance(found, Tail):
+        return found.p50.value
+    return found.value if found else None
+
+
+def _request_time(name: str, title: str, unit: str, times: Callable[..., Times]) -> Metric:
+    return Metric(
+        name=name,
+        title=title,
+        unit=unit,
+        more_is_better=False,
+        kind="time",
+        value=partial(_of_load, name=name),
+        samples=partial(times, clock="client"),
+        in_table=name == "request_time_to_first_token_ms",
+    )
+
+
+def _request_rate(name: str, title: str, unit: str, work: Callable[..., Work]) -> Metric:
+    return Metric(
+        name=name,
+        title=title,
+        unit=unit,
+        more_is_better=True,
+        kind="rate",
+        value=partial(_of_load, name=name),
+        samples=work,
+        in_table=name == "requests_per_second",
+    )
 
 
 def _examples(run: RunSummary) -> float | None:
@@ -81,6 +124,15 @@ METRICS: dict[str, Metric] = {
             value=_first_token,
             samples=first_token_times,
         ),
+        _request_rate("requests_per_second", "requests/s", "requests/s", request_work),
+        _request_rate("output_tokens_per_second", "output tok/s", "tokens/s", output_work),
+        _request_time(
+            "request_time_to_first_token_ms", "request: ms to first token", "ms", first_token_times
+        ),
+        _request_time(
+            "request_time_per_output_token_ms", "request: ms a token", "ms", output_token_times
+        ),
+        _request_time("request_seconds", "request: s in all", "s", whole_times),
         Metric(
             name="peak_rss_mib",
             title="peak memory MiB",

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.comparison.against import against_baselines
-from harness.comparison.samples import right_by_query
+from harness.comparison.load import load_of
+from harness.comparison.samples import clock_of, right_by_query
 from harness.contract import Reply, minimum_tokens
 from harness.errors import StoreError
 from harness.machine.homes import without_homes
@@ -141,6 +142,7 @@ def _run_summary(entry: StoredEntry, facts: Facts, baselines: Sequence[Baseline]
         accuracy=accuracy,
         against_baselines=against_baselines(ballots.truth, verdicts, baselines, pair),
         shuffled=shuffled,
+        load=load_of(entry, statuses["failed"]),
         prompts=PromptHashes(
             # NUL between them: where one text ends is a part of what is hashed.
             text_sha256=text_sha256("\0".join(run.texts or ())),
@@ -257,8 +259,10 @@ def _speed(entry: StoredEntry) -> Speed:
         # Lists: slices of them are compared as a whole, those of arrays one by one. Another attempt
         # is the same prompt again, and adds nothing to the minimum where single tokens are shared.
         unique, least = minimum_tokens([ids[index].tolist() for index, _ in entry.replies], block)
+    # A client's times have names of their own (`Load`).
+    timed = done if clock_of(entry) == "engine" else []
     first_tokens = [
-        reply.time_to_first_token_ms for reply in done if reply.time_to_first_token_ms is not None
+        reply.time_to_first_token_ms for reply in timed if reply.time_to_first_token_ms is not None
     ]
     return Speed(
         prefill_tokens_per_second=_rate(
@@ -368,12 +372,13 @@ def _missing(
     can_score = info is not None and info.capabilities.label_logprobs != "none"
     no_logprobs = Missing.LABEL_LOGPROBS_INCOMPLETE if can_score else Missing.NO_LABEL_LOGPROBS
     not_generated = Missing.SCORE_GENERATES_NOTHING if scores else Missing.NOT_REPORTED
+    no_time = Missing.CLIENT_CLOCK if clock_of(entry) == "client" else not_generated
     one_class = Missing.ONE_CLASS if accuracy.answered else Missing.NO_VERDICT
     is_unread = parse.lenient is not None and parse.lenient.value == 0
     of_replies: dict[str, tuple[object, Missing]] = {
         "prefill_tokens_per_second": (speed.prefill_tokens_per_second, Missing.NOT_REPORTED),
         "decode_tokens_per_second": (speed.decode_tokens_per_second, _no_decode(entry)),
-        "time_to_first_token_ms": (speed.time_to_first_token_ms, not_generated),
+        "time_to_first_token_ms": (speed.time_to_first_token_ms, no_time),
         "computed_tokens": (speed.computed_tokens, Missing.NOT_REPORTED),
         "served_tokens": (speed.served_tokens, Missing.NOT_REPORTED),
         "unique_tokens": (speed.unique_tokens, Missing.NO_REPLY),

@@ -20,6 +20,7 @@ from harness.report import verdicts
 from harness.report.agreement import agreement_notes, agreement_table
 from harness.report.figures import VOTES, Row, is_in_table, title_of
 from harness.report.formats import Answer, flat
+from harness.report.load import load_table
 from harness.report.machine import machine_lines
 from harness.report.table import FiguresTable, simple_table
 from harness.report.text import NOTHING, brief, lines, p_column, percent, share, unbroken
@@ -278,6 +279,8 @@ def _parts(spec: RunSpec, summary: Summary, beside: Beside) -> Iterator[Renderab
     if len(runs) > 1 and beside.resume is None:
         yield lines(f"Each pair, with intervals: harness compare {summary.run_id}")
     yield Text()
+    if loads := [(run.entry, run.load) for run in runs if run.load]:
+        yield from (load_table(loads), Text())
     if agreements:
         yield agreement_table(agreements)
         yield Text()

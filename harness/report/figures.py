@@ -29,6 +29,7 @@ VOTES = ("majority", "soft", "calibrated")
 _QUERIES = "queries"
 _UNKNOWN: Cell = (NOTHING,)
 _OWN_TOKENS: Cell = ("own",)
+_OF_CLIENT: Cell = ("client's",)
 _TITLE_COLUMNS = 12
 
 
@@ -164,7 +165,19 @@ def _context_fit(row: Row) -> Cell:
 
 def _first_token(row: Row) -> Cell:
     times = row.run.speed.time_to_first_token_ms
+    if times is None and _request_first_token(row) != _UNKNOWN:
+        return _OF_CLIENT
     return (number(times.p50), f"({number(times.p95)})") if times else _UNKNOWN
+
+
+def _request_first_token(row: Row) -> Cell:
+    times = row.run.load.request_time_to_first_token_ms if row.run.load else None
+    return (number(times.p50.value), f"({number(times.p95.value)})") if times else _UNKNOWN
+
+
+def _requests(row: Row) -> Cell:
+    rate = row.run.load.requests_per_second if row.run.load else None
+    return (number(rate.value),) if rate else _UNKNOWN
 
 
 def _computed(row: Row) -> Cell:
@@ -245,7 +258,19 @@ _LOOKS: Mapping[str, Figure] = {
             "prompt_tokens", ("prompt", "tokens"), _prompt_tokens, columns=15, unsaid=_OWN_TOKENS
         ),
         Figure("examples_per_voter", ("shown", "examples", "(fill)"), _context_fit),
-        Figure("time_to_first_token_ms", ("ms to", "first", "token", "(p95)"), _first_token),
+        Figure(
+            "time_to_first_token_ms",
+            ("ms to", "first", "token", "(p95)"),
+            _first_token,
+            unsaid=_OF_CLIENT,
+        ),
+        Figure(
+            "request_time_to_first_token_ms",
+            ("request:", "ms to first", "token", "(p95)"),
+            _request_first_token,
+            unsaid=_UNKNOWN,
+        ),
+        Figure("requests_per_second", ("requests/s",), _requests, unsaid=_UNKNOWN),
         Figure("computed_tokens", ("prefill", "tokens /", "minimum"), _computed),
         Figure("peak_rss_mib", ("peak", "memory", "MiB"), _memory),
         Figure("parse_rate", ("parsed", "(strict)"), _parsed),
@@ -263,6 +288,8 @@ _ORDER = (
     "prefill_tokens_per_second",
     "decode_tokens_per_second",
     "time_to_first_token_ms",
+    "request_time_to_first_token_ms",
+    "requests_per_second",
     "computed_tokens",
     "peak_rss_mib",
     "parse_rate",

@@ -120,6 +120,7 @@ MISSING: Mapping[Missing, str] = {
     Missing.NOT_REPORTED: "not reported by the engine",
     Missing.NOT_MEASURED: "not measured",
     Missing.REMOTE: "the engine runs on another machine",
+    Missing.CLIENT_CLOCK: "the times are the client's, under names of their own (request ...)",
     Missing.NOT_LOADED: "the engine was not loaded",
     Missing.ALREADY_OPEN: "the engine was open already",
     Missing.SCORE_GENERATES_NOTHING: "score decoding generates nothing",

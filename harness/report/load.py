@@ -1,0 +1,121 @@
+"""How engines serve several prompts at once: the tables of a load curve, and of one run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from rich.console import RenderableType
+from rich.text import Text
+
+from harness.comparison.load import EntryLoad, LoadCurve, LoadPoint
+from harness.report.figures import MOCK_LABEL
+from harness.report.formats import flat
+from harness.report.table import Sheet, simple_table
+from harness.report.text import NOTHING, lines, measured, number, share
+from harness.summary import Load, Tail
+
+_LOUD = "bold reverse"
+_QUANTILES = ("p50", "p95", "p99")
+_REQUEST = (
+    "request_time_to_first_token_ms",
+    "request_time_per_output_token_ms",
+    "request_seconds",
+)
+_ENGINE = ("time_to_first_token_ms", "time_per_output_token_ms", "batch_seconds")
+_FACTORS = dict.fromkeys((*_REQUEST, *_ENGINE), 1.0) | {_REQUEST[-1]: 1e3, _ENGINE[-1]: 1e3}
+"""From the unit of the figure to milliseconds."""
+_CLOCKS = {
+    _REQUEST: "Times are the client's, from when a request was sent.",
+    _ENGINE: "Times are the engine's own, from when it took up the batch that holds the prompt; "
+    "the last is that of the whole batch.",
+}
+_TITLES = ("", "", "ms to first\ntoken", "ms a token", "ms in all")
+_RATES = (
+    "at once",
+    "requests/s",
+    "output tok/s",
+    "prefill\ntok/s",
+    "computed /\nminimum",
+    "errors",
+    "accuracy",
+)
+
+
+def load_table(loads: Sequence[tuple[str, Load]]) -> Sheet:
+    """The times of each, by quantile; the client's and the engine's own in rows of their own."""
+    titles = (*_TITLES[:2], *(f"{title}\n(95 % interval)" for title in _TITLES[2:]))
+    rows = [row for name, load in loads for row in _tails(name, load)]
+    return simple_table(titles, rows)
+
+
+def _tails(name: str, load: Load) -> Iterator[tuple[str, ...]]:
+    names = _names(load)
+    tails: list[Tail | None] = [getattr(load, one) for one in names]
+    for quantile in _QUANTILES if any(tails) else ():
+        cells = (
+            NOTHING if one is None else measured(getattr(one, quantile), _FACTORS[name_of])
+            for name_of, one in zip(names, tails, strict=True)
+        )
+        yield name, quantile, *cells
+        name = ""
+
+
+def _names(load: Load) -> tuple[str, ...]:
+    return _REQUEST if any(getattr(load, name) for name in _REQUEST) else _ENGINE
+
+
+def describe(curve: LoadCurve) -> Iterator[RenderableType]:
+    """What people read."""
+    for one in curve.entries:
+        title = lines(f"{one.entry}, {one.model}: the same prompts, so many at once")
+        title.stylize("bold")
+        yield title.append(" ").append(MOCK_LABEL, style=_LOUD) if one.is_mock else title
+        yield Text()
+        yield simple_table(_RATES, map(_rates, one.points), numbers=_RATES)
+        yield Text()
+        loads = ((f"{point.concurrency:,}", point.load) for point in one.points)
+        yield load_table([(name, load) for name, load in loads if load])
+        yield lines("", *_remarks(one))
+        yield Text()
+
+
+def _rates(point: LoadPoint) -> tuple[str, ...]:
+    load, computed, unique = point.load, point.computed_tokens, point.unique_tokens
+    return (
+        f"{point.concurrency:,}",
+        measured(load.requests_per_second if load else None),
+        measured(load.output_tokens_per_second if load else None),
+        number(point.prefill_tokens_per_second),
+        f"{computed / unique:.2f}" if computed is not None and unique else NOTHING,
+        f"{load.failed:,}" if load else NOTHING,
+        share(point.accuracy),
+    )
+
+
+def _remarks(one: EntryLoad) -> Iterator[str]:
+    if not all(point.same_prompts for point in one.points):
+        yield "WARNING: its prompts were not the same at every point: times may differ by that."
+    for point in one.points:
+        if point.load and 0 < point.load.in_flight < point.concurrency:
+            yield (
+                f"With {point.concurrency:,} at most {point.load.in_flight:,} were under way at "
+                "once."
+            )
+    yield from dict.fromkeys(_CLOCKS[_names(point.load)] for point in one.points if point.load)
+
+
+def records(group: str, curve: LoadCurve) -> list[dict[str, Any]]:
+    """The rows of CSV: of each run its entries."""
+    return [
+        {
+            "group": group,
+            "entry": one.entry,
+            "backend": one.backend,
+            "model": one.model,
+            "mock": one.is_mock,
+            **flat(LoadPoint, one.points[place]),
+        }
+        for place in range(len(curve.run_ids))
+        for one in curve.entries
+    ]
