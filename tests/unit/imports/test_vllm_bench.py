@@ -18,10 +18,10 @@ def test_serve_has_medians_and_means_under_names_of_their_own() -> None:
         "serve",
     )
     assert {figure.metric: figure.value for figure in row.figures} == {
-        "time_to_first_token_ms": 499.0,
-        "mean_time_to_first_token_ms": 500.0,
-        "time_per_output_token_ms": 29.0,
-        "mean_time_per_output_token_ms": 30.0,
+        "request_time_to_first_token_ms": 499.0,
+        "mean_request_time_to_first_token_ms": 500.0,
+        "request_time_per_output_token_ms": 29.0,
+        "mean_request_time_per_output_token_ms": 30.0,
         "inter_token_latency_ms": 27.0,
         "mean_inter_token_latency_ms": 28.0,
         "output_tokens_per_second": 20.0,
@@ -47,7 +47,7 @@ def test_first_tokens_of_requests_that_failed_are_no_samples() -> None:
 def test_what_was_not_measured_is_left_out_not_nought() -> None:
     silent = {**SERVE, "median_ttft_ms": 0.0, "mean_ttft_ms": 0.0, "ttfts": []}
     [row] = read_serve(silent)
-    assert "time_to_first_token_ms" not in {figure.metric for figure in row.figures}
+    assert "request_time_to_first_token_ms" not in {figure.metric for figure in row.figures}
     failed = {key: 0.0 if isinstance(value, float) else value for key, value in silent.items()}
     assert read_serve({**failed, "completed": 0}) == []
 
