@@ -24,6 +24,21 @@ NO_FILES = "none"  # the model format of a backend that reads no model files
 DecodingMode: TypeAlias = Literal["free", "choice", "score"]
 Finish: TypeAlias = Literal["stop", "length", "label", "scored", "overflow", "empty", "failed"]
 OptionValue: TypeAlias = bool | int | float | str
+FindingKind: TypeAlias = Literal[
+    "prompt_cut",
+    "head_unproven",
+    "bos_doubled",
+    "bos_added",
+    "bos_missing",
+    "chat_template",
+    "tokens_differ",
+    "context_smaller",
+    "context_divided",
+    "cached_tokens_false",
+    "prompt_tokens_unknown",
+    "retried",
+]
+Side: TypeAlias = Literal["", "head", "middle", "tail"]
 Options: TypeAlias = Mapping[str, OptionValue]
 TokenIds: TypeAlias = Sequence[int]
 
@@ -225,7 +240,7 @@ class Capabilities:
     `prompts`: whether it takes token ids, or text only. `label_logprobs`: those of all labels,
     those of labels among the k likeliest tokens (`None` for the others), or none. `can_forget`:
     whether `Session.forget` makes it as cold as at first. `clock`: whose the times are. `location`:
-    "remote" where it does not run on this machine.
+    "remote" where it runs in no process of ours, as on another machine.
     """
 
     prompts: Literal["token_ids", "text"] = "token_ids"
@@ -257,12 +272,31 @@ class TokenizerInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class Finding:
+    """What an engine did to a prompt that it was given, and did not say; figures are in tokens.
+
+    `declared` was sent, or is what the engine says of itself; `seen` is what it really had. `side`
+    is where a prompt was cut. `at_once`: only with so many prompts in flight. Of "retried" the
+    figures are `requests`, which had to be sent again, and `seconds` waited for them.
+    """
+
+    kind: FindingKind
+    declared: int | None = None
+    seen: int | None = None
+    side: Side = ""
+    at_once: int | None = None
+    requests: int | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class SessionInfo:
     """What was opened. Context sizes are in tokens.
 
     `allocated_context` is the longest prompt and reply this session takes. Of prompts that begin
-    alike, the engine shares blocks of `shared_block_tokens`. The fields that `TokenizerInfo` has
-    too mean the same here.
+    alike, the engine shares blocks of `shared_block_tokens`. `findings` are what a look at the
+    engine showed before it was prompted; what its replies show comes as events. The fields that
+    `TokenizerInfo` has too mean the same here.
     """
 
     engine: str
@@ -282,6 +316,7 @@ class SessionInfo:
     is_mock: bool = False
     capabilities: Capabilities = Capabilities()
     vocabulary_size: int | None = None
+    findings: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -382,7 +417,7 @@ class Batch:
         return self.ended - self.began
 
 
-Event: TypeAlias = Started | Progress | Batch
+Event: TypeAlias = Started | Progress | Batch | Finding
 
 
 class Tokenizer(Protocol):
@@ -439,7 +474,8 @@ class Backend(Protocol):
     It may offer `predict_memory(model, options, tokens) -> MemoryPlan | None` too, which reads the
     heads of the model's files and loads nothing (`None`: it cannot know). What it says is shown,
     and a model that takes more than is free is not loaded. A session may offer
-    `allocated() -> Allocated`.
+    `allocated() -> Allocated`. A backend that offers `options_of(argument) -> Options` can be named
+    with an argument, as `server:http://127.0.0.1:8080`: these are the options that it stands for.
 
     `FORMATS`: the forms of a model it reads ("gguf", "hf"), best first; `NO_FILES` for none.
     `OPTIONS`: the options it understands. `max_model_len` (the longest prompt and reply in tokens)

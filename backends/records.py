@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection, Sequence
-from dataclasses import fields
+from dataclasses import asdict, fields
 from typing import Any, NoReturn, get_args
 
 from backends.api import (
@@ -25,11 +25,14 @@ from backends.api import (
     Batch,
     Capabilities,
     Event,
+    Finding,
+    FindingKind,
     Finish,
     MemoryPlan,
     Progress,
     Reply,
     SessionInfo,
+    Side,
     Started,
     TokenizerInfo,
 )
@@ -43,6 +46,8 @@ _TEMPLATE_CHARACTERS = 2**20  # those of models have some thousands
 _SHA256 = re.compile("[0-9a-f]{64}")
 _BEYOND = 2**63  # JSON has whole numbers of any size, what stores them has not
 _FINISHES: tuple[str, ...] = get_args(Finish)
+_FINDINGS: tuple[str, ...] = get_args(FindingKind)
+_SIDES: tuple[str, ...] = get_args(Side)
 _CHOICES: dict[str, tuple[str, ...]] = {
     "prompts": ("token_ids", "text"),
     "label_logprobs": ("exact", "top_k", "none"),
@@ -52,11 +57,14 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 
 
 def encode_event(event: Event) -> Message:
-    """{"event": "started" | "progress" | "batch", ..}; a batch has its replies' ids in arrays."""
+    """{"event": "started" | "progress" | "batch" | "finding", ..}; a batch has its replies' ids in
+    arrays."""
     if isinstance(event, Started):
         return {"event": "started", "prompts": list(event.prompts)}
     if isinstance(event, Progress):
         return {"event": "progress", "prompt_tokens": event.prompt_tokens}
+    if isinstance(event, Finding):
+        return {"event": "finding", "finding": asdict(event)}
     return {
         "event": "batch",
         "replies": [_encode_reply(reply) for reply in event.replies],
@@ -82,6 +90,8 @@ def decode_event(message: Message, prompts: int, labels: int) -> Event:
         return Progress(
             _Record("progress", message, ("event", "prompt_tokens")).count("prompt_tokens")
         )
+    if kind == "finding":
+        return _decode_finding(_Record("finding", message, ("event", "finding")).values["finding"])
     if kind != "batch":
         raise WireError(f"event: {kind!r} is none that there is")
     record = _Record("batch", message, _BATCH)
@@ -125,6 +135,20 @@ def decode_session_info(value: object) -> SessionInfo:
             **{name: can.one_of(name, choices) for name, choices in _CHOICES.items()},
             can_forget=can.flag("can_forget"),
         ),
+        findings=tuple(map(_decode_finding, record.list("findings"))),
+    )
+
+
+def _decode_finding(value: object) -> Finding:
+    record = _Record.of(Finding, value)
+    return Finding(
+        kind=record.one_of("kind", _FINDINGS),
+        declared=record.count_or_none("declared"),
+        seen=record.count_or_none("seen"),
+        side=record.one_of("side", _SIDES),
+        at_once=record.count_or_none("at_once"),
+        requests=record.count_or_none("requests"),
+        seconds=record.amount_or_none("seconds"),
     )
 
 

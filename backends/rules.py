@@ -29,6 +29,10 @@ TRUST_REMOTE_CODE = Option(
     default=False,
 )
 
+CONCURRENCY = Option(
+    "concurrency", int, "Requests that are in flight at a time.", default=1, least=1, most=1024
+)
+
 NOT_FINITE = "the engine's log-probabilities are not finite"
 """The reason of a reply that failed for logits or log-probabilities with NaN or infinity."""
 

@@ -20,7 +20,8 @@ which all messages of its answer bear too, so that none is taken for the answer 
     {"do": "token_texts", "ids": array}                        -> {"result": [text, ..]}
     {"do": "generate", "decoding": Decoding, "texts": front-coded texts or null,
      "shared": array, "following": array, "ids": array, "attempts": array}
-            -> {"event": "started" | "progress" | "batch", ..} .., {"result": null} at the end
+            -> {"event": "started" | "progress" | "batch" | "finding", ..} ..,
+               {"result": null} at the end
     {"do": "forget"}                                           -> {"result": null}
     {"do": "open_embedder", "backend": "module", "model": ModelRef, "options": EmbedderOptions}
                                                                -> {"result": EmbedderInfo}

@@ -357,6 +357,19 @@ class RunSpec(DataSpec):
 
     @model_validator(mode="before")
     @classmethod
+    def _holds_no_password(cls, values: Any) -> Any:
+        # Before anything else, whose errors would show the value.
+        if isinstance(values, dict) and any(
+            _has_password(values.get(name)) for name in ("backend", "engine", "backends", "entries")
+        ):
+            raise ValueError(
+                "a url with a user or a password is refused: the run would store it. An API key "
+                "comes from the environment variable that api_key_variable names"
+            )
+        return values
+
+    @model_validator(mode="before")
+    @classmethod
     def _preset_stands_below(cls, values: Any) -> Any:
         if isinstance(values, dict) and (name := values.get("preset")) in preset_names():
             return {**read_preset(name), **values}
@@ -377,6 +390,15 @@ class RunSpec(DataSpec):
         return self
 
 
+def _has_password(value: object) -> bool:
+    """Whether a text in it is a url that names a user."""
+    if isinstance(value, Mapping):
+        return any(map(_has_password, value.values()))
+    if isinstance(value, list | tuple):
+        return any(map(_has_password, value))
+    return isinstance(value, str) and re.search(r"://[^/\s]*@", value) is not None
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One row of a run: a backend with its model and options, under a name of its own.
@@ -384,7 +406,8 @@ class Entry:
     `options` are those given for this backend and for this entry; the common ones of the spec come
     below them. Replies, sessions, logs and `RUN:ENTRY` go by the name, which is safe for files.
     `series` is the name without the model: beside which other models it was run makes no other
-    series of `harness history` of it.
+    series of `harness history` of it. `argument` is what stands behind the backend's name and a
+    colon, which the backend makes options of.
     """
 
     name: str
@@ -392,6 +415,7 @@ class Entry:
     model: str
     options: Mapping[str, EngineOption]
     series: str = field(default="", compare=False)
+    argument: str = ""
 
 
 def entries_of(spec: RunSpec) -> tuple[Entry, ...]:
@@ -406,25 +430,30 @@ def entries_of(spec: RunSpec) -> tuple[Entry, ...]:
     given_names = set(map(safe_name, spec.entries))
     behind = short_names(spec.model)
 
-    def add(base: str, backend: str, options: Mapping[str, EngineOption]) -> None:
+    def add(base: str, given: str, options: Mapping[str, EngineOption]) -> None:
+        backend, argument = _with_argument(given)
         for model, short in zip(spec.model, behind, strict=True):
             name = f"{base}@{short}" if len(behind) > 1 else base
-            _add(found, Entry(name, backend, model, options, series=base))
+            _add(found, Entry(name, backend, model, options, base, argument))
 
-    for backend in spec.backend:
-        name, options = safe_name(backend), spec.backends.get(backend, {})
+    for given in spec.backend:
+        backend, argument = _with_argument(given)
+        # Of a url the host and what follows: two servers differ by that.
+        base = f"{backend}-{argument.rpartition('://')[2]}" if argument else backend
+        name, options = safe_name(base), spec.backends.get(backend, {})
         if name in given_names and len(spec.model) == 1:
-            name = safe_name(f"{backend}@{spec.model[0]}")
-        add(name, backend, options)
+            name = safe_name(f"{base}@{spec.model[0]}")
+        add(name, given, options)
     for given, table in spec.entries.items():
         options = {key: value for key, value in table.items() if key not in ("backend", "model")}
         its_backend, its_model = table.get("backend"), table.get("model", spec.model[0])
         if not isinstance(its_backend, str) or not isinstance(its_model, str):
             raise ValueError(f"[entries.{given}] has to name its backend, and its model, as text")
-        own = {**spec.backends.get(its_backend, {}), **options}
+        backend, argument = _with_argument(its_backend)
+        own = {**spec.backends.get(backend, {}), **options}
         name = safe_name(given)
         if "model" in table:
-            _add(found, Entry(name, its_backend, its_model, own, series=name))
+            _add(found, Entry(name, backend, its_model, own, name, argument))
         else:
             add(name, its_backend, own)
     if not found:
@@ -437,6 +466,12 @@ def concurrency_of(spec: RunSpec, entry: str) -> int | None:
     [own] = [one.options for one in entries_of(spec) if one.name == entry]
     given = {**spec.engine, **own}.get(CONCURRENCY)
     return given if isinstance(given, int) else None
+
+
+def _with_argument(given: str) -> tuple[str, str]:
+    """`server:URL` is the backend `server` with an argument."""
+    backend, _, argument = given.partition(":")
+    return backend, argument
 
 
 _LONGEST_MODEL = 40

@@ -14,6 +14,7 @@ from harness.contract import (
     Decoding,
     DecodingMode,
     Event,
+    Finding,
     Finish,
     Progress,
     Prompt,
@@ -80,6 +81,8 @@ class Audit:
         if isinstance(event, Started):
             self._start(event.prompts)
             return bool(event.prompts)
+        if isinstance(event, Finding):
+            return False
         if isinstance(event, Progress):
             self._sign(event.prompt_tokens)
             return event.prompt_tokens > 0

@@ -159,13 +159,14 @@ def resolve_model(
     """The model in the first of the backend's formats that there is.
 
     `model` is a name in the config's `models` tables (`own`), a known name, one of Ollama's behind
-    `ollama:`, a path, or a name on the hub. The format `NO_FILES` needs none. Raises `UsageError`
+    `ollama:`, a path, or a name on the hub. The format `NO_FILES` needs none: a
+    backend that lists it behind others takes any name. Raises `UsageError`
     or `EngineError`.
     """
-    if NO_FILES in formats:
-        return ModelRef(model, NO_FILES, "")
-    forms = _forms(model, own)
+    forms = {} if formats[0] == NO_FILES else _forms(model, own)
     for format_ in formats:
+        if format_ == NO_FILES:
+            return ModelRef(model, NO_FILES, "")
         if format_ in forms:
             location = _location(model, format_, forms[format_])
             return ModelRef(model, format_, location, str(cache_of(Path(location))))

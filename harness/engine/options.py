@@ -113,12 +113,27 @@ def options_of(entry: Entry, backend: Backend, spec: RunSpec) -> Mapping[str, Op
     """What an entry's backend is given: the common options that it has, the entry's own over them,
     and the context length. Raises `UsageError`."""
     own = {key: value for key, value in entry.options.items() if key != INTERPRETER}
+    own = {**_of_argument(entry, backend), **own}
     known = {option.name for option in backend.OPTIONS}
     who = entry.name if entry.name == entry.backend else f"{entry.name} ({entry.backend})"
     common = {key: value for key, value in spec.engine.items() if key in known}
     given = {**common, **own}
     check_given(given, backend, who)
     return {**given, "max_model_len": spec.max_model_len}
+
+
+def _of_argument(entry: Entry, backend: Backend) -> Mapping[str, OptionValue]:
+    """What `NAME:ARGUMENT` stands for. Raises `UsageError` where the backend takes none."""
+    if not entry.argument:
+        return {}
+    made = getattr(backend, "options_of", None)
+    if made is None:
+        raise UsageError(
+            f"backend {entry.backend} takes nothing behind its name, and got {entry.argument!r}",
+            remedy=f"Use --backend {entry.backend}.",
+        )
+    given: Mapping[str, OptionValue] = made(entry.argument)
+    return given
 
 
 def check_given(given: Mapping[str, OptionValue], backend: Backend, who: str) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
-from harness.contract import Batch, Decoding, Progress, Prompt, Reply
+from harness.contract import Batch, Decoding, Finding, Progress, Prompt, Reply
 from harness.engine.engine import Engine
 from harness.engine.transport import WorkerFailedError
 from harness.errors import EngineError, StoreError
@@ -254,6 +254,8 @@ class _Prompting:
                     elif self.sameness.is_certain:
                         # Whoever leaves `generate` early ends the worker.
                         break
+                elif isinstance(event, Finding):
+                    self.store.save_finding(session_id, event)
                 elif isinstance(event, Progress):
                     self._report(prompt_tokens=event.prompt_tokens)
             # The call has ended, so what is open now gets no reply.

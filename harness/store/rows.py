@@ -207,6 +207,7 @@ _UNSTATED: Mapping[str, Any] = {
     "eos_text": "",
     "chat_template": None,
     "is_mock": False,
+    "findings": [],
     "capabilities": asdict(Capabilities()),
 }
 

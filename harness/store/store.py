@@ -26,7 +26,7 @@ from sqlalchemy.dialects.sqlite import Insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from harness.contract import Batch, Reply, SessionInfo
+from harness.contract import Batch, Finding, Reply, SessionInfo
 from harness.errors import StoreError, UsageError
 from harness.imports.records import PREFIX, ImportFile, ImportRow
 from harness.store.copying import Change, as_it_is, copy_runs
@@ -472,6 +472,16 @@ class Store:
         }
         with self._write() as connection:
             return _insert_one(connection, SESSIONS, values)
+
+    def save_finding(self, session_id: int, finding: Finding) -> None:
+        """Stores what a reply showed of an engine, beside what was found when it was opened."""
+        with self._write() as connection:
+            of_session = select(SESSIONS.c.info).where(SESSIONS.c.id == session_id)
+            info = connection.scalars(of_session).one()
+            found = {**info, "findings": [*info["findings"], asdict(finding)]}
+            connection.execute(
+                update_table(SESSIONS).where(SESSIONS.c.id == session_id).values(info=found)
+            )
 
     def close_session(self, session_id: int, use: SessionUse) -> None:
         """Stores what the session used in all."""

@@ -1,0 +1,226 @@
+"""A server that is there already, of whatever kind: vLLM's, llama-server, Ollama and others.
+
+`server:URL` as a backend's name, or `url` in a config's table. Which server it is, it is asked. The
+tokens are those of the local model that --model names (`backends.server.tokenizer`); before
+anything is prompted, a few requests find out what the server does to prompts (`probe`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+import importlib.util
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from backends.api import (
+    NO_FILES,
+    Availability,
+    BackendError,
+    Capabilities,
+    ModelRef,
+    Option,
+    Options,
+    Requirements,
+    SessionInfo,
+)
+from backends.remedies import install_extra
+from backends.rules import CONCURRENCY
+from backends.stages import say
+
+if TYPE_CHECKING:
+    from backends.server.client import Client
+    from backends.server.found import Found
+    from backends.server.session import ServerSession
+    from backends.server.tokenizer import LocalTokenizer
+
+FORMATS = ("gguf", "hf", NO_FILES)
+URL = Option(
+    "url",
+    str,
+    "Where the server listens. On the command line: --backend server:URL.",
+    default_text="none: it has to be given",
+    # No user, no query, no fragment: they may hold secrets, and the run stores the url.
+    pattern=r"https?://(\[[0-9a-fA-F:.]+\]|[\w.-]+)(:\d{1,5})?(/[\w./~-]*)?",
+    pattern_text="http:// or https://, a host, and a port and a path if need be; no user, no "
+    "password and no query: a key comes from the variable that api_key_variable names",
+    has_flag=False,
+)
+FLAVOUR = Option(
+    "flavour",
+    str,
+    "What kind of server it is.",
+    default_text="the server is asked",
+    choices=(
+        "vllm",
+        "llama-server",
+        "llama_cpp.server",
+        "sglang",
+        "ollama",
+        "lm-studio",
+        "openai",
+    ),
+    has_flag=False,
+)
+SERVED_MODEL = Option(
+    "served_model",
+    str,
+    "The name that the server has for the model.",
+    default_text="the only one that it serves, or the one called as --model is",
+    has_flag=False,
+)
+API_KEY_VARIABLE = Option(
+    "api_key_variable",
+    str,
+    "The environment variable that holds the server's API key.",
+    default_text="no key is sent",
+    pattern=r"[A-Za-z_][A-Za-z0-9_]*",
+    pattern_text="the name of an environment variable",
+    has_flag=False,
+)
+REQUEST_TIMEOUT_SECONDS = Option(
+    "request_timeout_seconds",
+    float,
+    "Give up a request to a server that sends nothing for this long.",
+    240.0,
+    unit="seconds",
+    least=0.1,
+    has_flag=False,
+)
+OPTIONS = (
+    URL,
+    CONCURRENCY,
+    FLAVOUR,
+    SERVED_MODEL,
+    API_KEY_VARIABLE,
+    REQUEST_TIMEOUT_SECONDS,
+)
+PACKAGES = ("aiohttp>=3.12",)
+
+
+def requirements(has_gpu: bool) -> Requirements:
+    del has_gpu
+    return Requirements(PACKAGES)
+
+
+def options_of(argument: str) -> Options:
+    """The options that `server:ARGUMENT` stands for."""
+    return {URL.name: argument}
+
+
+def check() -> Availability:
+    if importlib.util.find_spec("aiohttp") is None:
+        return Availability(
+            False, reason="aiohttp is not installed", remedy=install_extra("server", PACKAGES)
+        )
+    return Availability(
+        True,
+        version=f"aiohttp {importlib.metadata.version('aiohttp')}",
+    )
+
+
+def open_tokenizer(model: ModelRef, options: Options) -> LocalTokenizer:
+    loop, client, found = _reach(model, options)
+    from backends.server.tokenizer import ServersTokenizer
+    from backends.server.tokenizer import open_tokenizer as opened
+
+    tokenizer = opened(loop, client, found, model)
+    if not isinstance(tokenizer, ServersTokenizer):
+        loop.run_until_complete(client.close())
+        loop.close()
+    return tokenizer
+
+
+def open_session(model: ModelRef, options: Options) -> ServerSession:
+    say("asking the server what it is")
+    loop, client, found = _reach(model, options)
+    most, wanted = found.flavour.MOST_AT_ONCE, CONCURRENCY.of(options)
+    if most is not None and wanted > most:
+        raise BackendError(
+            f"{found.flavour.TITLE} answers one request at a time, and {wanted} are wanted at once",
+            f"Use --concurrency {most}.",
+        )
+    from backends.server.probe import probe
+    from backends.server.session import ServerSession, Wire
+    from backends.server.tokenizer import open_tokenizer as opened
+
+    tokenizer = opened(loop, client, found, model)
+    longest = int(options["max_model_len"])
+    flavour = found.flavour
+    wire = Wire(
+        client,
+        found,
+        tokenizer,
+        window=longest,
+        concurrency=wanted,
+        label_logprobs=flavour.LABEL_LOGPROBS,
+    )
+    allocated = min(longest, found.context or longest)
+    say("a few requests that find out what it does to prompts")
+    probed = loop.run_until_complete(probe(wire, allocated))
+    info = SessionInfo(
+        engine=flavour.TITLE,
+        engine_version=f"{flavour.TITLE} ({found.facts.version})",
+        model=model.name,
+        weights=f"served as {found.model}",
+        device="of the server",
+        threads=0,
+        allocated_context=min(allocated, probed.context or allocated),
+        capabilities=Capabilities(
+            prompts="token_ids" if flavour.TAKES_IDS else "text",
+            label_logprobs=probed.label_logprobs,
+            can_forget=flavour.HAS_SALT,
+            clock="client",
+            location="remote",
+        ),
+        findings=probed.findings,
+        **asdict(tokenizer.info),
+    )
+    return ServerSession(loop, wire, info, probed.window)
+
+
+def _reach(model: ModelRef, options: Options) -> tuple[asyncio.AbstractEventLoop, Client, Found]:
+    available = check()
+    if not available.available:
+        raise BackendError(available.reason, available.remedy)
+    from backends.server.client import Client, key_of
+    from backends.server.found import find
+
+    url = URL.given(options)
+    if url is None:
+        raise BackendError(
+            "no url of a server is given",
+            "Use --backend server:http://127.0.0.1:8080, or url = ... in the config.",
+        )
+    loop = asyncio.new_event_loop()
+
+    async def found() -> tuple[Client, Found]:
+        client = Client(
+            _root(url),
+            key_of(API_KEY_VARIABLE.given(options) or ""),
+            REQUEST_TIMEOUT_SECONDS.of(options),
+            CONCURRENCY.of(options),
+        )
+        try:
+            flavour, served = FLAVOUR.given(options) or "", SERVED_MODEL.given(options) or ""
+            return client, await find(client, flavour, served, model)
+        except BaseException:
+            await client.close()
+            raise
+
+    try:
+        return (loop, *loop.run_until_complete(found()))
+    except BaseException:
+        loop.close()
+        raise
+
+
+def _root(url: str) -> str:
+    """Without the `/v1` that the APIs of OpenAI have in their url."""
+    root = url.rstrip("/").removesuffix("/v1")
+    try:
+        _ = urlsplit(root).port
+    except ValueError as error:
+        raise BackendError(f"url: {error}", "Use a port from 1 to 65535.") from error
+    return root

@@ -1,0 +1,382 @@
+"""One HTTP client for every server: deadlines, bounded bodies, retries, streams, named reasons.
+
+aiohttp, because it takes a quarter of the processor time of the others (DECISIONS.md). What comes
+back is not trusted: a body and each of its lines are bounded, text is UTF-8 or refused, and a
+redirect to another host is not followed. The API key stands in a header and nowhere else: whatever
+is said of an error is scrubbed of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import json
+import os
+import random
+import time
+import urllib.request
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from urllib.parse import urljoin, urlsplit
+
+import aiohttp
+
+from backends.api import BackendError
+
+MOST_BODY = 64 * 2**20  # a whole vocabulary with its log-probabilities is about 30 MiB
+MOST_REPLY_WORDS = 200  # characters of a server's own words in a reason
+MOST_WAIT_SECONDS = 20.0  # whatever Retry-After says
+MOST_TRIES = 6
+_FIRST_WAIT_SECONDS = 0.25
+_CONNECT_SECONDS = 10.0
+_MOST_REDIRECTS = 3
+_BUSY = (429, 503)
+_REDIRECTS = (301, 302, 303, 307, 308)
+_SAME_METHOD = (307, 308)  # the others turn a POST into a GET
+
+_Got = TypeVar("_Got")
+
+
+class ReplyError(Exception):
+    """No answer to one request, for a reason that another request need not have.
+
+    `status` is that of HTTP where the server answered with an error, else 0.
+    """
+
+    def __init__(self, reason: str, status: int = 0) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+class _LostError(Exception):
+    """The connection could not be made, or ended before anything came: to be tried again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """A piece of a reply as an object of JSON, and when it came by `time.perf_counter`."""
+
+    at: float
+    event: dict[str, Any]
+
+
+class Client:
+    """Requests to one server. `retries` and `waited_seconds` are those for a server that was busy.
+
+    Made, used and closed within one event loop.
+    """
+
+    def __init__(self, url: str, key: str = "", read_seconds: float = 240.0, most: int = 1) -> None:
+        self.url = url
+        self.retries = 0
+        self.waited_seconds = 0.0
+        self._key = key
+        self._read_seconds = read_seconds
+        self._proxy = None if is_loopback(url) else _proxy_of(url)
+        # `trust_env` would read proxies, and passwords out of ~/.netrc too.
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=most),
+            timeout=aiohttp.ClientTimeout(
+                total=None, sock_connect=_CONNECT_SECONDS, sock_read=read_seconds
+            ),
+            headers={
+                "Accept-Encoding": "identity",  # a small packed reply could be a huge one
+                **({"Authorization": f"Bearer {key}"} if key else {}),
+            },
+            auto_decompress=False,
+        )
+
+    async def close(self) -> None:
+        await self._session.close()
+
+    async def get(self, path: str) -> Any:
+        """The JSON at a path, `None` where there is nothing of the kind. Raises `BackendError`."""
+        return await self._found("GET", path, None)
+
+    async def post(self, path: str, body: object) -> Any:
+        """The JSON that answers, `None` where the server has no such thing."""
+        return await self._found("POST", path, body)
+
+    async def _found(self, method: str, path: str, body: object) -> Any:
+        try:
+            async with self._answered(method, path, body) as response:
+                return _json(await _whole(response))
+        except ReplyError:
+            return None
+        except _LostError as error:
+            raise self._gone(error) from error
+
+    async def stream(self, path: str, body: object) -> AsyncIterator[Arrived]:
+        """The pieces of a reply as they come; one, where it is not streamed.
+
+        A server that is busy, or not there for a moment, is tried again while nothing has come.
+        Raises `ReplyError`, and `BackendError` where the server is gone or refuses the key.
+        """
+        encoded = json.dumps(body)
+        for attempt in range(MOST_TRIES):
+            try:
+                async with self._answered("POST", path, encoded, attempt) as response:
+                    async for arrived in self._pieces(response):
+                        yield arrived
+                    return
+            except _BusyError as busy:
+                await self._wait(attempt, busy.seconds)
+            except _LostError as error:
+                if attempt == MOST_TRIES - 1:
+                    raise self._gone(error) from error
+                await self._wait(attempt, None)
+
+    async def _wait(self, attempt: int, wanted: float | None) -> None:
+        """By Retry-After, else longer each time; not all that wait come back at once."""
+        seconds = _FIRST_WAIT_SECONDS * 2**attempt if wanted is None else wanted
+        # Not before the time that the server named.
+        seconds = min(seconds, MOST_WAIT_SECONDS) * random.uniform(1.0, 1.25)  # noqa: S311
+        self.retries += 1
+        self.waited_seconds += seconds
+        await asyncio.sleep(seconds)
+
+    @asynccontextmanager
+    async def _answered(
+        self, method: str, path: str, body: object, attempt: int = MOST_TRIES - 1
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """A response that is no error. Raises `ReplyError`, `_LostError`, `BackendError`; and
+        `_BusyError` unless this was the last attempt."""
+        text = body if isinstance(body, str) else None if body is None else json.dumps(body)
+        url = self.url + path
+        began = False
+        try:
+            for _ in range(_MOST_REDIRECTS + 1):
+                async with self._session.request(
+                    method,
+                    url,
+                    data=None if text is None else text.encode(),
+                    headers={} if text is None else {"Content-Type": "application/json"},
+                    allow_redirects=False,
+                    proxy=self._proxy,
+                ) as response:
+                    began = True
+                    if response.status in _REDIRECTS:
+                        url = self._redirected(method, url, response)
+                        continue
+                    await self._refuse_errors(response, attempt)
+                    yield response
+                    return
+            raise ReplyError("the server redirects again and again")
+        except TimeoutError as error:  # `aiohttp.ServerTimeoutError` is one, too
+            if not began and "connect" in str(error).lower():
+                raise _LostError(f"no connection within {_CONNECT_SECONDS:g} s") from error
+            raise ReplyError(f"the server sent nothing for {self._read_seconds:g} s") from error
+        except aiohttp.ClientConnectorCertificateError as error:
+            raise BackendError(
+                f"the certificate of {self.host} is not to be trusted: {_words(str(error))}",
+                "Give the host that the certificate names, or have its authority in this system's "
+                "store (SSL_CERT_FILE names a file of authorities).",
+            ) from error
+        except aiohttp.ClientPayloadError as error:
+            raise ReplyError("the connection ended in the middle of the reply") from error
+        except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+            if began:
+                raise ReplyError("the connection ended in the middle of the reply") from error
+            raise _LostError(_why_lost(error)) from error
+        except aiohttp.ClientError as error:
+            said = self._scrubbed(_words(str(error)))
+            raise ReplyError(f"what came is no HTTP: {said or type(error).__name__}") from error
+
+    def _redirected(self, method: str, url: str, response: aiohttp.ClientResponse) -> str:
+        target = urljoin(url, response.headers.get("Location", ""))
+        if _origin(target) != _origin(self.url):
+            host = self._scrubbed(urlsplit(target).hostname or "nowhere")
+            raise ReplyError(f"the server redirects to another host ({host})", response.status)
+        if method == "POST" and response.status not in _SAME_METHOD:
+            raise ReplyError("the server redirects a request, and drops its body", response.status)
+        return target
+
+    async def _refuse_errors(self, response: aiohttp.ClientResponse, attempt: int) -> None:
+        status = response.status
+        if status < 400:
+            return
+        if status in (401, 403):
+            has_key = "the API key" if self._key else "a request without an API key"
+            raise BackendError(
+                f"{self.host} refuses {has_key} ({status})",
+                "Name the environment variable that holds the key: api_key_variable = NAME.",
+            )
+        if status in _BUSY and attempt < MOST_TRIES - 1:
+            raise _BusyError(_retry_after(response.headers.get("Retry-After")))
+        said = self._scrubbed(_error_words(await _whole(response)))
+        what = {404: "there is no such thing", 429: "it was too busy", 503: "it was too busy"}
+        known = what.get(status, "the server answered with an error")
+        again = f", {attempt + 1} times" if status in _BUSY and attempt else ""
+        raise ReplyError(f"{known} ({status}{again})" + (f": {said}" if said else ""), status)
+
+    async def _pieces(self, response: aiohttp.ClientResponse) -> AsyncIterator[Arrived]:
+        kind = response.content_type
+        if kind == "text/html":
+            raise ReplyError("a page of HTML came, and no reply: a proxy may stand in between")
+        is_lines = kind in ("application/x-ndjson", "application/jsonl")
+        if kind != "text/event-stream" and not is_lines:
+            yield Arrived(time.perf_counter(), self._object(await _whole(response)))
+            return
+        async for at, line in _lines(response):
+            if not is_lines:
+                name, _, value = line.partition(b":")
+                # A comment keeps the connection open; other fields of an event say nothing to us.
+                if name == b"error":  # llama-server's name for a piece that is none
+                    raise ReplyError(f"the server broke off: {self._scrubbed(_error_words(value))}")
+                line = value.strip() if name == b"data" else b""  # noqa: PLW2901
+            if line == b"[DONE]":
+                return
+            if line:
+                yield Arrived(at, self._object(line))
+
+    def _object(self, data: bytes) -> dict[str, Any]:
+        found = _json(data)
+        if not isinstance(found, dict):
+            raise ReplyError("the reply is JSON, and no object")
+        if found.get("error"):
+            raise ReplyError(f"the server broke off: {self._scrubbed(_error_words(data))}")
+        return found
+
+    @property
+    def host(self) -> str:
+        return urlsplit(self.url).netloc
+
+    def _gone(self, error: Exception) -> BackendError:
+        return BackendError(
+            f"{self.host} cannot be reached: {error}",
+            "Start the server, or give the url that it listens on.",
+        )
+
+    def _scrubbed(self, text: str) -> str:
+        """A server may repeat the key that it refuses."""
+        return text.replace(self._key, "***") if self._key else text
+
+
+class _BusyError(Exception):
+    """To be tried again, after so many seconds where the server says so."""
+
+    def __init__(self, seconds: float | None) -> None:
+        super().__init__()
+        self.seconds = seconds
+
+
+def is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def key_of(variable: str) -> str:
+    """The API key in an environment variable. Raises `BackendError`, without the value."""
+    if not variable:
+        return ""
+    key = os.environ.get(variable, "").strip()
+    if not key or not (key.isascii() and key.isprintable()):
+        state = "is not set" if not key else "holds what can be no key"
+        raise BackendError(
+            f"the environment variable {variable} {state}",
+            "Set it to the server's API key, or leave api_key_variable out.",
+        )
+    return key
+
+
+def _proxy_of(url: str) -> str | None:
+    """By the environment, as curl has it."""
+    parts = urlsplit(url)
+    if urllib.request.proxy_bypass(parts.netloc):
+        return None
+    proxies = urllib.request.getproxies()
+    return proxies.get(parts.scheme) or proxies.get("all")
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    parts = urlsplit(url)
+    try:
+        port = parts.port
+    except ValueError:
+        port = None
+    return parts.scheme, parts.hostname, port or {"http": 80, "https": 443}.get(parts.scheme)
+
+
+async def _whole(response: aiohttp.ClientResponse) -> bytes:
+    body = bytearray()
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > MOST_BODY:
+            raise ReplyError(f"the reply is longer than {MOST_BODY // 2**20} MiB")
+    if response.content_type == "text/html":
+        raise ReplyError("a page of HTML came, and no reply: a proxy may stand in between")
+    return bytes(body)
+
+
+async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[tuple[float, bytes]]:
+    """The lines of a stream, each with its time. One without an end is a line too."""
+    left, size = b"", 0
+    async for chunk in response.content.iter_any():
+        at = time.perf_counter()
+        size += len(chunk)
+        if size > MOST_BODY:
+            raise ReplyError(f"the reply is longer than {MOST_BODY // 2**20} MiB")
+        *whole, left = (left + chunk).split(b"\n")
+        for line in whole:
+            yield at, line.rstrip(b"\r")
+    if left:
+        yield time.perf_counter(), left
+
+
+def _json(data: bytes) -> Any:
+    try:
+        return json.loads(data.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise ReplyError("the reply is not UTF-8") from error
+    except (ValueError, RecursionError) as error:
+        raise ReplyError("the reply is no JSON") from error
+
+
+def _error_words(data: bytes) -> str:
+    """What a server says of an error, wherever in its JSON."""
+    text = data.decode("utf-8", errors="replace")
+    try:
+        found: Any = json.loads(text)
+    except (ValueError, RecursionError):
+        return _words(text)
+    for _ in range(3):
+        if not isinstance(found, dict):
+            break
+        found = next((found[key] for key in ("error", "message", "detail") if key in found), found)
+    return _words(found if isinstance(found, str) else json.dumps(found))
+
+
+def _words(text: str) -> str:
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return line if len(line) <= MOST_REPLY_WORDS else f"{line[:MOST_REPLY_WORDS]}..."
+
+
+def _why_lost(error: Exception) -> str:
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return "it closed the connection"
+    cause = getattr(error, "os_error", None) or error
+    said = getattr(cause, "strerror", None)
+    return _words(said or str(cause) or type(cause).__name__)
+
+
+def _retry_after(value: str | None) -> float | None:
+    """In seconds; a date is not looked at, and the wait is ours then."""
+    try:
+        seconds = float(value or "")
+    except ValueError:
+        return None
+    return seconds if 0 <= seconds < float("inf") else None
+
+
+def run(loop: asyncio.AbstractEventLoop, what: Callable[[], Awaitable[_Got]]) -> _Got:
+    """Runs one thing to its end in a loop that is not running."""
+
+    async def whole() -> _Got:
+        return await what()
+
+    return loop.run_until_complete(whole())

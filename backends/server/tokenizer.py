@@ -1,0 +1,137 @@
+"""The tokenizer of a server entry: that of the local files of --model, proven against the server
+where it can tokenize; the server's own where there are no files."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Protocol
+
+from backends.api import NO_FILES, BackendError, ModelRef, TokenIds, TokenizerInfo
+from backends.server.client import Client, run
+from backends.server.found import Found
+
+_NAME_IT = (
+    "Name what it serves by --model: a GGUF file, or a folder with a tokenizer. Where the server "
+    "can tokenize, any other name will do, and its own tokenizer counts."
+)
+_PROOF = (
+    "Numbers: 0 7 42 99 100 1234567890 3.14159 -1e-05",
+    "  two spaces,\ttab\n\nand lines\r\n",
+    "Na\u00efve fa\u00e7ade \u2014 \u6771\u4eac \U0001f642 \u041f\u0440\u0438\u0432\u0435\u0442",
+    "REAL FAKE positive negative Label: Answer=",
+)
+"""Texts that few different vocabularies tokenize alike."""
+
+
+class LocalTokenizer(Protocol):
+    """A `backends.api.Tokenizer` that also writes texts of ids."""
+
+    @property
+    def info(self) -> TokenizerInfo: ...
+
+    def tokenize(self, texts: Sequence[str]) -> list[list[int]]: ...
+
+    def token_texts(self, token_ids: TokenIds) -> list[str]: ...
+
+    def detokenize(self, token_ids: TokenIds) -> str: ...
+
+    def close(self) -> None: ...
+
+
+def open_local(model: ModelRef) -> LocalTokenizer:
+    """Of files on this machine; no weights are loaded. Raises `BackendError`."""
+    if model.format == "gguf":
+        try:
+            from backends.llama_cpp.tokenizer import open_vocabulary
+        except ImportError:
+            from backends.hf.tokenizer import open_hf_tokenizer
+
+            return open_hf_tokenizer(model, trusted=False)
+        return open_vocabulary(model)
+    from backends.hf.tokenizer import open_hf_tokenizer
+
+    return open_hf_tokenizer(model, trusted=False)
+
+
+def open_tokenizer(
+    loop: asyncio.AbstractEventLoop, client: Client, found: Found, model: ModelRef
+) -> LocalTokenizer:
+    """Proven where the server can tokenize. Raises `BackendError`."""
+    if model.format == NO_FILES:
+        return ServersTokenizer(loop, client, found, model.name)
+    local = open_local(model)
+    texts = [*_PROOF, *filter(None, (local.info.bos_text, local.info.eos_text))]
+    ours = local.tokenize(texts)
+    for text, own in zip(texts, ours, strict=True):
+        theirs = run(loop, lambda text=text: found.flavour.tokenize(client, found.model, text))  # type: ignore[misc]
+        if theirs is None:
+            break
+        # Some servers put BOS first whatever is wanted; that is looked at with a prompt.
+        if local.info.bos_id is not None and theirs[:1] == [local.info.bos_id] != own[:1]:
+            theirs = theirs[1:]
+        if theirs != own:
+            raise BackendError(
+                f"{client.host} serves {found.model}, whose tokens are not those of {model.name}: "
+                f"{text!r:.40} is {_written(theirs)} there and {_written(own)} here",
+                _NAME_IT,
+            )
+    return local
+
+
+def _written(token_ids: Sequence[int]) -> str:
+    return f"[{', '.join(map(str, token_ids[:6]))}{', ..' if len(token_ids) > 6 else ''}]"
+
+
+class ServersTokenizer:
+    """The server's own. Its vocabulary is not known as a whole, so nothing is taken to be of the
+    same one; texts of tokens are not known at all."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, client: Client, found: Found, name: str
+    ) -> None:
+        self._loop, self._client, self._found = loop, client, found
+        proof = [self._one(text) for text in _PROOF] if found.flavour.TAKES_IDS else None
+        if proof is None:
+            raise BackendError(
+                f"there is no model {name!r} here, and {found.flavour.TITLE} counts no tokens of a "
+                "text without answering it",
+                _NAME_IT,
+            )
+        if found.context is None:
+            raise BackendError(
+                f"{client.host} does not say how long a context {found.model} has", _NAME_IT
+            )
+        said = json.dumps([found.flavour.NAME, found.model, proof])
+        first, plain = self._one("a", special=True), self._one("a")
+        self.info = TokenizerInfo(
+            declared_context=found.context,
+            vocabulary_sha256=hashlib.sha256(said.encode()).hexdigest(),
+            bos_id=first[0] if first[1:] == plain else None,
+            chat_template=found.facts.chat_template,
+        )
+
+    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        return [self._one(text) for text in texts]
+
+    def _one(self, text: str, special: bool = False) -> list[int]:
+        found = self._found
+        theirs = run(
+            self._loop,
+            lambda: found.flavour.tokenize(self._client, found.model, text, special),
+        )
+        if theirs is None:
+            raise BackendError(f"{self._client.host} did not tokenize a text", _NAME_IT)
+        return theirs
+
+    def token_texts(self, token_ids: TokenIds) -> list[str]:
+        return [""] * len(token_ids)
+
+    def detokenize(self, token_ids: TokenIds) -> str:
+        del token_ids
+        return ""
+
+    def close(self) -> None:
+        """There is nothing to give back."""
