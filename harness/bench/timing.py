@@ -23,7 +23,8 @@ from typing import TypeAlias, TypeVar
 
 import numpy as np
 
-from harness.bench.rows import BenchTest, Plan, Row, Sample
+from harness.bench.load import LoadBench, tests_of
+from harness.bench.rows import BenchTest, LoadRow, Plan, Row, Sample
 from harness.contract import Batch, Decoding, Prompt, TokenIds
 from harness.engine.engine import Engine, plan_engine
 from harness.engine.options import check_options
@@ -31,7 +32,7 @@ from harness.engine.session import EngineSession
 from harness.engine.transport import WorkerFailedError
 from harness.errors import EngineError, UsageError
 from harness.fit.memory import check_memory
-from harness.spec import RunSpec, entries_of
+from harness.spec import RunSpec, concurrency_of, entries_of
 from harness.stats.spans import busy_seconds
 
 _LETTERS = string.ascii_letters + string.digits + " "
@@ -60,8 +61,9 @@ Observer: TypeAlias = Callable[[Update], None]
 
 def bench(
     plan: Plan, spec: RunSpec, logs: Path, observe: Observer = lambda _: None
-) -> Generator[Row, None, None]:
-    """The rows of all entries of the spec, each as soon as it is there. Raises `HarnessError`.
+) -> Generator[Row | LoadRow, None, None]:
+    """The rows of all entries of the spec, each as soon as it is there; those of requests where the
+    times are a client's. Raises `HarnessError`.
 
     Of the spec, only what concerns engines is read, and not its `max_model_len`: the context is as
     long as the longest test.
@@ -72,7 +74,7 @@ def bench(
             remedy="Give --prompt-tokens or --generate-tokens a length.",
         )
     check_options(spec)
-    needed = max(test.longest for test in plan.tests)
+    needed = max(test.longest for test in (*plan.tests, *tests_of(plan)))
     # all of them first: it hashes their models, and nothing else works while an engine is timed
     plans = [plan_engine(entry, spec, logs) for entry in entries_of(spec)]
     for planned in plans if not spec.force else ():
@@ -82,7 +84,17 @@ def bench(
         with Engine(planned, needed) as engine:
             _check_engine(engine, needed)
             prompts = RandomPrompts.of(engine.session, max(plan.depth), spec.seed)
-            yield from _Bench(engine, prompts, plan, observe).rows()
+            if engine.session.info.capabilities.clock == "engine":
+                yield from _Bench(engine, prompts, plan, observe).rows()
+                continue
+
+            def tell(
+                test: str, repetition: int, done: int, total: int, entry: str = engine.name
+            ) -> None:
+                observe(Update(entry, test, repetition, done, total))
+
+            concurrency = concurrency_of(spec, engine.name) or 1
+            yield from LoadBench(engine, prompts, plan, concurrency, tell).rows()
 
 
 def _check_engine(engine: Engine, needed: int) -> None:

@@ -7,7 +7,6 @@ prompts, each time with so many of them in flight until none is left (a closed l
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from harness.comparison.samples import (
     clock_of,
@@ -18,11 +17,12 @@ from harness.comparison.samples import (
     request_work,
     whole_times,
 )
-from harness.record import Estimate, Measured, Record
+from harness.record import Estimate, Record
 from harness.spec import CONCURRENCY, RunSpec, concurrency_of, entries_of
-from harness.stats.significance import Times, measured
+from harness.stats.significance import measured
+from harness.stats.tails import tail
 from harness.store.runs import StoredEntry, StoredRun
-from harness.summary import Load, Tail, headline, is_mock
+from harness.summary import Load, headline, is_mock
 
 
 class LoadPoint(Record):
@@ -69,25 +69,13 @@ def load_of(entry: StoredEntry, failed: int) -> Load | None:
         failed=failed,
         requests_per_second=measured(request_work(entry)),
         output_tokens_per_second=measured(output_work(entry)),
-        request_time_to_first_token_ms=_tail(first_token_times(entry, "client")),
-        request_time_per_output_token_ms=_tail(output_token_times(entry, "client")),
-        request_seconds=_tail(whole_times(entry, "client")),
-        time_to_first_token_ms=_tail(first_token_times(entry)),
-        time_per_output_token_ms=_tail(output_token_times(entry)),
-        batch_seconds=_tail(whole_times(entry)),
+        request_time_to_first_token_ms=tail(first_token_times(entry, "client")),
+        request_time_per_output_token_ms=tail(output_token_times(entry, "client")),
+        request_seconds=tail(whole_times(entry, "client")),
+        time_to_first_token_ms=tail(first_token_times(entry)),
+        time_per_output_token_ms=tail(output_token_times(entry)),
+        batch_seconds=tail(whole_times(entry)),
     )
-
-
-def _tail(times: Times) -> Tail | None:
-    if not times.blocks:
-        return None
-
-    def at(quantile: float) -> Measured:
-        found = measured(replace(times, quantile=quantile))
-        assert found is not None  # there are blocks
-        return found
-
-    return Tail(p50=at(0.5), p95=at(0.95), p99=at(0.99))
 
 
 def load_curve_of(runs: Sequence[StoredRun]) -> LoadCurve | None:

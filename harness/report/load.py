@@ -8,11 +8,12 @@ from typing import Any
 from rich.console import RenderableType
 from rich.text import Text
 
+from harness.bench.rows import LoadRow
 from harness.comparison.load import EntryLoad, LoadCurve, LoadPoint
 from harness.report.figures import MOCK_LABEL
 from harness.report.formats import flat
 from harness.report.table import Sheet, simple_table
-from harness.report.text import NOTHING, lines, measured, number, share
+from harness.report.text import NOTHING, lines, measured, number
 from harness.summary import Load, Tail
 
 _LOUD = "bold reverse"
@@ -23,14 +24,19 @@ _REQUEST = (
     "request_seconds",
 )
 _ENGINE = ("time_to_first_token_ms", "time_per_output_token_ms", "batch_seconds")
+CLIENT_CLOCK = "Times are the client's, from when a request was sent."
 _FACTORS = dict.fromkeys((*_REQUEST, *_ENGINE), 1.0) | {_REQUEST[-1]: 1e3, _ENGINE[-1]: 1e3}
 """From the unit of the figure to milliseconds."""
 _CLOCKS = {
-    _REQUEST: "Times are the client's, from when a request was sent.",
+    _REQUEST: CLIENT_CLOCK,
     _ENGINE: "Times are the engine's own, from when it took up the batch that holds the prompt; "
     "the last is that of the whole batch.",
 }
-_TITLES = ("", "", "ms to first\ntoken", "ms a token", "ms in all")
+_TAIL_TITLES = (
+    "",
+    "",
+    *(f"{title}\n(95 % interval)" for title in ("ms to first\ntoken", "ms a token", "ms in all")),
+)
 _RATES = (
     "at once",
     "requests/s",
@@ -43,19 +49,24 @@ _RATES = (
 
 
 def load_table(loads: Sequence[tuple[str, Load]]) -> Sheet:
-    """The times of each, by quantile; the client's and the engine's own in rows of their own."""
-    titles = (*_TITLES[:2], *(f"{title}\n(95 % interval)" for title in _TITLES[2:]))
-    rows = [row for name, load in loads for row in _tails(name, load)]
-    return simple_table(titles, rows)
+    """The times of each, by quantile: the client's, or the engine's own."""
+    rows = [row for name, load in loads for row in _tails(name, load, _names(load))]
+    return simple_table(_TAIL_TITLES, rows)
 
 
-def _tails(name: str, load: Load) -> Iterator[tuple[str, ...]]:
-    names = _names(load)
+def request_times(rows: Sequence[tuple[str, LoadRow]]) -> Sheet:
+    """The same of the rows of a bench."""
+    return simple_table(
+        _TAIL_TITLES, [row for name, one in rows for row in _tails(name, one, _REQUEST)]
+    )
+
+
+def _tails(name: str, load: Load | LoadRow, names: Sequence[str]) -> Iterator[tuple[str, ...]]:
     tails: list[Tail | None] = [getattr(load, one) for one in names]
     for quantile in _QUANTILES if any(tails) else ():
         cells = (
-            NOTHING if one is None else measured(getattr(one, quantile), _FACTORS[name_of])
-            for name_of, one in zip(names, tails, strict=True)
+            NOTHING if one is None else measured(getattr(one, quantile), _FACTORS[of])
+            for of, one in zip(names, tails, strict=True)
         )
         yield name, quantile, *cells
         name = ""
@@ -89,7 +100,7 @@ def _rates(point: LoadPoint) -> tuple[str, ...]:
         number(point.prefill_tokens_per_second),
         f"{computed / unique:.2f}" if computed is not None and unique else NOTHING,
         f"{load.failed:,}" if load else NOTHING,
-        share(point.accuracy),
+        f"{point.accuracy.value:.2f}" if point.accuracy else NOTHING,
     )
 
 
