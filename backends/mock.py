@@ -29,6 +29,7 @@ from backends.api import (
     Capabilities,
     Decoding,
     Event,
+    Finding,
     Finish,
     MemoryPlan,
     ModelRef,
@@ -135,6 +136,13 @@ CONCURRENCY = Option(
     least=1,
     has_flag=False,
 )
+COLD = Option(
+    "cold",
+    bool,
+    "With concurrency: compute each prompt whole, as behind a beginning of its own.",
+    False,
+    has_flag=False,
+)
 OPTIONS = (
     SCRIPT,
     DELAY_MS,
@@ -150,6 +158,7 @@ OPTIONS = (
     MEMORY_GIB,
     NOISE_SEED,
     CONCURRENCY,
+    COLD,
 )
 
 DECLARED_CONTEXT = 2**20
@@ -259,6 +268,7 @@ class MockSession:
             threads=1,
             allocated_context=CONTEXT.given(options) or longest,
             is_mock=True,
+            findings=(Finding("prompts_not_equal", seen=0),) if COLD.of(options) else (),
             capabilities=Capabilities(clock="client" if self._requests else "engine"),
             **asdict(self._tokenizer.info),
         )
@@ -454,6 +464,7 @@ class _Requests:
 
     def __init__(self, concurrency: int, options: Options, seed: int) -> None:
         self._seconds_per_token = concurrency / (TOKENS_PER_SECOND.given(options) or 1000.0)
+        self._is_cold = COLD.of(options)
         self._wait = DELAY_MS.of(options) / 1000
         self._jitter = JITTER.of(options)
         self._random = Random(seed)  # noqa: S311 - nothing here is a secret
@@ -468,7 +479,7 @@ class _Requests:
         """How much of the prompt the slot has; it holds the prompt afterwards."""
         cached = common_prefix_length(self._held[lane], token_ids)
         self._held[lane] = token_ids
-        return cached
+        return 0 if self._is_cold else cached
 
     def timed(self, lane: int, reply: Reply) -> Batch:
         """The reply with the times of a request that begins as soon as its slot is free."""

@@ -463,9 +463,18 @@ def entries_of(spec: RunSpec) -> tuple[Entry, ...]:
 
 def concurrency_of(spec: RunSpec, entry: str) -> int | None:
     """How many prompts the entry may have in flight at once; `None` where that was not given."""
-    [own] = [one.options for one in entries_of(spec) if one.name == entry]
-    given = {**spec.engine, **own}.get(CONCURRENCY)
+    given = _given(spec, entry).get(CONCURRENCY)
     return given if isinstance(given, int) else None
+
+
+def is_cold(spec: RunSpec, entry: str) -> bool:
+    """Whether no request of the entry was to use what was computed before it."""
+    return _given(spec, entry).get("cold") is True
+
+
+def _given(spec: RunSpec, entry: str) -> Mapping[str, EngineOption]:
+    [own] = [one.options for one in entries_of(spec) if one.name == entry]
+    return {**spec.engine, **own}
 
 
 def _with_argument(given: str) -> tuple[str, str]:

@@ -19,6 +19,7 @@ class CaveatKind(StrEnum):
     """What a reader of the figures has to know."""
 
     MOCK = "mock"
+    PROMPTS_NOT_EQUAL = "prompts_not_equal"
     FEW_QUERIES = "few_queries"
     COVERS_CHANCE = "covers_chance"
     LOW_LABEL_MASS = "low_label_mass"
@@ -135,11 +136,13 @@ class Load(Record):
     sent, or the engine's own, from when it took up the batch: under names of their own, those of
     the other `None`.
 
-    `concurrency` is what was given, `None` where nothing was; `in_flight` the most replies that
-    were under way at once. `failed` cells got no reply. Rates are over the union of the spans of
-    all requests, or batches.
+    `is_cold`: no request used what was computed before it, so these are other figures than those
+    of a warm run. `concurrency` is what was given, `None` where nothing was; `in_flight` the most
+    replies that were under way at once. `failed` cells got no reply. Rates are over the union of
+    the spans of all requests, or batches.
     """
 
+    is_cold: bool
     concurrency: int | None
     in_flight: int
     requests: int

@@ -19,6 +19,7 @@ from backends.api import (
     Availability,
     BackendError,
     Capabilities,
+    Finding,
     ModelRef,
     Option,
     Options,
@@ -88,6 +89,14 @@ REQUEST_TIMEOUT_SECONDS = Option(
     least=0.1,
     has_flag=False,
 )
+COLD = Option(
+    "cold",
+    bool,
+    "Let no request use what was computed before it: for speed only. A server that cannot do that "
+    "gets a random beginning before each prompt, so that prompts are not equal.",
+    False,
+    has_flag=False,
+)
 OPTIONS = (
     URL,
     CONCURRENCY,
@@ -95,6 +104,7 @@ OPTIONS = (
     SERVED_MODEL,
     API_KEY_VARIABLE,
     REQUEST_TIMEOUT_SECONDS,
+    COLD,
 )
 PACKAGES = ("aiohttp>=3.12",)
 
@@ -142,12 +152,14 @@ def open_session(model: ModelRef, options: Options) -> ServerSession:
             f"Use --concurrency {most}.",
         )
     from backends.server.probe import probe
-    from backends.server.session import ServerSession, Wire
+    from backends.server.session import MOST_NONCE_TOKENS, ServerSession, Wire
     from backends.server.tokenizer import open_tokenizer as opened
 
     tokenizer = opened(loop, client, found, model)
-    longest = int(options["max_model_len"])
-    flavour = found.flavour
+    flavour, cold = found.flavour, COLD.of(options)
+    has_nonces = cold and not flavour.CAN_START_COLD
+    before = MOST_NONCE_TOKENS if has_nonces else 0
+    longest = int(options["max_model_len"]) + before
     wire = Wire(
         client,
         found,
@@ -155,6 +167,7 @@ def open_session(model: ModelRef, options: Options) -> ServerSession:
         window=longest,
         concurrency=wanted,
         label_logprobs=flavour.LABEL_LOGPROBS,
+        cold=cold,
     )
     allocated = min(longest, found.context or longest)
     say("a few requests that find out what it does to prompts")
@@ -166,7 +179,7 @@ def open_session(model: ModelRef, options: Options) -> ServerSession:
         weights=f"served as {found.model}",
         device="of the server",
         threads=0,
-        allocated_context=min(allocated, probed.context or allocated),
+        allocated_context=min(allocated, probed.context or allocated) - before,
         capabilities=Capabilities(
             prompts="token_ids" if flavour.TAKES_IDS else "text",
             label_logprobs=probed.label_logprobs,
@@ -174,7 +187,10 @@ def open_session(model: ModelRef, options: Options) -> ServerSession:
             clock="client",
             location="remote",
         ),
-        findings=probed.findings,
+        findings=(
+            *probed.findings,
+            *([Finding("prompts_not_equal", seen=before)] if has_nonces else []),
+        ),
         **asdict(tokenizer.info),
     )
     return ServerSession(loop, wire, info, probed.window)

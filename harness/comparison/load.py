@@ -18,7 +18,7 @@ from harness.comparison.samples import (
     whole_times,
 )
 from harness.record import Estimate, Record
-from harness.spec import CONCURRENCY, RunSpec, concurrency_of, entries_of
+from harness.spec import CONCURRENCY, RunSpec, concurrency_of, entries_of, is_cold
 from harness.stats.significance import measured
 from harness.stats.tails import tail
 from harness.store.runs import StoredEntry, StoredRun
@@ -63,6 +63,7 @@ def load_of(entry: StoredEntry, failed: int) -> Load | None:
     if entry.info is None or (concurrency is None and clock_of(entry) == "engine"):
         return None
     return Load(
+        is_cold=is_cold(entry.run.spec, entry.name),
         concurrency=concurrency,
         in_flight=most_in_flight(entry),
         requests=len(entry.replies),

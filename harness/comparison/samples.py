@@ -149,6 +149,12 @@ def clock_of(entry: StoredEntry) -> Clock:
     return entry.info.capabilities.clock if entry.info else "engine"
 
 
+def has_own_prompts(entry: StoredEntry) -> bool:
+    """Whether it was given other prompts than are stored: each behind a beginning of its own."""
+    findings = (one for session in entry.sessions for one in session.info.findings)
+    return any(one.kind == "prompts_not_equal" for one in findings)
+
+
 def most_in_flight(entry: StoredEntry) -> int:
     """The most replies that were under way at once, as the spans of their batches have it."""
     sizes = Counter(cell.batch_id for cell in entry.cells)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from harness.comparison.against import against_baselines
 from harness.comparison.load import load_of
-from harness.comparison.samples import clock_of, right_by_query
+from harness.comparison.samples import clock_of, has_own_prompts, right_by_query
 from harness.contract import Reply, minimum_tokens
 from harness.errors import StoreError
 from harness.machine.homes import without_homes
@@ -125,6 +125,9 @@ def _run_summary(entry: StoredEntry, facts: Facts, baselines: Sequence[Baseline]
     tokens = facts.tokens.get(entry.name)
     statuses = Counter(cell.status for cell in entry.cells)
     failures = [read_failure(cell.reason) for cell in entry.cells if cell.reason is not None]
+    # With a beginning of its own before each, they are equal to no other run's.
+    unequal = has_own_prompts(entry)
+    nonce = (run.run_id, entry.name) if unequal else ()
     is_scored = info is not None and info.capabilities.label_logprobs != "none"
     return RunSummary(
         entry=entry.name,
@@ -145,8 +148,10 @@ def _run_summary(entry: StoredEntry, facts: Facts, baselines: Sequence[Baseline]
         load=load_of(entry, statuses["failed"]),
         prompts=PromptHashes(
             # NUL between them: where one text ends is a part of what is hashed.
-            text_sha256=text_sha256("\0".join(run.texts or ())),
-            token_sha256=text_sha256("\0".join(row.token_sha256 for row in entry.tokens)),
+            text_sha256=text_sha256("\0".join([*nonce, *(run.texts or ())])),
+            token_sha256=text_sha256(
+                "\0".join([*nonce, *(row.token_sha256 for row in entry.tokens)])
+            ),
         ),
         tokens=tokens,
         cells=Cells(
@@ -186,6 +191,7 @@ def _run_summary(entry: StoredEntry, facts: Facts, baselines: Sequence[Baseline]
                 sessions=len(entry.sessions),
                 other_cpu_share=speed.other_cpu_share,
                 own_tokens=tokens.own_difference if tokens else None,
+                prompts_not_equal=unequal,
             )
         ),
     )

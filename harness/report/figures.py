@@ -9,6 +9,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
 
 from harness.comparison.metrics import METRICS
@@ -165,18 +166,20 @@ def _context_fit(row: Row) -> Cell:
 
 def _first_token(row: Row) -> Cell:
     times = row.run.speed.time_to_first_token_ms
-    if times is None and _request_first_token(row) != _UNKNOWN:
+    if times is None and row.run.load and row.run.load.request_time_to_first_token_ms:
         return _OF_CLIENT
     return (number(times.p50), f"({number(times.p95)})") if times else _UNKNOWN
 
 
-def _request_first_token(row: Row) -> Cell:
-    times = row.run.load.request_time_to_first_token_ms if row.run.load else None
+def _request_first_token(row: Row, is_cold: bool = False) -> Cell:
+    load = row.run.load
+    times = load.request_time_to_first_token_ms if load and load.is_cold == is_cold else None
     return (number(times.p50.value), f"({number(times.p95.value)})") if times else _UNKNOWN
 
 
-def _requests(row: Row) -> Cell:
-    rate = row.run.load.requests_per_second if row.run.load else None
+def _requests(row: Row, is_cold: bool = False) -> Cell:
+    load = row.run.load
+    rate = load.requests_per_second if load and load.is_cold == is_cold else None
     return (number(rate.value),) if rate else _UNKNOWN
 
 
@@ -271,6 +274,18 @@ _LOOKS: Mapping[str, Figure] = {
             unsaid=_UNKNOWN,
         ),
         Figure("requests_per_second", ("requests/s",), _requests, unsaid=_UNKNOWN),
+        Figure(
+            "cold_request_time_to_first_token_ms",
+            ("request,", "cold: ms", "to first", "token", "(p95)"),
+            partial(_request_first_token, is_cold=True),
+            unsaid=_UNKNOWN,
+        ),
+        Figure(
+            "cold_requests_per_second",
+            ("requests/s,", "cold"),
+            partial(_requests, is_cold=True),
+            unsaid=_UNKNOWN,
+        ),
         Figure("computed_tokens", ("prefill", "tokens /", "minimum"), _computed),
         Figure("peak_rss_mib", ("peak", "memory", "MiB"), _memory),
         Figure("parse_rate", ("parsed", "(strict)"), _parsed),
@@ -290,6 +305,8 @@ _ORDER = (
     "time_to_first_token_ms",
     "request_time_to_first_token_ms",
     "requests_per_second",
+    "cold_request_time_to_first_token_ms",
+    "cold_requests_per_second",
     "computed_tokens",
     "peak_rss_mib",
     "parse_rate",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import compress
 from typing import Any
 
 from rich.console import RenderableType
@@ -83,12 +84,20 @@ def describe(curve: LoadCurve) -> Iterator[RenderableType]:
         title.stylize("bold")
         yield title.append(" ").append(MOCK_LABEL, style=_LOUD) if one.is_mock else title
         yield Text()
-        yield simple_table(_RATES, map(_rates, one.points), numbers=_RATES)
+        yield _rates_table(one.points)
         yield Text()
         loads = ((f"{point.concurrency:,}", point.load) for point in one.points)
         yield load_table([(name, load) for name, load in loads if load])
         yield lines("", *_remarks(one))
         yield Text()
+
+
+def _rates_table(points: Sequence[LoadPoint]) -> Sheet:
+    """Without the columns in which nothing is known."""
+    rows = list(map(_rates, points))
+    said = [any(row[column] != NOTHING for row in rows) for column in range(len(_RATES))]
+    titles = list(compress(_RATES, said))
+    return simple_table(titles, [tuple(compress(row, said)) for row in rows], numbers=titles)
 
 
 def _rates(point: LoadPoint) -> tuple[str, ...]:
@@ -113,6 +122,8 @@ def _remarks(one: EntryLoad) -> Iterator[str]:
                 f"With {point.concurrency:,} at most {point.load.in_flight:,} were under way at "
                 "once."
             )
+    if any(point.load and point.load.is_cold for point in one.points):
+        yield "Cold: no request used what was computed before it."
     yield from dict.fromkeys(_CLOCKS[_names(point.load)] for point in one.points if point.load)
 
 

@@ -220,6 +220,11 @@ _WORDS: Mapping[CaveatKind, Callable[[_Figures], tuple[str, str]]] = {
         "This is the mock: its replies are made up and its speed means nothing.",
         "Use it to test the harness only.",
     ),
+    CaveatKind.PROMPTS_NOT_EQUAL: lambda _: (
+        "Prompts are not equal: before each stood a random beginning of its own, because this "
+        "server cannot forget and the run was to be cold.",
+        "Use its speed alone; its labels are replies to other prompts.",
+    ),
     CaveatKind.CELLS_FAILED: _failed,
     CaveatKind.CELLS_MISSING: lambda f: (
         f"{f['cells']} cells were not prompted yet.",

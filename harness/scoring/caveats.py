@@ -40,7 +40,8 @@ class CaveatInputs:
     was made for, and `longest_prompt` what is used of it, in tokens with the reply; `None` where
     that is not known. `examples_too_long` are training texts that were passed over,
     `queries_too_long` queries whose prompts do not fit. `own_tokens`: where the engine's own
-    tokenization differs from the tokens that it was given.
+    tokenization differs from the tokens that it was given. `prompts_not_equal`: before each prompt
+    stood a beginning of its own.
     """
 
     is_mock: bool
@@ -71,6 +72,7 @@ class CaveatInputs:
     sessions: int
     other_cpu_share: float | None
     own_tokens: TokenDifference | None
+    prompts_not_equal: bool
 
 
 def find_caveats(inputs: CaveatInputs) -> list[Caveat]:
@@ -107,6 +109,8 @@ def _of_the_run(inputs: CaveatInputs) -> _Caveats:
 
 
 def _of_the_tokens(inputs: CaveatInputs) -> _Caveats:
+    if inputs.prompts_not_equal:
+        yield CaveatKind.PROMPTS_NOT_EQUAL, {}
     if inputs.own_tokens:
         yield CaveatKind.TOKENS_DIFFER, inputs.own_tokens.model_dump(mode="json")
 

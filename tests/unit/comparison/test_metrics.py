@@ -23,13 +23,14 @@ GPU = Metric(
     value=lambda run: run.memory.peak_gpu_mib,
 )
 
-OF_LOAD = (
+OF_REQUESTS = (
     "requests_per_second",
     "output_tokens_per_second",
     "request_time_to_first_token_ms",
     "request_time_per_output_token_ms",
     "request_seconds",
 )
+OF_LOAD = (*OF_REQUESTS, *(f"cold_{name}" for name in OF_REQUESTS))
 """Those of an entry whose prompts were in flight side by side."""
 
 
