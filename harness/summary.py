@@ -107,6 +107,9 @@ class Speed(Record):
 
     `unique_tokens` is the minimum of prefill tokens with perfect prefix caching, `least_tokens`
     that of an engine that shares blocks of `shared_block_tokens` only: the same where that is 1.
+    Both hold for any order of the prompts where the cache holds all of them, and for the order of
+    their prefixes where it holds one. `in_order_tokens` is the minimum for the order in which they
+    were sent where it holds one; `None` where the engine does not report what it computed.
     """
 
     prefill_tokens_per_second: float | None
@@ -121,6 +124,7 @@ class Speed(Record):
     wall_seconds: float
     load_seconds: float | None
     other_cpu_share: float | None = None  # not in summaries of before it was measured
+    in_order_tokens: int | None = None
 
 
 class Tail(Record):

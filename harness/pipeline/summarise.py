@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from harness.comparison.against import against_baselines
 from harness.comparison.load import load_of
 from harness.comparison.samples import clock_of, has_own_prompts, right_by_query
-from harness.contract import Reply, minimum_tokens
+from harness.contract import Reply, common_prefix_length, minimum_tokens
 from harness.errors import StoreError
 from harness.machine.homes import without_homes
 from harness.pipeline.failures import read_failure
@@ -270,6 +270,7 @@ def _speed(entry: StoredEntry) -> Speed:
     first_tokens = [
         reply.time_to_first_token_ms for reply in timed if reply.time_to_first_token_ms is not None
     ]
+    computed = _computed(done)
     return Speed(
         prefill_tokens_per_second=_rate(
             [(batch.prefill_tokens, batch.prefill_seconds) for batch in batches]
@@ -278,7 +279,8 @@ def _speed(entry: StoredEntry) -> Speed:
             [(batch.decode_tokens, batch.decode_seconds) for batch in batches]
         ),
         time_to_first_token_ms=_percentiles(first_tokens),
-        computed_tokens=_computed(done),
+        computed_tokens=computed,
+        in_order_tokens=None if computed is None or ids is None else _in_order(entry, ids),
         unique_tokens=unique,
         least_tokens=least,
         shared_block_tokens=block,
@@ -288,6 +290,25 @@ def _speed(entry: StoredEntry) -> Speed:
         load_seconds=entry.sessions[0].load_seconds if entry.sessions else None,
         other_cpu_share=_other_cpu_share(entry.sessions) if done else None,
     )
+
+
+def _in_order(entry: StoredEntry, ids: Sequence[NDArray[np.int32]]) -> int:
+    """The fewest tokens that an engine has to compute for the prompts in the order in which they
+    were sent, if it holds the one before and no other. In a batch it may put them in order itself.
+    """
+    places = {prompt.id: index for index, prompt in enumerate(entry.run.prompts)}
+    begins = {batch.id: (batch.session_id, batch.began, batch.id) for batch in entry.batches}
+    sent = sorted(
+        (begins[cell.batch_id], ids[places[cell.prompt_id]].tolist())
+        for cell in entry.cells
+        if cell.reply is not None and cell.batch_id is not None
+    )
+    held: list[int] = []
+    total = 0
+    for _, prompt in sent:
+        total += len(prompt) - common_prefix_length(held, prompt)
+        held = prompt
+    return total
 
 
 def _other_cpu_share(sessions: Sequence[SessionRow]) -> float | None:

@@ -31,6 +31,7 @@ from harness.report.words import (
     not_parsed,
     presented,
     presented_agreement,
+    sharing_sentence,
     worded,
 )
 from harness.spec import DataSpec, RunSpec, entries_of
@@ -274,8 +275,9 @@ def _parts(spec: RunSpec, summary: Summary, beside: Beside) -> Iterator[Renderab
         # Of one entry the sentence is the answer in short.
         sentence = [who + accuracy_sentence(run)] if len(runs) > 1 else []
         by_voters = [who + _by_voters(run)] if headline(run) else []
-        if sentence or by_voters:
-            yield lines(*sentence, *by_voters)
+        shared = [who + said] if (said := sharing_sentence(run)) else []
+        if parts := [*sentence, *by_voters, *shared]:
+            yield lines(*parts)
     if len(runs) > 1 and beside.resume is None:
         yield lines(f"Each pair, with intervals: harness compare {summary.run_id}")
     yield Text()
