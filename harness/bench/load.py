@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from harness.bench.timing import RandomPrompts
 
 
-def tests_of(plan: Plan) -> list[LoadTest]:
+def load_tests(plan: Plan) -> list[LoadTest]:
     """Each prompt length with each reply length, at each depth. A length of 0 is the shortest that
     there is: a prompt, or a reply, of one token."""
     return [
@@ -56,7 +56,7 @@ class LoadBench:
                 f"{self.engine.name}: --batch is for engines that are timed by their own clock",
                 remedy="Use --concurrency.",
             )
-        tests = tests_of(self.plan)
+        tests = load_tests(self.plan)
         for number, test in enumerate(tests):
             self.observe(test.name, 0, number, len(tests))
             # As many as are in flight, so that the server has seen so many at once.
