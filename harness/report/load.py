@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import compress
+from itertools import compress, zip_longest
 from typing import Any
 
 from rich.console import RenderableType
@@ -57,20 +57,20 @@ def load_table(loads: Sequence[tuple[str, Load]]) -> Sheet:
 
 def request_times(rows: Sequence[tuple[str, LoadRow]]) -> Sheet:
     """The same of the rows of a bench."""
-    return simple_table(
-        _TAIL_TITLES, [row for name, one in rows for row in _tails(name, one, _REQUEST)]
-    )
+    every = [row for name, one in rows for row in _tails(name, one, _REQUEST)]
+    return simple_table(_TAIL_TITLES, every)
 
 
 def _tails(name: str, load: Load | LoadRow, names: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """A row for each quantile, with a line of the name in each."""
     tails: list[Tail | None] = [getattr(load, one) for one in names]
-    for quantile in _QUANTILES if any(tails) else ():
+    rows = zip_longest(_QUANTILES, name.split("\n"), fillvalue="")
+    for quantile, line in rows if any(tails) else ():
         cells = (
             NOTHING if one is None else measured(getattr(one, quantile), _FACTORS[of])
             for of, one in zip(names, tails, strict=True)
         )
-        yield name, quantile, *cells
-        name = ""
+        yield line, quantile, *cells
 
 
 def _names(load: Load) -> tuple[str, ...]:
