@@ -131,47 +131,50 @@ def check() -> Availability:
 
 
 def open_tokenizer(model: ModelRef, options: Options) -> LocalTokenizer:
-    loop, client, found = _reach(model, options)
-    from backends.server.tokenizer import ServersTokenizer
-    from backends.server.tokenizer import open_tokenizer as opened
-
-    tokenizer = opened(loop, client, found, model)
-    if not isinstance(tokenizer, ServersTokenizer):
-        loop.run_until_complete(client.close())
-        loop.close()
+    tokenizer, _ = _opened(model, options)
     return tokenizer
 
 
 def open_session(model: ModelRef, options: Options) -> ServerSession:
     say("asking the server what it is")
-    loop, client, found = _reach(model, options)
-    most, wanted = found.flavour.MOST_AT_ONCE, CONCURRENCY.of(options)
-    if most is not None and wanted > most:
-        raise BackendError(
-            f"{found.flavour.TITLE} answers one request at a time, and {wanted} are wanted at once",
-            f"Use --concurrency {most}.",
-        )
+    tokenizer, found = _opened(model, options)
+    from backends.server.client import ReplyError
     from backends.server.probe import probe
     from backends.server.session import MOST_NONCE_TOKENS, ServerSession, Wire
-    from backends.server.tokenizer import open_tokenizer as opened
 
-    tokenizer = opened(loop, client, found, model)
-    flavour, cold = found.flavour, COLD.of(options)
+    flavour, wanted = found.flavour, CONCURRENCY.of(options)
+    if flavour.MOST_AT_ONCE is not None and wanted > flavour.MOST_AT_ONCE:
+        raise BackendError(
+            f"{flavour.TITLE} answers one request at a time, and {wanted} are wanted at once",
+            f"Use --concurrency {flavour.MOST_AT_ONCE}.",
+        )
+    cold = COLD.of(options)
     has_nonces = cold and not flavour.CAN_START_COLD
     before = MOST_NONCE_TOKENS if has_nonces else 0
     longest = int(options["max_model_len"]) + before
-    wire = Wire(
-        client,
-        found,
-        tokenizer,
-        window=longest,
-        concurrency=wanted,
-        label_logprobs=flavour.LABEL_LOGPROBS,
-        cold=cold,
-    )
     allocated = min(longest, found.context or longest)
+    loop = asyncio.new_event_loop()
+
+    async def wired() -> Wire:
+        # aiohttp's sessions are made within the loop that they are used in.
+        client = _client(options)
+        labels = flavour.LABEL_LOGPROBS
+        return Wire(client, found, tokenizer, longest, wanted, label_logprobs=labels, cold=cold)
+
+    wire = loop.run_until_complete(wired())
     say("a few requests that find out what it does to prompts")
-    probed = loop.run_until_complete(probe(wire, allocated))
+    try:
+        probed = loop.run_until_complete(probe(wire, allocated))
+    except BaseException as error:
+        loop.run_until_complete(wire.client.close())
+        loop.close()
+        tokenizer.close()
+        if isinstance(error, ReplyError):
+            raise BackendError(
+                f"{wire.client.host} gave no answer to a first request: {error}",
+                "See the server's own log.",
+            ) from error
+        raise
     info = SessionInfo(
         engine=flavour.TITLE,
         engine_version=f"{flavour.TITLE} ({found.facts.version})",
@@ -182,7 +185,7 @@ def open_session(model: ModelRef, options: Options) -> ServerSession:
         allocated_context=min(allocated, probed.context or allocated) - before,
         capabilities=Capabilities(
             prompts="token_ids" if flavour.TAKES_IDS else "text",
-            label_logprobs=probed.label_logprobs,
+            label_logprobs=wire.label_logprobs,
             can_forget=flavour.HAS_SALT,
             clock="client",
             location="remote",
@@ -196,12 +199,27 @@ def open_session(model: ModelRef, options: Options) -> ServerSession:
     return ServerSession(loop, wire, info, probed.window)
 
 
-def _reach(model: ModelRef, options: Options) -> tuple[asyncio.AbstractEventLoop, Client, Found]:
+def _opened(model: ModelRef, options: Options) -> tuple[LocalTokenizer, Found]:
+    """The tokenizer, and the server that it was proven against."""
     available = check()
     if not available.available:
         raise BackendError(available.reason, available.remedy)
-    from backends.server.client import Client, key_of
+    from backends.server.client import Apart
     from backends.server.found import find
+    from backends.server.tokenizer import open_tokenizer as opened
+
+    apart = Apart(lambda: _client(options))
+    flavour, served = FLAVOUR.given(options) or "", SERVED_MODEL.given(options) or ""
+    try:
+        found = apart.run(find(apart.client, flavour, served, model))
+        return opened(apart, found, model), found
+    except BaseException:
+        apart.close()
+        raise
+
+
+def _client(options: Options) -> Client:
+    from backends.server.client import Client, key_of
 
     url = URL.given(options)
     if url is None:
@@ -209,27 +227,8 @@ def _reach(model: ModelRef, options: Options) -> tuple[asyncio.AbstractEventLoop
             "no url of a server is given",
             "Use --backend server:http://127.0.0.1:8080, or url = ... in the config.",
         )
-    loop = asyncio.new_event_loop()
-
-    async def found() -> tuple[Client, Found]:
-        client = Client(
-            _root(url),
-            key_of(API_KEY_VARIABLE.given(options) or ""),
-            REQUEST_TIMEOUT_SECONDS.of(options),
-            CONCURRENCY.of(options),
-        )
-        try:
-            flavour, served = FLAVOUR.given(options) or "", SERVED_MODEL.given(options) or ""
-            return client, await find(client, flavour, served, model)
-        except BaseException:
-            await client.close()
-            raise
-
-    try:
-        return (loop, *loop.run_until_complete(found()))
-    except BaseException:
-        loop.close()
-        raise
+    key = key_of(API_KEY_VARIABLE.given(options) or "")
+    return Client(_root(url), key, REQUEST_TIMEOUT_SECONDS.of(options), CONCURRENCY.of(options))
 
 
 def _root(url: str) -> str:

@@ -15,7 +15,8 @@ import os
 import random
 import time
 import urllib.request
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -373,10 +374,23 @@ def _retry_after(value: str | None) -> float | None:
     return seconds if 0 <= seconds < float("inf") else None
 
 
-def run(loop: asyncio.AbstractEventLoop, what: Callable[[], Awaitable[_Got]]) -> _Got:
-    """Runs one thing to its end in a loop that is not running."""
+class Apart:
+    """A client with a loop in a thread of its own, so that it can be asked from within another
+    loop, and waited for."""
 
-    async def whole() -> _Got:
-        return await what()
+    def __init__(self, connect: Callable[[], Client]) -> None:
+        self._thread = ThreadPoolExecutor(1)
+        self._loop = asyncio.new_event_loop()
 
-    return loop.run_until_complete(whole())
+        async def connected() -> Client:
+            return connect()
+
+        self.client = self.run(connected())
+
+    def run(self, what: Coroutine[Any, Any, _Got]) -> _Got:
+        return self._thread.submit(self._loop.run_until_complete, what).result()
+
+    def close(self) -> None:
+        self.run(self.client.close())
+        self._thread.shutdown()
+        self._loop.close()

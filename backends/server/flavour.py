@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias
 
+from backends.api import TokenIds
 from backends.server.client import Client
 
 LabelLogprobs: TypeAlias = Literal["exact", "top_k", "none"]
@@ -107,6 +108,10 @@ class Flavour(Protocol):
     ) -> list[int] | None:
         """Token ids: special tokens are parsed, and none is added but with `special`, as the model
         wants them. `None` where it cannot."""
+        ...
+
+    async def detokenize(self, client: Client, model: str, token_ids: TokenIds) -> str | None:
+        """The text of these tokens; `None` where it cannot say."""
         ...
 
     def requests(self, ask: Ask) -> tuple[Request, ...]:

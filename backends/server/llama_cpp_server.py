@@ -61,6 +61,9 @@ async def tokenize(
     return ids(table(await client.post("/extras/tokenize", {"input": text})).get("tokens"))
 
 
+detokenize = openai.detokenize
+
+
 def requests(ask: Ask) -> tuple[Request, ...]:
     """The reply comes whole, as only then its `usage` comes with it. Log-probabilities are asked
     for before, of a stream: for a whole reply they are made of every place of the context, which

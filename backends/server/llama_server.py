@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from backends.api import TokenIds
 from backends.server.client import Client
 from backends.server.flavour import (
     Answer,
@@ -64,6 +65,12 @@ async def tokenize(
     del model
     body = {"content": text, "add_special": special, "parse_special": True}
     return ids(table(await client.post("/tokenize", body)).get("tokens"))
+
+
+async def detokenize(client: Client, model: str, token_ids: TokenIds) -> str | None:
+    del model
+    said = table(await client.post("/detokenize", {"tokens": list(token_ids)})).get("content")
+    return said if isinstance(said, str) else None
 
 
 def requests(ask: Ask) -> tuple[Request, ...]:

@@ -46,6 +46,7 @@ async def context_of(client: Client, model: str, facts: Facts) -> int | None:
 
 
 tokenize = openai.tokenize
+detokenize = openai.detokenize
 
 
 def requests(ask: Ask) -> tuple[Request, ...]:

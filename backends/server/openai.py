@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from backends.api import TokenIds
 from backends.server.client import Client
 from backends.server.flavour import (
     Answer,
@@ -50,6 +51,11 @@ async def tokenize(
     client: Client, model: str, text: str, special: bool = False
 ) -> list[int] | None:
     del client, model, text, special
+    return None
+
+
+async def detokenize(client: Client, model: str, token_ids: TokenIds) -> str | None:
+    del client, model, token_ids
     return None
 
 

@@ -18,20 +18,22 @@ from __future__ import annotations
 import asyncio
 import math
 import secrets
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
 from backends.api import Finding
 from backends.server.client import ReplyError
-from backends.server.flavour import Answer, LabelLogprobs
+from backends.server.flavour import Answer
 from backends.server.session import Window, Wire, miscount
 
 MOST_AT_ONCE = 4
 _FEW_CACHED = 8  # tokens that a nonce may have in common with anything
+_NONCE_TOKENS = 6  # by so many tokens may two heads differ
 _SURELY_SEEN = 0.5  # nats: no rounding changes a log-probability by so much
 _SAME = 1e-6
 _LEAST = 64  # tokens: a shorter prompt has no room for a head, a body and an end
 _GREEDY_TOKENS = 8
+_SENTENCE_TOKENS = 16
 _WORDS = ("zebra", "piano", "lemon", "river", "candle", "rocket", "button", "garden")
 _BODY = "The next line says nothing that is of use here. "
 _TAILS = (
@@ -42,16 +44,18 @@ _TAILS = (
 
 @dataclass(frozen=True, slots=True)
 class Probed:
+    """`context` is what it takes, where it says of none and takes less than was wanted."""
+
     findings: tuple[Finding, ...]
     window: Window | None
-    label_logprobs: LabelLogprobs
-    context: int | None  # where the server says of none, and takes less than was wanted
+    context: int | None
 
 
 @dataclass(frozen=True, slots=True)
 class _Sent:
     length: int
     answer: Answer
+    nonce: str
 
 
 async def probe(wire: Wire, allocated: int) -> Probed:
@@ -66,6 +70,8 @@ class _Probe:
         self._findings: dict[str, Finding] = {}
         self._window: Window | None = None
         self._context: int | None = None
+        self._cached = 0  # the most that it reported of any prompt
+        self._times: dict[tuple[int, int], int] = {}  # of the body, by length and tail
         every = [ids[0] for ids in wire.tokenizer.tokenize([f" {word}" for word in _WORDS]) if ids]
         self._tokens = wire.texts_of(sorted(set(every)))
 
@@ -76,19 +82,23 @@ class _Probe:
             await self._look_at_long()
             if self._window is None and self._wire.concurrency > 1 and not self._is_cut:
                 await self._look_at_several()
+        # What begins with a nonce was never sent before; without its beginning, it may have been.
+        if self._cached > _FEW_CACHED and not self._is_cut:
+            self._wire.trusts_cached = False
+            self._find(Finding("cached_tokens_false", 0, self._cached))
         client = self._wire.client
         if client.retries:
             self._find(Finding("retried", requests=client.retries, seconds=client.waited_seconds))
         return Probed(
             tuple(self._findings.values()),
             self._window,
-            self._wire.label_logprobs,
             self._context,
         )
 
     @property
     def _is_cut(self) -> bool:
-        return not self._findings.keys().isdisjoint({"prompt_cut", "context_smaller"})
+        of_cuts = {"prompt_cut", "head_unproven", "context_smaller", "context_divided"}
+        return not self._findings.keys().isdisjoint(of_cuts)
 
     def _find(self, found: Finding) -> None:
         self._findings.setdefault(found.kind, found)
@@ -147,7 +157,7 @@ class _Probe:
         elif not seen_head and self._wire.label_logprobs == "none":
             self._find(Finding("head_unproven", first.length))
         elif not seen_head:
-            seen = await self._bisect(first.length)
+            seen = await self._head_window()
             self._cut_to(seen, Finding("prompt_cut", first.length, seen, "head"))
         elif not await self._depends_on_tail(first):
             self._cut_to(_LEAST, Finding("prompt_cut", first.length, None, "tail"))
@@ -183,8 +193,9 @@ class _Probe:
 
     async def _depends_on_tail(self, first: _Sent) -> bool:
         length = self._longest
-        second = await self._long(length, _WORDS[0], tail=1)
-        return await self._differ(first, second, [(length, _WORDS[4], 0), (length, _WORDS[4], 1)])
+        second = await self._long(length, _WORDS[0], tail=1, nonce=first.nonce)
+        # A server that has seen the end has seen another prompt, whatever the last digits are.
+        return _apart(first.answer, second.answer) > _SAME
 
     async def _differ(self, one: _Sent, other: _Sent, more: Sequence[tuple[int, str, int]]) -> bool:
         """Whether two answers are to different prompts. Where that is in doubt, two more prompts
@@ -197,34 +208,44 @@ class _Probe:
         third, fourth = [await self._long(length, word, tail) for length, word, tail in more]
         return _apart(third.answer, fourth.answer) > _SAME
 
-    async def _bisect(self, longest: int) -> int:
+    async def _head_window(self) -> int:
         """The length up to which the beginning is seen."""
-        low, high = 0, longest
-        while high - low > max(8, longest // 64):
+
+        async def is_seen(length: int) -> int | None:
+            one = await self._long(length, _WORDS[5])
+            other = await self._long(length, _WORDS[6])
+            more = [(length, _WORDS[2], 0), (length, _WORDS[3], 0)]
+            return one.length if await self._differ(one, other, more) else None
+
+        return await self._longest_that(is_seen)
+
+    async def _longest_that(self, holds: Callable[[int], Awaitable[int | None]]) -> int:
+        """The tokens of the longest prompt for which it holds, about; 0 where it holds for none.
+
+        `holds` is given a length, and says how long the prompt was, or `None`.
+        """
+        low, high, seen = _LEAST, self._longest, 0
+        # A body is made of sentences: lengths that are nearer than one are the same prompt.
+        while high - low > max(_SENTENCE_TOKENS, self._longest // 64):
             middle = (low + high) // 2
-            if middle < _LEAST:
-                break
-            one = await self._long(middle, _WORDS[5])
-            other = await self._long(middle, _WORDS[6])
-            more = [(middle, _WORDS[2], 0), (middle, _WORDS[3], 0)]
-            if await self._differ(one, other, more):
-                low = one.length
-            else:
+            if (length := await holds(middle)) is None:
                 high = middle
-        return low
+            else:
+                low, seen = middle, max(seen, length)
+        return seen
 
     async def _measure_context(self, error: ReplyError) -> None:
         """How long a prompt it takes, where it refuses the longest."""
         if error.status not in (400, 413, 422, 500):
             raise error
-        low, high = 0, self._longest
-        while high - low > max(8, self._longest // 64) and (low + high) // 2 >= _LEAST:
-            middle = (low + high) // 2
+
+        async def is_taken(length: int) -> int | None:
             try:
-                sent = await self._long(middle, _WORDS[0])
-                low = max(low + 1, sent.length)
+                return (await self._long(length, _WORDS[0])).length
             except ReplyError:
-                high = middle
+                return None
+
+        low = await self._longest_that(is_taken)
         if self._wire.found.context is None:
             self._context = max(low + 1, 1)
         else:
@@ -269,32 +290,31 @@ class _Probe:
             return Finding("prompt_cut", length, None, "head", at_once=count)
         return None
 
-    async def _long(self, length: int, word: str, tail: int = 0) -> _Sent:
-        """A prompt of about so many tokens, and not more, with this word at its very beginning."""
-        head, end = f"{word} {secrets.token_hex(3)}. ", _TAILS[tail]
-        base, more = (len(self._ids(head + _BODY * times + end)) for times in (1, 11))
-        times = max(0, int((length - base) / ((more - base) / 10)) + 1)
-        while times > 0 and len(self._ids(head + _BODY * times + end)) > length:
-            times -= 1
-        return await self._send(head + _BODY * times + end)
+    async def _long(self, length: int, word: str, tail: int = 0, nonce: str = "") -> _Sent:
+        """A prompt of about so many tokens, and not more, with this word at its beginning, behind
+        a nonce: one that was sent before where it is given."""
+        head, end = f"{nonce or secrets.token_hex(3)} {word}. ", _TAILS[tail]
+        if (length, tail) not in self._times:
+            base, more = (len(self._ids(head + _BODY * times + end)) for times in (1, 11))
+            room = length - base - _NONCE_TOKENS
+            self._times[length, tail] = max(0, 1 + int(room / ((more - base) / 10)))
+        text = head + _BODY * self._times[length, tail] + end
+        return await self._send(text, nonce)
 
     def _ids(self, text: str) -> list[int]:
         [ids] = self._wire.tokenizer.tokenize([text])
         bos = self._wire.bos_id
         return ids if bos is None or ids[:1] == [bos] else [bos, *ids]
 
-    async def _send(self, text: str) -> _Sent:
+    async def _send(self, text: str, nonce: str = "") -> _Sent:
         wire = self._wire
         ids = self._ids(text)
         has_logprobs = wire.label_logprobs != "none"
         ask = wire.ask(ids, text, 1 if has_logprobs else _GREEDY_TOKENS)
         answer = await wire.answer(replace(ask, tokens=self._tokens if has_logprobs else {}))
-        cached = answer.cached_tokens
-        # What begins with a nonce was never sent before.
-        if cached is not None and cached > _FEW_CACHED and wire.trusts_cached:
-            wire.trusts_cached = False
-            self._find(Finding("cached_tokens_false", 0, cached))
-        return _Sent(len(ids), answer)
+        if not nonce:
+            self._cached = max(self._cached, answer.cached_tokens or 0)
+        return _Sent(len(ids), answer, text.split(maxsplit=1)[0])
 
 
 def _short(times: int = 1) -> str:

@@ -3,14 +3,14 @@ where it can tokenize; the server's own where there are no files."""
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol
 
 from backends.api import NO_FILES, BackendError, ModelRef, TokenIds, TokenizerInfo
-from backends.server.client import Client, run
+from backends.server.client import Apart, Client
 from backends.server.found import Found
 
 _NAME_IT = (
@@ -56,21 +56,32 @@ def open_local(model: ModelRef) -> LocalTokenizer:
     return open_hf_tokenizer(model, trusted=False)
 
 
-def open_tokenizer(
-    loop: asyncio.AbstractEventLoop, client: Client, found: Found, model: ModelRef
-) -> LocalTokenizer:
-    """Proven where the server can tokenize. Raises `BackendError`."""
+def open_tokenizer(apart: Apart, found: Found, model: ModelRef) -> LocalTokenizer:
+    """Proven where the server can tokenize. Takes over `apart`. Raises `BackendError`."""
     if model.format == NO_FILES:
-        return ServersTokenizer(loop, client, found, model.name)
-    local = open_local(model)
+        return ServersTokenizer(apart, found, model.name)
+    try:
+        local = open_local(model)
+    except BackendError:
+        # A hub name is what servers call their models, whether its files are here or not.
+        is_on_hub = model.format == "hf" and not Path(model.location).is_dir()
+        if is_on_hub and found.flavour.TAKES_IDS:
+            return ServersTokenizer(apart, found, model.name)
+        raise
+    apart.run(_prove(apart.client, found, local, model))
+    apart.close()
+    return local
+
+
+async def _prove(client: Client, found: Found, local: LocalTokenizer, model: ModelRef) -> None:
     texts = [*_PROOF, *filter(None, (local.info.bos_text, local.info.eos_text))]
-    ours = local.tokenize(texts)
-    for text, own in zip(texts, ours, strict=True):
-        theirs = run(loop, lambda text=text: found.flavour.tokenize(client, found.model, text))  # type: ignore[misc]
+    for text, own in zip(texts, local.tokenize(texts), strict=True):
+        theirs = await found.flavour.tokenize(client, found.model, text)
         if theirs is None:
-            break
+            return
         # Some servers put BOS first whatever is wanted; that is looked at with a prompt.
-        if local.info.bos_id is not None and theirs[:1] == [local.info.bos_id] != own[:1]:
+        bos = local.info.bos_id
+        if bos is not None and theirs[:1] == [bos] != own[:1]:
             theirs = theirs[1:]
         if theirs != own:
             raise BackendError(
@@ -78,7 +89,6 @@ def open_tokenizer(
                 f"{text!r:.40} is {_written(theirs)} there and {_written(own)} here",
                 _NAME_IT,
             )
-    return local
 
 
 def _written(token_ids: Sequence[int]) -> str:
@@ -89,12 +99,10 @@ class ServersTokenizer:
     """The server's own. Its vocabulary is not known as a whole, so nothing is taken to be of the
     same one; texts of tokens are not known at all."""
 
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, client: Client, found: Found, name: str
-    ) -> None:
-        self._loop, self._client, self._found = loop, client, found
-        proof = [self._one(text) for text in _PROOF] if found.flavour.TAKES_IDS else None
-        if proof is None:
+    def __init__(self, apart: Apart, found: Found, name: str) -> None:
+        self._apart, self._found = apart, found
+        self._texts: dict[tuple[int, ...], str] = {}
+        if not found.flavour.TAKES_IDS:
             raise BackendError(
                 f"there is no model {name!r} here, and {found.flavour.TITLE} counts no tokens of a "
                 "text without answering it",
@@ -102,9 +110,9 @@ class ServersTokenizer:
             )
         if found.context is None:
             raise BackendError(
-                f"{client.host} does not say how long a context {found.model} has", _NAME_IT
+                f"{apart.client.host} does not say how long a context {found.model} has", _NAME_IT
             )
-        said = json.dumps([found.flavour.NAME, found.model, proof])
+        said = json.dumps([found.flavour.NAME, found.model, self.tokenize(_PROOF)])
         first, plain = self._one("a", special=True), self._one("a")
         self.info = TokenizerInfo(
             declared_context=found.context,
@@ -118,20 +126,23 @@ class ServersTokenizer:
 
     def _one(self, text: str, special: bool = False) -> list[int]:
         found = self._found
-        theirs = run(
-            self._loop,
-            lambda: found.flavour.tokenize(self._client, found.model, text, special),
-        )
+        client = self._apart.client
+        theirs = self._apart.run(found.flavour.tokenize(client, found.model, text, special))
         if theirs is None:
-            raise BackendError(f"{self._client.host} did not tokenize a text", _NAME_IT)
+            raise BackendError(f"{client.host} did not tokenize a text", _NAME_IT)
         return theirs
 
     def token_texts(self, token_ids: TokenIds) -> list[str]:
         return [""] * len(token_ids)
 
     def detokenize(self, token_ids: TokenIds) -> str:
-        del token_ids
-        return ""
+        """Asked for once: the same few labels are wanted behind every prompt."""
+        key, found = tuple(token_ids), self._found
+        if key not in self._texts:
+            client = self._apart.client
+            text = self._apart.run(found.flavour.detokenize(client, found.model, key))
+            self._texts[key] = text or ""
+        return self._texts[key]
 
     def close(self) -> None:
-        """There is nothing to give back."""
+        self._apart.close()

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from backends.api import TokenIds
 from backends.server import openai
 from backends.server.client import Client
 from backends.server.flavour import (
@@ -53,6 +54,13 @@ async def tokenize(
 ) -> list[int] | None:
     body = {"model": model, "prompt": text, "add_special_tokens": special}
     return ids(table(await client.post("/tokenize", body)).get("tokens"))
+
+
+async def detokenize(client: Client, model: str, token_ids: TokenIds) -> str | None:
+    said = table(await client.post("/detokenize", {"model": model, "tokens": list(token_ids)})).get(
+        "prompt"
+    )
+    return said if isinstance(said, str) else None
 
 
 def requests(ask: Ask) -> tuple[Request, ...]:
