@@ -159,7 +159,7 @@ def open_session(model: ModelRef, options: Options) -> ServerSession:
         # aiohttp's sessions are made within the loop that they are used in.
         client = _client(options)
         labels = flavour.LABEL_LOGPROBS
-        return Wire(client, found, tokenizer, longest, wanted, label_logprobs=labels, cold=cold)
+        return Wire(client, found, tokenizer, longest, wanted, label_logprobs=labels)
 
     wire = loop.run_until_complete(wired())
     say("a few requests that find out what it does to prompts")
@@ -175,6 +175,8 @@ def open_session(model: ModelRef, options: Options) -> ServerSession:
                 "See the server's own log.",
             ) from error
         raise
+    # Not before: the probe looks at what the server has in its cache, too.
+    wire.cold = cold
     info = SessionInfo(
         engine=flavour.TITLE,
         engine_version=f"{flavour.TITLE} ({found.facts.version})",
