@@ -260,7 +260,9 @@ class TokenizerInfo:
     of several that have names, the one called "default".
     `vocabulary_sha256` is `backends.rules.vocabulary_sha256`: where it is equal, the same token ids
     mean the same. `vocabulary_size` is how many ids there are, those without a text too: every id
-    is below it. One that is not, of a prompt or of a reply, is refused.
+    is below it. One that is not, of a prompt or of a reply, is refused. `rope_scaling`: how
+    positions are stretched beyond those that the weights were first trained for, in words, as the
+    model's files state it; empty where they state none.
     """
 
     declared_context: int
@@ -270,6 +272,7 @@ class TokenizerInfo:
     eos_text: str = ""
     chat_template: str | None = None
     vocabulary_size: int | None = None
+    rope_scaling: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,6 +322,7 @@ class SessionInfo:
     is_mock: bool = False
     capabilities: Capabilities = Capabilities()
     vocabulary_size: int | None = None
+    rope_scaling: str = ""
     findings: tuple[Finding, ...] = ()
 
 
@@ -482,7 +486,8 @@ class Backend(Protocol):
 
     `FORMATS`: the forms of a model it reads ("gguf", "hf"), best first; `NO_FILES` for none.
     `OPTIONS`: the options it understands. `max_model_len` (the longest prompt and reply in tokens)
-    is given to every backend and is not listed.
+    is given to every backend and is not listed. One that lists `backends.rules.BEYOND_MODEL` opens
+    more tokens than the model was made for where that is true; any other refuses them.
     """
 
     FORMATS: tuple[str, ...]

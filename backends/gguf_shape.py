@@ -10,6 +10,8 @@ from backends.api import BackendError
 from backends.gguf import Head
 
 _MOST_LAYERS, _MOST = 4096, 2**31
+_GEMMA3N_LAYERS = 20
+"""So many hold keys and values, in llama.cpp itself: files of Gemma 3n need not say it."""
 
 
 class Shape:
@@ -21,7 +23,13 @@ class Shape:
         self._name = name
         self._architecture = str(head.values.get("general.architecture"))
         self._layers = self._count("block_count", most=_MOST_LAYERS)
-        self._shared = self._count("attention.shared_kv_layers", default=0, most=self._layers)
+        # Layers that hold nothing of their own: the last ones, which foretell further tokens (MTP)
+        # and are not evaluated, and before them those that take what earlier layers hold.
+        unused = self._count("nextn_predict_layers", default=0, most=self._layers)
+        usual = max(self._layers - _GEMMA3N_LAYERS, 0) if self._architecture == "gemma3n" else 0
+        self._without = unused + self._count(
+            "attention.shared_kv_layers", default=usual, most=self._layers - unused
+        )
 
     @property
     def layers(self) -> int:
@@ -50,16 +58,19 @@ class Shape:
             return recurrent * width * (shifted + size)
         if length := self._count("shortconv.l_cache", default=0):  # LFM2
             return recurrent * width * (length - 1)
+        kernel = self._count("ssm.conv_kernel", default=1)
+        if head := self._count("kda.head_dim", default=0):  # Kimi Delta Attention
+            width = head * self._count("attention.head_count")
+            return recurrent * (3 * (kernel - 1) * width + head * width)
         inner = self._count("ssm.inner_size", default=0)
         state = self._count("ssm.state_size", default=0)
         groups = self._count("ssm.group_count", default=0)
-        kernel = self._count("ssm.conv_kernel", default=1)
         return recurrent * ((kernel - 1) * (inner + 2 * groups * state) + state * inner)
 
     def _recurrent_layers(self) -> int:
         if self._architecture == "falcon-h1":  # each layer has attention beside it
             return self._layers
-        others = self._layers - len(self._attention_layers()) - self._shared
+        others = self._layers - len(self._attention_layers()) - self._without
         if self._architecture.startswith("nemotron_h"):  # a layer may be a feed-forward one alone
             wide = self._metadata.get(f"{self._architecture}.feed_forward_length")
             return others - sum(map(bool, wide)) if isinstance(wide, tuple) else others
@@ -67,7 +78,7 @@ class Shape:
 
     def _attention_layers(self) -> list[int]:
         interval = self._count("full_attention_interval", default=0)
-        own = range(self._layers - self._shared)
+        own = range(self._layers - self._without)
         if interval:  # of a hybrid: the last of each so many has attention
             return [i for i in own if (i + 1) % interval == 0]
         return [i for i in own if self._heads(i)]

@@ -44,7 +44,7 @@ from backends.api import (
     TokenIds,
     TokenizerInfo,
 )
-from backends.rules import before_stop, beyond_model, refuse, vocabulary_sha256
+from backends.rules import BEYOND_MODEL, before_stop, check_length, refuse, vocabulary_sha256
 from backends.sharing.prefix_tree import Leaf, common_prefix_length, walk
 
 FORMATS = (NO_FILES,)
@@ -125,6 +125,33 @@ MEMORY_GIB = Option(
     least=0,
     has_flag=False,
 )
+DECLARED = Option(
+    "declared",
+    int,
+    "Tokens that the model was made for.",
+    2**20,
+    unit="tokens",
+    least=1,
+    has_flag=False,
+)
+TOKEN_KIB = Option(
+    "token_kib",
+    int,
+    "Take so much memory for each token of the context.",
+    0,
+    unit="KiB",
+    least=0,
+    has_flag=False,
+)
+LONGEST_PROMPT = Option(
+    "longest_prompt",
+    int,
+    "Die at a prompt of more tokens.",
+    default_text="never",
+    unit="tokens",
+    least=1,
+    has_flag=False,
+)
 NOISE_SEED = Option("noise_seed", int, "Seed of errors and jitter.", 0, has_flag=False)
 CONCURRENCY = Option(
     "concurrency",
@@ -156,12 +183,15 @@ OPTIONS = (
     TOKENS_PER_SECOND,
     JITTER,
     MEMORY_GIB,
+    DECLARED,
+    TOKEN_KIB,
+    LONGEST_PROMPT,
+    BEYOND_MODEL,
     NOISE_SEED,
     CONCURRENCY,
     COLD,
 )
 
-DECLARED_CONTEXT = 2**20
 BOS, EOS = 256, 257
 _SPECIAL = {"<bos>": BOS, "<eos>": EOS}
 _VOCABULARY = (*map(chr, range(256)), *_SPECIAL)
@@ -192,14 +222,17 @@ def check() -> Availability:
 def open_tokenizer(model: ModelRef, options: Options) -> MockTokenizer:
     del model  # all of the mock's models are one
     _refuse_unknown(options)
-    return MockTokenizer()
+    return MockTokenizer(options)
 
 
 def predict_memory(model: ModelRef, options: Options, tokens: int) -> MemoryPlan | None:
-    """So much for the weights, and a byte for each token."""
+    """So much for the weights, and a byte for each token, or what one really takes."""
     del model
     size = MEMORY_GIB.given(options)
-    return None if size is None else MemoryPlan(tokens, round(size * 2**30), tokens, 1, 0, 0)
+    each = 1024 * TOKEN_KIB.of(options) or 1
+    return (
+        None if size is None else MemoryPlan(tokens, round(size * 2**30), each * tokens, each, 0, 0)
+    )
 
 
 def open_session(model: ModelRef, options: Options) -> MockSession:
@@ -216,15 +249,16 @@ def _refuse_unknown(options: Options) -> None:
 class MockTokenizer:
     """Bytes, and two special tokens."""
 
-    info = TokenizerInfo(
-        declared_context=DECLARED_CONTEXT,
-        vocabulary_sha256=vocabulary_sha256(_VOCABULARY),
-        vocabulary_size=len(_VOCABULARY),
-        bos_id=BOS,
-        bos_text="<bos>",
-        eos_text="<eos>",
-        chat_template=_CHAT_TEMPLATE,
-    )
+    def __init__(self, options: Options) -> None:
+        self.info = TokenizerInfo(
+            declared_context=DECLARED.of(options),
+            vocabulary_sha256=vocabulary_sha256(_VOCABULARY),
+            vocabulary_size=len(_VOCABULARY),
+            bos_id=BOS,
+            bos_text="<bos>",
+            eos_text="<eos>",
+            chat_template=_CHAT_TEMPLATE,
+        )
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         return [_tokenize(text) for text in texts]
@@ -241,9 +275,10 @@ class MockSession:
 
     def __init__(self, model: ModelRef, options: Options) -> None:
         longest = int(options["max_model_len"])
-        if longest > DECLARED_CONTEXT:
-            raise beyond_model(longest, DECLARED_CONTEXT, model.name)
-        self._tokenizer = MockTokenizer()
+        check_length(longest, DECLARED.of(options), model.name, options)
+        self._tokenizer = MockTokenizer(options)
+        self._memory = b"\1" * (1024 * TOKEN_KIB.of(options) * longest)
+        self._longest = LONGEST_PROMPT.given(options)
         script = SCRIPT.given(options)
         self._script = [] if script is None else script.split("|")
         self._delay_seconds = DELAY_MS.of(options) / 1000
@@ -291,7 +326,7 @@ class MockSession:
         for start in range(0, len(leaves), self._batch):
             group = leaves[start : start + self._batch]
             yield Started(tuple(leaf.prompt for leaf in group))
-            self._misbehave(len(group))
+            self._misbehave(len(group), max(len(prompts[leaf.prompt].token_ids) for leaf in group))
             yield from self._answer(group, prompts, decoding)
 
     def forget(self) -> None:
@@ -302,9 +337,10 @@ class MockSession:
     def close(self) -> None:
         self.forget()
 
-    def _misbehave(self, count: int) -> None:
+    def _misbehave(self, count: int, longest: int) -> None:
         self._started += count
-        if 0 < self._crash_at <= self._started:
+        is_too_long = self._longest is not None and longest > self._longest
+        if is_too_long or 0 < self._crash_at <= self._started:
             os.kill(os.getpid(), signal.SIGKILL)  # as the kernel does when memory runs out
         while 0 < self._hang_at <= self._started:
             time.sleep(3600)

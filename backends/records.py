@@ -402,6 +402,7 @@ def _tokenizer_fields(record: _Record) -> dict[str, Any]:
         "bos_text": record.whole_text("bos_text", _NAME_CHARACTERS),
         "eos_text": record.whole_text("eos_text", _NAME_CHARACTERS),
         "chat_template": record.text_or_none("chat_template", _TEMPLATE_CHARACTERS),
+        "rope_scaling": record.whole_text("rope_scaling", _NAME_CHARACTERS),
     }
 
 

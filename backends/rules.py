@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from backends.api import BackendError, Decoding, Finish, Option, Prompt, Reply
+from backends.api import BackendError, Decoding, Finish, Option, Options, Prompt, Reply
 
 THREADS = Option(
     "threads",
@@ -31,6 +31,14 @@ TRUST_REMOTE_CODE = Option(
 
 CONCURRENCY = Option(
     "concurrency", int, "Requests that are in flight at a time.", default=1, least=1, most=1024
+)
+
+BEYOND_MODEL = Option(
+    "beyond_model",
+    bool,
+    "Take more tokens than the model was made for, as far as the engine does.",
+    default=False,
+    has_flag=False,
 )
 
 NOT_FINITE = "the engine's log-probabilities are not finite"
@@ -75,6 +83,24 @@ def beyond_model(longest: int, declared_context: int, model: str) -> BackendErro
         f"that {model} was made for",
         f"Use {declared_context} or less: by --max-model-len, or the lengths of a bench.",
     )
+
+
+def check_length(longest: int, declared_context: int, model: str, options: Options) -> None:
+    """Raises the error of `beyond_model`, unless `BEYOND_MODEL` allows such a context."""
+    if longest > declared_context and not BEYOND_MODEL.of(options):
+        raise beyond_model(longest, declared_context, model)
+
+
+def rope_in_words(kind: object, factor: object = None, original: object = None) -> str:
+    """`TokenizerInfo.rope_scaling` of what a model's files state; whatever it is, a short line."""
+    if not isinstance(kind, str) or kind in ("", "default", "none"):
+        return ""
+    parts = [kind if kind.isprintable() else "of unknown kind"]
+    if isinstance(factor, int | float):
+        parts.append(f"factor {factor:g}")
+    if isinstance(original, int):
+        parts.append(f"from {original} tokens")
+    return ", ".join(parts)[:200]
 
 
 def reply_reserve(decoding: Decoding) -> int:

@@ -14,6 +14,7 @@ What goes wrong in a way that can be fixed is a `harness.errors.HarnessError`.
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,10 +54,16 @@ def open_results(path: Path | str = "results") -> Results:
     """The runs of a results folder: iterating gives each as a `StoredRun`, the newest first.
 
     `Results.run("latest")` and more find one of them. It may be used in a `with` statement, and
-    need not be. Raises `StoreError` where the folder holds no results.
+    need not be. In a notebook, a `StoredRun` is shown as its table. Raises `StoreError` where the
+    folder holds no results.
     """
     from harness.store.runs import Results
 
+    # Only there: what makes tables takes longer to import than a script should wait for its runs.
+    if "IPython" in sys.modules:
+        from harness.report.notebook import show_stored_runs
+
+        show_stored_runs(sys.modules["IPython"])
     return Results(path)
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from threading import RLock
 from types import ModuleType
 
-from harness.errors import EngineError
+from harness.errors import EngineError, ended_in
 
 BACKENDS = Path(__file__).parents[1] / "backends"
 _NAME = "backends"
@@ -137,6 +137,7 @@ with own_backends():
     from backends.in_use import free, hold, mark_of
     from backends.remedies import DISTRIBUTION, install_environment, install_extra
     from backends.rules import (
+        BEYOND_MODEL,
         LOGPROB_ROUNDING,
         MODEL_FILES,
         reply_reserve,
@@ -170,6 +171,8 @@ def requirements_of(backend: Backend, has_gpu: bool) -> Requirements:
         with own_backends():
             needed: object = backend.requirements(has_gpu)
     except (Exception, SystemExit) as error:
+        if (ended := ended_in(error)) is not None:
+            raise ended from None
         raise _not_said(f"{type(error).__name__}: {error}") from error
     if not isinstance(needed, Requirements):
         raise _not_said(f"{needed!r:.80} is none of backends.api.Requirements")
@@ -185,6 +188,7 @@ def _not_said(why: str) -> EngineError:
 
 __all__ = (
     "BACKENDS",
+    "BEYOND_MODEL",
     "DEFAULT_EMBEDDER",
     "DISTRIBUTION",
     "ENTRY_POINT_GROUP",

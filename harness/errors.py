@@ -9,7 +9,7 @@
     |-- EngineError         1   an engine or model cannot be opened
     `-- StoreError          1   results cannot be read or written
 
-Anything else that escapes is a bug (exit code 3); Ctrl-C is 130.
+Anything else that escapes is a bug (exit code 3). `EndedBySignal` is no error: Ctrl-C is 130.
 """
 
 from __future__ import annotations
@@ -43,3 +43,22 @@ class EngineError(HarnessError):
 
 class StoreError(HarnessError):
     """Results cannot be read or written."""
+
+
+class EndedBySignal(BaseException):
+    """Ctrl-C, SIGTERM or SIGHUP. `code` is what shells report for a program that a signal ended.
+
+    No `SystemExit`: where a foreign module is imported, that one is an error of the module.
+    """
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+def ended_in(error: BaseException | None) -> EndedBySignal | None:
+    """The signal that an error was made of: Python 3.11 makes a `RuntimeError` of whatever a
+    class's `__set_name__` raises, and libraries make errors of their own."""
+    while error is not None and not isinstance(error, EndedBySignal):
+        error = error.__cause__ or error.__context__
+    return error

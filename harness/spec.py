@@ -16,8 +16,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
+    ByteSize,
     ConfigDict,
     Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
     field_validator,
     model_validator,
 )
@@ -275,9 +278,14 @@ class RunSpec(DataSpec):
             default_text="as many as fit",
         ),
     ] = Field(default=None, ge=0)
-    max_tokens: Annotated[int, Flag("Most tokens of a reply.", _REPLY, unit="tokens")] = Field(
-        default=8, ge=1
-    )
+    max_tokens: Annotated[
+        int | None,
+        Flag(
+            "Most tokens of a reply.",
+            _REPLY,
+            default_text="8 tokens, or what the longest label takes",
+        ),
+    ] = Field(default=None, ge=1)
     temperature: Annotated[
         float, Flag("Sampling temperature; 0 takes the most likely token.", _REPLY)
     ] = Field(default=0.0, ge=0)
@@ -309,6 +317,16 @@ class RunSpec(DataSpec):
     force: Annotated[
         bool, Flag("Load a model that would take more memory than is free.", ENGINE)
     ] = False
+    memory_limit: Annotated[
+        ByteSize | None,
+        Flag(
+            "End an engine that takes more memory than that, such as 2GiB or 500M. Of a GPU's, "
+            "nothing is counted.",
+            ENGINE,
+            metavar="SIZE",
+            default_text="none",
+        ),
+    ] = None
     engine: dict[str, EngineOption] = {}
     backends: dict[str, dict[str, EngineOption]] = {}
     entries: dict[str, dict[str, EngineOption]] = {}
@@ -354,6 +372,17 @@ class RunSpec(DataSpec):
         if not value:
             raise ValueError("name at least one model")
         return value
+
+    @field_validator("memory_limit", mode="wrap")
+    @classmethod
+    def _is_size(cls, value: Any, read: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            found = read(value)
+        except ValidationError:
+            found = 0
+        if found == 0:
+            raise ValueError("use a size, such as 2GiB or 500M")
+        return found
 
     @model_validator(mode="before")
     @classmethod
@@ -448,7 +477,10 @@ def entries_of(spec: RunSpec) -> tuple[Entry, ...]:
         options = {key: value for key, value in table.items() if key not in ("backend", "model")}
         its_backend, its_model = table.get("backend"), table.get("model", spec.model[0])
         if not isinstance(its_backend, str) or not isinstance(its_model, str):
-            raise ValueError(f"[entries.{given}] has to name its backend, and its model, as text")
+            raise ValueError(
+                f"[entries.{given}] has to name its backend, and its model, as text; it has "
+                f"{', '.join(table) or 'no key'}"
+            )
         backend, argument = _with_argument(its_backend)
         own = {**spec.backends.get(backend, {}), **options}
         name = safe_name(given)
@@ -522,6 +554,9 @@ def _add(found: dict[str, Entry], entry: Entry) -> None:
     found[entry.name] = entry
 
 
+OF_MACHINE = ("force", "memory_limit")
+"""The fields that say what a machine can bear: a run may be completed with others."""
+
 _INHERITED = frozenset({"model", "models"})
 # A new field that is not in this list counts as one that changes prompts: it splits the series of
 # `harness history`, and `--prompts-from` refuses it.
@@ -529,7 +564,7 @@ _OF_ENGINES = _INHERITED | {
     "backend",
     "timeout_seconds",
     "load_timeout_seconds",
-    "force",
+    *OF_MACHINE,
     "engine",
     "backends",
     "entries",
@@ -587,6 +622,9 @@ def merge_spec(
 
     `more_keys` may stand in the file, too. Raises `UsageError`.
     """
+    if file.keys() & flags.keys():
+        # A flag wins over its key, and must not hide that what stands there is wrong.
+        validated(RunSpec, file, where, (), more_keys, strict=True)
     table = dict(file)
     for key, value in flags.items():
         if isinstance(value, dict) and isinstance(table.get(key), dict):

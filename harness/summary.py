@@ -38,6 +38,7 @@ class CaveatKind(StrEnum):
     PROCESSORS_SHARED = "processors_shared"
     TOKENS_DIFFER = "tokens_differ"
     ENGINES_DISAGREE = "engines_disagree"
+    SERVER_FINDING = "server_finding"
 
 
 class Caveat(Record):

@@ -56,6 +56,9 @@ def check() -> Availability:
 def open_embedder(model: ModelRef, options: EmbedderOptions) -> TorchEmbedder:
     """Raises `BackendError`."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read when the hub's client is imported
+    # Read when torch is loaded. Threads that wait by spinning take the processors from each other:
+    # on two that others use too, an image took four times as much of their time.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     found = check()
     if not found.available:
         raise BackendError(found.reason, found.remedy)

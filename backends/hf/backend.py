@@ -20,7 +20,7 @@ from backends.api import (
     SessionInfo,
 )
 from backends.remedies import install_extra, reinstall
-from backends.rules import THREADS, TRUST_REMOTE_CODE, beyond_model
+from backends.rules import BEYOND_MODEL, THREADS, TRUST_REMOTE_CODE, check_length
 from backends.stages import say
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ DTYPE = Option(
     default="auto",
     choices=("auto", "float32", "bfloat16", "float16"),
 )
-OPTIONS = (THREADS, DEVICE, DTYPE, TRUST_REMOTE_CODE)
+OPTIONS = (THREADS, DEVICE, DTYPE, TRUST_REMOTE_CODE, BEYOND_MODEL)
 # transformers reads a GGUF file with `accelerate` and `gguf` only.
 _NEEDED = ("torch", "transformers", "accelerate", "gguf")
 _PACKAGES = ("accelerate>=1.10", "gguf>=0.17", "torch>=2.6", "transformers>=5.0,<6")
@@ -129,9 +129,7 @@ def open_session(model: ModelRef, options: Options) -> SharedCacheSession:
     folder = folder_of(model, trusted)
     say("reading the weights")
     tokenizer = load_tokenizer(model, folder, trusted)
-    declared = tokenizer.info.declared_context
-    if longest > declared:
-        raise beyond_model(longest, declared, model.name)
+    check_length(longest, tokenizer.info.declared_context, model.name, options)
     slots = longest + BRANCH_SLOTS
     context = HfContext(folder, model.name, tokenizer, options, slots, SEQUENCES)
     say("checking that prompts can share what they begin with")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import platform
+import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ _MOST_HEAD = 100 * MIB  # of a safetensors file, as its format has it
 _MOST = 2**31
 _ENGINE_BYTES = 400 * MIB  # a worker with torch and transformers; measured
 _WORD_BYTES = 1024  # a token of the vocabulary, in the maps of the tokenizer and of ours; measured
+_LAYER = re.compile(r"\blayers\.(\d{1,6})\.")
+_WITH_KEYS = {"full_attention", "sliding_attention", "chunked_attention"}
 _CHUNK_TOKENS = 512  # that go through the model at once
 _BRANCHES = 64  # whose logits are computed together
 
@@ -100,15 +103,18 @@ def _of_folder(folder: Path, name: str) -> _Model | None:
     if not values.keys() >= _SIZES or config.get("quantization_config"):
         return None
     files = sorted(folder.glob("*.safetensors"))
+    # What foretells further tokens (MTP) stands behind the last layer, and is not loaded.
+    layers = _count(values, "num_hidden_layers", name)
+    extra = _count(values, "num_nextn_predict_layers", name, 0)
     return _Model(
-        numbers=sum(_numbers_of(path, name) for path in files),
+        numbers=sum(_numbers_of(path, name, layers if extra else None) for path in files),
         cached_numbers=_cached_numbers(values, name),
         vocabulary=_count(values, "vocab_size", name),
     )
 
 
 def _cached_numbers(config: Mapping[str, Any], name: str) -> int:
-    layers = _count(config, "num_hidden_layers", name)
+    layers = _cached_layers(config, name)
     heads = _count(config, "num_attention_heads", name)
     if config.get("kv_lora_rank"):  # latent attention (MLA), which transformers caches unfolded
         keys = _count(config, "qk_nope_head_dim", name) + _count(config, "qk_rope_head_dim", name)
@@ -118,17 +124,31 @@ def _cached_numbers(config: Mapping[str, Any], name: str) -> int:
     return layers * of_cache * 2 * _count(config, "head_dim", name, width)
 
 
+def _cached_layers(config: Mapping[str, Any], name: str) -> int:
+    """How many hold keys and values of their own: not recurrent ones, and not those that take what
+    earlier layers hold (Gemma 3n)."""
+    layers = _count(config, "num_hidden_layers", name)
+    kinds, linear = config.get("layer_types"), config.get("linear_attn_config")
+    if isinstance(linear, dict) and isinstance(full := linear.get("full_attn_layers"), list):
+        return min(len(full), layers)  # Kimi Linear
+    shared = min(_count(config, "num_kv_shared_layers", name, 0), layers)
+    if not isinstance(kinds, list):
+        return layers - shared
+    return sum(kind in _WITH_KEYS for kind in kinds[: layers - shared])
+
+
 def _count(config: Mapping[str, Any], key: str, name: str, default: int | None = None) -> int:
     value = config.get(key)
     if value is None and default is not None:
         return default
-    if type(value) is not int or not 0 < value <= _MOST:
+    least = 0 if default == 0 else 1
+    if type(value) is not int or not least <= value <= _MOST:
         raise _refused(name, f"config.json says that {key} is {str(value)[:40]}")
     return value
 
 
-def _numbers_of(path: Path, name: str) -> int:
-    """How many numbers the tensors of a safetensors file have."""
+def _numbers_of(path: Path, name: str, layers: int | None) -> int:
+    """How many numbers the tensors of a safetensors file have; of layers, the first so many."""
     with path.open("rb") as file:
         begins = file.read(8)
         length = struct.unpack("<Q", begins)[0] if len(begins) == 8 else 0
@@ -137,7 +157,8 @@ def _numbers_of(path: Path, name: str) -> int:
         head = _object(file.read(length), path.name, name)
     total = 0
     for tensor, said in head.items():
-        if tensor == "__metadata__":
+        found = _LAYER.search(tensor)
+        if tensor == "__metadata__" or (layers and found and int(found[1]) >= layers):
             continue
         shape = said.get("shape") if isinstance(said, dict) else None
         if not isinstance(shape, list) or any(type(n) is not int or n < 0 for n in shape):

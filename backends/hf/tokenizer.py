@@ -6,20 +6,22 @@ seconds.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from backends.api import BackendError, ModelRef, TokenIds, TokenizerInfo
 from backends.gguf import read_metadata
 from backends.hf.weights import tokenizer_folder_of
-from backends.rules import first_line, vocabulary_sha256
+from backends.rules import first_line, rope_in_words, vocabulary_sha256
 
 
 class HfTokenizer:
     """A `backends.api.Tokenizer` around one that transformers has loaded."""
 
-    def __init__(self, tokenizer: Any, declared_context: int, rows: int = 0) -> None:
+    def __init__(
+        self, tokenizer: Any, declared_context: int, rows: int = 0, rope_scaling: str = ""
+    ) -> None:
         """`rows`: those of the model's embedding, which may be more than its tokens."""
         self._tokenizer = tokenizer
         texts = {token: text for text, token in tokenizer.get_vocab().items()}
@@ -41,6 +43,7 @@ class HfTokenizer:
             bos_text=tokenizer.bos_token or "",
             eos_text=tokenizer.eos_token or "",
             chat_template=template if isinstance(template, str) else None,
+            rope_scaling=rope_scaling,
         )
 
     @property
@@ -101,20 +104,23 @@ def load_tokenizer(model: ModelRef, folder: str, trusted: bool) -> HfTokenizer:
         ) from error
 
 
-def _converted(model: ModelRef, folder: str) -> tuple[Any, int]:
+def _converted(model: ModelRef, folder: str) -> tuple[Any, int, int, str]:
     """The context is the one in the file's head, as llama.cpp has it."""
     from transformers import PreTrainedTokenizerFast
 
     plain: Any = PreTrainedTokenizerFast
     source = Path(model.location)
     metadata = read_metadata(source, model.name)
-    length = metadata.get(f"{metadata.get('general.architecture')}.context_length")
+    architecture = metadata.get("general.architecture")
+    length = metadata.get(f"{architecture}.context_length")
     if not isinstance(length, int):
         raise ValueError("the file does not say how long a context its model was made for")
-    return plain.from_pretrained(folder), length
+    keys = ("type", "factor", "original_context_length")
+    scaling = [metadata.get(f"{architecture}.rope.scaling.{key}") for key in keys]
+    return plain.from_pretrained(folder), length, 0, rope_in_words(*scaling)
 
 
-def _given(folder: str, trusted: bool) -> tuple[Any, int, int]:
+def _given(folder: str, trusted: bool) -> tuple[Any, int, int, str]:
     from transformers import AutoConfig, AutoTokenizer
 
     config = AutoConfig.from_pretrained(folder, trust_remote_code=trusted)
@@ -124,4 +130,19 @@ def _given(folder: str, trusted: bool) -> tuple[Any, int, int]:
     if type(length) is not int:
         raise ValueError("config.json does not say how long a context the model was made for")
     rows = getattr(text_config, "vocab_size", None)
-    return tokenizer, length, rows if type(rows) is int else 0
+    # Of models with several kinds of layers, each kind may have its own.
+    rope = getattr(text_config, "rope_parameters", None)
+    scaling = rope_scaling_of(rope if isinstance(rope, dict) else {})
+    return tokenizer, length, rows if type(rows) is int else 0, scaling
+
+
+def rope_scaling_of(parameters: Mapping[str, Any]) -> str:
+    """Of transformers' `rope_parameters`."""
+    own = [parameters, *(value for value in parameters.values() if isinstance(value, dict))]
+    said = [
+        rope_in_words(
+            one.get("rope_type"), one.get("factor"), one.get("original_max_position_embeddings")
+        )
+        for one in own
+    ]
+    return "; ".join(dict.fromkeys(filter(None, said)))

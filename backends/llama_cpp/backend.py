@@ -23,7 +23,7 @@ from backends.api import (
     SessionInfo,
 )
 from backends.remedies import install_extra, reinstall
-from backends.rules import THREADS
+from backends.rules import BEYOND_MODEL, THREADS
 from backends.stages import say
 
 if TYPE_CHECKING:
@@ -105,6 +105,7 @@ OPTIONS = (
     FLASH_ATTN,
     CACHE_TYPE_K,
     CACHE_TYPE_V,
+    BEYOND_MODEL,
 )
 PACKAGES = ("llama-cpp-python>=0.3.36,<0.4",)
 

@@ -30,7 +30,7 @@ from backends.llama_cpp.backend import (
 )
 from backends.llama_cpp.devices import tensor_split
 from backends.llama_cpp.tokenizer import LlamaTokenizer, allocated, last_words, load_model
-from backends.rules import THREADS, beyond_model, usable_cpus
+from backends.rules import THREADS, check_length, usable_cpus
 from backends.sharing.generation import Logits
 from backends.sharing.session import Step
 
@@ -70,10 +70,12 @@ class LlamaContext:
         self._params = _model_params(options)
         self._model = load_model(model, self._params)
         self.tokenizer = LlamaTokenizer(self._model)
-        declared = self.tokenizer.info.declared_context
-        if longest > declared:  # before memory is taken for it
+        try:  # before memory is taken for it
+            declared = self.tokenizer.info.declared_context
+            check_length(longest, declared, model.name, options)
+        except BackendError:
             self.tokenizer.close()
-            raise beyond_model(longest, declared, model.name)
+            raise
         self.shares_prefixes = not (
             lib.llama_model_is_recurrent(self._model) or lib.llama_model_is_hybrid(self._model)
         )

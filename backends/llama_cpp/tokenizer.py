@@ -15,7 +15,7 @@ import llama_cpp as lib
 
 from backends.api import Allocated, BackendError, ModelRef, TokenIds, TokenizerInfo
 from backends.gguf import check_file, check_model, parts_of
-from backends.rules import vocabulary_sha256
+from backends.rules import rope_in_words, vocabulary_sha256
 
 # The numbering in `llama_cpp._logger` is an older one, in which 2 is a warning.
 _LOG_WARN, _LOG_ERROR = 3, 4  # of ggml_log_level; the Python package does not name them
@@ -25,6 +25,7 @@ _WHERE = re.compile(r"^\w+: (error loading model: )?(\w+: )?")  # functions of l
 # states (RS) are a part of what is held of tokens; the output buffer one of what is computed with.
 _BUFFER = re.compile(r"\w+:\s+\S+\s+(KV|RS|compute|output) buffer size =\s*([\d.]+) MiB")
 _MIB = 2**20
+_NUMBER = re.compile(r"\d{1,9}(\.\d{1,9})?")
 
 _recent_log: deque[str] = deque(maxlen=20)
 _buffers: dict[str, float] = {}
@@ -113,6 +114,7 @@ class LlamaTokenizer:
             bos_text=self._special_text(bos),
             eos_text=self._special_text(lib.llama_vocab_eos(self._vocab)),
             chat_template=template.decode("utf-8", errors="replace") if template else None,
+            rope_scaling=_rope_scaling(handle),
         )
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
@@ -179,6 +181,17 @@ def _declared_context(handle: Any) -> int:
             "Give a whole GGUF file.",
         )
     return int(length)
+
+
+def _rope_scaling(handle: Any) -> str:
+    begins = f"{_metadata(handle, 'general.architecture')}.rope.scaling."
+    factor = _metadata(handle, f"{begins}factor")
+    original = _metadata(handle, f"{begins}original_context_length")
+    return rope_in_words(
+        _metadata(handle, f"{begins}type"),
+        float(factor) if _NUMBER.fullmatch(factor) else None,
+        int(original) if original.isdecimal() else None,
+    )
 
 
 def _metadata(handle: Any, key: str) -> str:

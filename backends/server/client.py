@@ -15,7 +15,7 @@ import os
 import random
 import time
 import urllib.request
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -109,7 +109,7 @@ class Client:
         except _LostError as error:
             raise self._gone(error) from error
 
-    async def stream(self, path: str, body: object) -> AsyncIterator[Arrived]:
+    async def stream(self, path: str, body: object) -> AsyncGenerator[Arrived, None]:
         """The pieces of a reply as they come; one, where it is not streamed.
 
         A server that is busy, or not there for a moment, is tried again while nothing has come.

@@ -27,6 +27,7 @@ from backends.api import (
     Decoding,
     Event,
     Finding,
+    FindingKind,
     Prompt,
     Reply,
     SessionInfo,
@@ -184,7 +185,11 @@ class ServerSession:
             yield Batch(refused, now, now)
         # In the order of their prefix tree, as a server that holds one prompt's cache wants them.
         order = [leaf.prompt for leaf in walk({i: prompts[i].token_ids for i in accepted})]
+        client = self._wire.client
+        retries, waited = client.retries, client.waited_seconds
         yield from _Loop(self._loop, self, prompts, decoding).events(order)
+        if again := client.retries - retries:
+            yield Finding("retried", requests=again, seconds=client.waited_seconds - waited)
 
     def forget(self) -> None:
         """Another salt: what earlier requests left in the cache is none of the next one's."""
@@ -388,7 +393,7 @@ def check_decoding(wire: Wire, decoding: Decoding) -> None:
         )
 
 
-def miscount(difference: int, bos_id: int | None) -> str:
+def miscount(difference: int, bos_id: int | None) -> FindingKind:
     """What a wrong count of prompt tokens means: so many more, or fewer, than were sent."""
     if difference == 1:
         return "bos_added" if bos_id is None else "bos_doubled"

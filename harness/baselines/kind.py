@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -32,15 +31,6 @@ class Shown:
     queries: Content
 
 
-def labels_sha256(labels: Iterable[str]) -> str:
-    """The hash of the classes of rows, in order: whether two are the same, and nothing else."""
-    digest = hashlib.sha256()
-    for label in labels:
-        # as a folder may be called: such a name may be no text
-        digest.update(label.encode("utf-8", "surrogatepass") + b"\0")
-    return digest.hexdigest()
-
-
 def _say_nothing(text: str) -> None:
     del text
 
@@ -51,9 +41,9 @@ class Task:
     here, so that no baseline can see them.
 
     `X_train` with `y_train` int64 (n,), of at least two classes out of `classes`, which are in the
-    order of their numbers; `X_queries`, at least one, from the `query_rows` of the test
-    split, whose classes in order have the hash `test_sha256`. `shown` has what each voter showed,
-    of those that showed examples. `seed` is for what a baseline draws.
+    order of their numbers; `X_queries`, at least one. `shown` has what each voter showed, of those
+    that showed examples. `seed` is for what a baseline draws. `images_*` name the image that each
+    row was made of, as in `Dataset`: for whoever opens it, as these names hold the classes.
 
     `options` are the fields of the `BaselineSpec` that the kind takes, by name. `say` shows what is
     going on in a few words ("epoch 2 of 5"). `folder` is for checkpoints, and need not exist: the
@@ -70,8 +60,8 @@ class Task:
     options: Mapping[str, Any] = field(default_factory=dict)
     say: Callable[[str], None] = _say_nothing
     folder: Path | None = None
-    query_rows: Sequence[int] = ()
-    test_sha256: str = ""
+    images_train: Sequence[str] = ()
+    images_queries: Sequence[str] = ()
 
     @property
     def n_classes(self) -> int:
@@ -103,7 +93,8 @@ class BaselineKind:
 
     `in_runs`: every run of engines fits it, too. `needs_voters`: it is fitted to what they showed,
     so that there is none without a run. `takes` are the fields of a `BaselineSpec` that are for it,
-    beside those of the data.
+    beside those of the data, and `check` is a function in this package that raises `UsageError`
+    where these cannot be, before anything is fitted.
     """
 
     name: str
@@ -113,9 +104,19 @@ class BaselineKind:
     in_runs: bool = False
     needs_voters: bool = False
     takes: tuple[str, ...] = ()
+    check: str = ""
 
     def load(self) -> Predict:
-        # Late: these modules import what they fit with, which takes long and is no part of any
-        # baseline's time.
-        module, name = self.where.split(":")
-        return cast(Predict, getattr(import_module(f"harness.baselines.{module}"), name))
+        return cast(Predict, _found(self.where))
+
+    def check_options(self, options: Mapping[str, Any]) -> None:
+        """Raises `UsageError`."""
+        if self.check:
+            _found(self.check)(options)
+
+
+def _found(where: str) -> Any:
+    # Late: these modules import what they fit with, which takes long and is no part of any
+    # baseline's time.
+    module, name = where.split(":")
+    return getattr(import_module(f"harness.baselines.{module}"), name)

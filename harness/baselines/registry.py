@@ -64,6 +64,7 @@ KINDS: tuple[BaselineKind, ...] = (
         (*_VECTORS, *_TEXTS),
         "encoder:predict",
         takes=("model", "epochs", "device", "threads", "reducer", "encoding"),
+        check="encoder:check_options",
     ),
     BaselineKind(
         "two-towers",
@@ -71,6 +72,7 @@ KINDS: tuple[BaselineKind, ...] = (
         (*_VECTORS, *_TEXTS),
         "two_towers:predict",
         takes=("model", "epochs", "device", "threads"),
+        check="two_towers:check_options",
     ),
     BaselineKind(
         "clip",
@@ -78,6 +80,7 @@ KINDS: tuple[BaselineKind, ...] = (
         _VECTORS,
         "clip:predict",
         takes=("model", "images", "epochs", "device", "threads"),
+        check="clip:check_options",
     ),
     BaselineKind(
         "most-frequent",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from harness.baselines.kind import BaselineKind, Labels, Shown, Task, labels_sha256
+from harness.baselines.kind import BaselineKind, Labels, Shown, Task
 from harness.baselines.registry import kinds_in_runs
 from harness.stats.intervals import wilson
 from harness.summary import Baseline
@@ -35,8 +35,8 @@ def make_task(
         classes=dataset.classes,
         shown=shown,
         seed=seed,
-        query_rows=rows,
-        test_sha256=labels_sha256(dataset.classes[label] for label in dataset.y_test.tolist()),
+        images_train=dataset.images_train,
+        images_queries=[dataset.images_test[row] for row in rows] if dataset.images_test else (),
     )
     return task, dataset.y_test[rows]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -176,6 +177,10 @@ def _train(task: Task, model: ModelRef | None, order: TrainOrder) -> Outcome:
             f"the training failed: {error}",
             remedy=f"See {log}. The same command goes on from the last checkpoint.",
         ) from error
+    except EngineError:  # it says why: there is nothing to go on with, and nothing to look up
+        if not any(log.parent.glob("checkpoint-*")):
+            shutil.rmtree(log.parent, ignore_errors=True)
+        raise
     finally:
         transport.kill()
     return Outcome(

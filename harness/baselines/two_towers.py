@@ -3,6 +3,9 @@ into one space."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from harness.baselines.encoder import validation_accuracy
 from harness.baselines.kind import Prediction, Task
 from harness.baselines.pairs import pair_facts
@@ -11,12 +14,15 @@ from harness.errors import UsageError
 from harness.workload.dataset import kind_of, one_line
 
 
-def predict(task: Task) -> Prediction:
-    if task.options.get("epochs") == 0:
+def check_options(options: Mapping[str, Any]) -> None:
+    if options.get("epochs") == 0:
         raise UsageError(
             "--epochs 0: projections that were never trained only guess",
             remedy="Leave it out, or give 1 or more.",
         )
+
+
+def predict(task: Task) -> Prediction:
     split = hold_out(task.y_train, task.seed)
     is_text = kind_of(task.X_train) == "text"
     X = stacked(task, split)

@@ -31,7 +31,7 @@ from harness.engine.options import check_options
 from harness.engine.session import EngineSession
 from harness.engine.transport import WorkerFailedError
 from harness.errors import EngineError, UsageError
-from harness.fit.memory import check_memory
+from harness.fit.memory import check_memory, free_now
 from harness.spec import CONCURRENCY, RunSpec, concurrency_of, entries_of
 from harness.stats.spans import busy_seconds
 
@@ -77,10 +77,11 @@ def bench(
     # all of them first: it hashes their models, and nothing else works while an engine is timed
     plans = [plan_engine(entry, spec, logs) for entry in entries_of(spec)]
     needed = {one.entry.name: _longest(plan, CONCURRENCY in one.options) for one in plans}
+    free = free_now()
     for planned in plans if not spec.force else ():
         with closing(planned.open_tokenizer()) as opened:
             name = planned.entry.name
-            check_memory(name, opened.predict_memory, needed[name])
+            check_memory(name, opened.predict_memory, needed[name], free)
     for planned in plans:
         longest = needed[planned.entry.name]
         with Engine(planned, longest) as engine:

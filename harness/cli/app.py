@@ -39,7 +39,7 @@ from harness.cli.models import models
 from harness.cli.options import examples
 from harness.cli.run import run
 from harness.cli.show import show
-from harness.errors import HarnessError, StoreError
+from harness.errors import EndedBySignal, HarnessError, StoreError, ended_in
 from harness.machine.homes import without_home
 from harness.machine.platforms import check_platform
 
@@ -109,6 +109,7 @@ _add(
     "harness run --config bench.toml --queries 200 --json -o answer.json",
     "harness run --prompts-from latest --backend hf",
     "harness run --shots 1,2,4,8,16,32,max --queries 600",
+    "harness run --plan --max-model-len 4096",
     "harness run --resume latest",
 )
 _add("list", list_runs, "harness list", "harness list --json")
@@ -144,6 +145,7 @@ _add(
     "harness fit --data embeddings.npz --reducer top:10,top:20 --encoding int:100,decimal:10",
     "harness fit --data reviews.csv --prompt text --prompt text-chat --shots 50",
     "harness fit --max-model-len 8192 --json -o fit.json",
+    "harness fit --probe --backend llama-cpp --backend hf --memory-limit 1GiB",
 )
 _add(
     "baseline",
@@ -221,8 +223,10 @@ def main() -> None:
         except HarnessError as error:
             tell_error(error)
             sys.exit(error.exit_code)
+        except EndedBySignal as signalled:
+            sys.exit(signalled.code)
         except Exception as error:  # noqa: BLE001 - the user has to hear that it is our fault
-            if (ended := _ended_in(error)) is not None:
+            if (ended := ended_in(error)) is not None:
                 sys.exit(ended.code)
             _report_bug()
 
@@ -255,17 +259,5 @@ def _ended_by_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-class _EndedBySignal(SystemExit):
-    """Its code is what shells report for a program that a signal has ended."""
-
-
 def _end(number: int, _frame: FrameType | None) -> NoReturn:
-    raise _EndedBySignal(128 + number)
-
-
-def _ended_in(error: BaseException | None) -> _EndedBySignal | None:
-    """The signal that an error was made of: Python 3.11 makes a `RuntimeError` of whatever a
-    class's `__set_name__` raises, and libraries make errors of their own."""
-    while error is not None and not isinstance(error, _EndedBySignal):
-        error = error.__cause__ or error.__context__
-    return error
+    raise EndedBySignal(128 + number)

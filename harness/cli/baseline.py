@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.cli.console import checked, give, remarks, tell, tell_error
+from harness.errors import EndedBySignal
 
 if TYPE_CHECKING:
     from harness.cli.order import BaselineOrder
@@ -18,7 +19,8 @@ def baseline(names: list[str], **given: Any) -> None:
     """Fit baselines to the data that `harness run` would prompt, and store them as a run.
 
     With the same --data, --queries and --seed, the queries are those of `harness run`, so `harness
-    compare` tests both query by query. docs/BASELINES.md says what each baseline is.
+    compare` tests both query by query. After any end, the same command goes on with what was not
+    fitted. docs/BASELINES.md says what each baseline is.
     """
     from harness.cli.order import read_baseline_order
     from harness.report.baselines import baselines_answer
@@ -53,19 +55,13 @@ def flags_of_command() -> inspect.Signature:
 
 
 def _fit(order: BaselineOrder) -> Fitted:
-    from harness.baselines.registry import find_kinds
     from harness.pipeline.baselines import fit_alone
     from harness.report.progress import BaselineWatch, outlet_of
 
-    is_training = any(one.takes for one in find_kinds(order.spec.baseline))
     try:
         with BaselineWatch(outlet_of(remarks(), shown=not order.output.quiet)) as watch:
             return fit_alone(order.spec, order.output.results, watch, order.name)
     # From the handler of Ctrl-C and SIGTERM (`harness.cli.app`).
-    except SystemExit:
-        tell("Interrupted. The baselines that were fitted are stored: `harness list` shows them.")
-        if is_training:
-            tell(
-                "The same command goes on with a training that was begun, from its last checkpoint."
-            )
+    except EndedBySignal:
+        tell("Interrupted. What was fitted is stored; the same command goes on with the rest.")
         raise

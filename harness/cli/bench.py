@@ -7,7 +7,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from harness.cli.console import checked, give, remarks, tell
-from harness.errors import UsageError
+from harness.errors import EndedBySignal, UsageError
 
 if TYPE_CHECKING:
     from harness.bench.rows import LoadRow, Plan, Row
@@ -37,7 +37,7 @@ def bench(**given: Any) -> None:
     rows: list[Row | LoadRow] = []
     try:
         _carry_out(plan, specs, order.output, rows)
-    except SystemExit:
+    except EndedBySignal:
         tell(f"Interrupted. Rows that were finished: {len(rows)}.")
         raise
     # Also after Ctrl-C or an error: rows that are finished are an answer.

@@ -6,6 +6,7 @@ nothing, and would cut the names of options on a narrow terminal.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
@@ -78,6 +79,8 @@ def _in_our_words(error: Any, context: Any) -> UsageError:
         )
     # Some versions of Typer have pydantic check a value; its words speak of its own input.
     said = str(error.message).rstrip(".").removeprefix("Value error, ")
+    said = re.sub(r"Input should be greater than or equal to (\S+)", r"use \1 or more", said)
+    said = re.sub(r"Input should be less than or equal to (\S+)", r"use \1 or less", said)
     said = said.replace("Input should be", "it has to be")
     if kind == "BadParameter" and error.param:
         said = f"{error.param.opts[0]}: {said}"

@@ -32,9 +32,11 @@ def delete(
     """Delete a run, all runs of a group, or an import. It cannot be undone.
 
     Shows what is deleted and waits for a yes. A run that is being prompted is not deleted. Engine
-    logs go with the last run that has an entry of their name.
+    logs go with the last run that has an entry of their name, and checkpoints of trained baselines
+    with the last run that lacks these.
     """
     from harness.imports.records import PREFIX
+    from harness.pipeline.baselines import remove_unwanted
     from harness.store.lock import is_any_prompted, prompting
     from harness.store.runs import Results
     from harness.store.store import Store
@@ -54,6 +56,7 @@ def delete(
             before, names = _bytes(store.path), store.entry_names()
             store.delete_runs(ids)
             _delete_logs(results, names - store.entry_names())
+            remove_unwanted(store)
             locks.close()
             if not is_any_prompted(results):  # who is timed must not wait for the file
                 store.give_back_space()

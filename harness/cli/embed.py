@@ -12,7 +12,7 @@ import typer
 
 from harness.cli.console import give, remarks, target, tell
 from harness.cli.options import FormatOption, JsonOption
-from harness.errors import UsageError
+from harness.errors import EndedBySignal, UsageError
 
 if TYPE_CHECKING:
     from harness.embedding.run import Result
@@ -105,7 +105,7 @@ def embed(
     try:
         with EmbedWatch(outlet_of(remarks(), not quiet)) as watch:
             result = make(order, watch)
-    except SystemExit:
+    except EndedBySignal:
         tell("Interrupted. What is done is stored; the same command goes on with it.")
         raise
     give(embed_answer(result), wanted)
@@ -160,7 +160,7 @@ def embed_answer(result: Result) -> Answer:
     table = simple_table(("split", "class", "images"), rows, numbers=["images"])
     rate = result.embedded_now / result.embed_seconds if result.embed_seconds else 0.0
     facts = [
-        f"{result.out}: {info.dimensions} numbers an image; {info.model}, layer "
+        f"{result.out}: {info.dimensions:,} numbers an image; {info.model}, layer "
         f"{', '.join(info.layers)}, {info.pooling} pooling; {info.dtype} on {info.device}",
         f"{result.embedded_now:,} images at {number(rate)} images/s"
         + (f"; peak memory {number(result.peak_rss_mib)} MiB" if result.peak_rss_mib else ""),

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 def fit(**given: Any) -> None:
     """Count how many examples fit into each context, by the models' own tokenizers.
 
-    No weights are loaded. Each combination of what is given is a row.
+    No weights are loaded, but with --load and --probe. Each combination of what is given is a row.
     """
-    from harness.cli.flags import LISTED, LOAD, REPEATED
+    from harness.cli.flags import LISTED, LOAD, PROBE, REPEATED
     from harness.fit.fit import Order
     from harness.report.fit import fit_answer
 
     flags = {name: value for name, value in given.items() if value not in (None, [])}
-    load = flags.pop(LOAD.name, False)
+    load, probe = (flags.pop(one.name, False) for one in (LOAD, PROBE))
     texts = {name: flags.pop(name) for name in (*REPEATED, *LISTED) if name in flags}
     several = {name: _values(name, values, name in LISTED, flags) for name, values in texts.items()}
     spec, output = _read({**flags, **{name: values[0] for name, values in several.items()}})
@@ -41,9 +41,10 @@ def fit(**given: Any) -> None:
             [spec.max_model_len] if "max_model_len" in spec.model_fields_set else [],
         ),
         load=load,
+        probe=probe,
     )
     found = _carry_out(order, output)
-    give(fit_answer(found.rows), wanted)
+    give(fit_answer(found.rows, found.probes), wanted)
     # Behind the rows of all others.
     if found.failures:
         raise EngineError(

@@ -110,10 +110,25 @@ ENGINE_OPTION = Definition(
     metavar="NAME=VALUE",
     several=True,
 )
+PLAN = Definition(
+    "plan",
+    bool,
+    "Say what the run would prompt, and what memory and time it would take, and stop.",
+    PANEL,
+    has_negation=False,
+)
 LOAD = Definition(
     "load",
     bool,
     "Load each model at each length too, and measure its memory.",
+    ENGINE,
+    has_negation=False,
+)
+PROBE = Definition(
+    "probe",
+    bool,
+    "Look how long a prompt each engine really answers, in how much memory and time; with "
+    "--max-model-len, up to the longest of these.",
     ENGINE,
     has_negation=False,
 )
@@ -138,7 +153,7 @@ _FIRST = ("backend", "model")
 
 def flags_of_run() -> list[Definition]:
     """All flags of `harness run`, those of its spec first."""
-    own = [*definitions(RunSpec), NAME, CONFIG, RESUME, *definitions(Output), JSON]
+    own = [*definitions(RunSpec), NAME, CONFIG, RESUME, PLAN, *definitions(Output), JSON]
     return list(map(_of_run, _with_engines(own)))
 
 
@@ -161,7 +176,7 @@ def flags_of_bench() -> list[Definition]:
 def flags_of_fit() -> list[Definition]:
     """Those of `harness run` but for what only a run that prompts has."""
     spec = [_of_fit(one) for one in definitions(RunSpec) if one.name != "prompts_from"]
-    return _with_engines([*spec, LOAD, CONFIG, *definitions(Output), JSON])
+    return _with_engines([*spec, LOAD, PROBE, CONFIG, *definitions(Output), JSON])
 
 
 def _of_fit(one: Definition) -> Definition:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from harness.cli.console import fail_if_unreadable, give, target, why_unreadable
@@ -43,9 +44,7 @@ def list_runs(
 
     wanted = target(format_, json, output)
     rows, imports, damaged = read_rows(results)
-    every = [
-        run for row in rows for run in (row.members if isinstance(row, ListedGroup) else (row,))
-    ]
+    every = [run for row in rows for run in _members(row)]
     data = {
         "runs": list(map(as_json, every)),
         "groups": [group_json(row) for row in rows if isinstance(row, ListedGroup)],
@@ -74,7 +73,23 @@ def _tables(rows: Sequence[Listed], imports: Sequence[ImportRow], results: Path)
 def runs_table(rows: Iterable[Listed]) -> RenderableType:
     from harness.report.table import simple_table
 
-    return simple_table(_TITLES, map(as_cells, rows), whole=_TITLES[:1])
+    listed = list(rows)
+    ends = _ends_of_paths(listed)
+    return simple_table(_TITLES, (as_cells(row, ends) for row in listed), whole=_TITLES[:1])
+
+
+def _ends_of_paths(rows: Iterable[Listed]) -> Mapping[str, str]:
+    """Of the data and the models that are listed, as much of each path as tells them apart: a whole
+    one may be wider than the table, and would be broken."""
+    from harness.report.text import ends_apart
+
+    runs = [run for row in rows for run in _members(row)]
+    models = {model for run in runs for _, _, model in run.entries}
+    return ends_apart(models) | ends_apart({run.spec.data for run in runs if run.spec})
+
+
+def _members(row: Listed) -> Sequence[ListedRun]:
+    return row.members if isinstance(row, ListedGroup) else (row,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +182,8 @@ def read_row(run: StoredRun) -> ListedRun:
         row = ListedRun(run.run_id, run.created, "unfinished", run.group, run.any_spec)
     else:
         runs = tuple(run.summary.runs)
-        row = ListedRun(run.run_id, run.created, "done", run.group, run.any_spec, runs)
+        state = "unfinished" if run.not_fitted else "done"
+        row = ListedRun(run.run_id, run.created, state, run.group, run.any_spec, runs)
         if not runs:
             row = replace(row, baselines=tuple(run.summary.baselines))
     return replace(row, name=run.name)
@@ -210,17 +226,18 @@ def as_records(row: ListedRun) -> list[dict[str, Any]]:
     ]
 
 
-def as_cells(row: Listed) -> list[str]:
-    """The row of a run, or of a group; times are local ones."""
+def as_cells(row: Listed, ends: Mapping[str, str] = MappingProxyType({})) -> list[str]:
+    """The row of a run, or of a group; times are local ones. `ends` has what is shown of paths."""
     from harness.report.figures import MOCK_LABEL
     from harness.spec import RunSpec
     from harness.summary import is_mock
 
-    members = row.members if isinstance(row, ListedGroup) else (row,)
+    members = _members(row)
     specs = [member.spec for member in members if member.spec]
     entries = [name for member in members for name, _, _ in member.entries]
-    model = _each_once(model or "baselines" for member in members for _, _, model in member.entries)
-    data = _each_once(spec.data for spec in specs)
+    models = (model for member in members for _, _, model in member.entries)
+    model = _each_once(ends.get(model, model) or "baselines" for model in models)
+    data = _each_once(ends.get(spec.data, spec.data) for spec in specs)
     decoding = _each_once(spec.decoding for spec in specs if isinstance(spec, RunSpec))
     begun = f"{datetime.fromisoformat(members[0].created).astimezone():%Y-%m-%d %H:%M}"
     if isinstance(row, ListedGroup):
@@ -254,4 +271,5 @@ def _votes(row: ListedRun, entries: Sequence[str]) -> Iterator[str]:
         yield f"{run.entry} {headline_share(run)}" + f"\n{MOCK_LABEL}" * is_mock(run)
     yield from (f"{one.kind} {share(one.estimate)}" for one in row.baselines)
     if row.state != "done":
-        yield f"{', '.join(entries)}: {row.state}" if entries else row.state
+        left = [name for name in entries if name not in row.votes]
+        yield f"{', '.join(left)}: {row.state}" if left else row.state

@@ -73,6 +73,12 @@ def _list_known(wanted: Target) -> None:
     give(Answer(table, {"models": every}, list(map(_record, every))), wanted)
 
 
+_NONE_FOUND = (
+    "No models of other programs were found where these have them by default, or where "
+    "OLLAMA_MODELS, HF_HUB_CACHE, HF_HOME and LLAMA_CACHE say."
+)
+
+
 def _list_found(wanted: Target) -> None:
     from harness.engine.found import found_models
     from harness.report.formats import Answer
@@ -82,7 +88,7 @@ def _list_found(wanted: Target) -> None:
     data = [{**asdict(one), "options": _options(one)} for one in every]
     titles = ("found in", "MiB", "format", "harness run ...")
     rows = [(one.source, _mib(one.size_bytes), one.format, _typed(one)) for one in every]
-    parts = Listing(titles, rows, ["MiB"]) if rows else "No models of other programs were found."
+    parts = Listing(titles, rows, ["MiB"]) if rows else _NONE_FOUND
     give(Answer(parts, {"found": data}, data), wanted)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from harness.cli.options import Format
 from harness.cli.output import Output
 from harness.engine.options import known_options, parse_options, parse_scalar
 from harness.errors import UsageError
-from harness.spec import BaselineSpec, RunSpec, merge_spec, read_toml
+from harness.spec import OF_MACHINE, BaselineSpec, RunSpec, merge_spec, read_toml
 from harness.validation import validated
 
 _ANY_OPTION = ENGINE_OPTION.name
@@ -23,11 +23,13 @@ _RENAMED_KEYS = {JSON.name: 'format = "json"', _ANY_OPTION: "the table [engine]"
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A new run of a spec, with a name if it is given one, or an old one to complete."""
+    """A new run of a spec, with a name if it is given one, or an old one to complete, with other
+    values of what is `of_machine`."""
 
     what: RunSpec | str
     output: Output
     name: str | None = None
+    of_machine: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_order(given: Mapping[str, Any]) -> Order:
@@ -45,13 +47,17 @@ def read_order(given: Mapping[str, Any]) -> Order:
         name: str | None = flags.pop(NAME.name, None)
         order = _new_run(Path(config) if config else None, flags, output)
         return replace(order, name=name)
+    of_machine = {key: flags.pop(key) for key in OF_MACHINE if key in flags}
     if config or flags:
-        output_flags = ", ".join(f"--{key}" for key in Output.model_fields)
+        names = [key.replace("_", "-") for key in (*OF_MACHINE, *Output.model_fields)]
+        allowed = ", ".join(f"--{name}" for name in names)
         raise UsageError(
             "--resume completes a run as it was begun; it takes no other spec",
-            remedy=f"Leave out every flag but {output_flags}.",
+            remedy=f"Leave out every flag but {allowed}.",
         )
-    return Order(run_id, _output(output, {}, ""))
+    spec = merge_spec({}, of_machine, "the flags")
+    given = {key: getattr(spec, key) for key in of_machine}
+    return Order(run_id, _output(output, {}, ""), of_machine=given)
 
 
 @dataclass(frozen=True, slots=True)

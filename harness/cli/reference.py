@@ -15,6 +15,7 @@ from harness.cli.flags import (
     ENGINE_OPTION,
     JSON,
     NAME,
+    PLAN,
     RESUME,
     Definition,
     definitions,
@@ -36,7 +37,7 @@ def reference(engines: Iterable[Definition]) -> str:
     parts = [_BEGIN]
     for panel, fields in groupby(spec, key=lambda one: one.panel):
         parts += [f"## {panel}\n", _table(list(fields))]
-    output = [*definitions(Output), NAME, CONFIG, RESUME, JSON]
+    output = [*definitions(Output), NAME, CONFIG, RESUME, PLAN, JSON]
     parts += ["## Output\n", _table(output), "## Options of engines\n", _ENGINES]
     parts += [_engine_table([*engines]), "## `harness bench`\n", _BENCH]
     parts += [_table(definitions(Plan), has_keys=False), "## `harness baseline`\n", _BASELINE]
@@ -50,7 +51,7 @@ _PANELS = list(dict.fromkeys(one.panel for one in definitions(RunSpec)))
 
 
 def _table(fields: Sequence[Definition], has_keys: bool = True) -> str:
-    no_key = {NAME.name, CONFIG.name, RESUME.name, JSON.name}
+    no_key = {NAME.name, CONFIG.name, RESUME.name, PLAN.name, JSON.name}
     rows = [
         (_flag(one), "" if one.name in no_key else one.name, one.default, one.help)
         for one in fields
@@ -98,11 +99,13 @@ _BENCH = """`harness bench` takes `--backend`, `--model`, `--config`, `--timeout
 `--force`, the flags of engines and those of the output as well. Lists are given by commas, or by
 repeating the flag.
 """
-_FIT = """`harness fit` takes the flags of `harness run`, but for `--prompts-from`, `--name` and
-`--resume`. `--model`, `--backend`, `--data` and `--prompt` may be repeated; `--reducer`,
-`--encoding`, `--feature-fraction` and `--max-model-len` take several values with commas between
-them. Each combination is a row. Without `--max-model-len`, lengths go from 512, doubled, to the
-model's own. `--load` loads each model at each length too, and measures its memory.
+_FIT = """`harness fit` takes the flags of `harness run`, but for `--prompts-from`, `--name`,
+`--plan` and `--resume`. `--model`, `--backend`, `--data` and `--prompt` may be repeated;
+`--reducer`, `--encoding`, `--feature-fraction` and `--max-model-len` take several values with
+commas between them. Each combination is a row. Without `--max-model-len`, lengths go from 512,
+doubled, to the model's own. `--load` loads each model at each length too, and measures its memory.
+`--probe` looks how long a prompt each engine answers, up to the longest of the lengths
+([FIT](FIT.md)).
 """
 _BASELINE = """`harness baseline NAME...` takes `--data`, `--text-column`, `--label-column`,
 `--test-share`, `--seed`, `--queries`, `--name` and the flags of the output

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from harness.cli.console import checked, fail_if_unreadable, give, remarks, tell
 from harness.cli.show import answer_of
-from harness.errors import StoreError
+from harness.errors import EndedBySignal, EngineError, StoreError, UsageError
 
 if TYPE_CHECKING:
     from harness.cli.order import Order
@@ -27,6 +27,7 @@ def run(**given: Any) -> None:
 
     Every reply is stored as it comes, so a run that ended early can be completed with --resume.
     """
+    from harness.cli.flags import PLAN
     from harness.cli.order import read_order
     from harness.cli.points import points_of, take_lists
     from harness.pipeline.run import check_answered
@@ -34,7 +35,11 @@ def run(**given: Any) -> None:
     from harness.store.runs import resume_command
 
     flags, lists = take_lists(given)
+    is_plan = flags.pop(PLAN.name, None)
     order = read_order(flags)
+    if is_plan:
+        _plan(order, lists)
+        return
     if lists and not isinstance(order.what, str):
         points = points_of(order.what, lists)
         if len(points) > 1:
@@ -67,6 +72,31 @@ def _run_curve(order: Order, points: Sequence[RunSpec], kind: str) -> None:
     for summary in summaries:
         check_answered(summary, resume_command(results, summary.run_id))
     fail_if_unreadable(errors)
+
+
+def _plan(order: Order, lists: Mapping[str, Sequence[Any]]) -> None:
+    """What the run, or each point of the curve, would take."""
+    from harness.cli.points import points_of
+    from harness.pipeline.plan import plan_run
+    from harness.report.plan import plan_answer
+    from harness.report.progress import FitWatch, outlet_of
+
+    if isinstance(order.what, str):
+        raise UsageError(
+            "--plan is for a run that is to be begun, and --resume for one that was",
+            remedy="Give one of them.",
+        )
+    wanted = checked(order.output.target)
+    specs = points_of(order.what, lists) or [order.what]
+    with FitWatch(outlet_of(remarks(), not order.output.quiet, moves=False)) as watch:
+        plans = [plan_run(spec, order.output.results, watch) for spec in specs]
+    give(plan_answer(plans), wanted)
+    failed = [one for found in plans for one in found.entries if one.failure is not None]
+    if failed:
+        raise EngineError(
+            "; ".join(f"{one.entry}: {one.failure}" for one in failed),
+            remedy="; ".join(dict.fromkeys(one.remedy for one in failed if one.remedy)),
+        )
 
 
 def _group_name(order: Order, kind: str) -> str:
@@ -131,7 +161,7 @@ def _watched(order: Order, work: Callable[[Watch], _Done]) -> _Done:
         with watch:
             return work(watch)
     # From the handler of Ctrl-C and SIGTERM (`harness.cli.app`).
-    except SystemExit:
+    except EndedBySignal:
         _say_interrupted(watch.run_id, order.output.results)
         raise
 
@@ -141,7 +171,7 @@ def _run(order: Order, watch: Watch) -> Summary:
 
     results = order.output.results
     if isinstance(order.what, str):
-        return resume(order.what, results, watch)
+        return resume(order.what, results, watch, order.of_machine)
     return run(order.what, results, watch, order.name)
 
 

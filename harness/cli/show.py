@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
@@ -123,17 +123,10 @@ def show(
             found = stored.run(run)
             give(answer_of(found, compute(found), wanted.format), wanted)
         else:
+            from harness.report.stored import summary_of
+
             found = stored.run(run)
-            give(answer_of(found, _summary_of(found), wanted.format), wanted)
-
-
-def _summary_of(run: StoredRun) -> Summary:
-    """Of an unfinished run what it has come to so far."""
-    if run.is_finished:
-        return run.summary
-    from harness.pipeline.summarise import so_far
-
-    return so_far(run)
+            give(answer_of(found, summary_of(found), wanted.format), wanted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,23 +188,11 @@ def _show_command(run: StoredRun, results: Path, wanted: Target) -> None:
 
 
 def answer_of(run: StoredRun, summary: Summary, format_: Format) -> Answer:
-    """The answer, its caveats included, who of its entries is ahead, and whether they agree; with
-    it, replies of an entry of which none could be read."""
-    from rich.console import Group
+    """The answer, as the format has a place for it."""
+    from harness.report.stored import stored_answer
 
-    from harness.report.answer import Beside, run_answer
-    from harness.report.baselines import baselines_answer
-    from harness.report.replies import unparsed_notes
-
-    if summary.queries is not None:
-        return baselines_answer(run, summary)
-    # CSV has no place for what takes a comparison.
-    beside = Beside.of(run, is_compared=format_ is not Format.CSV)
-    answer = run_answer(run.spec, summary, beside)
-    is_read = format_ in (Format.TABLE, Format.MD)  # the other formats have no place for it
-    if is_read and (unparsed := unparsed_notes(run, summary.runs)):
-        return replace(answer, parts=Group(answer.parts, "", *unparsed))
-    return answer
+    is_read = format_ in (Format.TABLE, Format.MD)
+    return stored_answer(run, summary, is_read=is_read, is_compared=format_ is not Format.CSV)
 
 
 def _show_group(name: str, runs: Sequence[StoredRun], wanted: Target) -> None:

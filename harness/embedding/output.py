@@ -58,7 +58,7 @@ def _write_parquet(path: Path, embeddings: Embeddings) -> None:
     from pyarrow import parquet
 
     width = embeddings.vectors.shape[1]
-    names = json.dumps([_plain(image.place) for image in embeddings.images])
+    names = json.dumps([image.stored_place for image in embeddings.images])
     schema = pa.schema(
         [
             ("split", pa.string()),
@@ -85,7 +85,7 @@ def _write_npz(path: Path, embeddings: Embeddings) -> None:
             images = [embeddings.images[at] for at in rows]
             _add_vectors(archive, f"X_{split}", embeddings.vectors[rows[0] : rows[-1] + 1])
             _add(archive, f"y_{split}", np.array([image.label for image in images]))
-            _add(archive, f"images_{split}", np.array([_plain(image.place) for image in images]))
+            _add(archive, f"images_{split}", np.array([image.stored_place for image in images]))
         _add(archive, METADATA, np.array(json.dumps(embeddings.metadata)))
 
 
@@ -139,8 +139,3 @@ def _parts(
     for start in range(0, len(embeddings.images), _ROWS):
         rows = slice(start, start + _ROWS)
         yield embeddings.images[rows], np.ascontiguousarray(embeddings.vectors[rows])
-
-
-def _plain(text: str) -> str:
-    """As UTF-8 can be written: a name whose bytes are no text holds lone surrogates."""
-    return text.encode("utf-8", errors="backslashreplace").decode("utf-8")

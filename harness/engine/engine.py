@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from harness.contract import (
+    BEYOND_MODEL,
     MemoryPlan,
     ModelRef,
     OptionValue,
@@ -44,6 +45,8 @@ _PACKAGE_NAME = re.compile(r"[\w.-]+")  # what a requirement begins with, as PEP
 class EnginePlan:
     """All that it takes to open an entry's engine, or its tokenizer alone.
 
+    `may_go_beyond`: the backend takes more tokens than a model was made for, if it is given
+    `BEYOND_MODEL`. `memory_limit` is what a worker with a loaded model may take, in bytes.
     `target` is the backend as `module[:attribute]`. `options` are what the backend is given, with
     `max_model_len` of the spec. `model_files` are the hashes of the model's files by path.
     """
@@ -57,6 +60,8 @@ class EnginePlan:
     load_timeout_seconds: float
     log: Path
     model_files: Mapping[str, str]
+    memory_limit: int | None = None
+    may_go_beyond: bool = False
 
     @property
     def model_sha256(self) -> str | None:
@@ -69,7 +74,7 @@ class EnginePlan:
 
     def start_tokenizer(self) -> TokenizerSession:
         """One worker of `EngineTokenizer`."""
-        return TokenizerSession(self._start(), self.target, self.model, self.options)
+        return TokenizerSession(self._start(None), self.target, self.model, self.options)
 
     def open_session(self, max_model_len: int) -> EngineSession:
         """Starts to load the model, for prompts and replies of so many tokens.
@@ -80,7 +85,7 @@ class EnginePlan:
         self.check_files()
         options = {**self.options, "max_model_len": max_model_len}
         return EngineSession(
-            self._start(),
+            self._start(self.memory_limit),
             self.target,
             self.model,
             options,
@@ -99,8 +104,10 @@ class EnginePlan:
                     remedy="Bring the file back, or begin a new run.",
                 )
 
-    def _start(self) -> ProcessTransport:
-        return ProcessTransport(self.target, self.timeout_seconds, self.log, self.python)
+    def _start(self, memory_limit: int | None) -> ProcessTransport:
+        return ProcessTransport(
+            self.target, self.timeout_seconds, self.log, self.python, memory_limit
+        )
 
 
 def plan_engine(entry: Entry, spec: RunSpec, logs: Path) -> EnginePlan:
@@ -131,6 +138,8 @@ def plan_engine(entry: Entry, spec: RunSpec, logs: Path) -> EnginePlan:
         load_timeout_seconds=spec.load_timeout_seconds,
         log=log,
         model_files=model_files(model),
+        memory_limit=spec.memory_limit,
+        may_go_beyond=any(one.name == BEYOND_MODEL.name for one in backend.OPTIONS),
     )
 
 

@@ -23,7 +23,8 @@ from harness.engine.interpreters import worker_environment
 from harness.engine.logs import open_log
 from harness.engine.transport import Failure, WorkerFailedError
 from harness.errors import EngineError
-from harness.machine.memory import MemoryPeak, MemoryProbe
+from harness.machine.limit import LOOK_SECONDS, MemoryLimit
+from harness.machine.memory import MemoryPeak, MemoryProbe, size
 
 WORKER = BACKENDS / "worker.py"  # by its path: the name may be found elsewhere
 _CLOSE_SECONDS = 10.0
@@ -39,12 +40,18 @@ class ProcessTransport:
     """Starts the process. `python` is the interpreter to run it in, `target` the backend.
 
     One deadline of `timeout_seconds` holds over sending a whole request, and over each message of
-    the answer, from when it is waited for to its last byte. Raises `EngineError` where the process
-    cannot be started.
+    the answer, from when it is waited for to its last byte. With `memory_limit`, in bytes, it is
+    ended when it and its children take more together. Raises `EngineError` where the process cannot
+    be started.
     """
 
     def __init__(
-        self, target: str, timeout_seconds: float, log: Path, python: str = sys.executable
+        self,
+        target: str,
+        timeout_seconds: float,
+        log: Path,
+        python: str = sys.executable,
+        memory_limit: int | None = None,
     ) -> None:
         self.name = log.stem
         self.log = log
@@ -79,7 +86,13 @@ class ProcessTransport:
         self._watching = contextlib.ExitStack()
         try:
             self._guard = Guard(self._process.pid)
-            self._probe = self._watching.enter_context(MemoryProbe(self._process.pid))
+            self._limit = memory_limit and MemoryLimit(self._process.pid, memory_limit)
+            probe = (
+                MemoryProbe(self._process.pid, LOOK_SECONDS, look=self._limit.look)
+                if self._limit
+                else MemoryProbe(self._process.pid)
+            )
+            self._probe = self._watching.enter_context(probe)
         except BaseException:
             self._end_group()
             raise
@@ -116,12 +129,12 @@ class ProcessTransport:
         except TimeoutError:
             self._fail(f"it took no request for {self.timeout_seconds:g} s", "silent")
         except (EOFError, OSError):
-            self._fail(self._cause_of_death(), "died")
+            self._died()
 
     def answer(self, within_seconds: float | None = None) -> wire.Message:
         seconds = self.timeout_seconds if within_seconds is None else within_seconds
         if self._connection.fileno() < 0:
-            raise WorkerFailedError(self._end.reason, self._end.kind)
+            raise WorkerFailedError(self._end.reason, self._end.kind, remedy=self._end.remedy)
         if not self._owes_answer:  # one would be waited for in vain
             raise WorkerFailedError("it owes no answer", "died")
         try:
@@ -131,7 +144,7 @@ class ProcessTransport:
         except TimeoutError as error:
             raise self._fail(f"no sign of life for {seconds:g} s", "silent") from error
         except (EOFError, OSError) as error:
-            raise self._fail(self._cause_of_death(), "died") from error
+            raise self._died() from error
         except wire.WireError as error:
             reason = f"the engine sent what makes no sense: {error}"
             raise self._fail(reason, "nonsense") from error
@@ -167,6 +180,8 @@ class ProcessTransport:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         self._connection.close()
+        if self._limit:
+            self._limit.release()
 
     def _wait_until(self, seconds: float) -> wire.Wait:
         """Waits for the socket until that long from now.
@@ -191,10 +206,20 @@ class ProcessTransport:
 
         return wait
 
-    def _fail(self, reason: str, kind: Failure) -> WorkerFailedError:
-        self._end = WorkerFailedError(reason, kind)
+    def _fail(self, reason: str, kind: Failure, remedy: str = "") -> WorkerFailedError:
+        self._end = WorkerFailedError(reason, kind, remedy=remedy)
         self.kill()
         return self._end
+
+    def _died(self) -> WorkerFailedError:
+        cause = self._cause_of_death()
+        if not self._limit or not self._limit.was_exceeded:
+            return self._fail(cause, "died")
+        return self._fail(
+            f"it was ended for taking more memory than {size(self._limit.most_bytes)}",
+            "memory",
+            "Raise --memory-limit, or lower --max-model-len.",
+        )
 
     def _cause_of_death(self) -> str:
         try:

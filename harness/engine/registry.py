@@ -9,7 +9,7 @@ from importlib.metadata import entry_points
 from typing import Any, cast
 
 from harness.contract import ENTRY_POINT_GROUP, Backend, Option, own_backends
-from harness.errors import EngineError, UsageError
+from harness.errors import EngineError, UsageError, ended_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,8 @@ class Registered:
             options, formats = tuple(backend.OPTIONS), cast(Any, backend.FORMATS)
         # A module may end the interpreter, as a script does.
         except (Exception, SystemExit) as error:
+            if (ended := ended_in(error)) is not None:
+                raise ended from None
             raise EngineError(
                 f"backend {self.name} cannot be imported: {error}",
                 remedy="Install it again, or remove the package that registers it.",

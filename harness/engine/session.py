@@ -31,7 +31,12 @@ from harness.contract import (
 )
 from harness.engine.audit import Audit
 from harness.engine.process import ProcessTransport
-from harness.engine.transport import Transport, WorkerDiedError, WorkerFailedError
+from harness.engine.transport import (
+    MemoryLimitError,
+    Transport,
+    WorkerDiedError,
+    WorkerFailedError,
+)
 from harness.errors import EngineError
 from harness.machine.memory import MemoryPeak
 from harness.stats.spans import busy_seconds
@@ -123,6 +128,8 @@ class _Opened(ABC):
             self._transport.kill()
             failure: Exception = error
         except WorkerFailedError as error:
+            if error.kind == "memory":
+                raise MemoryLimitError(str(error), remedy=error.remedy) from error
             failure = error
         # One that was stopped, or that the machine was too busy for, is silent and not dead.
         is_gone = isinstance(failure, WorkerFailedError) and failure.kind in ("died", "silent")
@@ -313,7 +320,7 @@ class EngineSession(_Opened):
             return WorkerFailedError(str(error), "reported", open_prompts, error.remedy)
         self.kill()
         if isinstance(error, WorkerFailedError):
-            return WorkerFailedError(error.reason, error.kind, open_prompts)
+            return WorkerFailedError(error.reason, error.kind, open_prompts, error.remedy)
         reason = f"the engine sent what makes no sense: {error}"
         return WorkerFailedError(reason, "nonsense", open_prompts)
 
@@ -338,13 +345,22 @@ class EngineSession(_Opened):
         self.closing_seconds += time.perf_counter() - began
 
 
-def check_backend(target: str, timeout_seconds: float, log: Path, python: str) -> Availability:
-    """Whether a backend can run here in that interpreter, as it says itself in a worker."""
-    transport = ProcessTransport(target, timeout_seconds, log, python)
+def check_backend(
+    target: str,
+    timeout_seconds: float,
+    log: Path,
+    python: str,
+    memory_limit: int | None = None,
+) -> Availability:
+    """Whether a backend can run here in that interpreter, as it says itself in a worker. Raises
+    `MemoryLimitError` where to import the engine takes more than the limit."""
+    transport = ProcessTransport(target, timeout_seconds, log, python, memory_limit)
     try:
         transport.request({"do": "check", "backend": target})
         return records.decode_availability(transport.answer().get("result"))
     except (WorkerFailedError, EngineError, wire.WireError) as error:
+        if isinstance(error, WorkerFailedError) and error.kind == "memory":
+            raise MemoryLimitError(str(error), remedy=error.remedy) from error
         return Availability(False, reason=str(error))
     finally:
         transport.close()

@@ -10,14 +10,15 @@ from harness.contract import wire
 from harness.errors import EngineError
 from harness.machine.memory import MemoryPeak
 
-Failure: TypeAlias = Literal["died", "silent", "nonsense", "reported"]
+Failure: TypeAlias = Literal["died", "silent", "nonsense", "reported", "memory"]
 
 
 class WorkerFailedError(Exception):
     """The worker failed.
 
-    `kind`: it "died", was "silent" past its deadline, sent "nonsense" (a fresh one would too), or
-    "reported" an error of its engine, which may have a `remedy`. `open_prompts`, by their index in
+    `kind`: it "died", was "silent" past its deadline, sent "nonsense" (a fresh one would too),
+    "reported" an error of its engine, which may have a `remedy`, or took more "memory" than it may.
+    `open_prompts`, by their index in
     the call, were begun and not answered: this is what it costs.
     """
 
@@ -34,6 +35,10 @@ class WorkerFailedError(Exception):
 class WorkerDiedError(EngineError):
     """The worker died, or was ended for its silence, at what no run can do without, such as
     loading. A fresh one may do it."""
+
+
+class MemoryLimitError(EngineError):
+    """The worker was ended for taking more than --memory-limit. A fresh one would take as much."""
 
 
 class Transport(Protocol):

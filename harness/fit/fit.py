@@ -13,12 +13,14 @@ from functools import cache
 from itertools import product
 from pathlib import Path
 
+from harness.contract import MemoryPlan
 from harness.engine.engine import EnginePlan, EngineTokenizer, plan_engine
 from harness.engine.options import check_options
 from harness.errors import EngineError, UsageError
 from harness.fit.helps import SHORTER, helps
-from harness.fit.load import measure
-from harness.fit.memory import Measured, Memory, memory_at
+from harness.fit.load import load
+from harness.fit.memory import Free, Measured, Memory, free_now, memory_at
+from harness.fit.probe import Prediction, Probe, probe
 from harness.fit.rows import FitRow
 from harness.fit.scale import Scale
 from harness.fit.shares import prompt_shares
@@ -37,9 +39,10 @@ _MOST_ROWS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """The rows, and of entries that have none, why."""
+    """The rows, and of entries that have none, why. `probes` are there where they were wanted."""
 
     rows: Sequence[FitRow]
+    probes: Sequence[Probe]
     failures: Mapping[str, EngineError]
 
 
@@ -48,7 +51,8 @@ class Order:
     """What is combined with what, each in order; `spec` has all else.
 
     Without `lengths`, each model gets those from `SHORTEST` to its own. With `load`, each model is
-    loaded at each of its lengths, and its memory measured.
+    loaded at each of its lengths, and its memory measured. With `probe`, it is looked how much each
+    engine answers, up to the longest of the lengths.
     """
 
     spec: RunSpec
@@ -59,6 +63,7 @@ class Order:
     encodings: Sequence[str]
     lengths: Sequence[int]
     load: bool = False
+    probe: bool = False
 
 
 def fit(
@@ -74,6 +79,7 @@ def fit(
     given_chat = None if chat is None else read_chat_template(chat)
     failures: dict[str, EngineError] = {}
     rows: dict[tuple[int, ...], FitRow] = {}
+    free = free_now(order.spec.memory_limit)  # before our tokenizers take some of it
     with ExitStack() as stack:
         entries = _open(order.spec, logs, given_chat, stack, failures)
         data = [
@@ -85,7 +91,7 @@ def fit(
         _check_size(order, entries)
         for entry in entries:
             observe(f"reading the head of the files of {entry.name}")
-            entry.read_memory(failures)
+            entry.read_memory(failures, free)
         entries = [one for one in entries if one.name not in failures]
         if not entries:
             raise _none_opens(failures)
@@ -98,7 +104,26 @@ def fit(
     found = [rows[key] for key in sorted(rows)]
     if order.load:  # behind the tokenizers, so that nothing else has memory
         found = _loaded(found, {one.name: one.plan for one in entries}, failures, observe)
-    return Fit(found, failures)
+    probes = _probed(order, entries, failures, observe) if order.probe else []
+    return Fit(found, probes, failures)
+
+
+def _probed(
+    order: Order,
+    entries: Sequence[_Entry],
+    failures: dict[str, EngineError],
+    observe: Callable[[str], None],
+) -> list[Probe]:
+    found = []
+    for entry in entries:
+        longest = max(order.lengths, default=None)
+        try:
+            found.append(
+                probe(entry.plan, entry.session.info, longest, Prediction.of(entry.plans), observe)
+            )
+        except EngineError as error:
+            failures[entry.name] = error
+    return found
 
 
 def _loaded(
@@ -115,7 +140,7 @@ def _loaded(
             continue
         observe(f"loading {name} for {length:,} tokens")
         try:
-            measured[name, length] = measure(plans[name], length)
+            measured[name, length] = load(plans[name], length).measured
         except EngineError as error:
             failures[name] = error
     return [
@@ -165,6 +190,7 @@ class _Entry:
     lengths: Sequence[int] = ()
     declared: int = 0
     token_bytes: int | None = None
+    plans: Sequence[MemoryPlan] | None = None
     memory: dict[int, Memory] = field(default_factory=dict)
     tokenizer: Tokenizer = field(init=False)
 
@@ -188,10 +214,11 @@ class _Entry:
         )
         return True
 
-    def read_memory(self, failures: dict[str, EngineError]) -> None:
+    def read_memory(self, failures: dict[str, EngineError], free: Free) -> None:
         """Predicts the memory at each length, where the backend can."""
         try:
-            found = memory_at(self.session.predict_memory, self.lengths)
+            found = memory_at(self.session.predict_memory, self.lengths, free)
+            self.plans = self.session.predict_memory([self.declared, 2 * self.declared])
         except EngineError as error:
             failures[self.name] = error
             return
@@ -347,4 +374,4 @@ def _row(
         memory=entry.memory.get(length),
         measured=None,
     )
-    return row if row.fits else row.model_copy(update={"helps": helps(row, each, scale_of)})
+    return row if row.fits else row.model_copy(update={"helps": helps(row, each, scale, scale_of)})

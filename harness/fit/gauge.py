@@ -69,12 +69,10 @@ class Gauge:
         wanted = there if shots is None else min(shots, there)
         if not packer.items or not wanted or not packer.available(1):
             # Every query, or every example of a class, takes more than half of the room.
-            items = packer.items or self.voter.queries[:1]
-            lengths = ruler.lengths((), items)
-            query = items[lengths.index(max(lengths))]
+            longest, query = packer.longest(())
             everything = self._all(ruler, self.voter.examples[:wanted], query)
-            return VoterFit(0, wanted, max(lengths), 0, everything)
-        bare, query = self._bare_prompt(packer, ruler)
+            return VoterFit(0, wanted, longest, 0, everything)
+        bare, query = self._bare_prompt(packer)
         sums = self._sums(packer, wanted, room - bare)
         # `sums[k]` is of k examples. The last may be of one that does not fit.
         count = max(int(np.searchsorted(sums, room - bare, side="right")) - 1, 0)
@@ -91,15 +89,14 @@ class Gauge:
             return self._packed(packer, ruler, wanted, everything)
         return VoterFit(count, wanted, prompt, int(sums[count]), everything)
 
-    def _bare_prompt(self, packer: Packer, ruler: Ruler) -> tuple[int, Item]:
+    def _bare_prompt(self, packer: Packer) -> tuple[int, Item]:
         """What the longest prompt has beside its examples, and whose prompt it is."""
         # The queries that are not too long grow with the room, so their number says which.
         key = len(packer.items)
         if key not in self._bare:
             [first] = packer.examples(1)
-            lengths = ruler.lengths([first], packer.items)
-            bare = max(lengths) - int(self._of_row[first.row])
-            self._bare[key] = bare, packer.items[lengths.index(max(lengths))]
+            longest, query = packer.longest([first])
+            self._bare[key] = longest - int(self._of_row[first.row]), query
         return self._bare[key]
 
     def _sums(self, packer: Packer, wanted: int, room: int) -> Counts:

@@ -10,18 +10,21 @@ from harness.fit.rows import FitRow, Help
 from harness.fit.scale import Scale
 from harness.workload.reducers import ReducerSpec, parse_reducer
 
+_ROUNDS = 4
 SHORTER = ("int:100", "int:10")
 """Encodings to try, in this order."""
 
 
-def helps(row: FitRow, each: Sequence[VoterFit], scale_of: Callable[[str], Scale]) -> list[Help]:
+def helps(
+    row: FitRow, each: Sequence[VoterFit], scale: Scale, scale_of: Callable[[str], Scale]
+) -> list[Help]:
     """For a row that does not fit, of these voters; `scale_of` gives them in another encoding."""
     found: list[Help | None] = [_fewer_examples(row)]
     if row.encoding is not None:
         worst = max(range(len(each)), key=lambda voter: each[voter].all_tokens)
         found.append(_shorter_encoding(row, worst, scale_of))
-        found.append(_fewer_numbers(row, each[worst], scale_of(row.encoding)))
-    found.append(_longer_context(row))
+        found.append(_fewer_numbers(row, each[worst], scale))
+    found.append(_longer_context(row, scale))
     return [one for one in found if one]
 
 
@@ -35,7 +38,7 @@ def _fewer_examples(row: FitRow) -> Help | None:
 
 def _shorter_encoding(row: FitRow, voter: int, scale_of: Callable[[str], Scale]) -> Help | None:
     """The first with which all fits, or the one with which most does, for one voter: the one that
-    needs most tokens."""
+    needs most tokens now. With another encoding, another may."""
     found: list[Help] = []
     for encoding in SHORTER:
         one = scale_of(encoding).fit(voter, row.max_model_len)
@@ -48,7 +51,7 @@ def _shorter_encoding(row: FitRow, voter: int, scale_of: Callable[[str], Scale])
                 value=encoding,
                 examples=one.examples,
                 tokens=tokens,
-                is_exact=True,
+                is_exact=len(row.examples_per_voter) == 1,
             )
         )
         if one.examples == one.wanted:
@@ -79,8 +82,15 @@ def _fewer_numbers(row: FitRow, voter: VoterFit, scale: Scale) -> Help | None:
     )
 
 
-def _longer_context(row: FitRow) -> Help | None:
-    needed = row.tokens_needed
+def _longer_context(row: FitRow, scale: Scale) -> Help | None:
+    """Of a number of texts, a longer context also shows some that are too long for this one, and
+    then needs more: what it says itself is looked at."""
+    needed, is_exact = row.tokens_needed, row.encoding is not None
+    for _ in range(_ROUNDS if row.tokens_over and not is_exact else 0):
+        each = [scale.fit(voter, needed) for voter in range(len(scale.voters))]
+        if is_exact := all(one.examples == one.wanted for one in each):
+            break
+        needed = max(needed, *(one.all_tokens + scale.reserve for one in each))
     if not row.tokens_over or needed > row.declared_context:
         return None
     return Help(
@@ -88,5 +98,5 @@ def _longer_context(row: FitRow) -> Help | None:
         value=str(needed),
         examples=row.examples_wanted,
         tokens=needed,
-        is_exact=True,
+        is_exact=is_exact,
     )

@@ -8,9 +8,8 @@ from typing import Literal, TypeAlias
 from harness.contract import MemoryPlan
 from harness.errors import EngineError
 from harness.machine.free import free_bytes
+from harness.machine.memory import size
 from harness.record import Record
-
-MIB, GIB = 2**20, 2**30
 
 
 class Measured(Record):
@@ -26,9 +25,10 @@ class Measured(Record):
 class Memory(Record):
     """A prediction for one length, in bytes; `free_bytes` is `None` where it cannot be known.
 
-    `cache_bytes` is all that is held of tokens. `total_bytes` is the sum of the four parts.
-    `longest_context` is the length that would fit, and `parallel_sequences` how many sequences of
-    this one.
+    `cache_bytes` is all that is held of tokens. `total_bytes` is the sum of the four parts, and
+    `device_bytes` what of it lies on the device: of a GPU's, all but the engine's process. That is
+    compared with `free_bytes`. `longest_context` is the length that would fit, and
+    `parallel_sequences` how many sequences of this one.
     """
 
     device: Literal["cpu", "gpu"]
@@ -37,6 +37,7 @@ class Memory(Record):
     compute_bytes: int
     engine_bytes: int
     total_bytes: int
+    device_bytes: int
     free_bytes: int | None
     fits: bool | None
     bytes_over: int
@@ -48,11 +49,28 @@ def total_bytes(plan: MemoryPlan) -> int:
     return plan.weights_bytes + plan.cache_bytes + plan.compute_bytes + plan.engine_bytes
 
 
-def held_against(plan: MemoryPlan, longer: MemoryPlan, free: int | None) -> Memory:
+def device_bytes(plan: MemoryPlan) -> int:
+    """What lies on the device that holds the model."""
+    return total_bytes(plan) - (plan.engine_bytes if plan.on_gpu else 0)
+
+
+Free: TypeAlias = Callable[[bool], int | None]
+"""What is free, of GPUs or of main memory; `None` where it cannot be known."""
+
+
+def free_now(limit: int | None = None) -> Free:
+    """Of main memory, what is free when this is called, `limit` at most. So it is to be called
+    before workers with tokenizers are started: they end before a model is loaded."""
+    now = free_bytes(on_gpu=False)
+    main = now if limit is None or now is None else min(now, limit)
+    return lambda on_gpu: free_bytes(on_gpu=True) if on_gpu else main
+
+
+def compared(plan: MemoryPlan, longer: MemoryPlan, free: int | None) -> Memory:
     """`longer` is the prediction for a longer context: the difference is what a token takes."""
-    total = total_bytes(plan)
-    per_token = (total_bytes(longer) - total) / (longer.tokens - plan.tokens)
-    left = None if free is None else free - total
+    needed = device_bytes(plan)
+    per_token = (device_bytes(longer) - needed) / (longer.tokens - plan.tokens)
+    left = None if free is None else free - needed
     longest = sequences = None
     if left is not None and per_token > 0:
         longest = max(int(plan.tokens + left / per_token), 0)
@@ -64,7 +82,8 @@ def held_against(plan: MemoryPlan, longer: MemoryPlan, free: int | None) -> Memo
         cache_bytes=plan.cache_bytes,
         compute_bytes=plan.compute_bytes,
         engine_bytes=plan.engine_bytes,
-        total_bytes=total,
+        total_bytes=total_bytes(plan),
+        device_bytes=needed,
         free_bytes=free,
         fits=None if left is None else left >= 0,
         bytes_over=0 if left is None else max(-left, 0),
@@ -76,22 +95,24 @@ def held_against(plan: MemoryPlan, longer: MemoryPlan, free: int | None) -> Memo
 Predict: TypeAlias = Callable[[Sequence[int]], Sequence[MemoryPlan] | None]
 
 
-def memory_at(predict: Predict, lengths: Sequence[int]) -> tuple[int, list[Memory]] | None:
+def memory_at(
+    predict: Predict, lengths: Sequence[int], free: Free
+) -> tuple[int, list[Memory]] | None:
     """What a token takes in the cache, and all for each length; `None` where the backend does not
     say."""
     plans = predict([*lengths, *(2 * length for length in lengths)])
     if plans is None:
         return None
-    free = free_bytes(plans[0].on_gpu)
+    left = free(plans[0].on_gpu)
     half = len(lengths)
     pairs = zip(plans[:half], plans[half:], strict=True)
-    return plans[0].token_bytes, [held_against(plan, longer, free) for plan, longer in pairs]
+    return plans[0].token_bytes, [compared(plan, longer, left) for plan, longer in pairs]
 
 
-def check_memory(entry: str, predict: Predict, length: int) -> None:
+def check_memory(entry: str, predict: Predict, length: int, free: Free) -> None:
     """Raises `EngineError`, which says by how much, for a model that takes more than is free."""
     try:
-        found = memory_at(predict, [length])
+        found = memory_at(predict, [length], free)
     except EngineError:  # files that cannot be right: loading them says what is wrong
         return
     if found is None:
@@ -103,12 +124,8 @@ def check_memory(entry: str, predict: Predict, length: int) -> None:
     shorter = f"Use --max-model-len {longest}, or a" if longest >= 16 else "Use a"
     where = "GPU memory" if memory.device == "gpu" else "memory"
     raise EngineError(
-        f"{entry} would take {size(memory.total_bytes)} of {where} for {length:,} tokens of "
-        f"context, and {size(memory.free_bytes or 0)} are free: "
+        f"{entry} would take {size(memory.device_bytes)} of {where} for {length:,} tokens of "
+        f"context, and {size(memory.free_bytes or 0)} may be taken: "
         f"{size(memory.bytes_over)} too much",
         remedy=f"{shorter} smaller model or KV cache type; --force loads it all the same.",
     )
-
-
-def size(count: int) -> str:
-    return f"{count / GIB:.1f} GiB" if count >= GIB else f"{count / MIB:.0f} MiB"

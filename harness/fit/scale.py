@@ -24,7 +24,7 @@ class Scale:
         writer: Writer,
         tokenize: Tokenize,
         *,
-        max_tokens: int,
+        max_tokens: int | None,
         shots: int | None,
         seed: int,
     ) -> None:

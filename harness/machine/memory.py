@@ -17,7 +17,7 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +29,7 @@ import psutil
 from harness.machine.nvml import gpu_handles
 
 LISTING_SECONDS = 1.0
-MIB = 2**20
+MIB, GIB = 2**20, 2**30
 
 _HIGH_WATER = re.compile(rb"^VmHWM:\s+(\d+) kB$", re.MULTILINE)
 
@@ -47,13 +47,20 @@ class MemoryProbe:
 
     The processes may end at any time; what was seen of them stays. The last sample is taken when
     the statement ends. `since_start` is false where a process is watched for a part of its life
-    only: the kernel's mark is not that part's.
+    only: the kernel's mark is not that part's. `look` is called with the resident bytes of each
+    sample.
     """
 
     def __init__(
-        self, pid: int, interval_seconds: float = 0.1, *, since_start: bool = True
+        self,
+        pid: int,
+        interval_seconds: float = 0.1,
+        *,
+        since_start: bool = True,
+        look: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._pid = pid
+        self._look = look
         self._since_start = since_start
         self._interval_seconds = interval_seconds
         self._rss_bytes = 0
@@ -99,8 +106,15 @@ class MemoryProbe:
                     next_listing = time.monotonic() + LISTING_SECONDS
                     if self._since_start:
                         self._rss_bytes = max(self._rss_bytes, _high_water_bytes(root))
-                self._rss_bytes = max(self._rss_bytes, sum(map(_rss_bytes, tree)))
+                resident = sum(map(_rss_bytes, tree))
+                self._look(resident)
+                self._rss_bytes = max(self._rss_bytes, resident)
                 self._gpu_bytes = max(self._gpu_bytes, _gpu_bytes(gpus, tree))
+
+
+def size(count: int) -> str:
+    """Bytes in words."""
+    return f"{count / GIB:.1f} GiB" if count >= GIB else f"{count / MIB:.0f} MiB"
 
 
 def _running_tree(root: psutil.Process, known: set[psutil.Process]) -> set[psutil.Process]:

@@ -1,6 +1,7 @@
 """Baselines alone, over the queries that a run of the same data, number of queries and seed draws.
 
-What is fitted is stored at once: who ends the command with some of several names done has these.
+What is fitted is stored at once. After any end, the same command goes on with the run that it
+began: what is fitted is not fitted again, and a training goes on from its last checkpoint.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -19,15 +20,17 @@ from typing import Any, TypeAlias
 from harness.baselines.kind import BaselineKind, Labels, Task
 from harness.baselines.registry import ALONE, check_data, find_kinds
 from harness.baselines.run import fit_baseline, make_task
-from harness.errors import DataError, HarnessError, UsageError
+from harness.errors import DataError, HarnessError, StoreError, UsageError
 from harness.machine.environment import describe_environment
 from harness.machine.homes import without_homes
 from harness.machine.memory import MemoryProbe
 from harness.spec import BaselineSpec, DataSpec
+from harness.store.lock import prompting
 from harness.store.names import check_name, check_unused
 from harness.store.runs import StoredRun
 from harness.store.store import Store
 from harness.summary import Baseline, Queries, Summary
+from harness.workload.dataset import Dataset
 from harness.workload.voters import draw_queries
 from harness.workload.workload import load
 
@@ -42,6 +45,9 @@ class Update:
     done: int
     total: int
 
+
+CHECKPOINTS = "checkpoints"
+"""The folder of them in a results folder; that of each training is removed with its result."""
 
 Observer: TypeAlias = Callable[[Update], None]
 
@@ -71,52 +77,104 @@ def fit_alone(
     kinds = find_kinds(spec.baseline)
     check_options(kinds, spec)
     with Store(results) as store:
-        if name is not None:
+        if name is not None and _begun(store, spec, name) is None:
             check_unused(name, store.runs())
         dataset = load(spec)
         check_data(kinds, dataset.kind, spec.data)
         rows = draw_queries(dataset.y_test, spec).tolist()
         shared, truth = make_task(dataset, rows, spec.seed)
-        summary = Summary(
-            run_id="",
-            created="",
-            name=name,
-            group=None,
-            data=dataset.facts,
-            data_sha256=dataset.sha256,
-            wall_seconds=None,
-            harness_seconds=None,
-            runs=[],
-            baselines=[],
-            queries=Queries(classes=list(dataset.classes), rows=rows, labels=truth.tolist()),
-        )
         failures: dict[str, HarnessError] = {}
-        for place, kind in enumerate(kinds):
+        with _opened(store, spec, name, dataset.sha256) as run:
+            summary = run.summary if run.is_finished else _nothing_yet(run, dataset, rows, truth)
+            before = summary.wall_seconds or 0.0
+            done = {one.kind: one for one in summary.baselines}
+            for place, kind in enumerate(kinds):
 
-            def say(said: str, kind: BaselineKind = kind, place: int = place) -> None:
-                observe(Update(kind.name, said, place, len(kinds)))
+                def say(said: str, kind: BaselineKind = kind, place: int = place) -> None:
+                    observe(Update(kind.name, said, place, len(kinds)))
 
-            say("fitting")
-            task = task_of(kind, spec, shared, dataset.sha256, results, say)
-            try:
-                fitted = _fit(kind, task, truth)
-            except HarnessError as error:
-                failures[kind.name] = error
-                continue
-            summary = summary.model_copy(
-                update={
-                    "baselines": [*summary.baselines, fitted],
-                    "wall_seconds": time.perf_counter() - began,
-                }
-            )
-            summary = _stored(store, spec, summary, name)
-            if task.folder is not None:
-                shutil.rmtree(task.folder, ignore_errors=True)
-                with suppress(OSError):  # there are none, or others
-                    task.folder.parent.rmdir()
+                if kind.name in done:
+                    say("fitted before")
+                    continue
+                say("fitting")
+                task = task_of(kind, spec, shared, dataset.sha256, results, say)
+                try:
+                    done[kind.name] = _fit(kind, task, truth)
+                except HarnessError as error:
+                    failures[kind.name] = error
+                    continue
+                summary = summary.model_copy(
+                    update={
+                        "baselines": [done[one.name] for one in kinds if one.name in done],
+                        "wall_seconds": before + time.perf_counter() - began,
+                    }
+                )
+                store.finish_run(run.run_id, summary.model_dump_json(), summary.baselines)
+                remove_unwanted(store)
     if not summary.baselines:
         raise next(iter(failures.values()))
     return Fitted(Summary.model_validate(without_homes(summary.model_dump())), failures)
+
+
+def _begun(
+    store: Store, spec: BaselineSpec, name: str | None, data_sha256: str | None = None
+) -> StoredRun | None:
+    """The newest run that the same command began, over these data if they are given, and that
+    lacks a baseline."""
+    for row in store.runs():
+        run = StoredRun(store, row)
+        is_of_data = data_sha256 in (None, run.data_sha256)
+        with suppress(StoreError):  # what cannot be read is no run to go on with
+            if run.name == name and is_of_data and run.given == spec and run.not_fitted:
+                return run
+    return None
+
+
+@contextmanager
+def _opened(
+    store: Store, spec: BaselineSpec, name: str | None, data_sha256: str
+) -> Iterator[StoredRun]:
+    """The run to go on with, else a new one; no other process fits its baselines meanwhile.
+
+    One that comes to nothing is deleted: no baseline was fitted, and no training was begun.
+    """
+    results = store.path.parent
+    run = _begun(store, spec, name, data_sha256)
+    if run is None:
+        environment = describe_environment().model_dump_json()
+        run_id = store.create_run(spec.model_dump_json(), environment, [], data_sha256, name=name)
+    else:
+        run_id = run.run_id
+    with prompting(results, run_id):
+        try:
+            # Read under the lock: until then, another process may have fitted more.
+            yield StoredRun(store, store.run(run_id))
+        finally:
+            left = StoredRun(store, store.run(run_id))
+            begun = (results / CHECKPOINTS / one for one in _trainings(left))
+            if not left.is_finished and not any(folder.exists() for folder in begun):
+                store.delete_runs([run_id])
+            remove_unwanted(store)
+
+
+def _nothing_yet(
+    run: StoredRun, dataset: Dataset, query_rows: Sequence[int], truth: Labels
+) -> Summary:
+    return Summary(
+        run_id=run.run_id,
+        created=run.created,
+        name=run.name,
+        group=None,
+        data=dataset.facts,
+        data_sha256=dataset.sha256,
+        wall_seconds=None,
+        harness_seconds=None,
+        runs=[],
+        baselines=[],
+        queries=Queries(
+            classes=list(dataset.classes), rows=list(query_rows), labels=truth.tolist()
+        ),
+    )
 
 
 def _fit(kind: BaselineKind, task: Task, truth: Labels) -> Baseline:
@@ -132,37 +190,14 @@ def _fit(kind: BaselineKind, task: Task, truth: Labels) -> Baseline:
     return fitted.model_copy(update={"peak_rss_mib": probe.peak.rss_mib})
 
 
-def _stored(store: Store, spec: BaselineSpec, summary: Summary, name: str | None) -> Summary:
-    """The summary as it is stored, with the run's id: that of a new run for the first baseline."""
-    if summary.run_id:
-        _finish(store, summary)
-        return summary
-    environment = describe_environment().model_dump_json()
-    run_id = store.create_run(
-        spec.model_dump_json(), environment, [], summary.data_sha256, name=name
-    )
-    try:
-        created = StoredRun(store, store.run(run_id)).created
-        begun = summary.model_copy(update={"run_id": run_id, "created": created})
-        _finish(store, begun)
-    except BaseException:  # Ctrl-C among them: nothing half stored is left
-        store.delete_runs([run_id])
-        raise
-    return begun
-
-
-def _finish(store: Store, summary: Summary) -> None:
-    store.save_baselines(summary.run_id, summary.baselines)
-    store.finish_run(summary.run_id, summary.model_dump_json())
-
-
 def options_of(kind: BaselineKind, spec: BaselineSpec) -> Mapping[str, Any]:
     """The fields of the spec that this baseline takes."""
     return {name: getattr(spec, name) for name in kind.takes}
 
 
 def check_options(kinds: Sequence[BaselineKind], spec: BaselineSpec) -> None:
-    """Raises `UsageError` for a field that was given and that none of these baselines takes."""
+    """Raises `UsageError` for a field that was given and that none of these baselines takes, and
+    for what one of them cannot do."""
     taken = {name for kind in kinds for name in kind.takes}
     shared = {"baseline", *DataSpec.model_fields}
     if unused := sorted(spec.model_fields_set - shared - taken):
@@ -175,6 +210,8 @@ def check_options(kinds: Sequence[BaselineKind], spec: BaselineSpec) -> None:
             f"{', '.join(flags)}: not for {', '.join(spec.baseline)}",
             remedy=" ".join(f"{flag} is for: {names}." for flag, names in takers.items()),
         )
+    for kind in kinds:
+        kind.check_options(options_of(kind, spec))
 
 
 def task_of(
@@ -186,9 +223,39 @@ def task_of(
     say: Callable[[str], None],
 ) -> Task:
     """The task with what is of this baseline alone: options, progress, and a folder."""
-    options = options_of(kind, spec)
+    folder = results / CHECKPOINTS / _training(kind, spec, data_sha256)
+    return replace(task, options=options_of(kind, spec), say=say, folder=folder)
+
+
+def _training(kind: BaselineKind, spec: BaselineSpec, data_sha256: str | None) -> str:
+    """The name of the folder of its checkpoints."""
     # Whatever decides the result, and no path of the data: so it is found again by the same order.
-    wanted = [kind.name, data_sha256, spec.seed, spec.queries, options]
+    wanted = [kind.name, data_sha256, spec.seed, spec.queries, options_of(kind, spec)]
     digest = hashlib.sha256(json.dumps(wanted, sort_keys=True, default=str).encode()).hexdigest()
-    folder = results / "checkpoints" / f"{kind.name}-{digest[:16]}"
-    return replace(task, options=options, say=say, folder=folder)
+    return f"{kind.name}-{digest[:16]}"
+
+
+def _trainings(run: StoredRun) -> set[str]:
+    """The same of all that a run of baselines lacks; of one of engines nothing."""
+    spec = run.given
+    if not isinstance(spec, BaselineSpec):
+        return set()
+    return {_training(kind, spec, run.data_sha256) for kind in find_kinds(run.not_fitted)}
+
+
+def remove_unwanted(store: Store) -> None:
+    """Removes the checkpoints that no run is left to go on with."""
+    folder = store.path.parent / CHECKPOINTS
+    if not folder.is_dir():
+        return
+    wanted: set[str] = set()
+    for row in store.runs():
+        try:
+            wanted |= _trainings(StoredRun(store, row))
+        except HarnessError:  # of a newer version, perhaps, which can go on with them
+            return
+    for one in folder.iterdir():
+        if one.name not in wanted:
+            shutil.rmtree(one, ignore_errors=True)
+    with suppress(OSError):  # there are others
+        folder.rmdir()

@@ -30,6 +30,8 @@ _REFUSALS = {
     "empty": "empty: the prompt holds no token",
 }
 
+_AGAIN = ("nonsense", "memory")  # what a fresh worker would do again
+
 _OPEN = (None, "failed")  # the statuses of cells that still need a reply
 
 _Cell: TypeAlias = tuple[int, int]
@@ -52,7 +54,8 @@ class Update:
 
     `expected_tokens`: how many there are to evaluate in all, 0 until it is known. `stage` says
     what is done where nothing is being prompted, such as "loading". `overflow` is there once,
-    before anything is prompted, where not every example fits.
+    before anything is prompted, where not every example fits. `forecast_seconds`: how long loading
+    and all prompts are to take by earlier runs, 0 where there are none.
     """
 
     run_id: str
@@ -64,6 +67,7 @@ class Update:
     expected_tokens: int = 0
     stage: str = ""
     overflow: Overflow | None = None
+    forecast_seconds: float = 0.0
 
 
 Observer: TypeAlias = Callable[[Update], None]
@@ -94,7 +98,7 @@ def prompt_entry(
     needed = [status for status in statuses.values() if status != "not_needed"]
     prompting = _Prompting(
         engine=engine,
-        decoding=_decoding(spec, workload, engine.name),
+        decoding=decoding_of(spec, workload, engine.name),
         workload=workload,
         prompt_ids=[prompt.id for prompt in prompts],
         store=store,
@@ -176,11 +180,11 @@ def _reason(reply: Reply) -> str | None:
     return reply.text if reply.finish == "failed" else _REFUSALS.get(reply.finish)
 
 
-def _decoding(spec: RunSpec, workload: Workload, entry: str) -> Decoding:
+def decoding_of(spec: RunSpec, workload: Workload, entry: str) -> Decoding:
     return Decoding(
         mode=spec.decoding,
         labels=workload.packed.labels[workload.vocabularies[entry]],
-        max_tokens=spec.max_tokens,
+        max_tokens=spec.max_tokens or workload.packed.reserve,
         stop=workload.packed.stop,
         temperature=spec.temperature,
         seed=spec.seed,
@@ -263,7 +267,7 @@ class _Prompting:
         except WorkerFailedError as failure:
             # What an engine reports before it has begun anything, it would report again.
             moved = failure.open_prompts or len(open_cells) < len(left)
-            is_final = failure.kind == "nonsense" or (failure.kind == "reported" and not moved)
+            is_final = failure.kind in _AGAIN or (failure.kind == "reported" and not moved)
             costs = tuple(open_cells) if is_final else failure.open_prompts
             reason = self.failure = failure_text(failure.reason, failure.remedy)
         if self.held and (same := self.sameness.reason):

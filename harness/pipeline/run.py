@@ -23,18 +23,20 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import chain, groupby
 from pathlib import Path
-from typing import cast
+from typing import cast, get_args
 
 import numpy as np
 
 from harness.baselines.kind import Shown
+from harness.baselines.registry import kinds_in_runs
 from harness.baselines.run import run_baselines
 from harness.contract import SessionInfo, TokenizerInfo
 from harness.engine.engine import Engine, EnginePlan, EngineTokenizer, plan_engine
 from harness.engine.options import check_options
 from harness.errors import EngineError, StoreError, UsageError
-from harness.fit.memory import check_memory
+from harness.fit.memory import check_memory, free_now
 from harness.machine.environment import describe_environment
+from harness.pipeline.pace import expected_seconds
 from harness.pipeline.prompting import (
     Observer,
     Overflow,
@@ -62,6 +64,7 @@ from harness.store.schema import EntryRow
 from harness.store.store import Store
 from harness.summary import Baseline, CaveatKind, RunSummary, Summary
 from harness.workload.chat import ChatTemplate, read_chat_template
+from harness.workload.dataset import Kind
 from harness.workload.tokens import Tokenizer
 from harness.workload.workload import Draft, Workload, contents, draw, write
 
@@ -116,6 +119,7 @@ def _run(
             check_unused(group, [row for row in store.runs() if row.group != group])
         settled = [settle(given, store) for given in specs]
         _check_same_entries([spec for spec, _ in settled])
+        _check_names(settled[0][0])
         # By what engines are wanted to do: those of one spec are those of all that want the same.
         planned: dict[object, Planned] = {}
         members = []
@@ -130,7 +134,31 @@ def _run(
             for member in members:  # only now: what cannot be packed leaves no run
                 member.run_id = begin(store, member.spec, member.workload, group, locks, name)
                 observe(_packed(member))
-            return _complete(store, members, observe)
+            forecasts = {one.run_id: _forecast(store, one, one.plans) for one in members}
+
+            def foretell(update: Update) -> None:
+                seconds = forecasts[update.run_id].get(update.entry, 0.0)
+                observe(replace(update, forecast_seconds=seconds))
+
+            return _complete(store, members, foretell)
+
+
+def _forecast(store: Store, member: _Member, plans: Sequence[EnginePlan]) -> Mapping[str, float]:
+    """What the entries of a run are to take, by earlier runs."""
+    runs = [StoredRun(store, row) for row in store.runs() if row.run_id != member.run_id]
+    return expected_seconds(runs, plans, member.spec, member.workload)
+
+
+def _check_names(spec: RunSpec) -> None:
+    """Raises `UsageError` for an entry that is called like a baseline of the run: RUN:NAME would
+    be either."""
+    taken = {kind.name for data in get_args(Kind) for kind in kinds_in_runs(data)}
+    for entry in entries_of(spec):
+        if spec.baselines and entry.name in taken:
+            raise UsageError(
+                f"an entry cannot be called {entry.name}: a baseline of the run is",
+                remedy=f"Call it {entry.name}-1, say, in [entries]; or give --no-baselines.",
+            )
 
 
 def _packed(member: _Member) -> Update:
@@ -143,8 +171,14 @@ def _packed(member: _Member) -> Update:
     return Update(member.run_id, "prompts", 0, 0, 0, 0, stage="packed", overflow=overflow)
 
 
-def resume(run_id: str, results: Path, observe: Observer = lambda _: None) -> Summary:
-    """Completes a run that was ended: gives what has no reply yet once more.
+def resume(
+    run_id: str,
+    results: Path,
+    observe: Observer = lambda _: None,
+    of_machine: Mapping[str, object] | None = None,
+) -> Summary:
+    """Completes a run that was ended: gives what has no reply yet once more, with these values of
+    `harness.spec.OF_MACHINE` in place of the run's.
 
     A run that is complete stays as it is. Raises `HarnessError`.
     """
@@ -153,7 +187,7 @@ def resume(run_id: str, results: Path, observe: Observer = lambda _: None) -> Su
         # Read again under the lock: until then, another process may have completed it.
         stored = StoredRun(store, store.run(run_id))
         stored.check_prompted()
-        spec = stored.given_spec
+        spec = stored.given_spec.model_copy(update=of_machine)
         is_open = (has_open_cells(store, stored.run_id, name, spec) for name in stored.entries)
         if stored.is_finished and not any(is_open):
             return stored.summary
@@ -234,6 +268,7 @@ def prepare(
     """
     failures = dict(planned.failures)
     given = _given_template(spec, source, stored)
+    free = free_now(spec.memory_limit)  # before our tokenizers take some of it
     with ExitStack() as stack:
         opened: dict[str, EngineTokenizer] = {}
         for one in _known_first(planned.plans, stored):
@@ -254,7 +289,7 @@ def prepare(
                 failures[failed.entry] = cast("EngineError", failed.__cause__)
         for name, session in able.items() if not spec.force else ():
             with _failing_alone(name, failures):
-                check_memory(name, session.predict_memory, workload.packed.limit)
+                check_memory(name, session.predict_memory, workload.packed.limit, free)
         if failures.keys() >= opened.keys():
             raise _none_able(failures)
     if source:
@@ -458,7 +493,8 @@ def _complete(store: Store, members: Sequence[_Member], observe: Observer) -> li
             began = time.perf_counter() - member.wall_seconds
             asked = member.spec.model_copy(update={"engine": {}}).model_dump_json()
             if asked not in fitted:
-                observe(Update(member.run_id, "baselines", 0, 0, 0, 0, stage="fitting"))
+                if member.spec.baselines:
+                    observe(Update(member.run_id, "baselines", 0, 0, 0, 0, stage="fitting"))
                 fitted[asked] = make_baselines(member.spec, member.workload)
             baselines = fitted[asked]
             summaries.append(finish(store, member.run_id, baselines, began, member.engine_seconds))
@@ -602,14 +638,13 @@ def finish(
     The run began at `began` by `time.perf_counter`, and engines were at work for `engine_seconds`
     of the time since.
     """
-    store.save_baselines(run_id, baselines)
     summary = summarise(StoredRun(store, store.run(run_id)), baselines)
     # Without the time of storing the summary, because this figure is part of it.
     wall_seconds = time.perf_counter() - began
     timed = summary.model_copy(
         update={"wall_seconds": wall_seconds, "harness_seconds": wall_seconds - engine_seconds}
     )
-    store.finish_run(run_id, timed.model_dump_json())
+    store.finish_run(run_id, timed.model_dump_json(), baselines)
     return timed
 
 
@@ -644,7 +679,7 @@ def _check_same_entries(specs: Sequence[RunSpec]) -> None:
     """Raises `UsageError` where one of the specs would open another engine than the first."""
 
     def engines(spec: RunSpec) -> object:
-        limits = spec.timeout_seconds, spec.load_timeout_seconds
+        limits = spec.timeout_seconds, spec.load_timeout_seconds, spec.memory_limit
         options = {key: value for key, value in spec.engine.items() if key != CONCURRENCY}
         return entries_of(spec), options, spec.models, limits
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from harness.comparison.against import against_baselines
 from harness.comparison.load import load_of
 from harness.comparison.samples import clock_of, has_own_prompts, right_by_query
-from harness.contract import Reply, common_prefix_length, minimum_tokens
+from harness.contract import Finding, Reply, common_prefix_length, minimum_tokens
 from harness.errors import StoreError
 from harness.machine.homes import without_homes
 from harness.pipeline.failures import read_failure
@@ -191,10 +191,27 @@ def _run_summary(entry: StoredEntry, facts: Facts, baselines: Sequence[Baseline]
                 sessions=len(entry.sessions),
                 other_cpu_share=speed.other_cpu_share,
                 own_tokens=tokens.own_difference if tokens else None,
-                prompts_not_equal=unequal,
+                findings=_findings(entry),
             )
         ),
     )
+
+
+def _findings(entry: StoredEntry) -> tuple[Finding, ...]:
+    """Of all its sessions, each kind once: the first, for a later one finds it again. What was
+    sent again is counted over all."""
+    every = [one for session in entry.sessions for one in session.info.findings]
+    first: dict[str, Finding] = {}
+    for one in every:
+        first.setdefault(one.kind, one)
+    if "retried" in first:
+        again = [one for one in every if one.kind == "retried"]
+        first["retried"] = Finding(
+            "retried",
+            requests=sum(one.requests or 0 for one in again),
+            seconds=math.fsum(one.seconds or 0.0 for one in again),
+        )
+    return tuple(first.values())
 
 
 def _is_sampled(spec: RunSpec) -> bool:

@@ -22,6 +22,15 @@ _TITLES = ("do they agree?", "equal labels", "log-odds apart:\nmedian (largest)"
 _MOST_SHOWN = 5
 
 
+def with_replies(agreements: Sequence[Agreement]) -> list[Agreement]:
+    """Without pairs of which one gave no reply to any prompt of both."""
+    return [
+        one
+        for one in agreements
+        if not one.prompts or one.labels.answered or one.log_odds or one.verdicts.queries
+    ]
+
+
 def agreement_table(agreements: Sequence[Agreement]) -> Sheet:
     """A row for each pair of entries."""
     several = _of_several_runs(agreements)

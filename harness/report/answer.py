@@ -17,13 +17,13 @@ from harness.comparison.records import Agreement, Lead
 from harness.contract import SessionInfo
 from harness.machine.environment import Environment
 from harness.report import verdicts
-from harness.report.agreement import agreement_notes, agreement_table
+from harness.report.agreement import agreement_notes, agreement_table, with_replies
 from harness.report.figures import VOTES, Row, is_in_table, title_of
 from harness.report.formats import Answer, flat
 from harness.report.load import load_table
 from harness.report.machine import machine_lines
 from harness.report.table import FiguresTable, simple_table
-from harness.report.text import NOTHING, brief, lines, p_column, percent, share, unbroken
+from harness.report.text import NOTHING, brief, lines, p_column, percent, sentences, share, unbroken
 from harness.report.words import (
     MISSING,
     accuracy_sentence,
@@ -63,7 +63,7 @@ class Beside:
     """What is stored of a run beside its spec and its summary.
 
     `infos` are of each entry's last session, `environments` of all sessions, that of the run's
-    beginning first. `resume` is the command that completes the run, `None` where it is complete;
+    beginning first. `resume` is what completes the run, `None` where it is complete;
     `cells` are all of one entry.
     """
 
@@ -196,7 +196,7 @@ def what_was_prompted(spec: RunSpec, summary: Summary) -> Text:
         said.append(f"It belongs to the group {summary.group}.")
     if spec.prompts_from:
         said.append(f"Its prompts are those of run {spec.prompts_from}.")
-    return lines(*said)
+    return sentences(*said)
 
 
 def notes(summary: Summary) -> Text:
@@ -216,7 +216,7 @@ def notes(summary: Summary) -> Text:
                 figures.setdefault(MISSING[reason], []).append(title_of(figure))
         for why, names in figures.items():
             said.setdefault(f"{', '.join(names)}: {why}.", []).append(run.entry)
-    return lines(*(f"note: {_who(who, summary.runs)}{note}" for note, who in said.items()))
+    return sentences(*(f"note: {_who(who, summary.runs)}{note}" for note, who in said.items()))
 
 
 def _data(summary: Summary) -> Iterator[Text]:
@@ -254,7 +254,7 @@ def has_different_queries(runs: Sequence[RunSummary]) -> bool:
 
 
 def _parts(spec: RunSpec, summary: Summary, beside: Beside) -> Iterator[RenderableType]:
-    runs, agreements = summary.runs, beside.agreements
+    runs, agreements = summary.runs, with_replies(beside.agreements)
     yield FiguresTable(
         [
             Row(
@@ -311,7 +311,8 @@ def metrics_ahead(leads: Sequence[Lead], run_id: str, entry: str) -> frozenset[s
 
 
 def _votes(runs: Sequence[RunSummary], behind: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    for run in runs:
+    # Of one among several that gave no reply, the lines above the table say so.
+    for run in runs if len(runs) == 1 else [run for run in runs if run.cells.done]:
         unread = f", {not_parsed(run)}" if not_parsed(run) else ""
         for vote in VOTES:
             name = f"{_who([run.entry], runs)}{vote} vote"

@@ -14,7 +14,7 @@ from harness.report.figures import best_baseline
 from harness.report.formats import Answer, flat
 from harness.report.machine import machine_lines
 from harness.report.table import simple_table
-from harness.report.text import NOTHING, brief, lines, number, share
+from harness.report.text import NOTHING, brief, lines, number, sentences, share
 from harness.report.words import data_sentence
 from harness.spec import BaselineSpec, DataSpec
 from harness.store.runs import StoredRun
@@ -31,7 +31,8 @@ def baselines_answer(run: StoredRun, summary: Summary) -> Answer:
     """
     spec = run.any_spec
     assert isinstance(spec, BaselineSpec)
-    beside = Beside(environments=run.environments)
+    go_on = "the same command" if run.not_fitted else None
+    beside = Beside(environments=run.environments, resume=go_on)
     in_short = lines(*_in_short(spec, summary))
     parts: list[RenderableType] = [
         in_short,
@@ -53,7 +54,7 @@ def what_was_classified(spec: DataSpec, summary: Summary) -> Text:
     called = f" ({summary.name})" if summary.name else ""
     digest = f" ({brief(summary.data_sha256)})" if summary.data_sha256 else ""
     count = len(summary.queries.rows) if summary.queries else 0
-    return lines(
+    return sentences(
         f"Run {summary.run_id}{called}: {spec.data}{digest}; baselines; {count:,} "
         f"{'query' if count == 1 else 'queries'}; seed {spec.seed}"
     )
@@ -77,7 +78,7 @@ def _in_short(spec: BaselineSpec, summary: Summary) -> Iterator[str]:
     yield f"{figures}; {verdict}"
     done = {one.kind for one in summary.baselines}
     if left := [name for name in spec.baseline if name not in done]:
-        yield f"Not fitted: {', '.join(left)}."
+        yield f"Not fitted: {', '.join(left)}. The same command goes on with the run."
 
 
 def _facts(baselines: Sequence[Baseline]) -> Iterator[str]:

@@ -13,7 +13,12 @@ from harness.comparison.metrics import METRICS
 from harness.comparison.records import Compared, Comparison, FieldDifference, Flip, Member, What
 from harness.imports.records import ImportRow
 from harness.metrics import Difference
-from harness.report.agreement import agreement_notes, agreement_table, where_they_differ
+from harness.report.agreement import (
+    agreement_notes,
+    agreement_table,
+    where_they_differ,
+    with_replies,
+)
 from harness.report.answer import has_different_queries, metrics_ahead, what_was_prompted
 from harness.report.baselines import what_was_classified
 from harness.report.figures import BaselineRow, Row
@@ -21,7 +26,7 @@ from harness.report.formats import Answer, flat
 from harness.report.imports import imports_table
 from harness.report.machine import machine_lines
 from harness.report.table import FiguresTable, Sheet, simple_table
-from harness.report.text import brief, factor, lines, number, p_column, p_value, plain
+from harness.report.text import Sentences, brief, factor, lines, number, p_column, p_value, plain
 from harness.report.verdicts import names, of_sides, reservations, samples, unread
 from harness.report.words import presented_comparison
 from harness.spec import RunSpec
@@ -55,21 +60,27 @@ def compare_answer(
     return Answer(parts, data, records, _columns(), in_short)
 
 
-def _in_short(found: Sequence[Side], compared: Compared) -> Text:
+def _in_short(found: Sequence[Side], compared: Compared) -> Group:
     """Who is ahead, and what stands in the way of saying so."""
     entries = [side for side in found if isinstance(side, StoredEntry)]
     sides = {(one.run.run_id, one.name): one.summary for one in entries}
-    members = [one for pair in compared.against_first for one in (pair.first, pair.other)]
-    name = names([*sides, *((member.run_id, member.entry) for member in members)])
+    name = names([*sides, *(key for pair in compared.against_first for key in _keys(pair))])
     said = [
         *reservations((name[key], run) for key, run in sides.items()),
         *unread((name[key], run) for key, run in sides.items()),
         *of_sides(compared.leads, name, _differ_in_queries(found, compared)),
     ]
     text = lines(*said) if said else lines("There is no metric in common.")
-    if warned := loud_warnings(compared.against_first):
-        text = Text("\n").join([text, warned])
-    return text
+    # How an entry was prompted that gave no reply stands in no one's way.
+    silent = {key for key, run in sides.items() if not run.cells.done}
+    heard = [one for one in compared.against_first if silent.isdisjoint(_keys(one))]
+    if warned := loud_warnings(heard):
+        return Group(text, warned)
+    return Group(text)
+
+
+def _keys(one: Comparison) -> list[tuple[str, str]]:
+    return [(member.run_id, member.entry) for member in (one.first, one.other)]
 
 
 def _differ_in_queries(found: Sequence[Side], compared: Compared) -> bool:
@@ -102,7 +113,7 @@ def _parts(
     yield ""
     if flips:
         yield from (*flip_parts(compared.against_first), "")
-    if every := compared.agreements:
+    if every := with_replies(compared.agreements):
         said = agreement_table(every), where_they_differ(every), agreement_notes(every)
         yield from filter(None, said)
 
@@ -132,7 +143,7 @@ def difference_table(compared: Compared, with_n: bool = False) -> Sheet:
 
 def loud_warnings(comparisons: Sequence[Comparison]) -> Text:
     """What stands in the way of comparing, set off from all else."""
-    text = Text()
+    text = Sentences()
     for sentence in (said for one in comparisons for said in warnings(one)):
         text.append("\n" if text else "").append(plain(sentence), style=_LOUD)
     return text

@@ -139,6 +139,8 @@ def _device(row: Row) -> Cell:
     if row.info is None:
         return _UNKNOWN
     count = row.info.threads
+    if not count:  # a server's are not known
+        return (row.info.device,)
     return f"{row.info.device},", f"{count} {'thread' if count == 1 else 'threads'}"
 
 

@@ -8,16 +8,19 @@ from itertools import groupby
 from rich.console import Group
 from rich.text import Text
 
-from harness.fit.memory import MIB, Memory, size
+from harness.fit.memory import Memory
+from harness.fit.probe import Probe
 from harness.fit.rows import FitRow, Help
 from harness.fit.shares import Shares
+from harness.machine.memory import MIB, size
 from harness.record import Record
 from harness.report.formats import Answer, flat
+from harness.report.probe import probe_parts, probe_sentence
 from harness.report.table import Sheet, simple_table
 from harness.report.text import NOTHING, lines, number, percent
 
 _BEYOND = " *"
-_LEGEND = "* more tokens than the model was made for: counted, and no engine takes so many."
+_LEGEND = "* more tokens than the model was made for: counted. --probe shows who takes so many."
 _MEMORY = "Memory, predicted from the heads of the model's files, in MiB:"
 _LOADED = "The same measured, by the engine's own figures and the process's peak, in MiB:"
 _PREDICTED = ("KiB/token", "weights", "cache", "buffers", "engine", "sum")
@@ -32,15 +35,18 @@ class FitJson(Record):
     """What `harness fit --json` prints."""
 
     rows: list[FitRow]
+    probes: list[Probe]
 
 
-def fit_answer(rows: Sequence[FitRow]) -> Answer:
+def fit_answer(rows: Sequence[FitRow], probes: Sequence[Probe] = ()) -> Answer:
     said = [_sentence(same) for _, same in groupby(rows, key=_combination)]
+    said += map(probe_sentence, probes)
     parts = Group(
         *(lines(*said), "", _counts(rows), ""),
-        *(lines(_SHARES), _shares(rows), *_memory(rows), lines(*_notes(rows))),
+        *(lines(_SHARES), _shares(rows), *_memory(rows), *probe_parts(probes)),
+        lines(*_notes(rows)),
     )
-    data = FitJson(rows=list(rows)).model_dump(mode="json")
+    data = FitJson(rows=list(rows), probes=list(probes)).model_dump(mode="json")
     return Answer(
         parts,
         data,
@@ -116,6 +122,7 @@ def _counts(rows: Sequence[FitRow]) -> Sheet:
             for row in rows
         ],
         numbers=figures,
+        whole=titles[:1],
     )
 
 
@@ -139,6 +146,7 @@ def _shares(rows: Sequence[FitRow]) -> Sheet:
             for row in longest
         ],
         numbers=figures,
+        whole=titles[:1],
     )
 
 
@@ -161,7 +169,8 @@ def _table(
     rows: Iterable[FitRow], figures: Sequence[str], of: Callable[[FitRow], Sequence[str]]
 ) -> Sheet:
     cells = [[row.entry, _length(row), *of(row)] for row in rows]
-    return simple_table(["entry", "context", *figures], cells, numbers=["context", *figures])
+    titles = ["entry", "context", *figures]
+    return simple_table(titles, cells, numbers=titles[1:], whole=titles[:1])
 
 
 def _predicted(row: FitRow) -> list[str]:
@@ -190,8 +199,8 @@ def _held(entry: str, length: int, memory: Memory | None) -> str:
         return ""
     where = "GPU memory" if memory.device == "gpu" else "memory"
     if memory.free_bytes is None:
-        return f"{entry}: how much {where} is free cannot be known."
-    said = f"{entry}: {size(memory.free_bytes)} of {where} are free"
+        return f"{entry}: how much {where} may be taken cannot be known."
+    said = f"{entry}: {size(memory.free_bytes)} of {where} may be taken"
     if memory.bytes_over:
         said += f", {size(memory.bytes_over)} too little for {length:,} tokens"
     if memory.longest_context is None:

@@ -33,6 +33,7 @@ _MOST_LINE_SECONDS = 60.0
 _DRAWN_A_SECOND = 2  # what draws takes its time from a core that may be timed
 _BAR_COLUMNS = 24
 _SURE_SECONDS = 1.0  # of work, before the rest is estimated from it
+_SURE_SHARE = 0.1  # of the work, before that wins over what earlier runs say
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +236,10 @@ class Watch(_Board):
         now = time.monotonic()
         if not self._latest:
             return [Part(f"preparing the prompts, {duration(now - self._began)}")]
-        return [part_of(one, now) for one in list(self._latest.values())]
+        every = list(self._latest.values())
+        # A stage that something else came after has ended, and at the end all have.
+        going_on = [] if self._ends.is_set() else every[-1:]
+        return [part_of(one, now) for one in every if one in going_on or not one.update.stage]
 
 
 class BenchWatch(_Board):
@@ -339,7 +343,9 @@ def part_of(seen: _Seen, now: float) -> Part:
     update, seconds = seen.update, now - seen.since
     entry = plain(update.entry)
     if update.stage:
-        return Part(f"{entry}: {plain(update.stage)}, {duration(seconds)}")
+        total = update.forecast_seconds
+        whole = f"; about {duration(total)} in all, by earlier runs" if total else ""
+        return Part(f"{entry}: {plain(update.stage)}, {duration(seconds)}{whole}")
     count, tokens = update.done + update.failed, update.prompt_tokens
     failed = f", {update.failed:,} failed" if update.failed else ""
     said = f"{entry}: {count:,}/{update.total:,} prompts{failed}"
@@ -350,9 +356,16 @@ def part_of(seen: _Seen, now: float) -> Part:
     if tokens and seconds >= _SURE_SECONDS:
         said += f", {number(tokens / seconds)} tokens/s"
     share = share_done(update, seen.first)
-    left = seconds * (1 - share) / share if share and seconds >= _SURE_SECONDS else 0.0
+    left = _seconds_left(update.forecast_seconds, seconds, share)
     about = [f"about {duration(left)} left"] if left >= 1 else []
     return Part(said, share, ", ".join([f"{100 * share:.0f} %", duration(seconds), *about]))
+
+
+def _seconds_left(forecast: float, seconds: float, share: float) -> float:
+    """By earlier runs at first, where there are any; then by what was done since the beginning."""
+    if forecast and share < _SURE_SHARE:
+        return forecast * (1 - share)
+    return seconds * (1 - share) / share if share and seconds >= _SURE_SECONDS else 0.0
 
 
 def share_done(

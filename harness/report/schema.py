@@ -1,9 +1,10 @@
-"""The JSON schemas of what `harness run --json`, `harness show GROUP --json` and `harness fit
---json` print.
+"""The JSON schemas of what `harness run`, `harness show GROUP`, `harness fit` and `harness run
+--plan` print with `--json`.
 
 python -m harness.report.schema > docs/run.schema.json
 python -m harness.report.schema group > docs/group.schema.json
 python -m harness.report.schema fit > docs/fit.schema.json
+python -m harness.report.schema plan > docs/plan.schema.json
 """
 
 from __future__ import annotations
@@ -17,9 +18,15 @@ from harness.report.answer import RunJson
 from harness.report.fit import FitJson
 from harness.report.formats import JSON_VERSION
 from harness.report.group import GroupJson
+from harness.report.plan import PlanJson
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
-ANSWERS: Mapping[str, type[Record]] = {"run": RunJson, "group": GroupJson, "fit": FitJson}
+ANSWERS: Mapping[str, type[Record]] = {
+    "run": RunJson,
+    "group": GroupJson,
+    "fit": FitJson,
+    "plan": PlanJson,
+}
 """What the commands print, by their names."""
 
 

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from rich.cells import cell_len
+from rich.console import Console, JustifyMethod, OverflowMethod
+from rich.containers import Lines
 from rich.text import Text
 
 from harness.machine.homes import without_home
@@ -58,6 +61,45 @@ class Verbatim:
         return Text(escaped(self.text, stays="\n"), no_wrap=True, overflow="ignore")
 
 
+class Sentences(Text):
+    """Text in which no word is broken: a path that is longer than a line of the terminal stays
+    whole, so that it can be copied. For a `Group`: of texts that are printed by themselves, rich
+    makes a plain one."""
+
+    def wrap(
+        self,
+        console: Console,
+        width: int,
+        *,
+        justify: JustifyMethod | None = None,
+        overflow: OverflowMethod | None = None,
+        tab_size: int = 8,
+        no_wrap: bool | None = None,
+    ) -> Lines:
+        del console, justify, overflow, tab_size, no_wrap
+        wrapped = Lines()
+        for line in self.split(allow_blank=True):
+            for part in line.divide(_line_begins(line.plain, width)):
+                part.rstrip()
+                wrapped.append(part)
+        return wrapped
+
+
+def _line_begins(text: str, width: int) -> list[int]:
+    """Where it goes on in a new line: before a word that is no more within the width."""
+    found, begin = [], 0
+    for word in re.finditer(r"\S+", text):
+        if word.start() > begin and cell_len(text[begin : word.end()]) > width:
+            begin = word.start()
+            found.append(begin)
+    return found
+
+
+def sentences(*parts: str) -> Sentences:
+    """As `lines`, of what may name paths and commands."""
+    return Sentences(lines(*parts).plain)
+
+
 def lines(*parts: str) -> Text:
     """Text of several lines, each made plain, and without whose home folder it names."""
     return Text("\n".join(plain(without_home(part)) for part in parts))
@@ -66,6 +108,19 @@ def lines(*parts: str) -> Text:
 def unbroken(text: str) -> Text:
     """A line to be copied, such as a command or a path: never broken by a narrow terminal."""
     return Text(plain(without_home(text)), no_wrap=True, overflow="ignore")
+
+
+def ends_apart(paths: Collection[str]) -> dict[str, str]:
+    """Of each path its last part, and more of it where two end alike. What is no path stays."""
+    parts = {path: [part for part in path.split("/") if part] for path in paths}
+    found = {}
+    for path, own in parts.items():
+        others = [theirs for other, theirs in parts.items() if other != path]
+        counts = range(1, len(own) + 1)
+        enough = (n for n in counts if all(theirs[-n:] != own[-n:] for theirs in others))
+        count = next(enough, len(own))
+        found[path] = path if count >= len(own) else "/".join(own[-count:])
+    return found
 
 
 def number(value: float | None) -> str:

@@ -55,13 +55,14 @@ def of_several(runs: Sequence[RunSummary], baselines: Sequence[Baseline]) -> Ite
     reach = f"{low:.2f}" if f"{low:.2f}" == f"{high:.2f}" else f"{low:.2f} to {high:.2f}"
     chance = values[0][0].accuracy.chance
     words = [(run.entry, _versus_chance(run)) for run, _ in values]
-    yield f"Voted accuracy {reach}; chance is {chance:.2f}: {_grouped(words)}."
+    yield f"Voted accuracy {reach}; chance is {chance:.2f}: {_grouped(words, len(runs))}."
     if baselines:
         best = best_baseline(baselines)
         tests = [(run.entry, test) for run, _ in values if (test := baseline_test(best, run))]
         if tests:
             outcomes = [(entry, test.outcome.value) for entry, test in tests]
-            yield f"Best baseline {best.estimate.value:.2f} ({best.name}): {_grouped(outcomes)}."
+            said = _grouped(outcomes, len(runs))
+            yield f"Best baseline {best.estimate.value:.2f} ({best.name}): {said}."
 
 
 def of_sides(
@@ -218,14 +219,14 @@ def _versus_chance(run: RunSummary) -> str:
     )
 
 
-def _grouped(words: Sequence[tuple[str, str]]) -> str:
-    """`all better`, or `better: a, b; worse: c`."""
+def _grouped(words: Sequence[tuple[str, str]], count: int) -> str:
+    """`better for all`, or `better: a, b; worse: c`; of `count` entries, some may have no word."""
     groups: dict[str, list[str]] = {}
     for entry, word in words:
         groups.setdefault(word, []).append(entry)
     if len(groups) == 1:
-        [word] = groups
-        return f"{word} for all" if len(words) > 1 else word
+        [(word, entries)] = groups.items()
+        return f"{word} for {'all' if len(words) == count else _some(entries)}"
     return "; ".join(f"{word}: {_some(entries)}" for word, entries in groups.items())
 
 

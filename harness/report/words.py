@@ -144,7 +144,7 @@ MISSING: Mapping[Missing, str] = {
     Missing.NOTHING_PARSED: "no reply could be read as a label",
     Missing.NOT_REPORTED: "not reported by the engine",
     Missing.NOT_MEASURED: "not measured",
-    Missing.REMOTE: "the engine runs on another machine",
+    Missing.REMOTE: "the engine runs in no process of ours",
     Missing.CLIENT_CLOCK: "the times are the client's, under names of their own (request ...)",
     Missing.NOT_LOADED: "the engine was not loaded",
     Missing.ALREADY_OPEN: "the engine was open already",
@@ -240,6 +240,74 @@ def overflow_sentence(tokens: int, limit: int) -> str:
     )
 
 
+_WHOLE_PROMPTS = (
+    "Start the server with a longer context, or use a shorter --max-model-len; prompts that do not "
+    "arrive whole have no reply."
+)
+_ALONE = "Send prompts raw: turn the server's own template, or its own special tokens, off."
+
+
+def _cut(figures: _Figures) -> str:
+    side = {"head": "the head", "middle": "the middle", "tail": "the end"}
+    what = side.get(figures.get("side", ""), "a part")
+    load = f", with {figures['at_once']} requests at once" if "at_once" in figures else ""
+    seen = f": it sees about {figures['seen']:,}" if "seen" in figures else ""
+    return f"The server drops {what} of a prompt of {figures['declared']:,} tokens{seen}{load}."
+
+
+def _counts(figures: _Figures) -> str:
+    return f"{figures['seen']:,} tokens and not the {figures['declared']:,} that were sent"
+
+
+_FINDINGS: Mapping[str, Callable[[_Figures], tuple[str, str]]] = {
+    "prompt_cut": lambda f: (_cut(f), _WHOLE_PROMPTS),
+    "head_unproven": lambda f: (
+        f"Its replies to prompts of {f['declared']:,} tokens do not depend on how these begin, and "
+        "it gives no log-probabilities that would show whether it reads that.",
+        "Compare its accuracy with that of an engine which is known to read whole prompts.",
+    ),
+    "bos_doubled": lambda f: (f"The server sees {_counts(f)}: the BOS token twice.", _ALONE),
+    "bos_added": lambda f: (
+        f"The server sees {_counts(f)}: it adds a token, and the model wants none.",
+        _ALONE,
+    ),
+    "bos_missing": lambda f: (f"The server sees {_counts(f)}: no BOS token.", _ALONE),
+    "chat_template": lambda f: (
+        f"The server sees {_counts(f)}: it puts a chat template round a raw prompt.",
+        _ALONE,
+    ),
+    "tokens_differ": lambda f: (
+        f"The server sees {_counts(f)}: its tokenizer is not that of --model.",
+        "Name the model that the server has by --model.",
+    ),
+    "context_smaller": lambda f: (
+        f"The server declares a context of {f['declared']:,} tokens, and takes {f['seen']:,}.",
+        _WHOLE_PROMPTS,
+    ),
+    "context_divided": lambda f: (
+        f"With {f['at_once']} requests at once the server has {f['seen']:,} tokens for each, and "
+        f"{f['declared']:,} for one alone.",
+        "Give it a context for all of them together, or lower --concurrency; prompts that do not "
+        "arrive whole have no reply.",
+    ),
+    "cached_tokens_false": lambda f: (
+        f"The server reports {f['seen']:,} cached tokens of a prompt of which {f['declared']:,} "
+        "can be.",
+        "What it reports as cached is left out of all figures.",
+    ),
+    "prompt_tokens_unknown": lambda _: (
+        "The server does not say how many tokens of a prompt it saw: nothing shows that it got "
+        "them whole.",
+        "Use a server that reports `usage`.",
+    ),
+    "retried": lambda f: (
+        f"The server was busy or away: {f['requests']} requests were sent again, after "
+        f"{f['seconds']:.1f} s of waiting in all.",
+        "Lower --concurrency before you compare speeds.",
+    ),
+}
+
+
 _WORDS: Mapping[CaveatKind, Callable[[_Figures], tuple[str, str]]] = {
     CaveatKind.MOCK: lambda _: (
         "This is the mock: its replies are made up and its speed means nothing.",
@@ -262,6 +330,7 @@ _WORDS: Mapping[CaveatKind, Callable[[_Figures], tuple[str, str]]] = {
         "Remove them: they make every accuracy too good.",
     ),
     CaveatKind.TOKENS_DIFFER: _tokens_differ,
+    CaveatKind.SERVER_FINDING: lambda f: _FINDINGS[f["kind"]](f),
     CaveatKind.COVERS_CHANCE: lambda f: (
         f"The accuracy is not shown to differ from chance ({f['chance']:.2f}).",
         "Use more queries, or show more examples (--max-model-len).",

@@ -6,12 +6,13 @@ The words for them are in `harness.report.words`.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import chain
 from typing import TypeAlias
 
 from pydantic import JsonValue
 
+from harness.contract import Finding
 from harness.scoring.accuracy import covers_chance
 from harness.summary import Accuracy, Caveat, CaveatKind, Parse, TokenDifference
 
@@ -40,8 +41,8 @@ class CaveatInputs:
     was made for, and `longest_prompt` what is used of it, in tokens with the reply; `None` where
     that is not known. `examples_too_long` are training texts that were passed over,
     `queries_too_long` queries whose prompts do not fit. `own_tokens`: where the engine's own
-    tokenization differs from the tokens that it was given. `prompts_not_equal`: before each prompt
-    stood a beginning of its own.
+    tokenization differs from the tokens that it was given. `findings`: what the engine did to
+    prompts and did not say.
     """
 
     is_mock: bool
@@ -72,7 +73,7 @@ class CaveatInputs:
     sessions: int
     other_cpu_share: float | None
     own_tokens: TokenDifference | None
-    prompts_not_equal: bool
+    findings: tuple[Finding, ...]
 
 
 def find_caveats(inputs: CaveatInputs) -> list[Caveat]:
@@ -109,10 +110,14 @@ def _of_the_run(inputs: CaveatInputs) -> _Caveats:
 
 
 def _of_the_tokens(inputs: CaveatInputs) -> _Caveats:
-    if inputs.prompts_not_equal:
-        yield CaveatKind.PROMPTS_NOT_EQUAL, {}
     if inputs.own_tokens:
         yield CaveatKind.TOKENS_DIFFER, inputs.own_tokens.model_dump(mode="json")
+    for finding in inputs.findings:
+        if finding.kind == "prompts_not_equal":  # because it was wanted: nothing that it hid
+            yield CaveatKind.PROMPTS_NOT_EQUAL, {}
+            continue
+        known = {name: value for name, value in asdict(finding).items() if value not in (None, "")}
+        yield CaveatKind.SERVER_FINDING, {**known, "kind": finding.kind}
 
 
 def _of_the_votes(inputs: CaveatInputs) -> _Caveats:

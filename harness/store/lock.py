@@ -1,4 +1,4 @@
-"""Who prompts for a run: one process at a time.
+"""Who prompts for a run, or fits its baselines: one process at a time.
 
 The lock is one of the kernel's, on a file beside the store, so it ends with the process that holds
 it, however that ends. A run has a file of its own: new runs never wait for each other. The file
@@ -25,7 +25,7 @@ def prompting(folder: Path, run_id: str) -> Iterator[None]:
         file = _locked(path)
     except BlockingIOError as error:
         raise StoreError(
-            f"run {run_id} is being prompted by {_holder(path)}",
+            f"run {run_id} is in use by {_holder(path)}",
             remedy="Wait until it has ended, or end it; then give the command again.",
         ) from error
     except OSError as error:

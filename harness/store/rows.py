@@ -206,6 +206,7 @@ _UNSTATED: Mapping[str, Any] = {
     "bos_text": "",
     "eos_text": "",
     "chat_template": None,
+    "rope_scaling": "",
     "is_mock": False,
     "findings": [],
     "capabilities": asdict(Capabilities()),

@@ -103,6 +103,14 @@ class StoredRun:
         return self._row.summary is not None
 
     @property
+    def not_fitted(self) -> list[str]:
+        """What a run of baselines has no result of yet, by name."""
+        if not isinstance(self.given, BaselineSpec):
+            return []
+        done = {one.kind for one in self.summary.baselines} if self.is_finished else ()
+        return [name for name in self.given.baseline if name not in done]
+
+    @property
     def resume_command(self) -> str:
         """The command that completes the run."""
         return resume_command(self._store.path.parent, self.run_id)
@@ -185,9 +193,11 @@ class StoredRun:
         """The answer of the run. Raises `StoreError` where it is not finished, too."""
         if self._row.summary is None:
             if isinstance(self.given, BaselineSpec):
+                show = f"harness show {self.run_id} --command"
                 raise StoreError(
-                    f"run {self.run_id} was ended before its baselines were stored",
-                    remedy=f"Fit them again, and `harness delete {self.run_id}`.",
+                    f"run {self.run_id} was ended before a baseline was fitted",
+                    remedy="Give its command again, which goes on with it: "
+                    f"`{show}{results_flag(self._store.path.parent)}` prints it.",
                 )
             raise StoreError(
                 f"run {self.run_id} is not finished; what it has done is stored",
@@ -633,7 +643,8 @@ def sides(
     Names are read from `results`. Raises `StoreError` where a name is not found and `UsageError`
     where there is nothing to compare with.
     """
-    found: dict[tuple[str, str], Side] = {}
+    # An entry of an earlier version may be called like a baseline of its run.
+    found: dict[tuple[str, str, bool], Side] = {}
     for one in wanted:
         entries: Sequence[StoredEntry | StoredBaseline]
         if isinstance(one, StoredEntry | StoredBaseline):
@@ -644,12 +655,13 @@ def sides(
             raise UsageError(f"{one!r} is a name", remedy="Give the results that it is from.")
         elif one.startswith(PREFIX):
             row = results.imported(one)
-            found.setdefault((row.import_id, ""), row)
+            found.setdefault((row.import_id, "", False), row)
             continue
         else:
             entries = results.sides(one)
         for entry in entries:
-            found.setdefault((entry.run.run_id, entry.name), entry)
+            is_baseline = isinstance(entry, StoredBaseline)
+            found.setdefault((entry.run.run_id, entry.name, is_baseline), entry)
     if len(found) < 2:
         raise UsageError(
             "a comparison takes two runs or more, or one with several entries or baselines",

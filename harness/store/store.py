@@ -197,15 +197,26 @@ class Store:
             _insert_all(connection, insert(ENTRIES), named)
         return run_id
 
-    def finish_run(self, run_id: str, summary_json: str) -> None:
-        """Stores the summary; a resumed run replaces it.
+    def finish_run(self, run_id: str, summary_json: str, baselines: Sequence[Baseline]) -> None:
+        """Stores the summary and the baselines, in place of any that the run has.
 
         Its records are of this version from then on: the others of a run that an earlier version
         began are read in the same way by both.
         """
         finished = {"summary": summary_json, "records_version": RECORDS_VERSION}
+        rows = [
+            {
+                "run_id": run_id,
+                "name": one.name,
+                "position": position,
+                "record": one.model_dump_json(),
+            }
+            for position, one in enumerate(baselines)
+        ]
         with self._write() as connection:
             connection.execute(update_table(RUNS).where(RUNS.c.run_id == run_id).values(**finished))
+            connection.execute(delete(BASELINES).where(BASELINES.c.run_id == run_id))
+            _insert_all(connection, insert(BASELINES), rows)
         self._checkpoint()
 
     def take_over(
@@ -605,21 +616,6 @@ class Store:
         )
         with self._read() as connection:
             return [read_batch(row) for row in connection.execute(wanted)]
-
-    def save_baselines(self, run_id: str, baselines: Sequence[Baseline]) -> None:
-        """Stores the baselines of a run, in place of any that it has."""
-        rows = [
-            {
-                "run_id": run_id,
-                "name": one.name,
-                "position": position,
-                "record": one.model_dump_json(),
-            }
-            for position, one in enumerate(baselines)
-        ]
-        with self._write() as connection:
-            connection.execute(delete(BASELINES).where(BASELINES.c.run_id == run_id))
-            _insert_all(connection, insert(BASELINES), rows)
 
     def baselines(self, run_id: str) -> list[Baseline]:
         """The baselines of a run, in the order in which they were saved."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import sys
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -25,6 +25,7 @@ _NPZ_REMEDY = (
     "Write it with numpy.savez: X_train and X_test (rows of numbers), y_train and y_test "
     "(text, whole numbers or booleans, not objects); no pickles are loaded."
 )
+_LONGEST_NAME = 4 * 4096  # bytes: a path has no more
 _KEYS = ("X_train", "y_train", "X_test", "y_test")
 
 
@@ -143,4 +144,23 @@ def _read_split(
         [str(label) for label in y.tolist()],
         lambda row, column: f"{path}: X_{split}[{row}, {column}]",
         lambda column: f"{path}: X_{split}[:, {column}]",
+        _read_images(archive, f"images_{split}.npy", len(X)),
     )
+
+
+def _read_images(archive: zipfile.ZipFile, member: str, rows: int) -> Sequence[str]:
+    """What `harness embed` writes beside the vectors; nothing where it is anything else."""
+
+    def not_names(header: Header) -> str | None:
+        is_right = header.shape == (rows,) and header.dtype.kind == "U"
+        return None if is_right and header.dtype.itemsize <= _LONGEST_NAME else "no names"
+
+    try:
+        size = archive.getinfo(member).file_size
+        with archive.open(member) as stream:
+            names = read_array(stream, size, member, "", not_names)
+        if names.view(f"{names.dtype.byteorder}u4").max(initial=0) > sys.maxunicode:
+            return ()
+        return [str(name) for name in names.tolist()]
+    except (KeyError, DataError, RuntimeError, OSError):  # there is none, or it is another thing
+        return ()

@@ -35,7 +35,8 @@ class Dataset:
     into `classes`, which are sorted. `train_test_duplicates`: test rows that also occur in train:
     vectors equal in every byte, texts equal as a prompt shows them, whatever Unicode form they are
     in. `sha256` is `data_sha256` of it all: what makes two datasets the same, whatever they are
-    called. `facts` say how it was read.
+    called. `facts` say how it was read. `images_*` name the image that each row was made of, as
+    SPLIT/CLASS/NAME, of a folder of vectors without the ending; empty where the data do not say it.
     """
 
     name: str
@@ -47,6 +48,8 @@ class Dataset:
     train_test_duplicates: int
     sha256: str
     facts: DataFacts
+    images_train: Sequence[str] = ()
+    images_test: Sequence[str] = ()
 
     @property
     def kind(self) -> Kind:
@@ -58,7 +61,12 @@ def kind_of(X: NDArray[Any]) -> Kind:
 
 
 def make_dataset(
-    name: str, classes: tuple[str, ...], train: Split, test: Split, **facts: Any
+    name: str,
+    classes: tuple[str, ...],
+    train: Split,
+    test: Split,
+    images: tuple[Sequence[str], Sequence[str]] = ((), ()),
+    **facts: Any,
 ) -> Dataset:
     """The dataset of what was read, with what is counted and hashed of it.
 
@@ -82,6 +90,8 @@ def make_dataset(
             classes=len(classes),
             **facts,
         ),
+        images_train=images[0],
+        images_test=images[1],
     )
 
 

@@ -33,15 +33,16 @@ def read_folder(folder: Path) -> Read:
     vectors = [_read_vector(file, size) for file, size in zip(train + test, sizes, strict=True)]
     X = _stack(vectors, train + test)
 
-    def part(rows: NDArray[Any], files: Sequence[Path]) -> Part:
+    def part(rows: NDArray[Any], files: Sequence[Path], split: str) -> Part:
         return Part(
             rows,
             [file.parent.name for file in files],
             lambda row, column: f"{files[row]}: number {column}",
             lambda column: f"{folder}: number {column} of each vector",
+            [f"{split}/{file.parent.name}/{file.stem}" for file in files],
         )
 
-    return Read(part(X[: len(train)], train), part(X[len(train) :], test))
+    return Read(part(X[: len(train)], train, "train"), part(X[len(train) :], test, "test"))
 
 
 def _list_split(parent: Path, split: str) -> list[Path]:

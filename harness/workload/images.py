@@ -30,6 +30,11 @@ class ImageFile:
     def place(self) -> str:
         return f"{self.split}/{self.label}/{self.name}"
 
+    @property
+    def stored_place(self) -> str:
+        """As UTF-8 can be written: a name whose bytes are no text holds lone surrogates."""
+        return self.place.encode("utf-8", errors="backslashreplace").decode("utf-8")
+
 
 def list_images(folder: Path) -> Sequence[ImageFile]:
     """All files, by split, class and name. Raises `DataError`."""

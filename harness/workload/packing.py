@@ -26,13 +26,15 @@ from harness.workload.voters import Voter
 
 _MEASURED = 64  # texts at a time
 _LONGEST_TOKEN = 256  # characters
+_REPLY_TOKENS = 8  # enough for the labels of most data, and little to pay for
+_END_TOKENS = 1  # a line feed, or the model's own end: without it a label counts as cut off
 
 Tokenize: TypeAlias = Callable[[Sequence[str]], Sequence[Sequence[int]]]
 Role: TypeAlias = Literal["query", "calibration", "shuffled"]
 """What a prompt is for. Of a shuffled one the examples have their labels shuffled."""
 
-MOST_COUNTED = 2**20
-"""Characters of all examples of a voter that are counted although they do not fit."""
+MOST_COUNTED = 2**21
+"""Characters of all examples of all voters that are counted although they do not fit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +57,9 @@ class Packed:
     `labels[vocabulary]`: how a reply goes on with each label. `shown[v]`: the examples of voter v
     as they stand in its prompts. `limit` is in tokens and includes `reserve`, the room for the
     reply. `tokens_per_example` is `None` where no example is shown. `too_long` are the training
-    rows whose texts were passed over as too long, ascending. `all_tokens`: of the first voter's
-    first prompt and its reply with every example that there is, by the tokenizer that needs most;
-    `None` where that fits, or is too long to be counted.
+    rows whose texts were passed over as too long, ascending. `all_tokens`: of the longest
+    prompt and its reply with every example that a voter has, of the voter and by the tokenizer that
+    need most; `None` where that fits, or is too long to be counted.
     """
 
     prompts: tuple[Prompt, ...]
@@ -78,7 +80,7 @@ def pack(
     tokenizers: Mapping[str, Tokenize],
     *,
     limit: int,
-    max_tokens: int,
+    max_tokens: int | None,
     shots: int | None,
     seed: int,
     examples: Sequence[int] | None = None,
@@ -134,15 +136,29 @@ def pack(
         reserve=reserve,
         tokens_per_example=example_tokens / examples_shown if examples_shown else None,
         too_long=tuple(sorted(ruler.too_long)),
-        all_tokens=packers[0].all_tokens(reserve)
-        if len(shown[0]) < len(voters[0].examples)
+        all_tokens=_all_tokens(packers, reserve)
+        if any(len(own) < len(one.examples) for own, one in zip(shown, voters, strict=True))
         else None,
     )
 
 
-def reserve_of(max_tokens: int, *labels: Sequence[Sequence[int]]) -> int:
+def _all_tokens(packers: Sequence[Packer], reserve: int) -> int | None:
+    """Of the longest prompt with every example, and of its reply; `None` where to count that would
+    take too long."""
+    characters = 0
+    for packer in packers:
+        for item in packer.everything:
+            characters += sum(map(len, item.words))
+            if characters > MOST_COUNTED:
+                return None
+    return max(packer.all_tokens() for packer in packers) + reserve
+
+
+def reserve_of(max_tokens: int | None, *labels: Sequence[Sequence[int]]) -> int:
     """The room for a reply, with these tokens of the labels in each vocabulary."""
     longest_label = max(len(ids) for several in labels for ids in several)
+    if max_tokens is None:
+        return max(_REPLY_TOKENS, longest_label + _END_TOKENS)
     # A label is generated whole, or scored behind the prompt, however small `max_tokens` is.
     return max(max_tokens, longest_label)
 
@@ -315,21 +331,27 @@ class Packer:
         query = self._voter.queries[:1]
         return self._longest(examples, query) - self._longest((), query)
 
-    def all_tokens(self, reserve: int) -> int | None:
-        """Tokens of the first prompt with every example, and of its reply; `None` where that would
-        be too long to count."""
-        examples, characters = self._voter.examples, 0
-        for item in examples:
-            characters += sum(map(len, item.words))
-            if characters > MOST_COUNTED:
-                return None
-        return self._longest(examples, self._voter.queries[:1]) + reserve
+    @property
+    def everything(self) -> Sequence[Item]:
+        """Every example of the voter."""
+        return self._voter.examples
+
+    def all_tokens(self) -> int:
+        """Tokens of the longest prompt with every example."""
+        _, query = self.longest(self.examples(1))
+        return self._longest(self.everything, [query])
+
+    def longest(self, examples: Sequence[Item]) -> tuple[int, Item]:
+        """Tokens of the longest prompt behind these examples, and whose it is. Where each query is
+        too long, the longest of them counts."""
+        items = self.items or self._voter.queries
+        lengths = self._ruler.lengths(examples, items)
+        return max(lengths), items[lengths.index(max(lengths))]
 
     def _longest_alone(self) -> Item:
         if not self.items:
             raise self._too_small()
-        lengths = self._ruler.lengths((), self.items)
-        return self.items[lengths.index(max(lengths))]
+        return self.longest(())[1]
 
     def _longest(self, examples: Sequence[Item], items: Sequence[Item]) -> int:
         return max(self._ruler.lengths(examples, items), default=0)

@@ -44,13 +44,14 @@ class Part:
 
     X (n, d) of numbers in the type in which it was read, or X (n,) of texts, as objects; and n
     labels. `origin(row, column)` says where one number or text came from, `column_name(column)`
-    where all numbers of a column did.
+    where all numbers of a column did. `images` is as in `Dataset`.
     """
 
     X: NDArray[Any]
     labels: Sequence[str]
     origin: Callable[[int, int], str]
     column_name: Callable[[int], str]
+    images: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

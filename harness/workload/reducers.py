@@ -87,8 +87,9 @@ def _fit_top(form: ReducerSpec, X: Floats, y: NDArray[np.int64], seed: int) -> _
     forest = RandomForestClassifier(random_state=seed)
     # Without this threshold, features below the mean importance would be left out as well.
     selection = SelectFromModel(forest, max_features=form.count, threshold=-np.inf)
-    transform: _Transform = selection.fit(X, y).transform
-    return transform
+    # Its own `transform` sums up the importances of all trees at each call.
+    columns = selection.fit(X, y).get_support(indices=True)
+    return lambda X: X[:, columns]
 
 
 def _fit_components(form: ReducerSpec, X: Floats, y: NDArray[np.int64], seed: int) -> _Transform:

@@ -119,6 +119,7 @@ def _dataset(path: Path, read: Read, wanted: Wanted) -> Dataset:
         classes,
         (X_train, y_train),
         (X_test, y_test),
+        (train.images, test.images),
         text_column=read.text_column,
         is_column_given=wanted.text_column is not None,
         test_share=read.test_share,

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from csv import Error as CsvError
 from csv import reader as csv_reader
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -211,6 +211,7 @@ def _read_parts(path: Path, rows: _Rows, size: int, wanted: Wanted) -> Read:
     else:
         _check_vector_names(path, names, index)
         whole, used = _vector_part(path, rows, columns, labels), range(len(labels))
+        whole = replace(whole, images=_images_of(table))
     if splits is not None and wanted.test_share is not None:
         raise UsageError(
             f"--test-share: {path} has a column split already",
@@ -238,7 +239,18 @@ def _rows_of(whole: Part, rows: Sequence[int]) -> Part:
         [whole.labels[row] for row in rows],
         lambda row, column: whole.origin(rows[row], column),
         whole.column_name,
+        [whole.images[row] for row in rows] if whole.images else (),
     )
+
+
+def _images_of(table: pyarrow.Table) -> Sequence[str]:
+    """What `harness embed` writes beside the vectors; nothing where it is anything else."""
+    try:
+        found = json.loads((table.schema.metadata or {}).get(b"images", b"[]"))
+    except (ValueError, RecursionError):
+        return ()
+    is_right = isinstance(found, list) and all(isinstance(one, str) for one in found)
+    return found if is_right and len(found) == len(table) else ()
 
 
 def _vector_part(

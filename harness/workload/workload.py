@@ -17,7 +17,7 @@ from harness.workload.chat import ChatTemplate, open_chat
 from harness.workload.dataset import Dataset, Kind
 from harness.workload.encoders import Item
 from harness.workload.packing import Packed, pack
-from harness.workload.prompt import DEFAULTS, Template, Writer, load_template, make_writer
+from harness.workload.prompt import CHATS, DEFAULTS, Template, Writer, load_template, make_writer
 from harness.workload.reading import Wanted
 from harness.workload.sources import load_dataset
 from harness.workload.tokens import Tokenizer, check_tokens, leaders
@@ -146,7 +146,7 @@ def template_of(spec: RunSpec, kind: Kind) -> tuple[str, Template]:
     if spec.chat_template is not None and template.kind != "chat":
         raise UsageError(
             f"--chat-template {spec.chat_template}: the prompt template {prompt} is no chat",
-            remedy="Leave it out, or use --prompt chat.",
+            remedy=f"Leave it out, or use --prompt {CHATS[kind]}.",
         )
     return prompt, template
 

@@ -14,11 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import numpy as np
 import pytest
+from PIL import Image
 
 from harness.errors import StoreError
 from harness.store.runs import Results, has_results
 from tests.end_to_end.inside import environment, inside
+from tests.tiny_models import BAD, GOOD, save_clip, save_encoder
 
 HARNESS = (sys.executable, "-m", "harness")
 SCHEMA = Path(__file__).parents[2] / "docs" / "run.schema.json"
@@ -206,10 +209,125 @@ def test_ctrl_c_leaves_what_is_finished(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     out, said = process.communicate(timeout=PATIENCE_SECONDS)
     assert (process.returncode, out) == (130, "")
-    assert "Interrupted. The baselines that were fitted are stored" in said
+    assert "Interrupted. What was fitted is stored; the same command goes on" in said
     [run] = Results(tmp_path / "results")
     assert [one.kind for one in run.summary.baselines] == ["most-frequent"]
     assert "Not fitted: hist-gradient-boosting." in asked(tmp_path, "show", "latest")
+    listed = as_json(tmp_path, "list")["runs"][0]
+    assert (listed["state"], list(listed["accuracy"])) == ("unfinished", ["most-frequent"])
+
+
+@pytest.fixture
+def coloured(tmp_path: Path) -> Path:
+    """Images of two colours, and vectors of them in another order than that of their names."""
+    rng = np.random.default_rng(3)
+    arrays: dict[str, Any] = {}
+    for split, count in (("train", 60), ("test", 40)):
+        places = []
+        for row in range(count):
+            label = ("cold", "warm")[row % 2]
+            folder = tmp_path / "images" / split / label
+            folder.mkdir(parents=True, exist_ok=True)
+            colour = (*rng.integers(0, 256, 2), 255) if row % 2 else (*rng.integers(0, 256, 2), 0)
+            Image.new("RGB", (20, 20), tuple(map(int, colour))).save(folder / f"{row}.png")
+            places.append(f"{split}/{label}/{row}.png")
+        order = rng.permutation(count)
+        arrays[f"images_{split}"] = np.array(places)[order]
+        arrays[f"y_{split}"] = np.array([place.split("/")[1] for place in places])[order]
+        arrays[f"X_{split}"] = rng.normal(size=(count, 4)).astype(np.float32)
+    np.savez(tmp_path / "coloured.npz", **arrays)
+    return tmp_path
+
+
+def test_clip_is_zero_shot_or_tuned_on_the_image_of_each_row(coloured: Path) -> None:
+    torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
+    model = save_clip(coloured / "clip", seed=8)
+    given = ("--model", "clip", "--images", "images", "--data", "coloured.npz")
+    found = {}
+    for epochs in ("0", "2"):
+        done = inside(
+            *(coloured, "baseline", "clip", *given, "--queries", "40", "--epochs", epochs),
+            *("--threads", "1", "--device", "cpu", "--json", "--quiet"),
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        found[epochs] = json.loads(done.stdout)
+    [zero], [tuned] = (one["baselines"] for one in found.values())
+    assert zero["facts"]["training"] == "none (zero-shot)"
+    assert zero["facts"]["epochs"] == 0
+    assert tuned["facts"]["training"] == "contrastive fine-tuning"
+    assert tuned["facts"]["epochs"] == 2
+    for one in (zero, tuned):
+        assert one["facts"]["weights"] == "pretrained"
+        assert one["facts"]["model"] == "clip"
+        # Pair accuracy is of the validation rows, label accuracy of the queries.
+        assert one["facts"]["validation rows"] == 6
+        pairs = one["facts"]["pair accuracy in batches of 4"]
+        assert 0 <= pairs <= 1
+        assert one["facts"]["pair accuracy ceiling"] == pytest.approx(0.4688, abs=1e-4)
+
+    # What the same weights say of the very image of each query.
+    network = transformers.CLIPModel.from_pretrained(model)
+    processor = transformers.CLIPImageProcessorPil.from_pretrained(model)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(model)
+    tokens = tokenizer(["a photo that is cold", "a photo that is warm"], return_tensors="pt")
+    queries = found["0"]["queries"]
+    with np.load(coloured / "coloured.npz") as arrays:
+        places = arrays["images_test"][queries["rows"]]
+    images = [Image.open(coloured / "images" / place) for place in places]
+    pixels = processor(images=images, return_tensors="pt")["pixel_values"]
+    with torch.inference_mode():
+        logits = network(pixel_values=pixels, **tokens).logits_per_image
+    expected = logits.argmax(dim=1).tolist()
+    assert len(set(expected)) == 2
+    assert zero["predictions"] == expected
+    labels = [place.split("/")[1] for place in places]
+    assert [queries["classes"][label] for label in queries["labels"]] == labels
+    right = np.mean(np.array(zero["predictions"]) == np.array(queries["labels"]))
+    assert zero["estimate"]["value"] == pytest.approx(float(right))
+
+
+def test_what_was_killed_goes_on_and_gives_what_an_undisturbed_command_gives(
+    tmp_path: Path,
+) -> None:
+    pytest.importorskip("torch")
+    save_encoder(tmp_path / "encoder")
+    rows = [
+        f"{split},{label},a {word} film"
+        for split, count in (("train", 20), ("test", 10))
+        for number in range(count)
+        for label, words in (("good", GOOD), ("bad", BAD))
+        for word in words[number % 4 :][:1]
+    ]
+    (tmp_path / "texts.csv").write_text("\n".join(["split,label,text", *rows]))
+    command = [
+        *("baseline", "tfidf-words", "distilbert", "--data", "texts.csv", "--model", "encoder"),
+        *("--queries", "20", "--epochs", "60", "--threads", "1", "--device", "cpu", "--quiet"),
+    ]
+    whole = as_json(tmp_path, *command, "--results", "whole")
+    checkpoints = tmp_path / "results" / "checkpoints"
+
+    # While a checkpoint is written, and behind one.
+    for wanted in ("*/checkpoint-*", "*/checkpoint-*/trainer_state.json"):
+        process = subprocess.Popen(
+            [*HARNESS, *command], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        before = set(checkpoints.glob(wanted))
+        while not set(checkpoints.glob(wanted)) - before:
+            assert process.poll() is None
+            time.sleep(0.001)
+        process.kill()
+        process.communicate()
+    [listed] = as_json(tmp_path, "list")["runs"]
+    assert (listed["state"], list(listed["accuracy"])) == ("unfinished", ["tfidf-words"])
+    [unfinished] = Results(tmp_path / "results")
+    answer = as_json(tmp_path, *command)
+    assert answer["run_id"] == unfinished.run_id
+    assert answer["baselines"][0]["seconds"] == unfinished.summary.baselines[0].seconds
+    trained, undisturbed = (one["baselines"][1] for one in (answer, whole))
+    assert trained["facts"].pop("resumed at step") > 0
+    assert trained["facts"] == undisturbed["facts"]
+    assert trained["predictions"] == undisturbed["predictions"]
+    assert not checkpoints.exists()
 
 
 def _is_stored(folder: Path) -> bool:

@@ -251,6 +251,12 @@ def test_an_entry_that_fails_whole_has_its_row_and_the_others_stand(tmp_path: Pa
     assert "bad: 4 of 4 cells failed." in done.stdout.split("\n\n")[0].splitlines()
     assert "note: bad: 4 cells failed" in done.stdout
     assert "no prompt got a reply." in " ".join(done.stdout.split())
+    # How it was prompted, and whether it agrees, are no questions.
+    compared = harness(tmp_path, "compare", "latest")
+    for answer in (done, compared):
+        assert "bad: majority vote" not in answer.stdout
+        assert "do they agree?" not in answer.stdout
+        assert "WARNING" not in answer.stdout
     good = harness(tmp_path, "show", "latest", "--json")
     cells = {run["entry"]: run["cells"]["done"] for run in json.loads(good.stdout)["runs"]}
     assert cells == {"good": 4, "bad": 0}

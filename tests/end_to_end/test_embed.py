@@ -8,6 +8,7 @@ import os
 import struct
 import subprocess
 import sys
+import time
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,6 +17,9 @@ from typing import Any, TypeAlias
 import numpy as np
 import pytest
 from PIL import Image
+
+from tests.end_to_end.inside import inside
+from tests.tiny_models import save_vit
 
 Make: TypeAlias = Callable[[int], bytes]
 
@@ -114,6 +118,37 @@ def test_odd_images_are_embedded_or_named_and_the_result_is_data_of_a_run(
         *("--queries", "4", "--calibration-queries", "2", "--no-baselines", "--quiet"),
     )
     assert run.returncode == 0, run.stderr
+
+
+def test_killed_while_it_loads_and_while_it_embeds_it_writes_the_same_file(
+    images: Path, tmp_path: Path
+) -> None:
+    encoder = save_vit(tmp_path / "vit")
+    for number in range(300):  # so many that it is still embedding when it is looked at
+        path = images / "train" / "FAKE" / f"more {number}.png"
+        path.write_bytes(encoded(picture(number), "PNG"))
+    how = ("--model", str(encoder), "--layer", "1,last", "--batch-size", "4", "--quiet")
+    whole, out = tmp_path / "whole.npz", tmp_path / "out.npz"
+    assert inside(tmp_path, "embed", "images", "-o", whole.name, *how).returncode == 0
+    part = tmp_path / "out.npz.part"
+    for done in (0, 100):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "harness", "embed", "images", "-o", out.name, *how],
+            cwd=tmp_path,
+        )
+        while not (part / "log").exists() or _lines(part / "files.jsonl") < done:
+            assert process.poll() is None
+            time.sleep(0.002)
+        process.kill()
+        process.wait()
+    before = _lines(part / "files.jsonl")
+    answer = json.loads(inside(tmp_path, "embed", "images", "-o", out.name, *how, "--json").stdout)
+    assert 0 < answer["images_embedded_now"] <= sum(1 for _ in images.rglob("*.*")) - before + 4
+    assert out.read_bytes() == whole.read_bytes()
+
+
+def _lines(path: Path) -> int:
+    return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
 def test_without_its_packages_the_remedy_is_named(images: Path, tmp_path: Path) -> None:

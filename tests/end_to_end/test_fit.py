@@ -16,7 +16,8 @@ from harness.cli.backends import check
 from harness.engine.registry import find_backend
 from harness.errors import EngineError
 from harness.fit.fit import Order, fit
-from harness.fit.memory import MIB, total_bytes
+from harness.fit.memory import total_bytes
+from harness.machine.memory import MIB
 from harness.pipeline.run import plan, prepare
 from harness.report.schema import schema_of
 from harness.spec import RunSpec
@@ -56,6 +57,7 @@ def test_a_real_tokenizer_counts_what_a_run_packs(
     assert row.prompt_tokens == max(map(len, ids))
     assert row.tokens_per_example == pytest.approx(packed.tokens_per_example, rel=0.01)
     assert (row.fits, row.reserve, row.declared_context) == (False, packed.reserve, 8192)
+    assert row.tokens_needed == packed.all_tokens
 
 
 def _order(spec: RunSpec) -> Order:
@@ -139,6 +141,8 @@ def test_one_line_says_that_it_does_not_fit_and_what_helps(
         (["--prompt", "none"], 2, "there is no prompt template 'none'"),
         (["--resume", "latest"], 2, "there is no option --resume"),
         (["--backend", "llama-cpp", "-m", "x.gguf"], 2, "there is no file x.gguf"),
+        (["--memory-limit", "2X"], 2, "--memory-limit is '2X': use a size, such as 2GiB or 500M"),
+        (["--memory-limit", "0"], 2, "--memory-limit is '0': use a size, such as 2GiB or 500M"),
     ],
 )
 def test_what_is_wrong_is_one_error(
@@ -186,6 +190,27 @@ def test_a_model_that_takes_more_than_is_free_is_not_loaded(
     assert inside(tmp_path, "run", *small, "--force").returncode == 0
 
 
+def test_a_run_can_be_completed_with_another_memory_limit_or_by_force(
+    tmp_path: Path, small_data: str
+) -> None:
+    few = ("--backend", "mock", "--data", small_data, "--voters", "1", "--queries", "2")
+    small = (*few, "--quiet", "--no-baselines", "--engine-option", "memory_gib=1")
+    killed = inside(tmp_path, "run", *small, "--memory-limit", "4MiB", "--force")
+    assert killed.returncode == 1
+    assert "it was ended for taking more memory than 4 MiB" in killed.stderr
+    assert "Raise --memory-limit" in killed.stderr
+    refused = inside(
+        *(tmp_path, "run", "--resume", "latest", "--quiet", "--memory-limit", "900MiB"),
+        "--no-force",
+    )
+    assert "may be taken" in " ".join(refused.stderr.split())  # it says that it takes a GiB
+    again = inside(tmp_path, "run", "--resume", "latest", "--quiet", "--memory-limit", "2GiB")
+    assert again.returncode == 0, again.stderr
+    other = inside(tmp_path, "run", "--resume", "latest", "--voters", "3")
+    assert other.returncode == 2
+    assert "every flag but --force, --memory-limit, --results" in " ".join(other.stderr.split())
+
+
 def test_a_bench_of_one_that_takes_more_than_is_free_times_nothing(tmp_path: Path) -> None:
     bench = ("bench", "--backend", "mock", "-p", "8", "-n", "0", "-r", "1", "--quiet")
     too_large = ("--engine-option", "memory_gib=100000")
@@ -193,6 +218,52 @@ def test_a_bench_of_one_that_takes_more_than_is_free_times_nothing(tmp_path: Pat
     assert (done.returncode, done.stdout) == (1, "")
     assert "GiB too much" in done.stderr
     assert inside(tmp_path, *bench, *too_large, "--force").returncode == 0
+
+
+def test_a_probe_says_how_much_is_answered(tmp_path: Path, small_data: str) -> None:
+    small = ("--engine-option", "declared=2000", "--engine-option", "memory_gib=0.05")
+    done = inside(
+        *(tmp_path, *MOCK, "--data", small_data, *small, "--engine-option", "longest_prompt=1200"),
+        *("--max-model-len", "600,1800", "--probe", "--json"),
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    answer = json.loads(done.stdout)
+    jsonschema.validate(answer, json.loads(schema_of("fit")))
+    [found] = answer["probes"]
+    assert found["answered_tokens"] <= 1201 < found["failed_tokens"]
+    assert found["failed_tokens"] - found["answered_tokens"] <= 38
+    assert [one["tokens"] for one in found["foretold"]] == [2000, 32_768, 131_072]
+    assert len(answer["rows"]) == 2
+
+
+@pytest.mark.parametrize("columns", ["80", "140"])
+def test_a_probe_that_nothing_survives_is_an_answer_too(
+    tmp_path: Path, small_data: str, columns: str
+) -> None:
+    done = inside(
+        *(tmp_path, *MOCK, "--data", small_data, "--probe", "--max-model-len", "1000"),
+        *("--engine-option", "longest_prompt=10"),
+        COLUMNS=columns,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    said = " ".join(done.stdout.split())
+    assert "mock: not even 64 tokens are answered: mock failed at a prompt of 63 tokens" in said
+    assert re.search(r"mock 1,048,576 . 0 64 none", said)
+    assert max(map(len, done.stdout.splitlines())) <= int(columns)
+
+
+def test_a_real_engine_is_probed_within_a_limit(tmp_path: Path, small_data: str) -> None:
+    if not check(find_backend("llama-cpp")).available:
+        pytest.skip("llama-cpp is not installed")
+    done = inside(
+        *(tmp_path, "fit", "--data", small_data, "--voters", "1", "--queries", "2", "--quiet"),
+        *("--probe", "--max-model-len", "64", "--memory-limit", "2GiB", "--json"),
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    [found] = json.loads(done.stdout)["probes"]
+    assert (found["answered_tokens"], found["declared_context"]) == (64, 8192)
+    assert found["linear_seconds"]["value"] > 0
+    assert len(found["prefills"]) == 7
 
 
 def test_load_measures_beside_what_was_predicted(tmp_path: Path, small_data: str) -> None:

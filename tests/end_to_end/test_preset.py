@@ -5,27 +5,23 @@ from __future__ import annotations
 import json
 import shlex
 import subprocess
-import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-
-def harness(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "harness", *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+from tests.end_to_end.inside import inside as harness
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """Over a few vectors of more numbers than the preset shows."""
     folder = tmp_path_factory.mktemp("preset")
-    size = ("--backend", "mock", "--queries", "4", "--max-model-len", "2048", "--no-baselines")
-    return folder, harness(folder, "run", "--preset", "ece209", *size)
+    X = np.random.default_rng(0).normal(size=(60, 24))
+    y = np.array(["REAL", "FAKE"] * 30)
+    np.savez(folder / "few.npz", X_train=X[:40], y_train=y[:40], X_test=X[40:], y_test=y[40:])
+    size = ("--data", "few.npz", "--backend", "mock", "--queries", "4", "--max-model-len", "2048")
+    return folder, harness(folder, "run", "--preset", "ece209", *size, "--no-baselines")
 
 
 def test_the_overflow_comes_first_and_the_rest_with_the_answer(
@@ -53,8 +49,8 @@ def test_the_preset_is_in_the_line_that_repeats_the_run(
     folder, _ = run
     line = harness(folder, "show", "latest", "--command").stdout
     assert shlex.split(line) == [
-        *("harness", "run", "--backend", "mock", "--queries", "4", "--preset", "ece209"),
-        *("--max-model-len", "2048", "--no-baselines"),
+        *("harness", "run", "--backend", "mock", "--data", "few.npz", "--queries", "4"),
+        *("--preset", "ece209", "--max-model-len", "2048", "--no-baselines"),
     ]
 
 

@@ -50,7 +50,7 @@ def test_replies_are_those_of_one_prompt_at_a_time(name: str, tmp_path: Path) ->
         )
         work = write(draw(SPEC), SPEC, {name: tokenizer}, {name: None}, SPEC.max_model_len)
         [prompts], [labels] = work.packed.token_ids.values(), work.packed.labels.values()
-        how = Decoding("free", labels, SPEC.max_tokens, work.packed.stop)
+        how = Decoding("free", labels, work.packed.reserve, work.packed.stop)
 
         together = ask(session, prompts, how)
         computed = sum(r.prompt_tokens - (r.cached_tokens or 0) for r in together.values())

@@ -55,6 +55,8 @@ Trouble: TypeAlias = Literal[
 MODEL = "fake-model"
 VERSION = "0.fake"
 WRITES = (" REAL", " FAKE")
+PIECES = sorted({word[i:j] for word in WRITES for i in range(5) for j in range(i + 1, 6)})
+"""Whatever tokens a vocabulary makes of these words, they are among its likeliest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,7 @@ class Fake:
     models: Sequence[str] = (MODEL,)
     tokens: int = 3
     troubles: deque[Trouble] = field(default_factory=deque)
-    asked: list[dict[str, Any]] = field(default_factory=list)
+    asked: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=1000))
     active: int = 0
     _seen: deque[tuple[str, list[int]]] = field(default_factory=lambda: deque(maxlen=64))
 
@@ -289,7 +291,7 @@ class Fake:
                 choice["token_ids"] = [65 + place]
             events.append({"choices": [choice]})
         events.append({"choices": [{"text": "", "finish_reason": ended}]})
-        named = {"model": body["model"]}
+        named: dict[str, Any] = {"model": body["model"]}
         if not body.get("stream"):
             text = "".join(pieces)
             choice = {"text": text, "finish_reason": ended, "logprobs": first}
@@ -303,8 +305,7 @@ class Fake:
             wanted = body.get("logprob_token_ids") or []
             tops = {f"token_id:{one}": _logprob(tokens, one) for one in wanted}
         else:
-            texts = [*WRITES, *(f" {word}" for word in ("a", "b", "c", "d", "e", "f"))]
-            ranked = sorted(texts, key=lambda text: -_logprob(tokens, text))
+            ranked = sorted(PIECES, key=lambda text: -_logprob(tokens, text))
             tops = {text: _logprob(tokens, text) for text in ranked[: int(body["logprobs"])]}
         return {"top_logprobs": [tops]}
 
@@ -356,7 +357,7 @@ class Fake:
             "output_token_ids_logprobs": known if wanted else [],
             "finish_reason": None,
         }
-        events = [
+        events: list[dict[str, Any]] = [
             {
                 "text": "".join(pieces[: n + 1]),
                 "output_ids": [65 + place for place in range(n + 1)],
@@ -365,7 +366,7 @@ class Fake:
             for n in range(len(pieces))
         ]
         kind = "stop" if len(pieces) < sampling["max_new_tokens"] else "length"
-        events[-1]["meta_info"]["finish_reason"] = {"type": kind}  # type: ignore[index]
+        events[-1]["meta_info"]["finish_reason"] = {"type": kind}
         return _sse(events)
 
     def _ollama(self, request: Request, body: dict[str, Any]) -> Response:
@@ -380,7 +381,7 @@ class Fake:
             {"model": body["model"], "response": piece, "done": False} for piece in pieces
         ]
         if body.get("logprobs") and self.logprobs:
-            tops = [{"token": text, "logprob": _logprob(tokens, text)} for text in WRITES]
+            tops = [{"token": text, "logprob": _logprob(tokens, text)} for text in PIECES]
             events[0]["logprobs"] = [{"top_logprobs": tops}]
         ended = {
             "model": body["model"],
@@ -457,14 +458,14 @@ async def _troubled(pieces: Any, trouble: Trouble) -> AsyncIterator[Any]:
         if trouble == "other_model":
             yield text.replace(MODEL, "another-model")
         elif trouble == "endless":
-            while True:
-                yield "data: " + "x" * 2**20
+            for _ in range(100):
+                yield "data: " + "x" * 2**18
         elif not first and trouble == "half":
             return
         elif not first and trouble == "dies":
             raise ConnectionError
         elif not first and trouble == "silent":
-            await asyncio.sleep(3600)
+            await asyncio.sleep(4)
         elif not first and trouble == "error_in_stream":
             yield 'data: {"error": {"message": "out of memory"}}\n\n'
             return
@@ -514,7 +515,9 @@ def main() -> None:
     parser.add_argument("--flavour", default="vllm")
     parser.add_argument("--delay-ms", type=float, default=0.0)
     given = parser.parse_args()
-    fake = Fake(flavour=given.flavour, holds_seconds=given.delay_ms / 1000)
+    # To look for what is cached takes longer than all the rest.
+    lies = Lies(cached=0)
+    fake = Fake(given.flavour, lies=lies, holds_seconds=given.delay_ms / 1000, tokens=1)
     uvicorn.run(fake.app(), port=given.port, log_level="critical", lifespan="off")
 
 

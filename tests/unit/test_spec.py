@@ -129,6 +129,18 @@ def test_a_file_that_is_not_there_is_told_by_name(tmp_path: Path) -> None:
         assert caught.value.remedy
 
 
+def test_what_is_wrong_in_a_file_is_an_error_although_a_flag_wins_over_it() -> None:
+    for wrong in ({"voters": 0}, {"backend": {"mock": {"batch": 1}}}):
+        flags = {"voters": 2, "backend": ["mock"]}
+        with pytest.raises(UsageError, match=r"^x\.toml: "):
+            merge_spec(wrong, flags, "x.toml")
+
+
+def test_an_entry_without_a_backend_is_named_with_what_it_has() -> None:
+    with pytest.raises(UsageError, match=r"\[entries\.x\] .*; it has bakend"):
+        parse_spec({"entries": {"x": {"bakend": "mock"}}}, where="here")
+
+
 OPTIONS = st.dictionaries(
     st.text(max_size=5),
     st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -215,6 +227,7 @@ def test_prompt_fields_is_all_but_the_engines() -> None:
         "backends",
         "entries",
         "force",
+        "memory_limit",
         "baselines",
         "preset",
         "prompts_from",
@@ -352,3 +365,31 @@ def test_an_unknown_preset_names_the_nearest() -> None:
         merge_spec({}, {"preset": "ece29"}, "the flags")
     with pytest.raises(UsageError, match="use one of: ece209"):
         merge_spec({}, {"preset": "x"}, "the flags")
+
+
+def test_what_stands_behind_a_backend_and_a_colon_is_its_argument() -> None:
+    spec = RunSpec(
+        backend=("server:http://127.0.0.1:8080", "server:https://host/v1"),
+        entries={"mine": {"backend": "server:http://127.0.0.1:9", "served_model": "x"}},
+        backends={"server": {"concurrency": 2}},
+    )
+    found = {one.name: one for one in entries_of(spec)}
+    assert [*found] == ["server-127.0.0.1-8080", "server-host-v1", "mine"]
+    assert {one.backend for one in found.values()} == {"server"}
+    assert found["mine"].argument == "http://127.0.0.1:9"
+    assert found["mine"].options == {"concurrency": 2, "served_model": "x"}
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        {"backend": "server:http://me:secret@host"},
+        {"engine": {"url": "http://secret@host"}},
+        {"entries": {"a": {"backend": "server", "url": "https://me:secret@host/v1"}}},
+    ],
+)
+def test_a_url_with_a_password_is_refused_and_not_shown(table: dict[str, object]) -> None:
+    with pytest.raises(UsageError) as refused:
+        parse_spec(table, "run.toml")
+    assert "a url with a user or a password is refused" in str(refused.value)
+    assert "secret" not in str(refused.value)

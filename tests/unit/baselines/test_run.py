@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from harness.baselines import Shown, run_baselines
-from harness.baselines.kind import Labels, labels_sha256
+from harness.baselines.kind import Labels
 from harness.baselines.registry import kinds_in_runs
 from harness.baselines.run import make_task
 from harness.stats.intervals import wilson
@@ -99,8 +99,10 @@ def test_the_most_frequent_class_is_that_of_training_and_the_first_on_ties() -> 
     assert last.estimate == wilson(1, 3)
 
 
-def test_a_task_knows_the_labels_of_test_by_their_hash_alone() -> None:
-    task, truth = make_task(DATA, [5, 2], SEED)
+def test_a_task_names_the_image_of_each_row_where_the_data_do() -> None:
+    names = [f"test/{row}" for row in range(len(DATA.y_test))]
+    data = replace(DATA, images_train=["train/0"], images_test=names)
+    task, truth = make_task(data, [5, 2], SEED)
     assert truth.tolist() == DATA.y_test[[5, 2]].tolist()
-    assert task.test_sha256 == labels_sha256(CLASSES[label] for label in DATA.y_test)
-    assert task.test_sha256 != labels_sha256(CLASSES[label] for label in DATA.y_test[::-1])
+    assert (task.images_train, task.images_queries) == (["train/0"], ["test/5", "test/2"])
+    assert make_task(DATA, [5, 2], SEED)[0].images_queries == ()

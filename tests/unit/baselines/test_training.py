@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from harness.baselines import clip, encoder, training, two_towers
-from harness.baselines.kind import Task, labels_sha256
+from harness.baselines.kind import Task
 from harness.baselines.training import hold_out, said
 from harness.contract import TrainStep
 from harness.engine.registry import Registered
@@ -30,7 +30,6 @@ def task(**given: Any) -> Task:
         "shown": (),
         "seed": 0,
         "options": {},
-        "query_rows": (0, 1, 2),
     }
     return Task(**{**fields, **given})
 
@@ -158,9 +157,10 @@ def test_options_of_vectors_are_refused_for_texts(option: str) -> None:
 
 
 def test_what_was_never_trained_is_no_baseline() -> None:
-    for predict in (encoder.predict, two_towers.predict):
+    for check in (encoder.check_options, two_towers.check_options):
+        check({"epochs": None})
         with pytest.raises(UsageError, match="--epochs 0"):
-            predict(task(options={"epochs": 0}))
+            check({"epochs": 0})
 
 
 def images(folder: Path, counts: dict[str, int]) -> Path:
@@ -171,34 +171,61 @@ def images(folder: Path, counts: dict[str, int]) -> Path:
     return folder
 
 
-def test_clip_finds_the_image_of_each_row(tmp_path: Path) -> None:
-    folder = images(tmp_path, {"train/bad": 3, "train/good": 3, "test/bad": 2, "test/good": 2})
+def clip_task(**given: Any) -> Task:
+    """Rows in another order than that of the names of their images."""
     X = np.zeros((6, 2), np.float32)
-    data = task(
-        X_train=X,
-        y_train=np.array([0, 0, 0, 1, 1, 1]),
-        X_queries=X[:2],
-        query_rows=(3, 0),
-        test_sha256=labels_sha256(["bad", "bad", "good", "good"]),
-    )
+    fields: dict[str, Any] = {
+        "X_train": X,
+        "y_train": np.array([0, 1, 0, 1, 0, 1]),
+        "X_queries": X[:2],
+        "images_train": [f"train/{('bad', 'good')[row % 2]}/{5 - row:03}.png" for row in range(6)],
+        "images_queries": ["test/good/001.png", "test/bad/000.png"],
+    }
+    return task(**{**fields, **given})
+
+
+FILES = {"train/bad": 6, "train/good": 6, "test/bad": 2, "test/good": 2}
+
+
+@pytest.mark.parametrize("form", ["whole", "without ending"])
+def test_clip_finds_the_image_of_each_row_by_its_name(tmp_path: Path, form: str) -> None:
+    folder = images(tmp_path, FILES)
+    data = clip_task()
+    if form == "without ending":
+        data = replace(
+            data,
+            images_train=[one.removesuffix(".png") for one in data.images_train],
+            images_queries=[one.removesuffix(".png") for one in data.images_queries],
+        )
     split = hold_out(data.y_train, 0)
     found = [Path(one).relative_to(folder.resolve()) for one in clip.images_of(folder, data, split)]
     rows = [*split.fitted.tolist(), *split.validated.tolist()]
-    names = [f"train/{'bad' if row < 3 else 'good'}/{row % 3:03}.png" for row in rows]
+    names = [f"train/{('bad', 'good')[row % 2]}/{5 - row:03}.png" for row in rows]
     assert list(map(str, found)) == [*names, "test/good/001.png", "test/bad/000.png"]
-    others: list[dict[str, Any]] = [
-        {"y_train": np.array([0, 0, 0, 0, 1, 1])},
-        # One image fewer of a class of test: each row behind it would get another's image.
-        {"test_sha256": labels_sha256(["bad", "bad", "bad", "good", "good"])},
-        {"test_sha256": labels_sha256(["bad", "good", "bad", "good"])},
-    ]
-    for other in others:
-        with pytest.raises(DataError, match="not the images that the vectors were made of"):
-            clip.images_of(folder, replace(data, **other), split)
+
+
+def test_clip_refuses_images_that_are_not_those_of_the_rows(tmp_path: Path) -> None:
+    folder = images(tmp_path, FILES)
+    data = clip_task()
+    split = hold_out(data.y_train, 0)
+    with pytest.raises(DataError, match="do not say of which image"):
+        clip.images_of(folder, replace(data, images_train=()), split)
+    with pytest.raises(DataError, match="is of another class than its vector"):
+        clip.images_of(folder, replace(data, y_train=1 - data.y_train), split)
+    (folder / "test" / "good" / "001.png").rename(folder / "test" / "good" / "001.webp")
+    with pytest.raises(DataError, match=r"1 of the 8 .* not there, .*; test/good/001\.png is one"):
+        clip.images_of(folder, data, split)
+    # Without an ending it is there; with two that differ in the ending, it is either.
+    short = replace(data, images_queries=["test/good/001", "test/bad/000"])
+    assert clip.images_of(folder, short, split)[-2].endswith("001.webp")
+    (folder / "test" / "good" / "001.gif").touch()
+    with pytest.raises(DataError, match="more than one file is called so; test/good/001 is one"):
+        clip.images_of(folder, short, split)
 
 
 def test_clip_needs_weights_and_images() -> None:
     with pytest.raises(UsageError, match="needs the weights of a CLIP model"):
-        clip.predict(task())
+        clip.check_options({"model": None})
     with pytest.raises(UsageError, match="looks at images"):
-        clip.predict(task(options={"model": "x"}))
+        clip.check_options({"model": "x", "images": None})
+    clip.check_options({"model": "x", "images": "y", "epochs": 0})

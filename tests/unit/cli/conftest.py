@@ -38,7 +38,7 @@ class Shelf:
         )
         if finished:
             summary = Sample().summary(*runs, run_id=run_id, group=group)
-            self.store.finish_run(run_id, summary.model_dump_json())
+            self.store.finish_run(run_id, summary.model_dump_json(), summary.baselines)
         return run_id
 
     def make_newer(self, run_id: str) -> None:

@@ -8,7 +8,7 @@ import pytest
 import harness.bench.timing
 from harness.bench.rows import Row
 from harness.cli.bench import bench, parse_numbers
-from harness.errors import EngineError, UsageError
+from harness.errors import EndedBySignal, EngineError, UsageError
 from tests.unit.report.test_bench import ROWS
 
 
@@ -28,7 +28,10 @@ def test_a_wrong_number_names_its_flag(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("ending", "said"),
-    [(SystemExit(130), "Interrupted. Rows that were finished: 1.\n"), (EngineError("failed"), "")],
+    [
+        (EndedBySignal(130), "Interrupted. Rows that were finished: 1.\n"),
+        (EngineError("failed"), ""),
+    ],
 )
 def test_however_it_ends_what_is_finished_is_printed(
     monkeypatch: pytest.MonkeyPatch,

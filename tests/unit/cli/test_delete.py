@@ -8,7 +8,11 @@ import typer
 
 from harness.cli.delete import delete
 from harness.errors import StoreError, UsageError
+from harness.machine.environment import describe_environment
+from harness.pipeline.baselines import CHECKPOINTS, _trainings
+from harness.spec import BaselineSpec
 from harness.store.lock import prompting
+from harness.store.runs import StoredRun
 from harness.store.store import Store
 from tests.unit.store.made import add_run
 from tests.unit.store.test_imports import ONE
@@ -50,6 +54,21 @@ def test_a_run_goes_after_a_yes(
     assert not list(results.glob("*.lock"))
 
 
+def test_checkpoints_go_with_the_last_run_that_could_go_on_with_them(
+    store: Store, results: Path
+) -> None:
+    spec = BaselineSpec(baseline=("distilbert",))
+    environment = describe_environment().model_dump_json()
+    run_id = store.create_run(spec.model_dump_json(), environment, [], "dd")
+    [name] = _trainings(StoredRun(store, store.run(run_id)))
+    folder = results / CHECKPOINTS / name
+    folder.mkdir(parents=True)
+    delete(add_run(store), yes=True, results=results)
+    assert folder.exists()
+    delete(run_id, yes=True, results=results)
+    assert not folder.parent.exists()
+
+
 def test_without_an_answer_nothing_goes(
     store: Store, results: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -81,7 +100,7 @@ def test_a_group_goes_whole_and_logs_with_the_last_run_of_their_entry(
 
 def test_a_run_that_is_prompted_stays(store: Store, results: Path) -> None:
     run_id = add_run(store)
-    with prompting(results, run_id), pytest.raises(StoreError, match="is being prompted"):
+    with prompting(results, run_id), pytest.raises(StoreError, match="is in use"):
         delete(run_id, yes=True, results=results)
     assert len(store.runs()) == 1
 

@@ -183,3 +183,15 @@ def test_a_name_stands_above_the_id_and_in_json(
     assert lines[lines.index("mine") + 1] == run_id
     list_runs(results=shelf.folder, format_=Format.CSV)
     assert ",mine," in capsys.readouterr().out
+
+
+def test_of_long_paths_the_ends_are_listed(
+    shelf: Shelf, sample: Sample, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = "/somewhere/far/down/a/path/that/is/wider/than/a/terminal/of/eighty/columns"
+    shelf.add(sample.run(), data=f"{folder}/reviews.csv", model=(f"{folder}/mine.gguf",))
+    list_runs(shelf.folder)
+    shown = capsys.readouterr().out
+    assert "  mine.gguf " in shown
+    assert "  reviews.csv, free " in shown
+    assert "somewhere" not in shown

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,14 @@ def test_each_baseline_is_a_side_and_holm_is_over_all_pairs(results: Results) ->
     assert lead.metric == "accuracy"
     assert len(every.runs) == 2
     assert every.agreements == []
+
+
+def test_an_entry_called_like_a_baseline_of_its_run_is_another_side(results: Results) -> None:
+    """Which only earlier versions could store."""
+    engines = results.run("engines")
+    entry = engines.entries["mock"]
+    entry._row = replace(entry._row, name="logistic")
+    assert sides([entry, engines.fitted["logistic"]]) == [entry, engines.fitted["logistic"]]
 
 
 def test_two_baselines_of_one_run_are_compared(results: Results) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import time
 from array import array
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -43,7 +42,6 @@ class Stub:
 
     def embed(self, files: Sequence[str]) -> Iterator[Sequence[Embedded]]:
         for start in range(0, len(files), self._batch):
-            time.sleep(float(os.environ.get("STUB_SECONDS", "0")))
             yield [_one(Path(file)) for file in files[start : start + self._batch]]
 
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +48,20 @@ def test_what_is_written_is_read_as_a_dataset(folder: Path, form: str) -> None:
 def test_the_three_forms_are_one_dataset(folder: Path) -> None:
     hashes = {load_dataset(str(embed(order(folder, form)).out), 0).sha256 for form in FORMS}
     assert len(hashes) == 1
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_each_row_of_the_dataset_names_its_image(folder: Path, form: str) -> None:
+    # Of files without an ending, those of the vectors lie in another order than the images.
+    for name in ("x", "x-1"):
+        (folder / "train" / "REAL" / name).write_bytes(name.encode() * 30)
+    data = load_dataset(str(embed(order(folder, form)).out), 0)
+    assert (len(data.images_train), len(data.images_test)) == (24, 22)
+    for row, place in zip(data.X_train, data.images_train, strict=True):
+        # The stub's first number is the length of the file.
+        inside = (folder / place).parent.iterdir()
+        [file] = [one for one in inside if one.stem == Path(place).stem]
+        assert row[0] == len(file.read_bytes()), place
 
 
 def test_the_metadata_says_how_the_vectors_were_made(folder: Path) -> None:
@@ -202,35 +214,29 @@ def test_two_commands_at_once_do_not_mix(folder: Path) -> None:
         embed(order(folder), observe)
 
 
+# In the order in which an embedding comes by: each leaves what the next one goes on with.
+ENDS = (
+    ("harness.embedding.session:ProcessTransport", 1),  # before there is a worker
+    ("harness.embedding.session:decode_info", 1),  # the model is loaded
+    ("pathlib:Path.replace", 1),  # the plan is written, and not yet named
+    ("harness.embedding.partial:asdict", 1),  # vectors are stored, and no line counts them
+    ("harness.embedding.partial:asdict", 7),  # in the middle of a batch
+    ("harness.embedding.run:Update", 3),  # behind a batch
+    ("harness.embedding.run:_check_finite", 5),  # before one
+    ("harness.embedding.run:write", 1),  # everything is embedded
+    ("harness.embedding.output:_parts", 1),  # the file is begun
+    ("pathlib:Path.rename", 1),  # and whole, and not yet named
+)
+
+
 def test_killed_ten_times_it_writes_the_same_file(folder: Path) -> None:
     whole = embed(order(folder, "whole.parquet")).out
     out = folder.parent / "out.parquet"
-    program = (
-        "from pathlib import Path; import sys\n"
-        "from harness.contract import EmbedderOptions\n"
-        "from harness.embedding import session\n"
-        "from harness.embedding.run import EmbedOrder, embed\n"
-        "from harness.engine.registry import Registered\n"
-        "session.EMBEDDER = Registered('embedder', 'stub_embedder')\n"
-        "embed(EmbedOrder(Path(sys.argv[1]), Path(sys.argv[2]), "
-        "options=EmbedderOptions(batch=4)))\n"
-    )
-    environment = {**os.environ, "STUB_SECONDS": "0.05"}
-    lines = out.with_name("out.parquet.part") / "files.jsonl"
-    for kill in range(10):
-        process = subprocess.Popen(
-            [sys.executable, "-c", program, str(folder), str(out)], env=environment
-        )
-        # Each lives until it has done one batch more than was there, however loaded we are.
-        wanted = 4 * (kill + 1)
-        while process.poll() is None and _lines(lines) < wanted:
-            time.sleep(0.005)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+    program = [sys.executable, str(Path(__file__).with_name("ended.py")), str(folder), str(out)]
+    for place, count in ENDS:
+        done = subprocess.run([*program, place, str(count)], check=False)
+        assert (done.returncode, out.exists()) == (-signal.SIGKILL, False), place
     result = embed(order(folder))
-    assert result.embedded_now < 44
+    assert result.embedded_now == 0
     assert out.read_bytes() == whole.read_bytes()
-
-
-def _lines(path: Path) -> int:
-    return len(path.read_bytes().splitlines()) if path.exists() else 0
+    assert not out.with_name("out.parquet.part").exists()

@@ -20,7 +20,7 @@ from harness.engine.registry import (
     find_installable,
     registered_backends,
 )
-from harness.errors import EngineError, UsageError
+from harness.errors import EndedBySignal, EngineError, UsageError
 
 
 def test_ours_are_registered_in_the_order_of_names() -> None:
@@ -88,6 +88,21 @@ def test_a_module_that_is_no_backend_is_one_error(
     with pytest.raises(EngineError, match=said) as caught:
         Registered("odd", name).load()
     assert caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    "body", ["end()", "try:\n    end()\nexcept BaseException:\n    raise RuntimeError"]
+)
+def test_a_signal_while_one_is_imported_ends_the_harness(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str
+) -> None:
+    """It is no error of the module, and costs more than its row."""
+    lines = "from harness.errors import EndedBySignal\ndef end(): raise EndedBySignal(130)\n"
+    name = f"interrupted_{abs(hash(body))}"
+    (tmp_path / f"{name}.py").write_text(lines + body)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(EndedBySignal):
+        Registered("odd", name).load()
 
 
 @pytest.mark.parametrize("answer", [lambda _: None, lambda _: 1 / 0, lambda _: sys.exit(0)])

@@ -7,7 +7,7 @@ import pytest
 import harness.fit.memory
 from harness.contract import MemoryPlan
 from harness.errors import EngineError
-from harness.fit.memory import check_memory, held_against, memory_at
+from harness.fit.memory import check_memory, compared, free_now, memory_at
 
 MIB = 2**20
 
@@ -22,7 +22,7 @@ def predicted(tokens: Sequence[int], on_gpu: bool = False) -> list[MemoryPlan]:
 
 def test_the_longest_context_and_the_sequences_that_would_hold() -> None:
     plan, longer = predicted([100, 200])
-    memory = held_against(plan, longer, free=500 * MIB)
+    memory = compared(plan, longer, free=500 * MIB)
     assert (memory.total_bytes, memory.fits, memory.bytes_over) == (200 * MIB, True, 0)
     assert memory.longest_context == 400
     # a further sequence takes 75 MiB of cache, and 300 MiB are left
@@ -31,20 +31,20 @@ def test_the_longest_context_and_the_sequences_that_would_hold() -> None:
 
 def test_what_does_not_fit_says_by_how_much() -> None:
     plan, longer = predicted([100, 200])
-    memory = held_against(plan, longer, free=150 * MIB)
+    memory = compared(plan, longer, free=150 * MIB)
     assert (memory.fits, memory.bytes_over) == (False, 50 * MIB)
     assert (memory.longest_context, memory.parallel_sequences) == (50, 0)
 
 
 def test_without_a_figure_of_what_is_free_nothing_is_said_to_fit() -> None:
     plan, longer = predicted([100, 200], on_gpu=True)
-    memory = held_against(plan, longer, free=None)
+    memory = compared(plan, longer, free=None)
     assert (memory.device, memory.fits, memory.longest_context) == ("gpu", None, None)
 
 
 def test_all_lengths_are_predicted_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(harness.fit.memory, "free_bytes", lambda on_gpu: 500 * MIB)
-    found = memory_at(predicted, [100, 300, 600])
+    found = memory_at(predicted, [100, 300, 600], free_now())
     assert found is not None
     assert found[0] == 3 * MIB // 4
     assert [(one.fits, one.longest_context) for one in found[1]] == [
@@ -60,10 +60,10 @@ def test_a_model_that_takes_more_than_is_free_is_refused(
 ) -> None:
     monkeypatch.setattr(harness.fit.memory, "free_bytes", lambda on_gpu: free * MIB)
     with pytest.raises(EngineError) as refused:
-        check_memory("it", predicted, 100)
+        check_memory("it", predicted, 100, free_now())
     assert str(refused.value) == (
         "it would take 200 MiB of memory for 100 tokens of context, and "
-        f"{free} MiB are free: {200 - free} MiB too much"
+        f"{free} MiB may be taken: {200 - free} MiB too much"
     )
     assert ("--max-model-len 50," in refused.value.remedy) == (free == 150)
     assert "--force" in refused.value.remedy
@@ -74,5 +74,24 @@ def test_what_cannot_be_predicted_is_not_refused(monkeypatch: pytest.MonkeyPatch
         raise EngineError("its head lies")  # loading it says so too
 
     monkeypatch.setattr(harness.fit.memory, "free_bytes", lambda on_gpu: 1)
-    check_memory("it", broken, 100)
-    check_memory("it", lambda _: None, 100)
+    check_memory("it", broken, 100, free_now())
+    check_memory("it", lambda _: None, 100, free_now())
+
+
+def test_of_a_gpus_memory_the_engines_process_takes_nothing() -> None:
+    plan, longer = predicted([100, 200], on_gpu=True)
+    memory = compared(plan, longer, free=170 * MIB)
+    assert (memory.total_bytes, memory.device_bytes) == (200 * MIB, 160 * MIB)
+    assert (memory.fits, memory.longest_context) == (True, 110)
+
+
+def test_what_is_free_is_what_was_free_before_and_no_more_than_the_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    free = [500, 300]
+    monkeypatch.setattr(
+        harness.fit.memory, "free_bytes", lambda on_gpu: 70 if on_gpu else free.pop(0)
+    )
+    before, limited = free_now(), free_now(limit=200)
+    assert [one(False) for one in (before, limited, before)] == [500, 200, 500]
+    assert limited(True) == 70

@@ -4,6 +4,8 @@ cannot be fitted, or the command is ended."""
 from __future__ import annotations
 
 import json
+import shutil
+import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ import pytest
 from harness.baselines import registry
 from harness.baselines.kind import BaselineKind, Prediction, Task
 from harness.errors import DataError, HarnessError, StoreError, UsageError
-from harness.pipeline.baselines import Update, fit_alone
+from harness.pipeline.baselines import Update, fit_alone, remove_unwanted
 from harness.pipeline.run import run
 from harness.pipeline.summarise import recompute
 from harness.spec import BaselineSpec, RunSpec
@@ -187,6 +189,15 @@ def test_an_option_is_refused_with_the_baselines_that_it_is_for(
     assert stored(tmp_path) == []
 
 
+def test_what_cannot_be_is_refused_before_anything_is_fitted(
+    tmp_path: Path, small_data: str
+) -> None:
+    for wrong in (spec(small_data, "knn", "clip"), spec(small_data, "knn", "distilbert", epochs=0)):
+        with pytest.raises(UsageError):
+            fit_alone(wrong, tmp_path, lambda update: pytest.fail(f"{update.name} is fitted"))
+    assert stored(tmp_path) == []
+
+
 @pytest.mark.parametrize("gone", ["queries", "baselines"])
 def test_a_summary_of_nothing_is_an_unreadable_run(
     tmp_path: Path, small_data: str, gone: str
@@ -195,7 +206,7 @@ def test_a_summary_of_nothing_is_an_unreadable_run(
     with Store(tmp_path) as store:
         record = json.loads(stored(tmp_path)[0].summary.model_dump_json())
         nothing = {"queries": {"classes": [], "rows": [], "labels": []}, "baselines": []}
-        store.finish_run(run_id, json.dumps({**record, gone: nothing[gone]}))
+        store.finish_run(run_id, json.dumps({**record, gone: nothing[gone]}), [])
     with pytest.raises(StoreError, match="nothing there"):
         _ = stored(tmp_path)[0].summary
 
@@ -220,27 +231,113 @@ def test_facts_memory_and_progress_come_from_the_baseline(
     assert (planted.facts, planted.peak_rss_mib, planted.peak_gpu_mib) == (facts, 7.0, 9.0)
 
 
-def test_checkpoints_are_where_the_same_order_finds_them_and_go_once_it_is_stored(
-    tmp_path: Path, small_data: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folders: list[Path] = []
-    ends = [True]
+class Trained:
+    """A baseline that leaves a checkpoint, and is ended as often as `ends` says."""
 
-    def predict(task: Task) -> Prediction:
+    def __init__(self, ends: int) -> None:
+        self.ends = ends
+        self.folders: list[Path] = []
+
+    def __call__(self, task: Task) -> Prediction:
         assert task.folder is not None
-        folders.append(task.folder)
+        self.folders.append(task.folder)
         task.folder.mkdir(parents=True, exist_ok=True)
         (task.folder / "epoch-1").touch()
-        if ends:
-            raise SystemExit(ends.pop())
+        if len(self.folders) <= self.ends:
+            raise SystemExit(130)
+        return all_of_class_0(task)
+
+
+def test_the_same_command_goes_on_with_the_run_that_it_began(
+    tmp_path: Path, small_data: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = Trained(ends=2)
+    add(monkeypatch, trained)
+    wanted = spec(small_data, "most-frequent", "planted")
+    for _ in range(2):
+        with pytest.raises(SystemExit):
+            fit_alone(wanted, tmp_path, name="mine")
+    [begun] = stored(tmp_path)
+    assert (begun.not_fitted, len(begun.summary.baselines)) == (["planted"], 1)
+    seen: list[Update] = []
+    done = fit_alone(wanted, tmp_path, seen.append, name="mine")
+    assert [(one.name, one.said) for one in seen] == [
+        ("most-frequent", "fitted before"),
+        ("planted", "fitting"),
+    ]
+    [run] = stored(tmp_path)
+    assert (run.run_id, run.not_fitted) == (begun.run_id, [])
+    assert run.summary == done.summary
+    assert done.summary.baselines[0] == begun.summary.baselines[0]
+    assert (done.summary.wall_seconds or 0) > (begun.summary.wall_seconds or 0)
+    # It is complete: given once more, the command begins another.
+    with pytest.raises(UsageError, match="'mine' is used already"):
+        fit_alone(wanted, tmp_path, name="mine")
+    fit_alone(wanted, tmp_path)
+    assert len(stored(tmp_path)) == 2
+
+
+def test_what_is_another_command_or_of_other_data_begins_another_run(
+    tmp_path: Path, small_data: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(monkeypatch, Trained(ends=99))
+    data = tmp_path / "data.npz"
+    shutil.copy(small_data, data)
+    names = ("most-frequent", "planted")
+
+    def end(given: BaselineSpec) -> None:
+        with pytest.raises(SystemExit):
+            fit_alone(given, tmp_path / "results")
+
+    end(spec(str(data), *names))
+    end(spec(str(data), *reversed(names)))
+    with np.load(small_data) as arrays:
+        np.savez(data, **{**arrays, "X_train": 2 * arrays["X_train"]})
+    end(spec(str(data), *names))
+    assert len(stored(tmp_path / "results")) == 3
+
+
+def test_two_of_the_same_command_do_not_mix(
+    tmp_path: Path, small_data: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def predict(task: Task) -> Prediction:
+        with pytest.raises(StoreError, match="is in use by process"):
+            fit_alone(spec(small_data, "planted"), tmp_path)
         return all_of_class_0(task)
 
     add(monkeypatch, predict)
+    fit_alone(spec(small_data, "planted"), tmp_path)
+    assert len(stored(tmp_path)) == 1
+
+
+def test_checkpoints_stay_as_long_as_a_run_can_go_on_with_them(
+    tmp_path: Path, small_data: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = Trained(ends=2)
+    add(monkeypatch, trained)
+    wanted = spec(small_data, "planted")
+    for given in (wanted, wanted.model_copy(update={"seed": 4})):
+        with pytest.raises(SystemExit):
+            fit_alone(given, tmp_path)
+    fit_alone(wanted, tmp_path)
+    first, second, third = trained.folders
+    assert (first, first.exists(), second.exists()) == (third, False, True)
+    fit_alone(spec(small_data, "most-frequent"), tmp_path)
+    assert second.exists()
+    with Store(tmp_path) as store:
+        store.delete_runs([run.run_id for run in stored(tmp_path) if run.not_fitted])
+        remove_unwanted(store)
+    assert not second.parent.exists()
+
+
+def test_checkpoints_of_a_run_of_a_newer_version_are_left(
+    tmp_path: Path, small_data: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = Trained(ends=1)
+    add(monkeypatch, trained)
     with pytest.raises(SystemExit):
         fit_alone(spec(small_data, "planted"), tmp_path)
-    assert (folders[0] / "epoch-1").exists()
-    fit_alone(spec(small_data, "planted"), tmp_path)
-    assert folders[0] == folders[1]
-    assert not folders[0].parent.exists()
-    fit_alone(spec(small_data, "planted").model_copy(update={"seed": 4}), tmp_path)
-    assert folders[2] != folders[0]
+    with sqlite3.connect(tmp_path / "harness.sqlite") as raw:
+        raw.execute("UPDATE runs SET records_version = 999")
+    fit_alone(spec(small_data, "most-frequent"), tmp_path)
+    assert trained.folders[0].exists()

@@ -98,6 +98,16 @@ def named(data: str, **options: dict[str, Any]) -> RunSpec:
     return spec(data, backend=(), entries=entries(**options))
 
 
+def test_an_entry_cannot_be_called_like_a_baseline_of_the_run(
+    tmp_path: Path, small_data: str
+) -> None:
+    with pytest.raises(UsageError, match="cannot be called logistic") as caught:
+        run(named(small_data, logistic={}).model_copy(update={"baselines": True}), tmp_path)
+    assert "logistic-1" in caught.value.remedy
+    assert list(Results(tmp_path)) == []
+    run(named(small_data, logistic={}), tmp_path)  # without baselines it is what it says
+
+
 def test_several_entries_of_one_backend_are_given_the_same_prompts(
     tmp_path: Path, small_data: str
 ) -> None:
@@ -611,7 +621,7 @@ def test_a_run_is_resumed_by_one_process_at_a_time(tmp_path: Path, small_data: s
 
     def second(update: Update) -> None:
         if not refused:
-            with pytest.raises(StoreError, match="is being prompted by process") as caught:
+            with pytest.raises(StoreError, match="is in use by process") as caught:
                 resume(run_id, tmp_path)
             refused.append(str(caught.value))
             other = run(spec(small_data), tmp_path)  # a new run waits for nobody
@@ -632,7 +642,7 @@ def test_a_run_that_goes_on_cannot_be_resumed(tmp_path: Path, small_data: str) -
 
     def second(update: Update) -> None:
         if not refused:
-            with pytest.raises(StoreError, match="is being prompted by process") as caught:
+            with pytest.raises(StoreError, match="is in use by process") as caught:
                 resume(update.run_id, tmp_path)
             refused.append(str(caught.value))
 

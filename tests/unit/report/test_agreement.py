@@ -14,7 +14,12 @@ from harness.comparison.records import (
     VerdictAgreement,
     VerdictDifference,
 )
-from harness.report.agreement import agreement_notes, agreement_table, where_they_differ
+from harness.report.agreement import (
+    agreement_notes,
+    agreement_table,
+    where_they_differ,
+    with_replies,
+)
 from harness.report.text import NOTHING
 from harness.summary import Caveat, CaveatKind
 
@@ -77,6 +82,14 @@ def test_figures_that_there_are_not_are_dashes() -> None:
     apart = printed(agreement_table([bare.model_copy(update={"prompts": 0})]))
     assert "no prompt in common" in apart
     assert printed(where_they_differ([bare])).strip() == ""
+
+
+def test_a_pair_of_which_one_gave_no_reply_is_left_out() -> None:
+    none = LabelAgreement(answered=0, unread_first=0, unread_other=0, read=0, share=None)
+    verdicts = found().verdicts.model_copy(update={"queries": 0, "differing": []})
+    silent = found(labels=none, log_odds=None, verdicts=verdicts)
+    other_prompts = silent.model_copy(update={"prompts": 0})
+    assert with_replies([found(), silent, other_prompts]) == [found(), other_prompts]
 
 
 def test_two_votes_are_both_named() -> None:

@@ -138,6 +138,17 @@ def test_a_short_time_is_no_ground_for_an_estimate(clock: Clock) -> None:
     assert part.line == "mock: 8/24 prompts, 4,000/9,000 tokens, 39 %, 0 s"
 
 
+def test_until_a_tenth_is_done_earlier_runs_say_how_long(clock: Clock) -> None:
+    watch = Watch(Nowhere())
+    watch(replace(LOADING, forecast_seconds=200.0))
+    assert watch.parts()[0].line.endswith(", 0 s; about 3 min in all, by earlier runs")
+    watch(replace(BEGUN, forecast_seconds=200.0))
+    assert "about 3 min left" in watch.parts()[0].line
+    clock.seconds = 30.0
+    watch(replace(UPDATE, forecast_seconds=200.0))
+    assert "about 47 s left" in watch.parts()[0].line  # 7/18 took 30 s
+
+
 def test_seconds_of_loading_go_on_over_its_stages(clock: Clock) -> None:
     with Watch(Nowhere()) as watch:
         watch(replace(LOADING, stage="loading"))
@@ -189,10 +200,12 @@ def test_a_notebook_has_one_output_that_changes(clock: Clock) -> None:
         watch(LOADING)
         clock.seconds = 3.1
         watch(replace(LOADING, stage="loading"))  # too soon after the other
+        watch(UPDATE)
+        watch(replace(LOADING, entry="baselines", stage="fitting"))
     assert shown == [
         "preparing the prompts, 0 s",
         "mock: loading (reading the weights), 0 s",
-        "mock: loading, 0 s",
+        "mock: 8/24 prompts, 4,000/9,000 tokens, 22 %, 0 s",  # no stage stays behind
     ]
 
 
@@ -225,3 +238,16 @@ def test_a_bench_is_drawn_at_news_only() -> None:
         before = len(written.lines)
         watch(BENCH_UPDATE)
         assert len(written.lines) > before
+
+
+def test_a_stage_that_something_came_after_is_shown_no_more() -> None:
+    watch = Watch(Nowhere())
+    watch(replace(BEGUN, entry="prompts", stage="packed"))
+    watch(LOADING)
+    assert [part.text for part in watch.parts()] == ["mock: loading (reading the weights), 0 s"]
+    watch(replace(UPDATE, done=24))
+    watch(replace(LOADING, entry="hf"))
+    assert [part.text.partition(",")[0] for part in watch.parts()] == [
+        "mock: 24/24 prompts",
+        "hf: loading (reading the weights)",
+    ]

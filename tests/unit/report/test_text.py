@@ -9,11 +9,13 @@ from harness.record import Estimate
 from harness.report.text import (
     NOTHING,
     Verbatim,
+    ends_apart,
     escaped,
     lines,
     number,
     percent,
     plain,
+    sentences,
     share,
     shortened,
     span,
@@ -87,3 +89,30 @@ def test_shares() -> None:
 def test_spans() -> None:
     assert span([37, 37]) == "37"
     assert span([1234, 36]) == "36 to 1,234"
+
+
+def test_sentences_break_between_words_and_never_in_one(capsys: pytest.CaptureFixture[str]) -> None:
+    path = "/a-long/" * 6 + "x.csv"
+    text = sentences(f"Run a: {path} (abc); two words and more", "", "note: \N{SNOWMAN}")
+    Console(width=24, highlight=False).print(Group(text), crop=False)
+    assert capsys.readouterr().out.splitlines() == [
+        "Run a:",
+        path,
+        "(abc); two words and",
+        "more",
+        "",
+        "note: \N{SNOWMAN}",
+    ]
+
+
+def test_paths_are_told_apart_by_their_ends() -> None:
+    paths = {"/a/b/x.csv", "/a/c/x.csv", "/a/c/y.csv", "digits", "ollama:one", "x.csv", "/"}
+    assert ends_apart(paths) == {
+        "/a/b/x.csv": "b/x.csv",
+        "/a/c/x.csv": "c/x.csv",
+        "/a/c/y.csv": "y.csv",
+        "digits": "digits",
+        "ollama:one": "ollama:one",
+        "x.csv": "x.csv",
+        "/": "/",
+    }

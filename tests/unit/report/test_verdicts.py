@@ -136,6 +136,14 @@ def test_several_entries_are_grouped_by_what_is_shown_of_them(sample: Sample) ->
     assert list(of_several([sample.run(accuracy=sample.accuracy(soft=None))], BASELINES)) == []
 
 
+def test_entries_without_a_verdict_are_not_meant_by_all(sample: Sample) -> None:
+    silent = sample.run(accuracy=sample.accuracy(soft=None), against_baselines=[])
+    one, *_ = of_several([sample.run(backend="hf"), silent], [])
+    assert one.endswith(": above chance for hf.")
+    two, *_ = of_several([sample.run(backend="hf"), sample.run(backend="vllm"), silent], [])
+    assert two.endswith(": above chance for hf, vllm.")
+
+
 def parsed(share: float) -> Parse:
     return Parse(replies=16, strict=estimate(share), lenient=estimate(share), reasons={})
 

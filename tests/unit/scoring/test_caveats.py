@@ -58,7 +58,7 @@ def found(**changes: Any) -> list[Caveat]:
         "sessions": 1,
         "other_cpu_share": 0.02,
         "own_tokens": None,
-        "prompts_not_equal": False,
+        "findings": (),
     }
     return find_caveats(CaveatInputs(**(plain | changes)))
 

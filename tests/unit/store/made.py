@@ -69,7 +69,6 @@ def add_run(
         estimate = Estimate(value=0.5, low=0.1, high=0.9)
         predictions = [0] * len(replies)
         baseline = Baseline(name="b", estimate=estimate, seconds=0.1, predictions=predictions)
-        store.save_baselines(run_id, [baseline])
         summary = summarise(StoredRun(store, store.run(run_id)), [baseline])
-        store.finish_run(run_id, summary.model_dump_json())
+        store.finish_run(run_id, summary.model_dump_json(), [baseline])
     return run_id

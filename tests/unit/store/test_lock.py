@@ -40,7 +40,7 @@ def hold(folder: Path, run_id: str) -> subprocess.Popen[str]:
 def test_a_second_process_is_told_which_one_prompts(tmp_path: Path) -> None:
     holder = hold(tmp_path, "a")
     with (
-        pytest.raises(StoreError, match=f"run a is being prompted by process {holder.pid}") as no,
+        pytest.raises(StoreError, match=f"run a is in use by process {holder.pid}") as no,
         prompting(tmp_path, "a"),
     ):
         pass

@@ -51,9 +51,8 @@ def fill(store: Store) -> str:
     store.save_failures("mock", {(second, 0): "hung"}, session)
     estimate = Estimate(value=0.5, low=0.1, high=0.9)
     baseline = Baseline(name="b", estimate=estimate, seconds=0.1, predictions=[0, 1])
-    store.save_baselines(run_id, [baseline])
     summary = sample.summary(sample.mock(), run_id=run_id)
-    store.finish_run(run_id, summary.model_dump_json())
+    store.finish_run(run_id, summary.model_dump_json(), [baseline])
     return run_id
 
 

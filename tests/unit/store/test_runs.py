@@ -92,9 +92,11 @@ def test_what_is_stored_of_a_run_is_read_back(store: Store, results: Results) ->
     baseline = Baseline(
         name="b", estimate=Estimate(value=0.5, low=0.1, high=0.9), seconds=0.1, predictions=[0, 1]
     )
-    store.save_baselines(run_id, [baseline])
     run = results.run(run_id)
     assert (run.run_id, run.group, run.data_sha256, run.is_finished) == (run_id, None, "dd", False)
+    assert run.baselines == []
+    store.finish_run(run_id, "{}", [baseline])
+    run = results.run(run_id)
     assert (run.spec.backend, run.facts, run.classes) == (("mock",), FACTS, FACTS.classes)
     assert (run.texts, run.baselines) == (TEXTS, [baseline])
     [entry] = run.entries.values()
@@ -236,7 +238,7 @@ def test_latest_with_an_entry_is_the_newest_finished_run_that_has_it(
     begin(store, "other")  # not finished
     member = begin(store, "other", group="curve")
     for run_id in (wanted, without, member):
-        store.finish_run(run_id, "{}")
+        store.finish_run(run_id, "{}", [])
     [entry] = results.entries("latest:other")
     assert entry.run.run_id == wanted
     with pytest.raises(StoreError, match="no finished run has the entry 'hf'"):

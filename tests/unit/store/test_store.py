@@ -163,8 +163,8 @@ def test_a_run_comes_back_as_it_was(store: Store) -> None:
 
 def test_a_run_is_finished_with_its_summary(store: Store, run_id: str) -> None:
     other = begin(store)
-    store.finish_run(run_id, '{"a": 1}')
-    store.finish_run(run_id, '{"a": 2}')
+    store.finish_run(run_id, '{"a": 1}', [])
+    store.finish_run(run_id, '{"a": 2}', [])
     assert store.run(run_id).summary == '{"a": 2}'
     assert store.run(other).summary is None
 
@@ -424,8 +424,11 @@ def test_baselines_come_back_in_order_and_replace_earlier_ones(store: Store, run
         Baseline(name=name, estimate=share, seconds=1.5, predictions=[0, 1]) for name in "ba"
     )
     assert store.baselines(run_id) == []
-    store.save_baselines(run_id, [second])
-    store.save_baselines(run_id, [first, second])
+    store.finish_run(run_id, '{"a": 1}', [second])
+    with pytest.raises(IntegrityError):  # two of one name: nothing of it is stored
+        store.finish_run(run_id, '{"a": 2}', [first, first])
+    assert (store.baselines(run_id), store.run(run_id).summary) == ([second], '{"a": 1}')
+    store.finish_run(run_id, '{"a": 2}', [first, second])
     assert store.baselines(run_id) == [first, second]
     assert store.baselines(begin(store)) == []
 
@@ -558,7 +561,7 @@ def test_a_locked_file_is_a_clear_error(
         Store(store.path.parent) as waiting,
         pytest.raises(StoreError, match="locked") as caught,
     ):
-        waiting.finish_run(run_id, "{}")
+        waiting.finish_run(run_id, "{}", [])
     raw.close()
     assert "Another process" in caught.value.remedy
 

@@ -249,7 +249,7 @@ def test_an_old_run_can_be_completed(old_results: OldResults, version: int) -> N
         opened = prompts[0].id
         store.save_failures(entry.name, {(opened, 0): "crashed"})
         summary = plain.summary.model_copy(update={"run_id": run_id})
-        store.finish_run(run_id, summary.model_dump_json())
+        store.finish_run(run_id, summary.model_dump_json(), summary.baselines)
 
         completed = results.run(run_id)
         assert completed.prompts == prompts

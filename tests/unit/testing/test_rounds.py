@@ -108,7 +108,7 @@ class Watched(Enabled):
 
     def pedantic(self, target: Callable[[str], str], **given: Any) -> str:
         def look(run_id: str) -> str:
-            with pytest.raises(StoreError, match="is being prompted"), another(run_id):
+            with pytest.raises(StoreError, match="is in use"), another(run_id):
                 pytest.fail("it is not locked")
             self.refused += 1
             return target(run_id)

@@ -165,3 +165,25 @@ def test_whatever_is_damaged_is_a_data_error(tmp_path: Path) -> None:
             read_npz(path)
         except DataError as error:
             assert str(path) in str(error)
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        (npy(np.array([f"train/a/{row}.png" for row in range(4)])), 4),
+        (npy(np.array(["train/a/0.png"])), 0),  # not one for each row
+        (npy(np.zeros((4, 2, 2, 3), np.uint8)), 0),  # the images themselves
+        (npy(np.array(["x" * 5000] * 4)), 0),
+        (npy(np.array(["ab"] * 4)).replace(b"b\0\0\0", b"b\0\0\x7f"), 0),
+        (b"no array", 0),
+    ],
+)
+def test_the_names_of_images_are_read_where_they_are_names(
+    tmp_path: Path, names: bytes, found: int
+) -> None:
+    path = archive(tmp_path)
+    with zipfile.ZipFile(path, "a") as file:
+        file.writestr("images_train.npy", names)
+    read = read_npz(path)
+    assert (len(read.train.images), len(read.test.images)) == (found, 0)
+    assert read.train.X.tolist() == X.tolist()

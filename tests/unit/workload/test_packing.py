@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -179,9 +180,18 @@ def test_prompts_stand_voter_by_voter_queries_first(shown: tuple[Voter, ...], li
 @given(voters(), LIMITS)
 def test_that_not_all_fit_is_counted_exactly(dealt: tuple[Voter, ...], limit: int) -> None:
     found = if_one_fits(dealt, limit, SEVERAL)
-    body, query = WRITER.body(dealt[0].examples), dealt[0].queries[0]
-    whole = max(len(tokens([WRITER.prompt(body, query)])[0]) for tokens in SEVERAL.values())
-    is_whole = len(found.shown[0]) == len(dealt[0].examples)
+
+    def length(examples: Sequence[Item], query: Item) -> int:
+        text = WRITER.prompt(WRITER.body(examples), query)
+        return max(len(tokens([text])[0]) for tokens in SEVERAL.values())
+
+    whole = 0
+    for voter in dealt:  # by the longest query of each, as `harness fit` counts it
+        every = [*voter.queries, *voter.calibration]
+        longest = max(every, key=partial(length, voter.examples[:1]))
+        whole = max(whole, length(voter.examples, longest))
+    shown = list(map(len, found.shown))
+    is_whole = shown == [len(voter.examples) for voter in dealt]
     assert found.all_tokens == (None if is_whole else whole + found.reserve)
 
 
@@ -331,6 +341,15 @@ def of_texts(lengths: Sequence[int], queries: Sequence[int], calibration: int = 
 
 
 TEXT_WRITER = make_writer("text", load_template("text"), ("bad", "good"), None, "text")
+
+
+def test_a_reply_has_room_for_the_longest_label_and_its_end_unless_its_length_is_given() -> None:
+    words = ("bad", "a-long-label")
+    writer = make_writer("text", load_template("text"), words, None, "text")
+    short, long = of_texts([20, 20], [20]), len(" a-long-label")
+    assert packed([short], 500, writer=TEXT_WRITER, max_tokens=None).reserve == 8
+    assert packed([short], 500, writer=writer, max_tokens=None).reserve == long + 1
+    assert packed([short], 500, writer=writer, max_tokens=3).reserve == long
 
 
 def test_a_text_that_takes_more_than_half_of_the_room_is_no_example() -> None:

@@ -359,3 +359,26 @@ def test_spaces_behind_the_separators_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="one named ' split'") as caught:
         read_table(path)
     assert "no spaces behind the separators" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("images", "found"),
+    [
+        (json.dumps([f"train/a/{row}.png" for row in range(len(X))]), True),
+        (json.dumps(["train/a/0.png"]), False),  # not one for each row
+        (json.dumps(dict.fromkeys(range(len(X)))), False),
+        (json.dumps(list(range(len(X)))), False),
+        ("[" * 100_000, False),
+    ],
+)
+def test_the_names_of_images_go_with_their_rows_where_they_are_names(
+    tmp_path: Path, images: str, found: bool
+) -> None:
+    table = pa.Table.from_pandas(of_lists()).replace_schema_metadata({"images": images})
+    path = tmp_path / "data.parquet"
+    parquet.write_table(table, path)
+    for part in read_table(path):
+        assert bool(part.images) == found
+        for row, name in zip(part.X, part.images, strict=False):
+            place = int(name.removeprefix("train/a/").removesuffix(".png"))
+            assert row.astype(np.float32).tolist() == X[place].tolist()

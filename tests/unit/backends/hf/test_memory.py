@@ -47,6 +47,12 @@ def predicted(folder: Path, **options: Any) -> MemoryPlan:
         ({"num_key_value_heads": None}, 3 * 2 * 4 * 16),
         ({"head_dim": 32}, 3 * 2 * 2 * 32),
         ({"sliding_window": 10}, 3 * 2 * 2 * 16),
+        ({"num_kv_shared_layers": 1}, 2 * 2 * 2 * 16),  # as Gemma 3n has them
+        (
+            {"layer_types": ["full_attention", "linear_attention", "sliding_attention"]},
+            2 * 2 * 2 * 16,
+        ),
+        ({"linear_attn_config": {"full_attn_layers": [3]}}, 2 * 2 * 16),  # Kimi Linear
         (  # MLA, which transformers holds unfolded
             {
                 "kv_lora_rank": 8,
@@ -69,6 +75,19 @@ def test_weights_are_as_many_as_the_heads_of_all_files_say(tmp_path: Path) -> No
     other = save(tmp_path / "other", CONFIG, [10, 10])
     (other / "model.safetensors").rename(folder / "model-2.safetensors")
     assert predicted(folder).weights_bytes == 4 * (64_000 + 64 + 1 + 100)
+
+
+def test_what_foretells_further_tokens_is_not_loaded(tmp_path: Path) -> None:
+    """It is a layer behind the last."""
+    folder = save(tmp_path / "m", {**CONFIG, "num_nextn_predict_layers": 1}, [10])
+    head = {
+        f"model.layers.{i}.weight": {"dtype": "BF16", "shape": [10], "data_offsets": [0, 0]}
+        for i in range(4)
+    }
+    data = json.dumps(head).encode()
+    file = struct.pack("<Q", len(data)) + data + bytes(1000)
+    (folder / "model.safetensors").write_bytes(file)
+    assert predicted(folder).weights_bytes == 4 * 3 * 10
 
 
 def test_a_gguf_file_is_converted_so_its_numbers_count(tmp_path: Path) -> None:

@@ -66,6 +66,11 @@ def head(tensors: dict[str, int] | None = None, architecture: str = "a", **value
         ),
         # the last layers take what the layers before them hold
         ({"attention__shared_kv_layers": 1}, [(512, 512)] * 3),
+        # the last layer foretells a further token (MTP), and is not evaluated
+        ({"nextn_predict_layers": 1}, [(512, 512)] * 3),
+        ({"nextn_predict_layers": 1, "attention__shared_kv_layers": 2}, [(512, 512)]),
+        # Gemma 3n, whose files need not say how many share
+        ({"architecture": "gemma3n", "block_count": 30}, [(512, 512)] * 20),
         # hybrids: layers without heads are recurrent, or each fourth has attention
         ({"attention__head_count_kv": (0, 2, 0, 0), "ssm__inner_size": 64}, [(128, 128)]),
         ({"full_attention_interval": 4, "ssm__inner_size": 64}, [(512, 512)]),
@@ -102,6 +107,15 @@ def test_what_is_held_of_a_token(values: dict[str, Any], cached: list[tuple[int,
                 "ssm__state_size": 16,
             },
             2 * 16 * 100,
+        ),
+        (  # Kimi Linear: a convolution for each of queries, keys and values
+            {
+                "architecture": "kimi-linear",
+                "attention__head_count_kv": (0, 0, 0, 1),
+                "kda__head_dim": 64,
+                "ssm__conv_kernel": 4,
+            },
+            3 * (3 * 3 * 512 + 64 * 512),
         ),
         ({"attention__head_count": 0, "wkv__head_size": 64}, 4 * 512 * (2 + 64)),
         ({"attention__head_count_kv": (0, 8, 0, 8), "shortconv__l_cache": 3}, 2 * 512 * 2),

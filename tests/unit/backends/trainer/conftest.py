@@ -1,9 +1,9 @@
-"""Tiny models with random weights, in folders, and texts that any of them can learn."""
+"""Texts that any tiny model can learn, and orders over them."""
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -11,9 +11,7 @@ import numpy as np
 import pytest
 
 from backends.trainer.api import TrainOrder
-
-GOOD, BAD = ("lovely", "great", "warm", "bright"), ("dull", "awful", "cold", "grey")
-WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "film", "and", "that", "is", *GOOD, *BAD)
+from tests.tiny_models import BAD, GOOD, save_encoder
 
 MakeOrder: TypeAlias = Callable[..., TrainOrder]
 
@@ -23,45 +21,6 @@ def planted(count: int, seed: int) -> tuple[list[str], list[int]]:
     labels = (rng.permutation(count) % 2).tolist()
     pairs = [rng.choice(GOOD if label else BAD, 2) for label in labels]
     return [f"a {one} and {two} film" for one, two in pairs], labels
-
-
-def save_tokenizer(folder: Path, words: Sequence[str] = WORDS) -> None:
-    import transformers
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
-
-    raw: Any = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="[UNK]"))
-    raw.pre_tokenizer = pre_tokenizers.Whitespace()
-    raw.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    plain: Any = transformers.PreTrainedTokenizerFast
-    plain(
-        tokenizer_object=raw,
-        pad_token="[PAD]",
-        unk_token="[UNK]",
-        cls_token="[CLS]",
-        sep_token="[SEP]",
-        model_max_length=16,
-    ).save_pretrained(folder)
-
-
-def save_encoder(folder: Path) -> Path:
-    import torch
-    import transformers
-
-    torch.manual_seed(1)
-    config = transformers.DistilBertConfig(
-        vocab_size=len(WORDS),
-        dim=32,
-        n_layers=1,
-        n_heads=2,
-        hidden_dim=64,
-        max_position_embeddings=16,
-        dropout=0.0,
-    )
-    transformers.DistilBertModel(config).save_pretrained(folder)
-    save_tokenizer(folder)
-    return folder
 
 
 @pytest.fixture(scope="session")

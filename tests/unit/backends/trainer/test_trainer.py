@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import transformers
 from PIL import Image
 
 from backends.api import BackendError, ModelRef
@@ -20,8 +19,9 @@ from backends.trainer.api import Trained, TrainOrder, TrainStep
 from backends.trainer.backend import train
 from backends.trainer.lesson import is_over
 from backends.trainer.towers import contrastive_loss
+from tests.tiny_models import save_clip, save_tokenizer
 
-from .conftest import MakeOrder, planted, save_tokenizer
+from .conftest import MakeOrder, planted
 
 TRUTH = planted(84, 0)[1][64:]
 
@@ -224,25 +224,7 @@ def test_two_towers_learn(
 
 @pytest.fixture(scope="module")
 def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    t = transformers
-    folder = tmp_path_factory.mktemp("clip")
-    torch.manual_seed(0)
-    side: dict[str, Any] = {
-        "hidden_size": 16,
-        "intermediate_size": 32,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-    }
-    config = t.CLIPConfig(
-        text_config={**side, "vocab_size": 17, "max_position_embeddings": 16, "eos_token_id": 3},
-        vision_config={**side, "image_size": 16, "patch_size": 8},
-        projection_dim=16,
-    )
-    t.CLIPModel(config).save_pretrained(folder)
-    save_tokenizer(folder)
-    size = {"height": 16, "width": 16}
-    t.CLIPImageProcessorPil(size=size, do_center_crop=False).save_pretrained(folder)
-    return folder
+    return save_clip(tmp_path_factory.mktemp("clip"))
 
 
 def test_clip_is_zero_shot_without_epochs_and_learns_with_them(

@@ -1,0 +1,88 @@
+"""A limit on the memory that a worker and its children take together.
+
+Where this process may make a cgroup of version 2 with a memory limit, the kernel holds the limit:
+to the byte, and what can be given back (pages of files) is given back first. Elsewhere the harness
+looks at resident memory many times a second (`harness.machine.memory`) and ends the group that has
+more. Limits of the address space (`ulimit -v`) count far more than is used.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+LOOK_SECONDS = 0.02
+"""Between two looks: an engine writes some MiB of memory in that time."""
+
+
+class MemoryLimit:
+    """Of the process group that `leader` leads. Its children are to be started after this is
+    made."""
+
+    def __init__(self, leader: int, most_bytes: int, root: Path = Path("/")) -> None:
+        self.most_bytes = most_bytes
+        self._was_ended = False
+        self._leader = leader
+        self._cgroup = _cgroup_of(leader, most_bytes, root)
+
+    def look(self, resident_bytes: int) -> None:
+        """Ends the group if that is more than the limit, and no kernel sees to it."""
+        if self._cgroup is None and resident_bytes > self.most_bytes:
+            self._was_ended = True
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._leader, signal.SIGKILL)
+
+    @property
+    def was_exceeded(self) -> bool:
+        if self._cgroup is None:
+            return self._was_ended
+        with suppress(OSError):
+            for line in (self._cgroup / "memory.events").read_text().splitlines():
+                if line.startswith("oom_kill ") and line.split()[1] != "0":
+                    return True
+        return False
+
+    def release(self) -> None:
+        """The group has ended."""
+        if self._cgroup is not None:
+            with suppress(OSError):
+                self._cgroup.rmdir()
+
+
+def _cgroup_of(leader: int, most_bytes: int, root: Path) -> Path | None:
+    """A new cgroup that holds the process, and later all that it starts; `None` where none may be
+    made. Memory that it has taken before stays in its old one: an interpreter that has just been
+    started has some MiB."""
+    for parent in _parents(root):
+        cgroup = parent / f"harness-{leader}"
+        with suppress(OSError):
+            if "memory" not in (parent / "cgroup.subtree_control").read_text().split():
+                continue
+            cgroup.mkdir()
+            try:
+                (cgroup / "memory.max").write_text(str(most_bytes))
+                with suppress(OSError):  # a kernel without swap has no such file
+                    (cgroup / "memory.swap.max").write_text("0")
+                (cgroup / "memory.oom.group").write_text("1")
+                (cgroup / "cgroup.procs").write_text(str(leader))
+            except OSError:
+                cgroup.rmdir()
+                raise
+            return cgroup
+    return None
+
+
+def _parents(root: Path) -> Iterator[Path]:
+    """The cgroup of version 2 that this process is in, and those around it, the nearest first. One
+    that has processes has no memory limits for its children, so it is mostly one of those."""
+    lines: list[str] = []
+    with suppress(OSError):
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    for line in lines:
+        controllers, _, path = line.partition(":")[2].partition(":")
+        if not controllers:
+            for folder in [path, *map(str, Path(path).parents)]:
+                yield root / "sys/fs/cgroup" / folder.lstrip("/")

@@ -1,0 +1,203 @@
+"""How fast an entry answers such prompts on this machine: by earlier runs, or by a few prompts."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+
+from harness.contract import Batch, Prompt, minimum_tokens
+from harness.engine.engine import Engine, EnginePlan
+from harness.engine.options import options_of
+from harness.engine.registry import find_backend
+from harness.engine.transport import WorkerFailedError
+from harness.errors import EngineError, HarnessError
+from harness.machine.environment import Environment, describe_environment
+from harness.pipeline.prompting import decoding_of
+from harness.spec import RunSpec, entries_of
+from harness.stats.spans import busy_seconds
+from harness.stats.spread import one_more
+from harness.store.runs import StoredEntry, StoredRun
+from harness.workload.workload import Workload
+
+MOST_RUNS = 10
+"""Of earlier runs, the newest: a machine changes."""
+_LOOKED_AT = 200  # runs of a store
+_NEAR = 1.25  # prompts of which lengths are alike: a token behind a longer one takes longer
+_PROMPTED = 64  # prompts of a voter, behind its first
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """What a prompt token takes that is evaluated, what a prompt takes beside that, and loading.
+    The engine shares blocks of so many tokens. `harness_seconds` are those of the run outside the
+    engines, where that is known."""
+
+    token_seconds: float
+    prompt_seconds: float
+    load_seconds: float
+    block: int
+    harness_seconds: float | None = None
+
+    def seconds(self, workload: Workload, entry: str, attempts: int) -> float:
+        """Of all prompts of a workload, with loading."""
+        ids = workload.packed.token_ids[workload.vocabularies[entry]]
+        _, tokens = minimum_tokens(ids, self.block)
+        prompts = len(ids) * attempts
+        return self.load_seconds + tokens * self.token_seconds + prompts * self.prompt_seconds
+
+
+def pace_of(
+    batches: Sequence[tuple[int | None, int, float]],
+    load_seconds: float,
+    block: int,
+    least_tokens: int | None = None,
+    harness_seconds: float | None = None,
+) -> Pace:
+    """By the prefill tokens, the replies and the seconds of each batch; there is one at least.
+
+    `least_tokens` are those that had to be evaluated: an engine that shares less is as much slower.
+    """
+    from scipy.optimize import nnls
+
+    replies, seconds = (np.array([one[place] for one in batches], float) for place in (1, 2))
+    tokens = np.array([one[0] or 0 for one in batches], float)
+    (each_token, each_prompt), _ = nnls(np.column_stack([tokens, replies]), seconds)
+    computed = tokens.sum() if least_tokens is None else least_tokens
+    said = float(each_token * computed + each_prompt * replies.sum())
+    scale = float(seconds.sum()) / said if said else 1.0
+    return Pace(
+        token_seconds=float(each_token) * scale,
+        prompt_seconds=float(each_prompt) * scale,
+        load_seconds=load_seconds,
+        block=block,
+        harness_seconds=harness_seconds,
+    )
+
+
+def earlier_paces(
+    runs: Iterable[StoredRun],
+    plan: EnginePlan,
+    spec: RunSpec,
+    workload: Workload,
+    environment: Environment,
+) -> list[Pace]:
+    """Of the newest runs of this entry on this machine, with prompts about as long."""
+    found = _alike(runs, plan, spec, workload, environment)
+    return list(islice(found, MOST_RUNS))
+
+
+def _alike(
+    runs: Iterable[StoredRun],
+    plan: EnginePlan,
+    spec: RunSpec,
+    workload: Workload,
+    environment: Environment,
+) -> Iterator[Pace]:
+    longest = max(map(len, workload.packed.token_ids[workload.vocabularies[plan.entry.name]]))
+    for run in islice(sorted(runs, key=lambda one: one.created, reverse=True), _LOOKED_AT):
+        with suppress(HarnessError):  # one that cannot be read says nothing
+            if not _is_alike(run, spec, environment):
+                continue
+            for entry in run.entries.values():
+                if _is_same(entry, plan, run.spec) and _is_near(entry, longest):
+                    yield _pace_of_run(entry)
+
+
+def _is_alike(run: StoredRun, spec: RunSpec, environment: Environment) -> bool:
+    if not run.is_finished or not run.entries:
+        return False
+    names = ("decoding", "max_tokens", "attempts")
+    if any(getattr(run.spec, name) != getattr(spec, name) for name in names):
+        return False
+    machine = ("cpu", "usable_cores", "memory_mib", "gpus")
+    return all(getattr(run.environment, name) == getattr(environment, name) for name in machine)
+
+
+def _is_same(stored: StoredEntry, plan: EnginePlan, spec: RunSpec) -> bool:
+    """Whether it is this backend with this model and these options."""
+    if stored.backend != plan.entry.backend or not stored.batches:
+        return False
+    if any(cell.status == "failed" for cell in stored.cells):
+        return False
+    session = stored.sessions[-1]
+    if session.model_sha256 != plan.model_sha256 or session.info.model != plan.model.name:
+        return False
+    entry = next(one for one in entries_of(spec) if one.name == stored.name)
+    options = options_of(entry, find_backend(entry.backend).load(), spec)
+    return {**options, "max_model_len": 0} == {**plan.options, "max_model_len": 0}
+
+
+def _is_near(stored: StoredEntry, longest: int) -> bool:
+    there = max((one.n_tokens for one in stored.tokens), default=0)
+    return longest / _NEAR <= there <= longest * _NEAR
+
+
+def _pace_of_run(stored: StoredEntry) -> Pace:
+    batches = stored.batches
+    replies = Counter(cell.batch_id for cell in stored.cells)
+    began, ended = (np.array([getattr(b, name) for b in batches]) for name in ("began", "ended"))
+    rows = [
+        (batch.prefill_tokens, replies[batch.id], float(took))
+        for batch, took in zip(batches, busy_seconds(began, ended), strict=True)
+    ]
+    loads = [one.load_seconds for one in stored.sessions if one.load_seconds is not None]
+    block = stored.sessions[-1].info.shared_block_tokens
+    return pace_of(
+        rows,
+        max(loads, default=0.0),
+        block,
+        stored.summary.speed.least_tokens,
+        stored.run.summary.harness_seconds,
+    )
+
+
+def probed_pace(plan: EnginePlan, spec: RunSpec, workload: Workload) -> Pace:
+    """Loads the engine, and gives it some prompts of the first voter. Raises `EngineError`."""
+    name, packed = plan.entry.name, workload.packed
+    ids = packed.token_ids[workload.vocabularies[name]]
+    of_first = [place for place, one in enumerate(packed.prompts) if one.voter == 0]
+    decoding = decoding_of(spec, workload, name)
+    rows: list[tuple[int | None, int, float]] = []
+    began = time.perf_counter()
+    with Engine(plan, packed.limit) as engine:
+        engine.load()
+        load_seconds = time.perf_counter() - began
+        # The first alone, so that what is shared and what is a prompt's own are known apart.
+        for part in (of_first[:1], of_first[1 : 1 + _PROMPTED]):
+            prompts = [Prompt(ids[place], packed.prompts[place].text) for place in part]
+            try:
+                for one in engine.session.generate(prompts, decoding):
+                    if isinstance(batch := one.event, Batch):
+                        rows.append(
+                            (batch.prefill_tokens, len(batch.replies), batch.engine_seconds)
+                        )
+            except WorkerFailedError as failure:
+                raise EngineError(
+                    f"{name} failed at the first prompts: {failure.reason}",
+                    remedy=failure.remedy or f"See {plan.log}.",
+                ) from failure
+        block = engine.session.info.shared_block_tokens
+    _, least = minimum_tokens([ids[place] for place in of_first[: 1 + _PROMPTED]], block)
+    return pace_of(rows, load_seconds + engine.session.closing_seconds, block, least)
+
+
+def expected_seconds(
+    runs: Sequence[StoredRun], plans: Sequence[EnginePlan], spec: RunSpec, workload: Workload
+) -> dict[str, float]:
+    """Of each entry of which there are earlier runs: nothing is prompted for it."""
+    environment = describe_environment()
+    found: dict[str, float] = {}
+    for one in plans:
+        name = one.entry.name
+        if name in workload.vocabularies and (
+            paces := earlier_paces(runs, one, spec, workload, environment)
+        ):
+            seconds = [pace.seconds(workload, name, spec.attempts) for pace in paces]
+            found[name] = one_more(seconds).value
+    return found

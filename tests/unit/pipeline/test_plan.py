@@ -1,0 +1,115 @@
+"""What a run would take, before it is begun: by earlier runs of the mock, or by a few prompts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.pipeline.pace import pace_of
+from harness.pipeline.plan import PlannedEntry, RunPlan, plan_run
+from harness.pipeline.prompting import Update
+from harness.pipeline.run import run
+from harness.report.plan import plan_answer
+from harness.spec import RunSpec
+from harness.store.runs import Results
+
+
+def spec(data: str, **changes: Any) -> RunSpec:
+    plain: dict[str, Any] = {"voters": 3, "queries": 8, "calibration_queries": 2}
+    options = {"delay_ms": 2, **changes.pop("engine", {})}
+    return RunSpec(
+        backend=("mock",), data=data, baselines=False, engine=options, **(plain | changes)
+    )
+
+
+def entry(found: RunPlan) -> PlannedEntry:
+    [one] = found.entries
+    return one
+
+
+def test_tokens_and_prompts_have_a_pace_each() -> None:
+    batches = [(1000, 1, 10.1), (64, 64, 7.04), (1000, 1, 10.1), (10, 10, 1.1)]
+    found = pace_of(batches, load_seconds=3, block=1)
+    assert found.token_seconds == pytest.approx(0.01)
+    assert found.prompt_seconds == pytest.approx(0.1)
+
+
+def test_without_tokens_the_prompts_have_all_of_the_time() -> None:
+    found = pace_of([(None, 4, 8.0), (None, 2, 4.0)], load_seconds=3, block=1)
+    assert found.token_seconds == 0
+    assert found.prompt_seconds == pytest.approx(2)
+
+
+def test_a_plan_has_the_figures_of_the_run_and_stores_none(tmp_path: Path, small_data: str) -> None:
+    given = spec(small_data, engine={"memory_gib": 0.5})
+    found = plan_run(given, tmp_path)
+    with Results(tmp_path) as stored:
+        assert not list(stored)
+    summary = run(given, tmp_path)
+    [done] = summary.runs
+    one = entry(found)
+    assert one.prompts == done.cells.done == 3 * (8 + 2)
+    assert one.prefill_tokens == done.speed.unique_tokens
+    assert (one.source, one.earlier_runs) == ("a short probe", 0)
+    assert one.memory is not None
+    assert one.memory.weights_bytes == 2**29
+    assert found.examples_per_voter == done.context_fit.examples_per_voter
+    assert found.seconds is not None
+    assert found.seconds.interval.low < found.seconds.value < found.seconds.interval.high
+    assert one.seconds is not None
+    assert found.seconds.value == pytest.approx(one.seconds.value + found.harness_seconds)
+
+
+def test_earlier_runs_say_how_long_a_larger_one_takes(tmp_path: Path, small_data: str) -> None:
+    """The mock's clock goes on by the tokens alone."""
+    speed = {"tokens_per_second": 1000}
+    for _ in range(2):
+        run(spec(small_data, engine=speed), tmp_path)
+    with Results(tmp_path) as stored:
+        [batches] = {sum(b.ended - b.began for b in one.entry("mock").batches) for one in stored}
+        loads = [one.entry("mock").sessions[0].load_seconds or 0.0 for one in stored]
+    found = entry(plan_run(spec(small_data, engine=speed), tmp_path))
+    assert (found.source, found.earlier_runs) == ("earlier runs", 2)
+    assert found.seconds is not None
+    assert found.seconds.value == pytest.approx(batches + sum(loads) / 2, rel=0.02)
+    more = entry(plan_run(spec(small_data, engine=speed, voters=6), tmp_path))
+    assert more.seconds is not None
+    assert more.seconds.value == pytest.approx(2 * found.seconds.value, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"max_model_len": 500},
+        {"decoding": "score"},
+        {"engine": {"batch": 4}},
+        {"model": ("another",)},
+    ],
+)
+def test_a_run_that_is_unlike_says_nothing(
+    tmp_path: Path, small_data: str, changes: dict[str, Any]
+) -> None:
+    run(spec(small_data), tmp_path)
+    assert entry(plan_run(spec(small_data, **changes), tmp_path)).earlier_runs == 0
+
+
+def test_the_bar_of_a_run_starts_from_earlier_ones(tmp_path: Path, small_data: str) -> None:
+    seen: list[list[Update]] = [[], []]
+    for updates in seen:
+        run(spec(small_data), tmp_path, updates.append)
+    forecasts = [
+        {one.forecast_seconds for one in updates if one.entry == "mock"} for updates in seen
+    ]
+    assert forecasts[0] == {0.0}
+    assert min(forecasts[1]) > 0
+
+
+def test_what_takes_too_much_memory_is_not_loaded_for_a_plan(
+    tmp_path: Path, small_data: str
+) -> None:
+    found = plan_run(spec(small_data, engine={"memory_gib": 100_000}), tmp_path)
+    one = entry(found)
+    assert (one.failure, found.seconds) == ("it would take more memory than there is", None)
+    assert plan_answer([found]).data["plans"][0]["entries"][0]["memory"]["bytes_over"] > 2**40
