@@ -63,8 +63,8 @@ _PARTS: tuple[tuple[str, str, tuple[str, ...], tuple[int, ...]], ...] = (
     ),
     (
         "No reply could be read",
-        "There is no accuracy of it, and three replies are shown, with what to try. The mock stands "
-        "in for a model that writes no label.",
+        "There is no accuracy of it, and three replies are shown, with what to try. The mock "
+        "stands in for a model that writes no label.",
         ("show", "no-label"),
         (NARROW,),
     ),
