@@ -390,7 +390,7 @@ class MockSession:
             lane = requests.next_lane()
             yield from _ended(pending, lane)
             yield Started((leaf.prompt,))
-            self._misbehave(1)
+            self._misbehave(1, len(prompts[leaf.prompt].token_ids))
             prompt = prompts[leaf.prompt]
             cached = requests.cached(lane, prompt.token_ids)
             scored = self._scored(leaf.prompt, prompt.token_ids, cached, decoding)

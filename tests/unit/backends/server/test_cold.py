@@ -26,7 +26,7 @@ def test_each_cold_request_of_vllm_has_a_salt_of_its_own(opened: Open) -> None:
     session, _ = opened(fake, cold=True)
     assert [one.cached_tokens for one in replies(session)] == [0, 0]
     assert session.info.findings == ()
-    salts = [body["cache_salt"] for body in fake.asked[-2:]]
+    salts = [body["cache_salt"] for body in list(fake.asked)[-2:]]
     assert salts[0] != salts[1]
     warm, _ = opened(Fake("vllm"))
     assert (replies(warm)[1].cached_tokens or 0) > 0
@@ -36,7 +36,7 @@ def test_a_cold_request_of_llama_server_does_without_its_cache(opened: Open) -> 
     fake = Fake("llama-server")
     session, _ = opened(fake, cold=True)
     replies(session)
-    assert [body["cache_prompt"] for body in fake.asked[-2:]] == [False, False]
+    assert [body["cache_prompt"] for body in list(fake.asked)[-2:]] == [False, False]
 
 
 @pytest.mark.parametrize("flavour", ["openai", "sglang"])
@@ -50,7 +50,7 @@ def test_where_a_server_cannot_forget_each_prompt_has_another_beginning(
     sent = [len(ids) for ids in session.tokenize(TEXTS)]
     assert [one.prompt_tokens for one in replies(session)] == sent
     key = "input_ids" if flavour == "sglang" else "prompt"
-    first, second = (body[key] for body in fake.asked[-2:])
+    first, second = (body[key] for body in list(fake.asked)[-2:])
     assert first[:4] != second[:4]
     [nonce] = session.tokenize(["0f1e2d3c\n"])
     assert len(nonce) <= MOST_NONCE_TOKENS
