@@ -1,7 +1,7 @@
 """A server that is there already, of whatever kind: vLLM's, llama-server, Ollama and others.
 
-`server:URL` as a backend's name, or `url` in a config's table. Which server it is, it is asked. The
-tokens are those of the local model that --model names (`backends.server.tokenizer`); before
+`server:URL` as a backend's name, or `url` in a config's table. The server itself says what it is.
+The tokens are those of the local model that --model names (`backends.server.tokenizer`); before
 anything is prompted, a few requests find out what the server does to prompts (`probe`).
 """
 
@@ -52,7 +52,7 @@ FLAVOUR = Option(
     "flavour",
     str,
     "What kind of server it is.",
-    default_text="the server is asked",
+    default_text="what the server says of itself",
     choices=(
         "vllm",
         "llama-server",
@@ -136,7 +136,7 @@ def open_tokenizer(model: ModelRef, options: Options) -> LocalTokenizer:
 
 
 def open_session(model: ModelRef, options: Options) -> ServerSession:
-    say("asking the server what it is")
+    say("looking which server it is")
     tokenizer, found = _opened(model, options)
     from backends.server.client import ReplyError
     from backends.server.probe import probe
@@ -144,6 +144,7 @@ def open_session(model: ModelRef, options: Options) -> ServerSession:
 
     flavour, wanted = found.flavour, CONCURRENCY.of(options)
     if flavour.MOST_AT_ONCE is not None and wanted > flavour.MOST_AT_ONCE:
+        tokenizer.close()
         raise BackendError(
             f"{flavour.TITLE} answers one request at a time, and {wanted} are wanted at once",
             f"Use --concurrency {flavour.MOST_AT_ONCE}.",

@@ -32,6 +32,7 @@ MOST_WAIT_SECONDS = 20.0  # whatever Retry-After says
 MOST_TRIES = 6
 _FIRST_WAIT_SECONDS = 0.25
 _CONNECT_SECONDS = 10.0
+_KEEP_SECONDS = 4.0  # servers close a connection that nobody uses after 5 s
 _MOST_REDIRECTS = 3
 _BUSY = (429, 503)
 _REDIRECTS = (301, 302, 303, 307, 308)
@@ -52,7 +53,12 @@ class ReplyError(Exception):
 
 
 class _LostError(Exception):
-    """The connection could not be made, or ended before anything came: to be tried again."""
+    """The connection could not be made, or `was_open` and ended before anything came: to be tried
+    again."""
+
+    def __init__(self, reason: str, was_open: bool = False) -> None:
+        super().__init__(reason)
+        self.was_open = was_open
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +84,7 @@ class Client:
         self._proxy = None if is_loopback(url) else _proxy_of(url)
         # `trust_env` would read proxies, and passwords out of ~/.netrc too.
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=most),
+            connector=aiohttp.TCPConnector(limit=most, keepalive_timeout=_KEEP_SECONDS),
             timeout=aiohttp.ClientTimeout(
                 total=None, sock_connect=_CONNECT_SECONDS, sock_read=read_seconds
             ),
@@ -127,7 +133,9 @@ class Client:
             except _LostError as error:
                 if attempt == MOST_TRIES - 1:
                     raise self._gone(error) from error
-                await self._wait(attempt, None)
+                # At first it may be a connection that the server has closed meanwhile, as it may.
+                if attempt or not error.was_open:
+                    await self._wait(attempt, None)
 
     async def _wait(self, attempt: int, wanted: float | None) -> None:
         """By Retry-After, else longer each time; not all that wait come back at once."""
@@ -180,7 +188,8 @@ class Client:
         except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
             if began:
                 raise ReplyError("the connection ended in the middle of the reply") from error
-            raise _LostError(_why_lost(error)) from error
+            was_open = not isinstance(error, aiohttp.ClientConnectorError)
+            raise _LostError(_why_lost(error), was_open) from error
         except aiohttp.ClientError as error:
             said = self._scrubbed(_words(str(error)))
             raise ReplyError(f"what came is no HTTP: {said or type(error).__name__}") from error
@@ -375,7 +384,7 @@ def _retry_after(value: str | None) -> float | None:
 
 
 class Apart:
-    """A client with a loop in a thread of its own, so that it can be asked from within another
+    """A client with a loop in a thread of its own, so that it can be used from within another
     loop, and waited for."""
 
     def __init__(self, connect: Callable[[], Client]) -> None:
@@ -385,12 +394,19 @@ class Apart:
         async def connected() -> Client:
             return connect()
 
-        self.client = self.run(connected())
+        try:
+            self.client = self.run(connected())
+        except BaseException:
+            self._end()
+            raise
 
     def run(self, what: Coroutine[Any, Any, _Got]) -> _Got:
         return self._thread.submit(self._loop.run_until_complete, what).result()
 
     def close(self) -> None:
         self.run(self.client.close())
+        self._end()
+
+    def _end(self) -> None:
         self._thread.shutdown()
         self._loop.close()

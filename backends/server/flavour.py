@@ -1,6 +1,6 @@
-"""What a kind of server is to us: how it is asked, and how its answers are read.
+"""What a kind of server is to us: how it is prompted, and how its answers are read.
 
-One module for each; a module is a `Flavour`. Each writes an `Ask` as the server's API wants it, and
+One module for each; a module is a `Flavour`. Each writes a request as the server's API has it, and
 folds the pieces of the reply into an `Answer`. What it does not report stays `None`.
 """
 
@@ -21,8 +21,8 @@ class Ask:
     """One request. `tokens` are those whose log-probabilities at the first place of the reply are
     wanted, each with its text; with `wants_all`, those of the whole vocabulary. Requests of one
     `salt` may share what the server has in its cache, where it knows of such; `window` is the
-    context that a server is to allocate which wants to be told. A `cold` one shall use nothing that
-    was computed before.
+    context that a server is to allocate which has to know of it. A `cold` one shall use nothing
+    that was computed before.
     """
 
     model: str

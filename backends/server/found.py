@@ -1,4 +1,4 @@
-"""Which server it is, and which of its models: found by asking it."""
+"""Which server it is, and which of its models: by what it says of itself."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Found:
 
 
 async def find(client: Client, flavour: str, served: str, model: ModelRef) -> Found:
-    """By asking it, unless its `flavour` is given. Raises `BackendError`."""
+    """By what it says, unless its `flavour` is given. Raises `BackendError`."""
     for one in FLAVOURS:
         if flavour not in ("", one.NAME):
             continue

@@ -65,8 +65,8 @@ detokenize = openai.detokenize
 
 
 def requests(ask: Ask) -> tuple[Request, ...]:
-    """The reply comes whole, as only then its `usage` comes with it. Log-probabilities are asked
-    for before, of a stream: for a whole reply they are made of every place of the context, which
+    """The reply comes whole, as only then its `usage` comes with it. Log-probabilities are wanted
+    before, of a stream: for a whole reply they are made of every place of the context, which
     takes longer than the prompt. The second request finds the prompt evaluated."""
     body = openai.body(ask, ask.text, _ALL if ask.wants_all else _TOP)
     # Its own defaults would change what is drawn.

@@ -5,11 +5,11 @@
 - A prompt as long as the run's may be, with another beginning: where both give the very same
   log-probabilities, the server has not seen the beginning, whatever it counts. The same with
   another end. A server whose answer changes by much has seen both; one whose answer changes by
-  little is asked again, because what is cached changes the last digits too.
+  little is prompted again, because what is cached changes the last digits too.
 - As many long prompts at once as will be in flight, four at most: a server may divide its context.
 
 An honest server of whatever model passes: what is compared is whether the answer depends on the
-beginning at all, and not whether it is right. More is asked only where something was found, to know
+beginning at all, and not whether it is right. More is sent only where something was found, to know
 how much the server really sees.
 """
 
@@ -38,7 +38,7 @@ _WORDS = ("zebra", "piano", "lemon", "river", "candle", "rocket", "button", "gar
 _BODY = "The next line says nothing that is of use here. "
 _TAILS = (
     "\nThe word at the very beginning of this text is:",
-    "\nAsked in another way, the first word of all these was:",
+    "\nIn other words, the first word of all these was:",
 )
 
 

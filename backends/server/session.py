@@ -6,7 +6,7 @@ behind the prompt, and behind each beginning of a label, a request wants the log
 the tokens that can come next. "choice" takes, behind each beginning, the best of these, or draws:
 the server need not know of labels.
 
-What the server counts of a prompt is held against what we sent. Where the two differ the reply is
+What the server counts of a prompt is compared with what we sent. Where the two differ the reply is
 none, whatever it says.
 """
 

@@ -136,7 +136,7 @@ class ServersTokenizer:
         return [""] * len(token_ids)
 
     def detokenize(self, token_ids: TokenIds) -> str:
-        """Asked for once: the same few labels are wanted behind every prompt."""
+        """Wanted once: the same few labels are wanted behind every prompt."""
         key, found = tuple(token_ids), self._found
         if key not in self._texts:
             client = self._apart.client

@@ -135,8 +135,11 @@ class _Timed:
     def rate(self, amounts: Sequence[int]) -> Measured | None:
         """What was done in a second, such as requests."""
         there = np.unique(self.blocks)
-        done = np.bincount(self.blocks, np.array(amounts, dtype=np.float64))[there]
-        took = np.bincount(self.blocks, self.busy)[there]
+        each = np.array(amounts, dtype=np.float64)
+        done, took = (
+            np.bincount(self.blocks, column)[there].astype(np.float64)
+            for column in (each, self.busy)
+        )
         return measured(Work(done, took)) if done.all() else None
 
     def tail(self, times: Sequence[float | None]) -> Tail | None:

@@ -275,7 +275,7 @@ def _parts(spec: RunSpec, summary: Summary, beside: Beside) -> Iterator[Renderab
         # Of one entry the sentence is the answer in short.
         sentence = [who + accuracy_sentence(run)] if len(runs) > 1 else []
         by_voters = [who + _by_voters(run)] if headline(run) else []
-        shared = [who + said] if (said := sharing_sentence(run)) else []
+        shared = [who + sharing] if (sharing := sharing_sentence(run)) else []
         if parts := [*sentence, *by_voters, *shared]:
             yield lines(*parts)
     if len(runs) > 1 and beside.resume is None:

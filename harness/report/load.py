@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import compress, zip_longest
 from typing import Any
 
@@ -28,7 +28,7 @@ _ENGINE = ("time_to_first_token_ms", "time_per_output_token_ms", "batch_seconds"
 CLIENT_CLOCK = "Times are the client's, from when a request was sent."
 _FACTORS = dict.fromkeys((*_REQUEST, *_ENGINE), 1.0) | {_REQUEST[-1]: 1e3, _ENGINE[-1]: 1e3}
 """From the unit of the figure to milliseconds."""
-_CLOCKS = {
+_CLOCKS: Mapping[tuple[str, ...], str] = {
     _REQUEST: CLIENT_CLOCK,
     _ENGINE: "Times are the engine's own, from when it took up the batch that holds the prompt; "
     "the last is that of the whole batch.",
