@@ -37,6 +37,7 @@ FindingKind: TypeAlias = Literal[
     "context_divided",
     "cached_tokens_false",
     "prompt_tokens_unknown",
+    "prompts_not_equal",
     "retried",
     "server_lost",
 ]
@@ -290,7 +291,9 @@ class Finding:
     `declared` was sent, or is what the engine says of itself; `seen` is what it really had. `side`
     is where a prompt was cut. `at_once`: only with so many prompts in flight. Of "retried" the
     figures are `requests`, which had to be sent again, and `seconds` waited for them. Of
-    "server_lost", `declared` servers were there, and `seen` are left.
+    "server_lost", `declared` servers were there, and `seen` are left. "prompts_not_equal": before
+    each prompt stood a beginning of its own, of at most `seen` tokens, because the run was to be
+    cold.
     """
 
     kind: FindingKind

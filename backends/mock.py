@@ -26,8 +26,10 @@ from backends.api import (
     Availability,
     BackendError,
     Batch,
+    Capabilities,
     Decoding,
     Event,
+    Finding,
     Finish,
     MemoryPlan,
     ModelRef,
@@ -151,6 +153,23 @@ LONGEST_PROMPT = Option(
     has_flag=False,
 )
 NOISE_SEED = Option("noise_seed", int, "Seed of errors and jitter.", 0, has_flag=False)
+CONCURRENCY = Option(
+    "concurrency",
+    int,
+    "Report so many requests in flight at once, as the client of a server would, each with its own "
+    "cache and an equal part of tokens_per_second (1,000 where none is given), after a wait of "
+    "delay_ms; nothing is waited for.",
+    default_text="batches of its own, by its own clock",
+    least=1,
+    has_flag=False,
+)
+COLD = Option(
+    "cold",
+    bool,
+    "With concurrency: compute each prompt whole, as behind a beginning of its own.",
+    False,
+    has_flag=False,
+)
 OPTIONS = (
     SCRIPT,
     DELAY_MS,
@@ -169,6 +188,8 @@ OPTIONS = (
     LONGEST_PROMPT,
     BEYOND_MODEL,
     NOISE_SEED,
+    CONCURRENCY,
+    COLD,
 )
 
 BOS, EOS = 256, 257
@@ -269,6 +290,8 @@ class MockSession:
         self._plateau = PLATEAU.given(options)
         self._noise_seed = NOISE_SEED.of(options)
         self._clock = _clock(options, self._noise_seed)
+        lanes = CONCURRENCY.given(options)
+        self._requests = _Requests(lanes, options, self._noise_seed) if lanes else None
         self._started = 0
         self._held: TokenIds = ()
         self.info = SessionInfo(
@@ -280,6 +303,8 @@ class MockSession:
             threads=1,
             allocated_context=CONTEXT.given(options) or longest,
             is_mock=True,
+            findings=(Finding("prompts_not_equal", seen=0),) if COLD.of(options) else (),
+            capabilities=Capabilities(clock="client" if self._requests else "engine"),
             **asdict(self._tokenizer.info),
         )
 
@@ -292,9 +317,12 @@ class MockSession:
     def generate(self, prompts: Sequence[Prompt], decoding: Decoding) -> Iterator[Event]:
         refused, accepted = refuse(prompts, decoding, self.info.allocated_context)
         if refused:
-            now = self._clock.now()
+            now = self._requests.wait() if self._requests else self._clock.now()
             yield Batch(refused, now, now, 0, 0.0, 0, 0.0)
         leaves = walk({index: prompts[index].token_ids for index in accepted})
+        if self._requests:
+            yield from self._in_flight(self._requests, leaves, prompts, decoding)
+            return
         for start in range(0, len(leaves), self._batch):
             group = leaves[start : start + self._batch]
             yield Started(tuple(leaf.prompt for leaf in group))
@@ -303,9 +331,11 @@ class MockSession:
 
     def forget(self) -> None:
         self._held = ()
+        if self._requests:
+            self._requests.forget()
 
     def close(self) -> None:
-        self._held = ()
+        self.forget()
 
     def _misbehave(self, count: int, longest: int) -> None:
         self._started += count
@@ -327,12 +357,7 @@ class MockSession:
             cached = common_prefix_length(self._held, token_ids)
             self._held = token_ids
             computed += len(token_ids) - cached
-            # Not by the seed of the call: what a model computes does not depend on what is drawn.
-            preferred = self._label(token_ids, _digest(token_ids, seed=0), decoding)
-            logprobs = _label_logprobs(preferred, len(decoding.labels))
-            scored.append(
-                Reply(leaf.prompt, "scored", len(token_ids), cached, label_logprobs=logprobs)
-            )
+            scored.append(self._scored(leaf.prompt, token_ids, cached, decoding))
         prefill_seconds = self._clock.passed(computed, began)
         yield Progress(computed)
         decode_began = self._clock.now()
@@ -351,6 +376,35 @@ class MockSession:
             decode_tokens=later,
             decode_seconds=decode_seconds if later else 0.0,
         )
+
+    def _in_flight(
+        self,
+        requests: _Requests,
+        leaves: Sequence[Leaf],
+        prompts: Sequence[Prompt],
+        decoding: Decoding,
+    ) -> Iterator[Event]:
+        """A closed loop: as soon as a request has ended, the next one is sent in its place."""
+        pending: dict[int, Batch] = {}
+        for leaf in leaves:
+            lane = requests.next_lane()
+            yield from _ended(pending, lane)
+            yield Started((leaf.prompt,))
+            self._misbehave(1, len(prompts[leaf.prompt].token_ids))
+            prompt = prompts[leaf.prompt]
+            cached = requests.cached(lane, prompt.token_ids)
+            scored = self._scored(leaf.prompt, prompt.token_ids, cached, decoding)
+            reply = self._reply(scored, prompt, decoding, prefill_seconds=0.0)
+            pending[lane] = requests.timed(lane, reply)
+        for lane in sorted(pending, key=lambda one: pending[one].ended):
+            yield from _ended(pending, lane)
+        requests.wait()
+
+    def _scored(self, index: int, token_ids: TokenIds, cached: int, decoding: Decoding) -> Reply:
+        # Not by the seed of the call: what a model computes does not depend on what is drawn.
+        preferred = self._label(token_ids, _digest(token_ids, seed=0), decoding)
+        logprobs = _label_logprobs(preferred, len(decoding.labels))
+        return Reply(index, "scored", len(token_ids), cached, label_logprobs=logprobs)
 
     def _label(self, prompt: TokenIds, digest: bytes, decoding: Decoding) -> int:
         """The place of the label that it prefers."""
@@ -438,6 +492,61 @@ class _ScriptedClock(_Clock):
         seconds = plain * math.exp(self._jitter * self._deviation)
         self._now += seconds
         return seconds
+
+
+class _Requests:
+    """The times that a client would see of a server that answers so many requests at once: each
+    has a slot, which holds the prompt before, and an equal part of the server's speed."""
+
+    def __init__(self, concurrency: int, options: Options, seed: int) -> None:
+        self._seconds_per_token = concurrency / (TOKENS_PER_SECOND.given(options) or 1000.0)
+        self._is_cold = COLD.of(options)
+        self._wait = DELAY_MS.of(options) / 1000
+        self._jitter = JITTER.of(options)
+        self._random = Random(seed)  # noqa: S311 - nothing here is a secret
+        self._free = [0.0] * concurrency  # when each slot is
+        self._held: list[TokenIds] = [()] * concurrency
+
+    def next_lane(self) -> int:
+        """The slot that is free first."""
+        return min(range(len(self._free)), key=self._free.__getitem__)
+
+    def cached(self, lane: int, token_ids: TokenIds) -> int:
+        """How much of the prompt the slot has; it holds the prompt afterwards."""
+        cached = common_prefix_length(self._held[lane], token_ids)
+        self._held[lane] = token_ids
+        return 0 if self._is_cold else cached
+
+    def timed(self, lane: int, reply: Reply) -> Batch:
+        """The reply with the times of a request that begins as soon as its slot is free."""
+        cached = reply.cached_tokens or 0
+        per_token = self._seconds_per_token * math.exp(self._jitter * self._random.gauss())
+        first = self._wait + (reply.prompt_tokens - cached) * per_token
+        later = max(len(reply.token_ids) - 1, 0)
+        began = self._free[lane]
+        self._free[lane] = began + first + later * per_token
+        if reply.finish != "scored":
+            reply = replace(
+                reply,
+                time_to_first_token_ms=1000 * first,
+                time_per_output_token_ms=1000 * per_token if later else None,
+            )
+        return Batch((reply,), began, self._free[lane], reply.prompt_tokens - cached)
+
+    def wait(self) -> float:
+        """Until the last request has ended, which is now."""
+        self._free = [max(self._free)] * len(self._free)
+        return self._free[0]
+
+    def forget(self) -> None:
+        self._held = [()] * len(self._held)
+
+
+def _ended(pending: dict[int, Batch], lane: int) -> Iterator[Event]:
+    """The request of a slot, if there is one."""
+    if batch := pending.pop(lane, None):
+        yield Progress(batch.prefill_tokens or 0)
+        yield batch
 
 
 def _clock(options: Options, seed: int) -> _Clock:

@@ -24,3 +24,11 @@ class Span(Record):
 
     low: float
     high: float
+
+
+class Measured(Record):
+    """A figure with its 95 % interval, which is `None` where there are too few samples."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None

@@ -32,6 +32,10 @@ from harness.validation import nearest, validated
 
 EngineOption = bool | int | float | str | Annotated[list[str], Field(min_length=1)]
 
+CONCURRENCY = "concurrency"
+"""The option of engines that can have several prompts in flight at once. Given to a run, it is for
+each of its entries: others beside them would look as if they had been measured so too."""
+
 # All voters are held in memory with all that they may show. The votes of so many are known to
 # 0.016 (the standard error of a share of 1,000): more would change no answer.
 MOST_VOTERS = 1000
@@ -487,6 +491,22 @@ def entries_of(spec: RunSpec) -> tuple[Entry, ...]:
     if not found:
         raise ValueError("name at least one backend")
     return tuple(found.values())
+
+
+def concurrency_of(spec: RunSpec, entry: str) -> int | None:
+    """How many prompts the entry may have in flight at once; `None` where that was not given."""
+    given = _given(spec, entry).get(CONCURRENCY)
+    return given if isinstance(given, int) else None
+
+
+def is_cold(spec: RunSpec, entry: str) -> bool:
+    """Whether no request of the entry was to use what was computed before it."""
+    return _given(spec, entry).get("cold") is True
+
+
+def _given(spec: RunSpec, entry: str) -> Mapping[str, EngineOption]:
+    [own] = [one.options for one in entries_of(spec) if one.name == entry]
+    return {**spec.engine, **own}
 
 
 def _with_argument(given: str) -> tuple[str, str]:

@@ -12,13 +12,14 @@ from typing import TypeAlias
 from pydantic import Field, JsonValue
 
 from harness.metrics import Difference
-from harness.record import Estimate, Record
+from harness.record import Estimate, Measured, Record
 
 
 class CaveatKind(StrEnum):
     """What a reader of the figures has to know."""
 
     MOCK = "mock"
+    PROMPTS_NOT_EQUAL = "prompts_not_equal"
     FEW_QUERIES = "few_queries"
     COVERS_CHANCE = "covers_chance"
     LOW_LABEL_MASS = "low_label_mass"
@@ -63,6 +64,7 @@ class Missing(StrEnum):
     NOT_REPORTED = "not_reported_by_the_engine"
     NOT_MEASURED = "not_measured"
     REMOTE = "engine_on_another_machine"
+    CLIENT_CLOCK = "measured_by_the_client"
     NOT_LOADED = "engine_not_loaded"
     ALREADY_OPEN = "engine_already_open"
     SCORE_GENERATES_NOTHING = "score_generates_nothing"
@@ -106,6 +108,9 @@ class Speed(Record):
 
     `unique_tokens` is the minimum of prefill tokens with perfect prefix caching, `least_tokens`
     that of an engine that shares blocks of `shared_block_tokens` only: the same where that is 1.
+    Both hold for any order of the prompts where the cache holds all of them, and for the order of
+    their prefixes where it holds one. `in_order_tokens` is the minimum for the order in which they
+    were sent where it holds one; `None` where the engine does not report what it computed.
     """
 
     prefill_tokens_per_second: float | None
@@ -120,6 +125,41 @@ class Speed(Record):
     wall_seconds: float
     load_seconds: float | None
     other_cpu_share: float | None = None  # not in summaries of before it was measured
+    in_order_tokens: int | None = None
+
+
+class Tail(Record):
+    """Quantiles of the times of all replies."""
+
+    p50: Measured
+    p95: Measured
+    p99: Measured
+
+
+class Load(Record):
+    """How an entry served several prompts at once. Times are the client's, from when a request was
+    sent, or the engine's own, from when it took up the batch: under names of their own, those of
+    the other `None`.
+
+    `is_cold`: no request used what was computed before it, so these are other figures than those
+    of a warm run. `concurrency` is what was given, `None` where nothing was; `in_flight` the most
+    replies that were under way at once. `failed` cells got no reply. Rates are over the union of
+    the spans of all requests, or batches.
+    """
+
+    is_cold: bool
+    concurrency: int | None
+    in_flight: int
+    requests: int
+    failed: int
+    requests_per_second: Measured | None
+    output_tokens_per_second: Measured | None
+    request_time_to_first_token_ms: Tail | None
+    request_time_per_output_token_ms: Tail | None
+    request_seconds: Tail | None
+    time_to_first_token_ms: Tail | None
+    time_per_output_token_ms: Tail | None
+    batch_seconds: Tail | None
 
 
 class Memory(Record):
@@ -276,7 +316,8 @@ class Cells(Record):
 class RunSummary(Record):
     """One entry of a run: a backend with its model and options, under a name.
 
-    `tokens` is `None` where its tokenizer could not be opened. `label_words`: each class's word in
+    `load` is `None` where no concurrency was given and the times are the engine's own. `tokens` is
+    `None` where its tokenizer could not be opened. `label_words`: each class's word in
     the prompts. What describes the engine is `None` where no session of it was opened. `missing`
     says of each figure that cannot be had why, by its name. `metrics` are filled in where a summary
     is shown, by `harness.comparison.metrics`: they are not stored.
@@ -297,6 +338,7 @@ class RunSummary(Record):
     accuracy: Accuracy
     against_baselines: list[BaselineTest]
     shuffled: Shuffled | None = None
+    load: Load | None = None
     prompts: PromptHashes
     tokens: PromptTokens | None
     cells: Cells

@@ -21,6 +21,7 @@ from backends.api import (
     Availability,
     BackendError,
     Capabilities,
+    Finding,
     ModelRef,
     Option,
     Options,
@@ -103,6 +104,14 @@ COMMAND = Option(
     default_text="none is started",
     has_flag=False,
 )
+COLD = Option(
+    "cold",
+    bool,
+    "Let no request use what was computed before it: for speed only. A server that cannot do that "
+    "gets a random beginning before each prompt, so that prompts are not equal.",
+    False,
+    has_flag=False,
+)
 OPTIONS = (
     URL,
     COMMAND,
@@ -113,6 +122,7 @@ OPTIONS = (
     SERVED_MODEL,
     API_KEY_VARIABLE,
     REQUEST_TIMEOUT_SECONDS,
+    COLD,
 )
 PACKAGES = ("aiohttp>=3.12",)
 
@@ -198,7 +208,7 @@ def _open_at(
     tokenizer, found = _opened(model, options, url)
     from backends.server.client import ReplyError
     from backends.server.probe import probe
-    from backends.server.session import ServerSession, Wire
+    from backends.server.session import MOST_NONCE_TOKENS, ServerSession, Wire
 
     flavour, wanted = found.flavour, CONCURRENCY.of(options)
     if flavour.MOST_AT_ONCE is not None and wanted > flavour.MOST_AT_ONCE:
@@ -207,7 +217,10 @@ def _open_at(
             f"{flavour.TITLE} answers one request at a time, and {wanted} are wanted at once",
             f"Use --concurrency {flavour.MOST_AT_ONCE}.",
         )
-    longest = int(options["max_model_len"])
+    cold = COLD.of(options)
+    has_nonces = cold and not flavour.CAN_START_COLD
+    before = MOST_NONCE_TOKENS if has_nonces else 0
+    longest = int(options["max_model_len"]) + before
     allocated = min(longest, found.context or longest)
     loop = loop or asyncio.new_event_loop()
 
@@ -231,6 +244,8 @@ def _open_at(
                 "See the server's own log.",
             ) from error
         raise
+    # Not before: the probe looks at what the server has in its cache, too.
+    wire.cold = cold
     info = SessionInfo(
         engine=flavour.TITLE,
         engine_version=f"{flavour.TITLE} ({found.facts.version})",
@@ -238,7 +253,7 @@ def _open_at(
         weights=f"served as {found.model}",
         device="of the server",
         threads=0,
-        allocated_context=min(allocated, probed.context or allocated),
+        allocated_context=min(allocated, probed.context or allocated) - before,
         capabilities=Capabilities(
             prompts="token_ids" if flavour.TAKES_IDS else "text",
             label_logprobs=wire.label_logprobs,
@@ -246,7 +261,10 @@ def _open_at(
             clock="client",
             location="remote",
         ),
-        findings=probed.findings,
+        findings=(
+            *probed.findings,
+            *([Finding("prompts_not_equal", seen=before)] if has_nonces else []),
+        ),
         **asdict(tokenizer.info),
     )
     return ServerSession(loop, wire, info, probed.window)

@@ -21,7 +21,8 @@ class Ask:
     """One request. `tokens` are those whose log-probabilities at the first place of the reply are
     wanted, each with its text; with `wants_all`, those of the whole vocabulary. Requests of one
     `salt` may share what the server has in its cache, where it knows of such; `window` is the
-    context that a server is to allocate which has to know of it.
+    context that a server is to allocate which has to know of it. A `cold` one shall use nothing
+    that was computed before.
     """
 
     model: str
@@ -36,6 +37,7 @@ class Ask:
     tokens: Mapping[int, str] = field(default_factory=dict)
     wants_all: bool = False
     salt: str = ""
+    cold: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,7 @@ class Flavour(Protocol):
     CAN_GIVE_ALL: bool  # log-probabilities of the whole vocabulary, which take long to write
     CAN_IGNORE_END: bool
     HAS_SALT: bool  # so that another salt is a cold cache
+    CAN_START_COLD: bool  # a request can be kept from what others have left in the cache
     MOST_AT_ONCE: int | None  # `None`: as many as are wanted
 
     async def recognise(self, client: Client) -> Facts | None:

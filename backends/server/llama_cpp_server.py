@@ -34,6 +34,7 @@ REPORTS_CACHED = False
 CAN_GIVE_ALL = True
 CAN_IGNORE_END = False
 HAS_SALT = False
+CAN_START_COLD = False
 MOST_AT_ONCE: int | None = 1  # it breaks off a stream where another request comes
 _TOP = 100  # to name all tokens of a vocabulary of 49,152 takes it seconds
 _ALL = 2**20  # more than any vocabulary has

@@ -33,6 +33,7 @@ REPORTS_CACHED = True
 CAN_GIVE_ALL = True
 CAN_IGNORE_END = True
 HAS_SALT = False
+CAN_START_COLD = True
 MOST_AT_ONCE: int | None = None
 _TOP = 100  # the whole vocabulary of 49,152 is 5.4 MB a reply
 _ALL = 2**20  # more than any vocabulary has
@@ -87,7 +88,7 @@ def requests(ask: Ask) -> tuple[Request, ...]:
                 "n_probs": (_ALL if ask.wants_all else _TOP) if ask.tokens else 0,
                 "ignore_eos": ask.ignore_end,
                 "return_tokens": True,
-                "cache_prompt": True,
+                "cache_prompt": not ask.cold,
                 "stream": True,
             },
         ),

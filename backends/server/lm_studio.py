@@ -23,6 +23,7 @@ REPORTS_CACHED = False
 CAN_GIVE_ALL = False
 CAN_IGNORE_END = False
 HAS_SALT = False
+CAN_START_COLD = False
 MOST_AT_ONCE: int | None = None
 
 _MODELS = "/api/v0/models"

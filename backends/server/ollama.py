@@ -33,6 +33,7 @@ REPORTS_CACHED = False
 CAN_GIVE_ALL = False
 CAN_IGNORE_END = False
 HAS_SALT = False
+CAN_START_COLD = False
 MOST_AT_ONCE: int | None = None
 _TOP = 20
 _NANOSECONDS = 1e6  # in a millisecond

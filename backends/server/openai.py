@@ -32,6 +32,7 @@ REPORTS_CACHED = True
 CAN_GIVE_ALL = False
 CAN_IGNORE_END = False
 HAS_SALT = False
+CAN_START_COLD = False
 MOST_AT_ONCE: int | None = None
 TOP = 5  # OpenAI's own limit
 

@@ -42,6 +42,9 @@ from backends.server.replicas import Shares, families
 from backends.server.tokenizer import LocalTokenizer
 from backends.sharing.generation import Picker, choose_label, prompt_entropy
 
+MOST_NONCE_TOKENS = 16
+"""So many tokens, at most, are put before a prompt that has to be cold."""
+
 _Beginning: TypeAlias = tuple[int, ...]
 
 
@@ -60,7 +63,7 @@ class Wire:
 
     `adds_bos`: it puts the BOS token before a text itself. `trusts_cached`: what it reports of
     cached tokens can be. `label_logprobs` is what it gives, which may be less
-    than others of its kind give.
+    than others of its kind give. `cold`: no request uses what was computed before it.
     """
 
     client: Client
@@ -71,6 +74,7 @@ class Wire:
     adds_bos: bool = True
     trusts_cached: bool = True
     label_logprobs: LabelLogprobs = "none"
+    cold: bool = False
     salt: str = field(default_factory=lambda: secrets.token_hex(16))
 
     @property
@@ -96,8 +100,26 @@ class Wire:
             text="" if self.takes_ids else self.written(text),
             max_tokens=max_tokens,
             window=self.window,
-            salt=self.salt,
+            salt=secrets.token_hex(16) if self.cold else self.salt,
+            cold=self.cold,
         )
+
+    def sent(self, prompt: Prompt) -> Prompt:
+        """The prompt as it is sent: with a beginning of its own where the request has to be cold,
+        and the server cannot do that itself."""
+        if not self.cold or self.found.flavour.CAN_START_COLD:
+            return prompt
+        bos = self.tokenizer.info.bos_text
+        begin = bos if bos and prompt.text.startswith(bos) else ""
+        nonce = f"{secrets.token_hex(4)}\n"
+        text = f"{begin}{nonce}{prompt.text.removeprefix(begin)}"
+        if not self.takes_ids:  # it makes tokens of the whole text
+            [token_ids] = self.tokenizer.tokenize([text])
+            return replace(prompt, token_ids=token_ids, text=text)
+        has_bos = self.bos_id is not None and list(prompt.token_ids[:1]) == [self.bos_id]
+        [own] = self.tokenizer.tokenize([nonce])
+        ids = list(prompt.token_ids)
+        return replace(prompt, token_ids=[*ids[:has_bos], *own, *ids[has_bos:]], text=text)
 
     def texts_of(self, tokens: Sequence[int]) -> Mapping[int, str]:
         return {token: self.tokenizer.detokenize([token]) for token in tokens}
@@ -187,6 +209,7 @@ class ServerSession:
         self, index: int, prompt: Prompt, decoding: Decoding
     ) -> tuple[Batch, list[Finding]]:
         """The one reply to a prompt, and what it showed of the server."""
+        given, prompt = len(prompt.token_ids), self._wire.sent(prompt)
         began = time.perf_counter()
         length = len(prompt.token_ids)
         findings: list[Finding] = []
@@ -204,7 +227,10 @@ class ServerSession:
                     answer.logprobs = every.logprobs
             reply = self._made(index, prompt, decoding, answers, began)
         except ReplyError as error:
-            reply = Reply(index, "failed", length, None, str(error))
+            reply = Reply(index, "failed", given, None, str(error))
+        if given != length:
+            # What was put before it is none of the prompt.
+            reply = replace(reply, prompt_tokens=given, cached_tokens=None)
         ended = time.perf_counter()
         return self._batch(reply, answers.get(()), began, ended), findings
 

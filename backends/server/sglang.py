@@ -27,6 +27,7 @@ REPORTS_CACHED = True
 CAN_GIVE_ALL = False
 CAN_IGNORE_END = True
 HAS_SALT = False
+CAN_START_COLD = False
 MOST_AT_ONCE: int | None = None
 
 

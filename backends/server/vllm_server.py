@@ -31,6 +31,7 @@ REPORTS_CACHED = True
 CAN_GIVE_ALL = False
 CAN_IGNORE_END = True
 HAS_SALT = True
+CAN_START_COLD = True
 MOST_AT_ONCE: int | None = None
 
 

@@ -73,6 +73,13 @@ KV_CACHE_DTYPE = Option(
     default="auto",
     choices=("auto", "bfloat16", "float16", "fp8", "fp8_e4m3", "fp8_e5m2"),
 )
+CONCURRENCY = Option(
+    "concurrency",
+    int,
+    "Most prompts that are answered at once, as one batch (vLLM's max_num_seqs).",
+    default_text="vLLM's default",
+    least=1,
+)
 OPTIONS = (
     THREADS,
     DTYPE,
@@ -82,6 +89,7 @@ OPTIONS = (
     KV_CACHE_DTYPE,
     GPU_MEMORY_UTILIZATION,
     TENSOR_PARALLEL_SIZE,
+    CONCURRENCY,
     TRUST_REMOTE_CODE,
     BEYOND_MODEL,
 )

@@ -41,6 +41,7 @@ from backends.sharing.generation import prompt_entropy
 from backends.sharing.prefix_tree import Leaf, in_whole_blocks, walk
 from backends.vllm.backend import (
     BLOCK_SIZE,
+    CONCURRENCY,
     CPU_BLOCK_TOKENS,
     CPU_KV_CACHE_GIB,
     DTYPE,
@@ -105,6 +106,9 @@ class VllmEngine:
         gib = KV_CACHE_GIB.given(self._options) or (CPU_KV_CACHE_GIB if self._is_cpu else None)
         if gib is not None:
             given["kv_cache_memory_bytes"] = int(gib * 2**30)
+        concurrency = CONCURRENCY.given(self._options)
+        if concurrency is not None:
+            given["max_num_seqs"] = concurrency
         block = BLOCK_SIZE.given(self._options) or (CPU_BLOCK_TOKENS if self._is_cpu else None)
         return EngineArgs(
             model=self._folder,

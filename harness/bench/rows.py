@@ -10,6 +10,8 @@ from typing import Annotated
 
 from harness.contract import SessionInfo
 from harness.flag import Flag
+from harness.record import Measured
+from harness.summary import Tail
 
 _TIMED = "What is timed"
 
@@ -138,6 +140,52 @@ class Row:
     @property
     def nanoseconds(self) -> list[int]:
         return [nanoseconds(sample) for sample in self.samples]
+
+
+@dataclass(frozen=True, slots=True)
+class LoadTest:
+    """Requests of `prompt_tokens` behind `depth` tokens that are the same in all of them, each with
+    a reply of `generate_tokens`. `is_cached`: the very same prompts once more."""
+
+    prompt_tokens: int
+    generate_tokens: int
+    depth: int
+    is_cached: bool = False
+
+    @property
+    def name(self) -> str:
+        """`pp512+tg128`, `tg128 @ d4096`, `pp512 cached`."""
+        parts = [f"pp{self.prompt_tokens}"] if self.prompt_tokens else []
+        parts += [f"tg{self.generate_tokens}"] if self.generate_tokens else []
+        depth = f" @ d{self.depth}" if self.depth else ""
+        return f"{'+'.join(parts)}{depth}{' cached' if self.is_cached else ''}"
+
+    @property
+    def longest(self) -> int:
+        return self.depth + max(self.prompt_tokens, 1) + max(self.generate_tokens, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadRow:
+    """A test of an entry with so many requests at once. Times are the client's; `cached_tokens` are
+    over all requests, `None` where the server does not report them. `seconds` is the union of the
+    requests' spans."""
+
+    entry: str
+    backend: str
+    info: SessionInfo
+    test: LoadTest
+    concurrency: int
+    begun: str
+    requests: int
+    failed: int
+    seconds: float
+    cached_tokens: int | None
+    requests_per_second: Measured | None
+    output_tokens_per_second: Measured | None
+    request_time_to_first_token_ms: Tail | None
+    request_time_per_output_token_ms: Tail | None
+    request_seconds: Tail | None
 
 
 def nanoseconds(sample: Sample) -> int:

@@ -23,15 +23,16 @@ from typing import TypeAlias, TypeVar
 
 import numpy as np
 
-from harness.bench.rows import BenchTest, Plan, Row, Sample
+from harness.bench.load import LoadBench, load_tests
+from harness.bench.rows import BenchTest, LoadRow, Plan, Row, Sample
 from harness.contract import Batch, Decoding, Prompt, TokenIds
-from harness.engine.engine import Engine, plan_engine
+from harness.engine.engine import Engine, EnginePlan, plan_engine
 from harness.engine.options import check_options
 from harness.engine.session import EngineSession
 from harness.engine.transport import WorkerFailedError
 from harness.errors import EngineError, UsageError
 from harness.fit.memory import check_memory, free_now
-from harness.spec import RunSpec, entries_of
+from harness.spec import CONCURRENCY, RunSpec, concurrency_of, entries_of
 from harness.stats.spans import busy_seconds
 
 _LETTERS = string.ascii_letters + string.digits + " "
@@ -60,8 +61,9 @@ Observer: TypeAlias = Callable[[Update], None]
 
 def bench(
     plan: Plan, spec: RunSpec, logs: Path, observe: Observer = lambda _: None
-) -> Generator[Row, None, None]:
-    """The rows of all entries of the spec, each as soon as it is there. Raises `HarnessError`.
+) -> Generator[Row | LoadRow, None, None]:
+    """The rows of all entries of the spec, each as soon as it is there; those of requests where the
+    times are a client's. Raises `HarnessError`.
 
     Of the spec, only what concerns engines is read, and not its `max_model_len`: the context is as
     long as the longest test.
@@ -72,18 +74,45 @@ def bench(
             remedy="Give --prompt-tokens or --generate-tokens a length.",
         )
     check_options(spec)
-    needed = max(test.longest for test in plan.tests)
     # all of them first: it hashes their models, and nothing else works while an engine is timed
     plans = [plan_engine(entry, spec, logs) for entry in entries_of(spec)]
+    needed = {one.entry.name: _longest(plan, CONCURRENCY in one.options) for one in plans}
     free = free_now()
     for planned in plans if not spec.force else ():
         with closing(planned.open_tokenizer()) as opened:
-            check_memory(planned.entry.name, opened.predict_memory, needed, free)
+            name = planned.entry.name
+            check_memory(name, opened.predict_memory, needed[name], free)
     for planned in plans:
-        with Engine(planned, needed) as engine:
-            _check_engine(engine, needed)
-            prompts = RandomPrompts.of(engine.session, max(plan.depth), spec.seed)
-            yield from _Bench(engine, prompts, plan, observe).rows()
+        longest = needed[planned.entry.name]
+        with Engine(planned, longest) as engine:
+            _check_engine(engine, longest)
+            is_client = engine.session.info.capabilities.clock == "client"
+            if not is_client:
+                yield from _Bench(engine, _prompts(engine, plan, spec), plan, observe).rows()
+        if is_client:
+            yield from _under_load(planned, plan, spec, observe)
+
+
+def _longest(plan: Plan, of_requests: bool) -> int:
+    """A request has a prompt and a reply of the lengths to be timed."""
+    return max(test.longest for test in (load_tests(plan) if of_requests else plan.tests))
+
+
+def _prompts(engine: Engine, plan: Plan, spec: RunSpec) -> RandomPrompts:
+    return RandomPrompts.of(engine.session, max(plan.depth), spec.seed)
+
+
+def _under_load(
+    planned: EnginePlan, plan: Plan, spec: RunSpec, observe: Observer
+) -> Iterator[LoadRow]:
+    def tell(test: str, repetition: int, done: int, total: int) -> None:
+        observe(Update(planned.entry.name, test, repetition, done, total))
+
+    longest = _longest(plan, of_requests=True)
+    with Engine(planned, longest) as engine:
+        _check_engine(engine, longest)
+        at_once = concurrency_of(spec, engine.name) or 1
+        yield from LoadBench(engine, _prompts(engine, plan, spec), plan, at_once, tell).rows()
 
 
 def _check_engine(engine: Engine, needed: int) -> None:

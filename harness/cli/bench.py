@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +10,9 @@ from harness.cli.console import checked, give, remarks, tell
 from harness.errors import EndedBySignal, UsageError
 
 if TYPE_CHECKING:
-    from harness.bench.rows import Plan, Row
-    from harness.cli.order import Order
+    from harness.bench.rows import LoadRow, Plan, Row
+    from harness.cli.output import Output
+    from harness.spec import RunSpec
 
 
 def bench(**given: Any) -> None:
@@ -22,16 +23,20 @@ def bench(**given: Any) -> None:
     """
     from harness.bench.rows import Plan
     from harness.cli.order import read_order
+    from harness.cli.points import points_of, take_lists
     from harness.report.bench import bench_answer
 
     of_plan = {key: given[key] for key in _LEAST if given.get(key) not in (None, [])}
     plan = Plan(**_numbers(of_plan))
-    order = read_order({key: value for key, value in given.items() if key not in _LEAST})
+    flags, lists = take_lists({key: value for key, value in given.items() if key not in _LEAST})
+    order = read_order(flags)
+    assert not isinstance(order.what, str)  # a run's id comes of --resume, which is not among these
+    specs = points_of(order.what, lists) or [order.what]
     # Before anything is timed, which may take an hour.
     wanted = checked(order.output.target)
-    rows: list[Row] = []
+    rows: list[Row | LoadRow] = []
     try:
-        _carry_out(plan, order, rows)
+        _carry_out(plan, specs, order.output, rows)
     except EndedBySignal:
         tell(f"Interrupted. Rows that were finished: {len(rows)}.")
         raise
@@ -73,15 +78,15 @@ def parse_numbers(texts: Iterable[str], name: str, minimum: int) -> tuple[int, .
     return tuple(map(int, parts))
 
 
-def _carry_out(plan: Plan, order: Order, rows: list[Row]) -> None:
+def _carry_out(
+    plan: Plan, specs: Sequence[RunSpec], output: Output, rows: list[Row | LoadRow]
+) -> None:
     """Times, with progress; `rows` holds what is finished, however it ends."""
     from harness.bench.timing import bench
     from harness.report.progress import BenchWatch, outlet_of
 
-    assert not isinstance(order.what, str)  # a run's id comes of --resume, which is not among these
-    with (
-        BenchWatch(outlet_of(remarks(), not order.output.quiet, moves=False)) as watch,
-        closing(bench(plan, order.what, order.output.results / "logs", watch)) as timed,
-    ):
-        for row in timed:
-            rows.append(row)
+    with BenchWatch(outlet_of(remarks(), not output.quiet, moves=False)) as watch:
+        for spec in specs:
+            with closing(bench(plan, spec, output.results / "logs", watch)) as timed:
+                for row in timed:
+                    rows.append(row)

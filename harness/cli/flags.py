@@ -21,7 +21,7 @@ from harness.cli.output import Output
 from harness.contract import Option
 from harness.engine.options import KnownOption, known_options
 from harness.flag import Flag
-from harness.spec import ENGINE, BaselineSpec, DataSpec, RunSpec
+from harness.spec import CONCURRENCY, ENGINE, BaselineSpec, DataSpec, RunSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +144,7 @@ _CURVED = {
     "shots": "Several with commas between them, such as 1,2,4,8,max (as many as fit), are points "
     "of a curve.",
     "max_model_len": "Several with commas between them are points of a curve.",
+    CONCURRENCY: "Several with commas between them, such as 1,4,16, are points of a load curve.",
 }
 """What the help of `harness run` says of flags that take a list."""
 _WHAT_IS_CLASSIFIED = "What is classified"
@@ -152,16 +153,8 @@ _FIRST = ("backend", "model")
 
 def flags_of_run() -> list[Definition]:
     """All flags of `harness run`, those of its spec first."""
-    own = [
-        *map(_of_run, definitions(RunSpec)),
-        NAME,
-        CONFIG,
-        RESUME,
-        PLAN,
-        *definitions(Output),
-        JSON,
-    ]
-    return _with_engines(own)
+    own = [*definitions(RunSpec), NAME, CONFIG, RESUME, PLAN, *definitions(Output), JSON]
+    return list(map(_of_run, _with_engines(own)))
 
 
 def _of_run(one: Definition) -> Definition:

@@ -19,14 +19,15 @@ def take_lists(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, list
     Such a flag has its first number, so that it is checked with the others. Raises `UsageError`.
     """
     from harness.comparison.curve import VARIED
+    from harness.spec import CONCURRENCY
 
     flags = dict(given)
     lists: dict[str, list[Any]] = {}
-    for name in VARIED:
+    for name in (*VARIED, CONCURRENCY):
         text = flags.get(name)
         if not isinstance(text, str):
             continue
-        flag = f"--{name.replace('_', '-')}"
+        flag = _flag(name)
         values = [_value(flag, part.strip()) for part in text.split(",")]
         if twice := [one for one in values if values.count(one) > 1]:
             said = _AS_MANY_AS_FIT if twice[0] is None else twice[0]
@@ -35,10 +36,13 @@ def take_lists(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, list
         lists[name] = sorted(values, key=lambda one: (one is None, one or 0))
         flags[name] = next((one for one in lists[name] if one is not None), None)
     if len(lists) > 1:
-        raise UsageError(
-            "--shots and --max-model-len are both lists", remedy="Give a list of one of them."
-        )
+        named = " and ".join(map(_flag, lists))
+        raise UsageError(f"{named} are both lists", remedy="Give a list of one of them.")
     return flags, lists
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _value(flag: str, text: str) -> int | None:
@@ -56,11 +60,12 @@ def _value(flag: str, text: str) -> int | None:
 
 def points_of(spec: RunSpec, lists: Mapping[str, Sequence[Any]]) -> list[RunSpec]:
     """The spec with each value. Raises `UsageError` for one that cannot be."""
-    from harness.spec import merge_spec
+    from harness.spec import CONCURRENCY, merge_spec
 
     given = spec.model_dump(exclude_unset=True)
-    return [
-        merge_spec(given, {name: value}, "the flags")
+    changes = (
+        {"engine": {name: value}} if name == CONCURRENCY else {name: value}
         for name, values in lists.items()
         for value in values
-    ]
+    )
+    return [merge_spec(given, change, "the flags") for change in changes]

@@ -31,6 +31,7 @@ def run(**given: Any) -> None:
     from harness.cli.order import read_order
     from harness.cli.points import points_of, take_lists
     from harness.pipeline.run import check_answered
+    from harness.spec import CONCURRENCY
     from harness.store.runs import resume_command
 
     flags, lists = take_lists(given)
@@ -42,7 +43,7 @@ def run(**given: Any) -> None:
     if lists and not isinstance(order.what, str):
         points = points_of(order.what, lists)
         if len(points) > 1:
-            _run_curve(order, points)
+            _run_curve(order, points, "load" if CONCURRENCY in lists else "curve")
             return
         order = replace(order, what=points[0])
     wanted = checked(order.output.target)
@@ -55,14 +56,14 @@ def run(**given: Any) -> None:
     fail_if_unreadable(errors)
 
 
-def _run_curve(order: Order, points: Sequence[RunSpec]) -> None:
-    """Runs the points as one group, and shows the curve."""
+def _run_curve(order: Order, points: Sequence[RunSpec], kind: str) -> None:
+    """Runs the points as one group, which is called after its kind, and shows the curve."""
     from harness.cli.show import group_of
     from harness.pipeline.run import check_answered, run_group
     from harness.store.runs import Results, resume_command
 
     wanted, results = checked(order.output.target), order.output.results
-    group = _group_name(order)
+    group = _group_name(order, kind)
     summaries = _watched(order, lambda watch: run_group(group, points, results, watch))
     with Results(results) as stored:
         answer, errors = group_of(group, stored.group(group))
@@ -98,7 +99,7 @@ def _plan(order: Order, lists: Mapping[str, Sequence[Any]]) -> None:
         )
 
 
-def _group_name(order: Order) -> str:
+def _group_name(order: Order, kind: str) -> str:
     """The name that was given, else one that is not used yet. Raises `UsageError` for one that is:
     the runs would be points of another curve."""
     from itertools import count
@@ -113,7 +114,7 @@ def _group_name(order: Order) -> str:
         check_unused(order.name, rows)
         return order.name
     used = {name for row in rows for name in (row.name, row.group)}
-    return next(name for n in count(1) if (name := f"curve-{n}") not in used)
+    return next(name for n in count(1) if (name := f"{kind}-{n}") not in used)
 
 
 def _spec_of(order: Order) -> RunSpec:

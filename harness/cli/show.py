@@ -206,6 +206,7 @@ def _show_group(name: str, runs: Sequence[StoredRun], wanted: Target) -> None:
 def group_of(name: str, runs: Sequence[StoredRun]) -> tuple[Answer | None, list[StoreError]]:
     """The answer of those runs that can be read, if any, and what is wrong with the others."""
     from harness.comparison.curve import curve_of
+    from harness.comparison.load import load_curve_of
     from harness.report.group import Point, group_answer
 
     unreadable = {run.run_id: error for run in runs if (error := why_unreadable(run))}
@@ -215,5 +216,7 @@ def group_of(name: str, runs: Sequence[StoredRun]) -> tuple[Answer | None, list[
         if run.run_id not in unreadable
     ]
     readable = [run for run in runs if run.run_id not in unreadable]
-    answer = group_answer(name, points, curve_of(readable)) if points else None
+    if not points:
+        return None, list(unreadable.values())
+    answer = group_answer(name, points, curve_of(readable), load_curve_of(readable))
     return answer, list(unreadable.values())

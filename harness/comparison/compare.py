@@ -31,6 +31,7 @@ from harness.comparison.records import (
 from harness.comparison.samples import (
     ACCURACY,
     ByQuery,
+    has_own_prompts,
     right_by_query,
     samples_of,
     verdicts_by_row,
@@ -139,8 +140,10 @@ def _over(of: _Pairs, best: int, place: int) -> Difference | None:
 
 
 def agreements(entries: Sequence[StoredEntry]) -> list[Agreement]:
-    """How far each pair of entries agrees."""
-    return agreement.agreements([read_entry(entry) for entry in entries])
+    """How far each pair of entries agrees that were given the prompts of the run."""
+    return agreement.agreements(
+        [read_entry(entry) for entry in entries if not has_own_prompts(entry)]
+    )
 
 
 def unpaired_because(first: Side, other: Side) -> str | None:

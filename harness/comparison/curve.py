@@ -24,7 +24,7 @@ from harness.summary import RunSummary, headline, is_mock
 
 Varied: TypeAlias = Literal["shots", "max_model_len"]
 VARIED: tuple[Varied, ...] = ("shots", "max_model_len")
-"""The fields of a spec that a curve may be against."""
+"""The fields of a spec that a curve of accuracy may be against."""
 _OUTCOME = Literal["stops", "rises", "unknown"]
 _OF_EXAMPLES = frozenset(one.name for one in KINDS if one.needs_voters)
 

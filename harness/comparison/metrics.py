@@ -11,21 +11,80 @@ plugin all go through it. Of what kind the samples are follows from `Metric.kind
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from functools import partial
+
 from harness.comparison.samples import (
     ACCURACY,
     decode_work,
     first_token_times,
+    output_token_times,
+    output_work,
     prefill_work,
     readable_by_query,
+    request_work,
     right_by_query,
+    whole_times,
 )
 from harness.metrics import Metric
-from harness.summary import RunSummary, Summary, headline
+from harness.record import Measured
+from harness.stats.significance import Times, Work
+from harness.store.runs import StoredEntry
+from harness.summary import RunSummary, Summary, Tail, headline
 
 
 def _first_token(run: RunSummary) -> float | None:
     times = run.speed.time_to_first_token_ms
     return times.p50 if times else None
+
+
+def _of_load(run: RunSummary, name: str, is_cold: bool) -> float | None:
+    """The rate, or the median of the times."""
+    if run.load is None or run.load.is_cold != is_cold:
+        return None
+    found: Measured | Tail | None = getattr(run.load, name)
+    if isinstance(found, Tail):
+        return found.p50.value
+    return found.value if found else None
+
+
+_REQUEST_RATES: tuple[tuple[str, str, str, Callable[[StoredEntry], Work]], ...] = (
+    ("requests_per_second", "requests/s", "requests/s", request_work),
+    ("output_tokens_per_second", "output tok/s", "tokens/s", output_work),
+)
+_REQUEST_TIMES: tuple[tuple[str, str, str, Callable[..., Times]], ...] = (
+    ("request_time_to_first_token_ms", "request: ms to first token", "ms", first_token_times),
+    ("request_time_per_output_token_ms", "request: ms a token", "ms", output_token_times),
+    ("request_seconds", "request: s in all", "s", whole_times),
+)
+_IN_TABLE = ("requests_per_second", "request_time_to_first_token_ms")
+
+
+def _of_requests(is_cold: bool) -> Iterator[Metric]:
+    """What requests come to. Of cold ones these are other figures, under names of their own."""
+    begin, behind = ("cold_", ", cold") if is_cold else ("", "")
+    for name, title, unit, work in _REQUEST_RATES:
+        yield Metric(
+            name=begin + name,
+            title=title + behind,
+            unit=unit,
+            more_is_better=True,
+            kind="rate",
+            value=partial(_of_load, name=name, is_cold=is_cold),
+            samples=work,
+            in_table=name in _IN_TABLE,
+        )
+    for name, title, unit, times in _REQUEST_TIMES:
+        yield Metric(
+            name=begin + name,
+            title=title + behind,
+            unit=unit,
+            more_is_better=False,
+            kind="time",
+            value=partial(_of_load, name=name, is_cold=is_cold),
+            samples=partial(times, clock="client"),
+            in_table=name in _IN_TABLE,
+        )
 
 
 def _examples(run: RunSummary) -> float | None:
@@ -81,6 +140,8 @@ METRICS: dict[str, Metric] = {
             value=_first_token,
             samples=first_token_times,
         ),
+        *_of_requests(is_cold=False),
+        *_of_requests(is_cold=True),
         Metric(
             name="peak_rss_mib",
             title="peak memory MiB",

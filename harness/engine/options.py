@@ -9,7 +9,7 @@ from typing import Any
 from harness.contract import NO_FILES, Backend, Option, OptionValue, written
 from harness.engine.registry import Registered, find_backend, registered_backends
 from harness.errors import EngineError, UsageError
-from harness.spec import Entry, RunSpec, entries_of, loads_toml
+from harness.spec import CONCURRENCY, Entry, RunSpec, entries_of, loads_toml
 from harness.validation import nearest
 
 INTERPRETER = "python"  # the one key of an entry's table that is not an option of the engine
@@ -62,10 +62,32 @@ def check_options(spec: RunSpec) -> None:
     whole = {name: backend for name, backend in used.items() if backend}
     if len(whole) == len(used):
         of_all = {option.name for backend in whole.values() for option in backend.OPTIONS}
+        _refuse_concurrency(spec, entries, whole)
         _refuse_unknown(spec.engine, of_all, ", ".join(whole))
     for entry in entries:
         if entry.backend in whole:
             options_of(entry, whole[entry.backend], spec)
+
+
+def _refuse_concurrency(
+    spec: RunSpec, entries: Sequence[Entry], backends: Mapping[str, Backend]
+) -> None:
+    """Raises `UsageError` that names the entries that cannot have several prompts in flight."""
+    if CONCURRENCY not in spec.engine:
+        return
+    able = [
+        entry.backend
+        for entry in entries
+        if any(option.name == CONCURRENCY for option in backends[entry.backend].OPTIONS)
+    ]
+    unable = [entry.name for entry in entries if entry.backend not in able]
+    if unable:
+        mixed = f", or give it to {', '.join(dict.fromkeys(able))} in a table of the config"
+        raise UsageError(
+            f"{', '.join(unable)}: no option {CONCURRENCY}, because prompts are answered one batch "
+            "after the other",
+            remedy=f"Leave --{CONCURRENCY} out{mixed if able else ''}.",
+        )
 
 
 def _importable(registered: Registered) -> Backend | None:

@@ -23,23 +23,34 @@ from harness.imports.records import (
     model_name,
 )
 
-_MS, _SPEED, _REQUESTS = "ms", "tokens/s", "requests/s"
+_MS, _SECONDS, _SPEED, _REQUESTS = "ms", "s", "tokens/s", "requests/s"
+_TOOL, _SERVED_TEST = "vllm bench", "serve"
 _Names: TypeAlias = Mapping[str, tuple[str, str]]  # a field's metric and unit
 
-# times are medians, as ours are; the tool's means have names that say so
+# Times are medians, as ours are; the tool's means have names that say so. They are those of its
+# client, so they have the names of our requests' times.
 _SERVE: _Names = {
-    "median_ttft_ms": ("time_to_first_token_ms", _MS),
-    "mean_ttft_ms": ("mean_time_to_first_token_ms", _MS),
-    "median_tpot_ms": ("time_per_output_token_ms", _MS),
-    "mean_tpot_ms": ("mean_time_per_output_token_ms", _MS),
+    "median_ttft_ms": ("request_time_to_first_token_ms", _MS),
+    "mean_ttft_ms": ("mean_request_time_to_first_token_ms", _MS),
+    "median_tpot_ms": ("request_time_per_output_token_ms", _MS),
+    "mean_tpot_ms": ("mean_request_time_per_output_token_ms", _MS),
     "median_itl_ms": ("inter_token_latency_ms", _MS),
     "mean_itl_ms": ("mean_inter_token_latency_ms", _MS),
-    "median_e2el_ms": ("end_to_end_latency_ms", _MS),
-    "mean_e2el_ms": ("mean_end_to_end_latency_ms", _MS),
+    "median_e2el_ms": ("request_seconds", _SECONDS),
+    "mean_e2el_ms": ("mean_request_seconds", _SECONDS),
     "output_throughput": ("output_tokens_per_second", _SPEED),
     "total_token_throughput": ("total_tokens_per_second", _SPEED),
     "request_throughput": ("requests_per_second", _REQUESTS),
 }
+_EARLIER: Mapping[str, str] = {
+    "time_to_first_token_ms": "request_time_to_first_token_ms",
+    "mean_time_to_first_token_ms": "mean_request_time_to_first_token_ms",
+    "time_per_output_token_ms": "request_time_per_output_token_ms",
+    "mean_time_per_output_token_ms": "mean_request_time_per_output_token_ms",
+    "end_to_end_latency_ms": "request_seconds",
+    "mean_end_to_end_latency_ms": "mean_request_seconds",
+}
+"""What earlier versions called the times of requests: as if they were an engine's own."""
 _THROUGHPUT: _Names = {
     "tokens_per_second": ("total_tokens_per_second", _SPEED),
     "requests_per_second": ("requests_per_second", _REQUESTS),
@@ -51,12 +62,14 @@ _NUMBERS = TypeAdapter(dict[str, Annotated[Positive, Field(strict=True)]])
 
 
 class _Serve(Stated):
-    """`ttfts` are seconds, of requests in order; 0 of one that failed."""
+    """`ttfts` and `latencies` are seconds, of requests in order; 0 of one that failed. Without
+    `--save-detailed` there are none."""
 
     model_id: str
     backend: str = ""
     completed: Annotated[int, Field(ge=0)]
     ttfts: list[Annotated[float, Field(ge=0)]] = Field(default=[])
+    latencies: list[Annotated[float, Field(ge=0)]] = Field(default=[])
 
 
 class _Throughput(Stated):
@@ -77,15 +90,35 @@ def read_serve(document: Document) -> list[Imported]:
     """`backend` is the kind of the server's interface: "openai" may be any server."""
     stated = _Serve.model_validate(document)
     figures = _figures(document, _SERVE, stated.completed)
-    # Seconds in the list, milliseconds in the figures beside it.
-    first_tokens = tuple(1000 * seconds for seconds in stated.ttfts if seconds)
-    sampled = {"time_to_first_token_ms": first_tokens}
+    # Seconds in the lists, milliseconds in the figures beside them.
+    sampled = {
+        "request_time_to_first_token_ms": tuple(1000 * one for one in stated.ttfts if one),
+        "request_seconds": tuple(one for one in stated.latencies if one),
+    }
     return _imported(
-        "serve",
+        _SERVED_TEST,
         stated.backend,
         stated.model_id,
         [one.model_copy(update={"samples": sampled.get(one.metric, ())}) for one in figures],
         conditions(document, (*_SERVED, *_TRAFFIC)),
+    )
+
+
+def as_of_now(imported: Imported) -> Imported:
+    """What an earlier version stored, under the names of now."""
+    if (imported.tool, imported.test) != (_TOOL, _SERVED_TEST):
+        return imported
+    return imported.model_copy(update={"figures": tuple(map(_renamed, imported.figures))})
+
+
+def _renamed(figure: Figure) -> Figure:
+    if figure.metric not in _EARLIER:
+        return figure
+    name = _EARLIER[figure.metric]
+    if not name.endswith("_seconds"):
+        return figure.model_copy(update={"metric": name})
+    return figure.model_copy(
+        update={"metric": name, "unit": _SECONDS, "value": figure.value / 1000}
     )
 
 
@@ -116,7 +149,12 @@ def _figures(document: Document, names: _Names, count: int) -> list[Figure]:
     stated = {name: document[name] for name in names if _is_stated(document.get(name))}
     numbers = _NUMBERS.validate_python(stated)
     return [
-        Figure(metric=metric, unit=unit, value=numbers[name], count=count)
+        Figure(
+            metric=metric,
+            unit=unit,
+            value=numbers[name] / 1000 if unit == _SECONDS else numbers[name],
+            count=count,
+        )
         for name, (metric, unit) in names.items()
         if name in numbers
     ]
@@ -135,7 +173,7 @@ def _imported(
         return []
     return [
         Imported(
-            tool="vllm bench",
+            tool=_TOOL,
             tool_version="",
             engine=engine,
             model=model_name(model),

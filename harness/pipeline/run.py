@@ -11,7 +11,8 @@ the other is loaded, timed and ended: never do two hold their weights, and nothi
 beside them. Baselines come last. Each batch of replies is stored as it comes: a run that was ended,
 however, is completed by `resume`, and every summary is made from what is stored.
 
-The runs of a group go the same way together, so that each engine is loaded once for all of them.
+The runs of a group go the same way together, so that each engine is loaded once for all of them
+that want the same of it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
-from itertools import chain
+from itertools import chain, groupby
 from pathlib import Path
 from typing import cast, get_args
 
@@ -54,7 +55,7 @@ from harness.pipeline.prompts import (
 )
 from harness.pipeline.replay import Source, check_replay, find_source
 from harness.pipeline.summarise import summarise
-from harness.spec import RunSpec, entries_of, replay_spec, safe_name
+from harness.spec import CONCURRENCY, RunSpec, entries_of, replay_spec, safe_name
 from harness.store.file import disk_is_full
 from harness.store.lock import prompting
 from harness.store.names import LATEST, check_name, check_unused
@@ -89,8 +90,9 @@ def run_group(
 ) -> list[Summary]:
     """Runs of the same entries under one name, such as the points of a curve.
 
-    Each engine is loaded once, for the longest context of all, and is made cold before each run.
-    Raises `HarnessError`; a `UsageError` where the specs do not have the same entries.
+    Each engine is loaded once, for the longest context of all, and is made cold before each run;
+    once for each concurrency, where that differs. Raises `HarnessError`; a `UsageError` where the
+    specs do not have the same entries.
     """
     if not specs:
         return []
@@ -118,24 +120,27 @@ def _run(
         settled = [settle(given, store) for given in specs]
         _check_same_entries([spec for spec, _ in settled])
         _check_names(settled[0][0])
-        # Those of one spec are those of all, because the entries are the same.
-        planned = plan(settled[0][0], results)
+        # By what engines are wanted to do: those of one spec are those of all that want the same.
+        planned: dict[object, Planned] = {}
         members = []
         for given, (spec, source) in zip(specs, settled, strict=True):
-            prepared = prepare(spec, planned, source, given_fields=given.model_fields_set)
-            members.append(_Member(spec, *prepared))
+            how = spec.engine.get(CONCURRENCY)
+            if how not in planned:
+                planned[how] = plan(spec, results)
+            prepared = prepare(spec, planned[how], source, given_fields=given.model_fields_set)
+            members.append(_Member(spec, planned[how].plans, *prepared))
             members[-1].wall_seconds, mark = time.perf_counter() - mark, time.perf_counter()
         with ExitStack() as locks:
             for member in members:  # only now: what cannot be packed leaves no run
                 member.run_id = begin(store, member.spec, member.workload, group, locks, name)
                 observe(_packed(member))
-            forecasts = {one.run_id: _forecast(store, one, planned.plans) for one in members}
+            forecasts = {one.run_id: _forecast(store, one, one.plans) for one in members}
 
             def foretell(update: Update) -> None:
                 seconds = forecasts[update.run_id].get(update.entry, 0.0)
                 observe(replace(update, forecast_seconds=seconds))
 
-            return _complete(store, members, planned.plans, foretell)
+            return _complete(store, members, foretell)
 
 
 def _forecast(store: Store, member: _Member, plans: Sequence[EnginePlan]) -> Mapping[str, float]:
@@ -194,9 +199,10 @@ def resume(
             # Ended before they were stored, stored before facts were, or an entry that could not be
             # packed for then can be now.
             save_prompts(store, stored.run_id, workload, facts.model_dump_json())
-        member = _Member(spec, workload, failures, stored.run_id, _other_environment(stored))
+        begun_in = _other_environment(stored)
+        member = _Member(spec, planned.plans, workload, failures, stored.run_id, begun_in)
         member.wall_seconds = time.perf_counter() - began
-        [summary] = _complete(store, [member], planned.plans, observe)
+        [summary] = _complete(store, [member], observe)
         return summary
 
 
@@ -439,12 +445,14 @@ def as_json(spec: RunSpec) -> str:
 class _Member:
     """A run that is under way, with the time that it took so far.
 
+    `plans` say how its engines are opened: members that have the same ones share an opening.
     `failures` says of entries that the workload is not for, why. `engine_seconds` of `wall_seconds`
     an engine was loading or generating. `environment` is that of a resume, where it is not the
     run's.
     """
 
     spec: RunSpec
+    plans: Sequence[EnginePlan]
     workload: Workload
     failures: Mapping[str, EngineError]
     run_id: str = ""
@@ -467,23 +475,28 @@ class _Lap:
         self.mark, self.busy = now, busy
 
 
-def _complete(
-    store: Store, members: Sequence[_Member], plans: Sequence[EnginePlan], observe: Observer
-) -> list[Summary]:
+def _complete(store: Store, members: Sequence[_Member], observe: Observer) -> list[Summary]:
     """Prompts one engine after the other, then fits the baselines, and sums up."""
     with _can_be_resumed(store, [member.run_id for member in members]):
         for member in members:
             for name, error in member.failures.items():
                 fail_open_cells(store, member.run_id, name, member.spec, error, observe)
-        for each in plans:
-            _prompt_engine(store, members, each, observe)
+        for _, alike in groupby(members, key=lambda member: id(member.plans)):
+            sharing = list(alike)
+            for each in sharing[0].plans:
+                _prompt_engine(store, sharing, each, observe)
         summaries = []
+        # Runs that only want other things of their engines have the same baselines.
+        fitted: dict[str, list[Baseline]] = {}
         for member in members:
             # As if it had just been alone: the time of the group's other runs is not in it.
             began = time.perf_counter() - member.wall_seconds
-            if member.spec.baselines:
-                observe(Update(member.run_id, "baselines", 0, 0, 0, 0, stage="fitting"))
-            baselines = make_baselines(member.spec, member.workload)
+            asked = member.spec.model_copy(update={"engine": {}}).model_dump_json()
+            if asked not in fitted:
+                if member.spec.baselines:
+                    observe(Update(member.run_id, "baselines", 0, 0, 0, 0, stage="fitting"))
+                fitted[asked] = make_baselines(member.spec, member.workload)
+            baselines = fitted[asked]
             summaries.append(finish(store, member.run_id, baselines, began, member.engine_seconds))
         return summaries
 
@@ -667,7 +680,8 @@ def _check_same_entries(specs: Sequence[RunSpec]) -> None:
 
     def engines(spec: RunSpec) -> object:
         limits = spec.timeout_seconds, spec.load_timeout_seconds, spec.memory_limit
-        return entries_of(spec), spec.engine, spec.models, limits
+        options = {key: value for key, value in spec.engine.items() if key != CONCURRENCY}
+        return entries_of(spec), options, spec.models, limits
 
     if any(engines(one) != engines(specs[0]) for one in specs):
         raise UsageError(

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.comparison.against import against_baselines
-from harness.comparison.samples import right_by_query
-from harness.contract import Finding, Reply, minimum_tokens
+from harness.comparison.load import load_of
+from harness.comparison.samples import clock_of, has_own_prompts, right_by_query
+from harness.contract import Finding, Reply, common_prefix_length, minimum_tokens
 from harness.errors import StoreError
 from harness.machine.homes import without_homes
 from harness.pipeline.failures import read_failure
@@ -124,6 +125,9 @@ def _run_summary(entry: StoredEntry, facts: Facts, baselines: Sequence[Baseline]
     tokens = facts.tokens.get(entry.name)
     statuses = Counter(cell.status for cell in entry.cells)
     failures = [read_failure(cell.reason) for cell in entry.cells if cell.reason is not None]
+    # With a beginning of its own before each, they are equal to no other run's.
+    unequal = has_own_prompts(entry)
+    nonce = (run.run_id, entry.name) if unequal else ()
     is_scored = info is not None and info.capabilities.label_logprobs != "none"
     return RunSummary(
         entry=entry.name,
@@ -141,10 +145,13 @@ def _run_summary(entry: StoredEntry, facts: Facts, baselines: Sequence[Baseline]
         accuracy=accuracy,
         against_baselines=against_baselines(ballots.truth, verdicts, baselines, pair),
         shuffled=shuffled,
+        load=load_of(entry, statuses["failed"]),
         prompts=PromptHashes(
             # NUL between them: where one text ends is a part of what is hashed.
-            text_sha256=text_sha256("\0".join(run.texts or ())),
-            token_sha256=text_sha256("\0".join(row.token_sha256 for row in entry.tokens)),
+            text_sha256=text_sha256("\0".join([*nonce, *(run.texts or ())])),
+            token_sha256=text_sha256(
+                "\0".join([*nonce, *(row.token_sha256 for row in entry.tokens)])
+            ),
         ),
         tokens=tokens,
         cells=Cells(
@@ -278,9 +285,12 @@ def _speed(entry: StoredEntry) -> Speed:
         # Lists: slices of them are compared as a whole, those of arrays one by one. Another attempt
         # is the same prompt again, and adds nothing to the minimum where single tokens are shared.
         unique, least = minimum_tokens([ids[index].tolist() for index, _ in entry.replies], block)
+    # A client's times have names of their own (`Load`).
+    timed = done if clock_of(entry) == "engine" else []
     first_tokens = [
-        reply.time_to_first_token_ms for reply in done if reply.time_to_first_token_ms is not None
+        reply.time_to_first_token_ms for reply in timed if reply.time_to_first_token_ms is not None
     ]
+    computed = _computed(done)
     return Speed(
         prefill_tokens_per_second=_rate(
             [(batch.prefill_tokens, batch.prefill_seconds) for batch in batches]
@@ -289,7 +299,8 @@ def _speed(entry: StoredEntry) -> Speed:
             [(batch.decode_tokens, batch.decode_seconds) for batch in batches]
         ),
         time_to_first_token_ms=_percentiles(first_tokens),
-        computed_tokens=_computed(done),
+        computed_tokens=computed,
+        in_order_tokens=None if computed is None or ids is None else _in_order(entry, ids),
         unique_tokens=unique,
         least_tokens=least,
         shared_block_tokens=block,
@@ -299,6 +310,25 @@ def _speed(entry: StoredEntry) -> Speed:
         load_seconds=entry.sessions[0].load_seconds if entry.sessions else None,
         other_cpu_share=_other_cpu_share(entry.sessions) if done else None,
     )
+
+
+def _in_order(entry: StoredEntry, ids: Sequence[NDArray[np.int32]]) -> int:
+    """The fewest tokens that an engine has to compute for the prompts in the order in which they
+    were sent, if it holds the one before and no other. In a batch it may put them in order itself.
+    """
+    places = {prompt.id: index for index, prompt in enumerate(entry.run.prompts)}
+    begins = {batch.id: (batch.session_id, batch.began, batch.id) for batch in entry.batches}
+    sent = sorted(
+        (begins[cell.batch_id], ids[places[cell.prompt_id]].tolist())
+        for cell in entry.cells
+        if cell.reply is not None and cell.batch_id is not None
+    )
+    held: list[int] = []
+    total = 0
+    for _, prompt in sent:
+        total += len(prompt) - common_prefix_length(held, prompt)
+        held = prompt
+    return total
 
 
 def _other_cpu_share(sessions: Sequence[SessionRow]) -> float | None:
@@ -389,12 +419,13 @@ def _missing(
     can_score = info is not None and info.capabilities.label_logprobs != "none"
     no_logprobs = Missing.LABEL_LOGPROBS_INCOMPLETE if can_score else Missing.NO_LABEL_LOGPROBS
     not_generated = Missing.SCORE_GENERATES_NOTHING if scores else Missing.NOT_REPORTED
+    no_time = Missing.CLIENT_CLOCK if clock_of(entry) == "client" else not_generated
     one_class = Missing.ONE_CLASS if accuracy.answered else Missing.NO_VERDICT
     is_unread = parse.lenient is not None and parse.lenient.value == 0
     of_replies: dict[str, tuple[object, Missing]] = {
         "prefill_tokens_per_second": (speed.prefill_tokens_per_second, Missing.NOT_REPORTED),
         "decode_tokens_per_second": (speed.decode_tokens_per_second, _no_decode(entry)),
-        "time_to_first_token_ms": (speed.time_to_first_token_ms, not_generated),
+        "time_to_first_token_ms": (speed.time_to_first_token_ms, no_time),
         "computed_tokens": (speed.computed_tokens, Missing.NOT_REPORTED),
         "served_tokens": (speed.served_tokens, Missing.NOT_REPORTED),
         "unique_tokens": (speed.unique_tokens, Missing.NO_REPLY),

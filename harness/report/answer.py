@@ -20,6 +20,7 @@ from harness.report import verdicts
 from harness.report.agreement import agreement_notes, agreement_table, with_replies
 from harness.report.figures import VOTES, Row, is_in_table, title_of
 from harness.report.formats import Answer, flat
+from harness.report.load import load_table
 from harness.report.machine import machine_lines
 from harness.report.table import FiguresTable, simple_table
 from harness.report.text import NOTHING, brief, lines, p_column, percent, sentences, share, unbroken
@@ -30,6 +31,7 @@ from harness.report.words import (
     not_parsed,
     presented,
     presented_agreement,
+    sharing_sentence,
     worded,
 )
 from harness.spec import DataSpec, RunSpec, entries_of
@@ -273,11 +275,14 @@ def _parts(spec: RunSpec, summary: Summary, beside: Beside) -> Iterator[Renderab
         # Of one entry the sentence is the answer in short.
         sentence = [who + accuracy_sentence(run)] if len(runs) > 1 else []
         by_voters = [who + _by_voters(run)] if headline(run) else []
-        if sentence or by_voters:
-            yield lines(*sentence, *by_voters)
+        shared = [who + sharing] if (sharing := sharing_sentence(run)) else []
+        if parts := [*sentence, *by_voters, *shared]:
+            yield lines(*parts)
     if len(runs) > 1 and beside.resume is None:
         yield lines(f"Each pair, with intervals: harness compare {summary.run_id}")
     yield Text()
+    if loads := [(run.entry, run.load) for run in runs if run.load]:
+        yield from (load_table(loads), Text())
     if agreements:
         yield agreement_table(agreements)
         yield Text()

@@ -7,27 +7,110 @@ Names are llama-bench's where it has one: `n_prompt`, `n_gen`, `n_depth`, `n_thr
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from rich.console import Group
+from rich.console import Group, RenderableType
 
-from harness.bench.rows import Row, deviation, nanoseconds
+from harness.bench.rows import LoadRow, Row, deviation, nanoseconds
 from harness.report.figures import MOCK_LABEL
 from harness.report.formats import Answer
+from harness.report.load import CLIENT_CLOCK, request_times
 from harness.report.table import simple_table
-from harness.report.text import lines, number, span
+from harness.report.text import NOTHING, lines, measured, number, span
 
 _TITLES = ("entry", "test", "batch", "evaluated", "ms", "t/s")
+_LOAD_TITLES = ("test", "requests/s", "output tok/s", "requests", "cached\ntokens", "errors")
+_CACHED = "cached: the same prompts again."
+_OF_LOAD = (
+    "requests_per_second",
+    "output_tokens_per_second",
+    "request_time_to_first_token_ms",
+    "request_time_per_output_token_ms",
+    "request_seconds",
+)
 _NUMBERS = ("batch", "evaluated", "ms", "t/s")
 
 
-def bench_answer(rows: Sequence[Row]) -> Answer:
-    """What is the same for all rows of an entry stands below the table. JSON has every sample."""
-    table = simple_table(_TITLES, map(_cells, rows), numbers=_NUMBERS)
-    parts = Group(table, "", lines(*_engines(rows), *_notes(rows)))
-    data = {"rows": [{**_figures(row), **_samples(row)} for row in rows]}
-    return Answer(parts, data, list(map(_figures, rows)))
+def bench_answer(timed: Sequence[Row | LoadRow]) -> Answer:
+    """What is the same for all rows of an entry stands below the table. JSON has every sample.
+
+    Rows of requests have tables of their own, and stand under `load` in JSON; in CSV they come
+    last, with columns of their own.
+    """
+    rows = [row for row in timed if isinstance(row, Row)]
+    loads = [row for row in timed if isinstance(row, LoadRow)]
+    parts: list[RenderableType] = []
+    if rows:
+        table = simple_table(_TITLES, map(_cells, rows), numbers=_NUMBERS)
+        parts += [table, "", lines(*_engines(rows), *_notes(rows))]
+    if loads:
+        parts += [*([""] if rows else []), *_load_parts(loads)]
+    data = {
+        "rows": [{**_figures(row), **_samples(row)} for row in rows],
+        "load": [_load_figures(row) for row in loads],
+    }
+    flat_loads = (_flattened(_load_figures(row)) for row in loads)
+    return Answer(Group(*parts), data, [*map(_figures, rows), *flat_loads])
+
+
+def _load_parts(loads: Sequence[LoadRow]) -> Iterator[RenderableType]:
+    names = [f"{_name(row)}\n{row.test.name}\n{row.concurrency:,} at once" for row in loads]
+    rates = (
+        (
+            name,
+            measured(row.requests_per_second),
+            measured(row.output_tokens_per_second),
+            f"{row.requests:,}",
+            NOTHING if row.cached_tokens is None else f"{row.cached_tokens:,}",
+            f"{row.failed:,}",
+        )
+        for name, row in zip(names, loads, strict=True)
+    )
+    yield simple_table(_LOAD_TITLES, rates, numbers=_LOAD_TITLES[3:])
+    yield ""
+    yield request_times([(name, row) for name, row in zip(names, loads, strict=True)])
+    yield ""
+    yield lines(*_engines(loads), CLIENT_CLOCK, _CACHED)
+
+
+def _load_figures(row: LoadRow) -> dict[str, Any]:
+    test, info = row.test, row.info
+    return {
+        "entry": row.entry,
+        "backend": row.backend,
+        "mock": info.is_mock,
+        "engine": info.engine,
+        "engine_version": info.engine_version,
+        "model": info.model,
+        "test": test.name,
+        "n_prompt": test.prompt_tokens,
+        "n_gen": test.generate_tokens,
+        "n_depth": test.depth,
+        "cached": test.is_cached,
+        "concurrency": row.concurrency,
+        "test_time": row.begun,
+        "requests": row.requests,
+        "failed": row.failed,
+        "seconds": row.seconds,
+        "cached_tokens": row.cached_tokens,
+        **{
+            name: found.model_dump() if (found := getattr(row, name)) else None for name in _OF_LOAD
+        },
+    }
+
+
+def _flattened(figures: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """By paths, as the CSV of a run has them."""
+    found: dict[str, Any] = {}
+    for name, value in figures.items():
+        inner = isinstance(value, dict)
+        found |= _flattened(value, f"{prefix}{name}.") if inner else {prefix + name: value}
+    return found
+
+
+def _name(row: Row | LoadRow) -> str:
+    return f"{row.entry} {MOCK_LABEL}" if row.info.is_mock else row.entry
 
 
 def _figures(row: Row) -> dict[str, Any]:
@@ -74,7 +157,7 @@ def _samples(row: Row) -> dict[str, Any]:
 
 def _cells(row: Row) -> tuple[str, ...]:
     return (
-        f"{row.entry} {MOCK_LABEL}" if row.info.is_mock else row.entry,
+        _name(row),
         row.test.name,
         str(row.test.batch),
         span([sample.evaluated for sample in row.samples]),
@@ -83,7 +166,7 @@ def _cells(row: Row) -> tuple[str, ...]:
     )
 
 
-def _engines(rows: Iterable[Row]) -> Iterable[str]:
+def _engines(rows: Iterable[Row | LoadRow]) -> Iterable[str]:
     """A line an entry."""
     return dict.fromkeys(
         f"{row.entry}: {row.info.engine_version}; {row.info.model}, {row.info.weights}; "

@@ -188,6 +188,12 @@ def about(compared: Compared) -> Text:
         said = [
             f"{_name(one.other)}: given the same prompts as {_name(one.first)}." for one in same
         ]
+    for one in every:
+        if any(field.field == "clock" for field in one.conditions):
+            said.append(
+                f"{_name(one.first)} and {_name(one.other)}: times of one are the client's, of the "
+                "other the engine's own. They have different names, and are not compared."
+            )
     if compared.same_accuracy_p is not None:
         said.append(
             f"That all are right equally often: Cochran's Q, {p_value(compared.same_accuracy_p)}."

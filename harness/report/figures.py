@@ -9,6 +9,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
 
 from harness.comparison.metrics import METRICS
@@ -29,6 +30,7 @@ VOTES = ("majority", "soft", "calibrated")
 _QUERIES = "queries"
 _UNKNOWN: Cell = (NOTHING,)
 _OWN_TOKENS: Cell = ("own",)
+_OF_CLIENT: Cell = ("client's",)
 _TITLE_COLUMNS = 12
 
 
@@ -166,7 +168,21 @@ def _context_fit(row: Row) -> Cell:
 
 def _first_token(row: Row) -> Cell:
     times = row.run.speed.time_to_first_token_ms
+    if times is None and row.run.load and row.run.load.request_time_to_first_token_ms:
+        return _OF_CLIENT
     return (number(times.p50), f"({number(times.p95)})") if times else _UNKNOWN
+
+
+def _request_first_token(row: Row, is_cold: bool = False) -> Cell:
+    load = row.run.load
+    times = load.request_time_to_first_token_ms if load and load.is_cold == is_cold else None
+    return (number(times.p50.value), f"({number(times.p95.value)})") if times else _UNKNOWN
+
+
+def _requests(row: Row, is_cold: bool = False) -> Cell:
+    load = row.run.load
+    rate = load.requests_per_second if load and load.is_cold == is_cold else None
+    return (number(rate.value),) if rate else _UNKNOWN
 
 
 def _computed(row: Row) -> Cell:
@@ -247,7 +263,31 @@ _LOOKS: Mapping[str, Figure] = {
             "prompt_tokens", ("prompt", "tokens"), _prompt_tokens, columns=15, unsaid=_OWN_TOKENS
         ),
         Figure("examples_per_voter", ("shown", "examples", "(fill)"), _context_fit),
-        Figure("time_to_first_token_ms", ("ms to", "first", "token", "(p95)"), _first_token),
+        Figure(
+            "time_to_first_token_ms",
+            ("ms to", "first", "token", "(p95)"),
+            _first_token,
+            unsaid=_OF_CLIENT,
+        ),
+        Figure(
+            "request_time_to_first_token_ms",
+            ("request:", "ms to first", "token", "(p95)"),
+            _request_first_token,
+            unsaid=_UNKNOWN,
+        ),
+        Figure("requests_per_second", ("requests/s",), _requests, unsaid=_UNKNOWN),
+        Figure(
+            "cold_request_time_to_first_token_ms",
+            ("request,", "cold: ms", "to first", "token", "(p95)"),
+            partial(_request_first_token, is_cold=True),
+            unsaid=_UNKNOWN,
+        ),
+        Figure(
+            "cold_requests_per_second",
+            ("requests/s,", "cold"),
+            partial(_requests, is_cold=True),
+            unsaid=_UNKNOWN,
+        ),
         Figure("computed_tokens", ("prefill", "tokens /", "minimum"), _computed),
         Figure("peak_rss_mib", ("peak", "memory", "MiB"), _memory),
         Figure("parse_rate", ("parsed", "(strict)"), _parsed),
@@ -265,6 +305,10 @@ _ORDER = (
     "prefill_tokens_per_second",
     "decode_tokens_per_second",
     "time_to_first_token_ms",
+    "request_time_to_first_token_ms",
+    "requests_per_second",
+    "cold_request_time_to_first_token_ms",
+    "cold_requests_per_second",
     "computed_tokens",
     "peak_rss_mib",
     "parse_rate",

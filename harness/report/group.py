@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from rich.console import Group
+from rich.console import Group, RenderableType
 
 from harness.comparison.curve import Curve
+from harness.comparison.load import LoadCurve
 from harness.comparison.metrics import METRICS
 from harness.machine.environment import Environment
 from harness.record import Record
+from harness.report import load as of_load
 from harness.report.answer import Beside, RunJson, entry_columns, entry_records, run_json
 from harness.report.curve import describe, records
 from harness.report.figures import MOCK_LABEL
@@ -37,17 +39,23 @@ class Point:
 
 class GroupJson(Record):
     """What `harness show GROUP --json` prints, and `harness run` of a curve: the finished runs, and
-    the curve that they are the points of, if they are."""
+    the curve, or the load curve, that they are the points of, if they are."""
 
     group: str
     run_ids: list[str]
     summaries: list[RunJson]
     curve: Curve | None
+    load: LoadCurve | None
 
 
-def group_answer(name: str, points: Sequence[Point], curve: Curve | None = None) -> Answer:
+def group_answer(
+    name: str,
+    points: Sequence[Point],
+    curve: Curve | None = None,
+    load: LoadCurve | None = None,
+) -> Answer:
     """CSV has a row for each entry of each finished run; of a curve, for each entry and baseline of
-    each point."""
+    each point; of a load curve, for each entry of each point."""
     finished = [
         run_json(point.spec, point.summary, Beside([point.environment]))
         for point in points
@@ -58,16 +66,14 @@ def group_answer(name: str, points: Sequence[Point], curve: Curve | None = None)
         run_ids=[point.run_id for point in points],
         summaries=finished,
         curve=curve,
+        load=load,
     ).model_dump(mode="json")
     if curve is not None:
-        whole = lines(
-            f"Group {name}, its runs in this order: {', '.join(curve.run_ids)}",
-            f"All figures of one: harness show {curve.run_ids[-1]}",
-        )
-        # Of a curve whose points are all there, the table would say it twice.
-        is_whole = len(curve.run_ids) == len(points)
-        parts = Group(*describe(curve), whole if is_whole else group_table(name, points))
+        parts = Group(*describe(curve), _runs(name, curve.run_ids, points))
         return Answer(parts, data, records(name, curve))
+    if load is not None:
+        parts = Group(*of_load.describe(load), _runs(name, load.run_ids, points))
+        return Answer(parts, data, of_load.records(name, load))
     rows = [
         record
         for point in points
@@ -75,6 +81,16 @@ def group_answer(name: str, points: Sequence[Point], curve: Curve | None = None)
         for record in entry_records(point.spec, point.summary, Beside([point.environment]))
     ]
     return Answer(group_table(name, points), data, rows, entry_columns())
+
+
+def _runs(name: str, run_ids: Sequence[str], points: Sequence[Point]) -> RenderableType:
+    """Of a curve whose points are all there, the table would say it twice."""
+    if len(run_ids) < len(points):
+        return group_table(name, points)
+    return lines(
+        f"Group {name}, its runs in this order: {', '.join(run_ids)}",
+        f"All figures of one: harness show {run_ids[-1]}",
+    )
 
 
 def group_table(name: str, points: Sequence[Point]) -> Group:

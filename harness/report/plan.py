@@ -15,7 +15,7 @@ from harness.report.progress import duration
 from harness.report.table import Sheet, simple_table
 from harness.report.text import NOTHING, lines, span
 
-_FIGURES = ("prompts", "prompt tokens", "to prefill", "memory MiB")
+_FIGURES = ("prompts", "tokens", "to prefill", "MiB")
 _HOW_SURE = "Times are of this machine as it was then; 9 of 10 runs are to be within the interval."
 
 
@@ -58,8 +58,11 @@ def _said(found: RunPlan) -> Iterator[str]:
 
 
 def _time(found: Forecast) -> str:
-    ends = found.interval
-    return f"{duration(found.value)} ({duration(ends.low)} to {duration(ends.high)})"
+    return f"{duration(found.value)} ({_ends(found)})"
+
+
+def _ends(found: Forecast) -> str:
+    return f"{duration(found.interval.low)} to {duration(found.interval.high)}"
 
 
 def _entries(found: RunPlan) -> Sheet:
@@ -70,7 +73,7 @@ def _entries(found: RunPlan) -> Sheet:
                 one.entry,
                 *(_count(n) for n in (one.prompts, one.prompt_tokens, one.prefill_tokens)),
                 NOTHING if one.memory is None else f"{one.memory.total_bytes / MIB:,.0f}",
-                NOTHING if one.seconds is None else _time(one.seconds),
+                NOTHING if one.seconds is None else _ends(one.seconds),
                 _source(one),
             ]
             for one in found.entries

@@ -104,5 +104,6 @@ def _laws(found: Probe) -> Iterator[str]:
 
 def _span(bounds: Bounds, unit: float) -> str:
     """With the interval, in such units."""
-    value, low, high = (f"{one / unit:.3g}" for one in (bounds.value, bounds.low, bounds.high))
+    scaled = (one / unit for one in (bounds.value, bounds.low, bounds.high))
+    value, low, high = (f"{one:,.0f}" if abs(one) >= 100 else f"{one:.3g}" for one in scaled)
     return f"{value} ({low} to {high})"

@@ -17,7 +17,7 @@ from rich.containers import Lines
 from rich.text import Text
 
 from harness.machine.homes import without_home
-from harness.record import Estimate
+from harness.record import Estimate, Measured
 
 NOTHING = "\N{EN DASH}"
 _LONGEST = 200
@@ -149,6 +149,16 @@ def interval(estimate: Estimate) -> str:
 def share(estimate: Estimate | None) -> str:
     """`0.83 (0.71 to 0.91)`."""
     return NOTHING if estimate is None else f"{estimate.value:.2f} {interval(estimate)}"
+
+
+def measured(figure: Measured | None, times: float = 1.0) -> str:
+    """`12.3 (11.9 to 12.8)`, in a unit of which one of the figure's has so many."""
+    if figure is None:
+        return NOTHING
+    value = number(times * figure.value)
+    if figure.low is None or figure.high is None:
+        return value
+    return f"{value} ({number(times * figure.low)} to {number(times * figure.high)})"
 
 
 def span(values: Sequence[int]) -> str:

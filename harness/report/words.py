@@ -78,6 +78,31 @@ def accuracy_sentence(run: RunSummary) -> str:
     return f"{figures}; chance is {chance:.2f}{verdict}."
 
 
+_MORE = 1.05
+"""So many times the minimum is worth a sentence."""
+
+
+def sharing_sentence(run: RunSummary) -> str:
+    """What was computed of the prompts again, and what another order would change; empty where
+    next to nothing was."""
+    speed = run.speed
+    computed, unique, ordered = speed.computed_tokens, speed.unique_tokens, speed.in_order_tokens
+    if computed is None or not unique or ordered is None or computed < _MORE * unique:
+        return ""
+    said = (
+        f"Of the prompts {computed:,} tokens were computed, {factor(computed / unique)} times the "
+        f"{unique:,} that differ."
+    )
+    if ordered < _MORE * unique:
+        return f"{said} The order in which they were sent is as good as any."
+    return (
+        f"{said} In the order in which they were sent, an engine that holds only the prompt before "
+        f"computes {ordered:,} at least; in the order of their beginnings it would save "
+        f"{percent(round(1 - unique / ordered, 3))} of these. One that holds all of them saves "
+        "nothing by that."
+    )
+
+
 def not_parsed(run: RunSummary) -> str:
     """`87.5 % parsed` where that is not all: it stands beside every accuracy."""
     parsed = parsed_share(run)
@@ -120,6 +145,7 @@ MISSING: Mapping[Missing, str] = {
     Missing.NOT_REPORTED: "not reported by the engine",
     Missing.NOT_MEASURED: "not measured",
     Missing.REMOTE: "the engine runs in no process of ours",
+    Missing.CLIENT_CLOCK: "the times are the client's, under names of their own (request ...)",
     Missing.NOT_LOADED: "the engine was not loaded",
     Missing.ALREADY_OPEN: "the engine was open already",
     Missing.SCORE_GENERATES_NOTHING: "score decoding generates nothing",
@@ -291,6 +317,11 @@ _WORDS: Mapping[CaveatKind, Callable[[_Figures], tuple[str, str]]] = {
     CaveatKind.MOCK: lambda _: (
         "This is the mock: its replies are made up and its speed means nothing.",
         "Use it to test the harness only.",
+    ),
+    CaveatKind.PROMPTS_NOT_EQUAL: lambda _: (
+        "Prompts are not equal: before each stood a random beginning of its own, because this "
+        "server cannot forget and the run was to be cold.",
+        "Use its speed alone; its labels are replies to other prompts.",
     ),
     CaveatKind.CELLS_FAILED: _failed,
     CaveatKind.CELLS_MISSING: lambda f: (

@@ -113,6 +113,9 @@ def _of_the_tokens(inputs: CaveatInputs) -> _Caveats:
     if inputs.own_tokens:
         yield CaveatKind.TOKENS_DIFFER, inputs.own_tokens.model_dump(mode="json")
     for finding in inputs.findings:
+        if finding.kind == "prompts_not_equal":  # because it was wanted: nothing that it hid
+            yield CaveatKind.PROMPTS_NOT_EQUAL, {}
+            continue
         known = {name: value for name, value in asdict(finding).items() if value not in (None, "")}
         yield CaveatKind.SERVER_FINDING, {**known, "kind": finding.kind}
 

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.metrics import Difference, Metric, Outcome
-from harness.record import Span
+from harness.record import Measured, Span
 from harness.stats.holm import holm
 
 Values: TypeAlias = NDArray[np.float64]
@@ -71,24 +71,26 @@ class Work:
 class Times:
     """Samples that are blocks of replies: of each block, in order, the time of each of its replies.
 
-    The figure is the median over all replies. No block is empty, and no time is 0.
+    The figure is the median over all replies, or another quantile of them. No block is empty, and
+    no time is 0.
     """
 
     blocks: tuple[Values, ...]
+    quantile: float = 0.5
 
     @property
     def figure(self) -> float:
-        return float(np.median(np.concatenate(self.blocks)))
+        return float(np.quantile(np.concatenate(self.blocks), self.quantile))
 
     @property
     def levels(self) -> Values:
-        """The median of each block (n,)."""
+        """The median of each block (n,): of few replies no other quantile is known."""
         return np.array([np.median(block) for block in self.blocks], dtype=np.float64)
 
     def resampled(self, places: NDArray[np.int64]) -> Values:
-        """The median (r,) over all replies of the blocks in each row of block numbers (r, n).
+        """The quantile (r,) over all replies of the blocks in each row of block numbers (r, n).
 
-        A block that was drawn several times weighs as much: a weighted median, found by halving
+        A block that was drawn several times weighs as much: a weighted quantile, found by halving
         over all times in order of size, with the replies of each block counted up to each place.
         """
         count = len(self.blocks)
@@ -112,10 +114,12 @@ class Times:
             found: Values = ordered[low]
             return found
 
-        # As in numpy's median: the mean of the two in the middle, which are one where the total is
-        # odd.
-        medians: Values = (at_rank((totals - 1) // 2) + at_rank(totals // 2)) / 2
-        return medians
+        # As in numpy: between the two that stand beside the place, which may be one.
+        places_of = (totals - 1) * self.quantile
+        below = np.floor(places_of).astype(np.int64)
+        low, high = at_rank(below), at_rank(np.ceil(places_of).astype(np.int64))
+        quantiles: Values = low + (places_of - below) * (high - low)
+        return quantiles
 
 
 Samples: TypeAlias = Values | Work | Times | float
@@ -231,6 +235,32 @@ def ratio(metric: Metric, first: Work | Times, other: Work | Times) -> Differenc
         outcome=Outcome.TOO_FEW,
     )
     return _judged(metric, raw, p_value)
+
+
+def measured(side: Work | Times) -> Measured | None:
+    """The figure of one side with its interval, made as `ratio` makes that of two.
+
+    `None` without samples. The interval of times does not reach below the shortest.
+    """
+    if not _count(side):
+        return None
+    figure = side.figure
+    if _count(side) < LEAST_SAMPLES:
+        return Measured(value=figure)
+
+    def log_figure(places: NDArray[np.int64], axis: int = -1) -> Values:
+        assert axis == -1  # as in `_ratio_interval`
+        logs: Values = np.log(side.resampled(places))
+        return logs
+
+    count = _count(side)
+    plain = _bootstrap((np.arange(count),), log_figure)
+    middle = np.log(figure)
+    expansion = _expansion((count,), variance_inflation(side.levels))
+    low, high = (middle + expansion * (end - middle) for end in (plain.low, plain.high))
+    # What widens the interval knows nothing of the times.
+    least = min(map(np.min, side.blocks)) if isinstance(side, Times) else 0.0
+    return Measured(value=figure, low=float(max(np.exp(low), least)), high=float(np.exp(high)))
 
 
 def counted(metric: Metric, first: float, other: float) -> Difference | None:
@@ -421,7 +451,7 @@ def _ratio_interval(first: Work | Times, other: Work | Times, inflation: float) 
     return Span(low=float(np.exp(low)), high=float(np.exp(high)))
 
 
-def _expansion(counts: tuple[int, int], inflation: float) -> float:
+def _expansion(counts: tuple[int, ...], inflation: float) -> float:
     """The factor by which an interval by bootstrap is too narrow.
 
     It divides the samples' variance by n and not by n - 1, it has the quantile of the normal
@@ -429,7 +459,7 @@ def _expansion(counts: tuple[int, int], inflation: float) -> float:
     """
     from scipy.stats import norm, t
 
-    deviates = t.ppf(1 - ALPHA / 2, sum(counts) - 2) / norm.ppf(1 - ALPHA / 2)
+    deviates = t.ppf(1 - ALPHA / 2, sum(counts) - len(counts)) / norm.ppf(1 - ALPHA / 2)
     fewest = min(counts)
     return float(deviates * np.sqrt(inflation * fewest / (fewest - 1)))
 

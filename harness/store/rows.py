@@ -26,6 +26,7 @@ from harness.contract import (
     wire,
 )
 from harness.imports.records import Imported, ImportRow
+from harness.imports.vllm_bench import as_of_now
 from harness.store.schema import (
     BATCHES,
     CELLS,
@@ -142,7 +143,7 @@ def read_import(row: Row[Any], columns: Iterable[str]) -> ImportRow:
             reported[name] = json.loads(reported[name])
         for name, value in own.items():
             _read(Moment if name == "created" else Words, name, value)
-        imported = Imported.model_validate(reported)
+        imported = as_of_now(Imported.model_validate(reported))
     except (ValidationError, ValueError, TypeError, RecursionError) as error:
         raise DamagedError(f"imports: {_first(error)}") from error
     return ImportRow(**own, imported=imported)

@@ -2,15 +2,14 @@
 
     python -m tests.end_to_end.output_page > docs/OUTPUT.md
 
-The runs are those of `tests/stores/output.sqlite`, which are stored once, as engines do not print
-the same figures twice; `tests/stores/README.md` says how they were made. What is printed of them is
+The runs are the archives in `tests/stores/output`: they are stored once, as engines do not have the
+same figures twice, and `tests/stores/README.md` says how they were made. What is printed of them is
 made again each time, and `test_output.py` compares it with the page.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 import sysconfig
 import tempfile
@@ -20,10 +19,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from unittest.mock import patch
 
-from harness.store.store import FILE_NAME
 from tests.end_to_end.inside import inside
 
-STORE = Path(__file__).parents[1] / "stores" / "output.sqlite"
+ARCHIVES = Path(__file__).parents[1] / "stores" / "output"
 PAGE = Path(__file__).parents[2] / "docs" / "OUTPUT.md"
 NARROW, WIDE = 80, 140
 
@@ -36,8 +34,7 @@ and no option, path or run id is broken or cut: columns are `COLUMNS` wide where
 as wide as the terminal; a file gets 140.
 
 This page is made by `python -m tests.end_to_end.output_page`, and a test compares it with what is
-printed now. The engines were timed on two cores that other processes used at the same time, so
-their speeds are no measurement ([PERFORMANCE](PERFORMANCE.md) has those).
+printed now.
 """
 
 _PARTS: tuple[tuple[str, str, tuple[str, ...], tuple[int, ...]], ...] = (
@@ -63,7 +60,7 @@ _PARTS: tuple[tuple[str, str, tuple[str, ...], tuple[int, ...]], ...] = (
     ),
     (
         "No reply could be read",
-        "There is no accuracy of it, and three replies are shown, with what to try. The mock stands "
+        "It has no accuracy; three replies are shown, and what to try. The mock stands "
         "in for a model that writes no label.",
         ("show", "no-label"),
         (NARROW,),
@@ -94,9 +91,9 @@ _PARTS: tuple[tuple[str, str, tuple[str, ...], tuple[int, ...]], ...] = (
 
 def page() -> str:
     with tempfile.TemporaryDirectory() as folder, _set_apart(folder):
-        results = Path(folder) / "results"
-        results.mkdir()
-        shutil.copy(STORE, results / FILE_NAME)
+        for archive in sorted(ARCHIVES.glob("*.zip")):
+            done = inside(Path(folder), "import", str(archive), "--name", archive.stem)
+            assert done.returncode == 0, done.stderr
         return "\n".join([_HEAD, *_sections(Path(folder))])
 
 

@@ -196,3 +196,28 @@ def test_jitter_is_the_same_for_one_seed_and_another_for_another() -> None:
     same = [speeds(20, 50, jitter=0.2, noise_seed=seed).tolist() for seed in (3, 3, 4)]
     assert same[0] == same[1] != same[2]
     assert set(speeds(20, 50)) == {100.0}
+
+
+def test_requests_in_flight_overlap_and_share_the_speed() -> None:
+    one = session(concurrency=2, tokens_per_second=100, delay_ms=500, script="yes")
+    assert one.info.capabilities.clock == "client"
+    found = batches(one, ["aaaa", "bbbb", "cccc"], FREE)
+    spans = [(batch.began, batch.ended) for batch in found]
+    # A wait, 4 tokens of the prompt and 2 behind the first of the reply, each at half the speed.
+    assert np.array(spans) == pytest.approx(np.array([(0, 0.62), (0, 0.62), (0.62, 1.24)]))
+    [reply] = found[0].replies
+    assert reply.time_to_first_token_ms == pytest.approx(580)
+    assert reply.time_per_output_token_ms == pytest.approx(20)
+    assert [batch.prefill_seconds for batch in found] == [None] * 3
+
+
+def test_each_slot_has_the_prompt_before_and_a_cold_one_uses_nothing() -> None:
+    texts = ["same 1", "same 2", "same 3"]
+    assert [one.cached_tokens for one in replies(session(concurrency=2), texts)] == [0, 0, 5]
+    cold = session(concurrency=2, cold=True)
+    assert [one.cached_tokens for one in replies(cold, texts)] == [0, 0, 0]
+    assert [one.kind for one in cold.info.findings] == ["prompts_not_equal"]
+    warm = session(concurrency=1)
+    replies(warm, texts)
+    warm.forget()
+    assert replies(warm, texts[:1])[0].cached_tokens == 0

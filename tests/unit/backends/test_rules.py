@@ -12,13 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backends import rules
-from backends.api import Decoding, DecodingMode, Prompt
+from backends.api import BackendError, Decoding, DecodingMode, Prompt
 from backends.rules import (
     before_stop,
+    check_length,
     cpu_quota,
     first_line,
     refuse,
     reply_reserve,
+    rope_in_words,
     usable_cpus,
     vocabulary_sha256,
 )
@@ -160,3 +162,27 @@ def test_without_affinity_as_on_macos_all_are_allowed(monkeypatch: pytest.Monkey
     assert usable_cpus() == 6
     monkeypatch.setattr(os, "cpu_count", lambda: None)
     assert usable_cpus() == 1
+
+
+def test_beyond_the_model_only_who_was_allowed_goes() -> None:
+    check_length(100, 100, "m", {})
+    check_length(101, 100, "m", {"beyond_model": True})
+    with pytest.raises(BackendError, match="more than the 100 that m was made for"):
+        check_length(101, 100, "m", {"beyond_model": False})
+
+
+@pytest.mark.parametrize(
+    ("stated", "said"),
+    [
+        (("yarn", 4.0, 32768), "yarn, factor 4, from 32768 tokens"),
+        (("linear", 2, None), "linear, factor 2"),
+        (("llama3",), "llama3"),
+        (("default", 1.0), ""),
+        (("none",), ""),
+        ((None, 8), ""),
+        (("two\nlines", "8", "x"), "of unknown kind"),
+        (("x" * 1000,), "x" * 200),
+    ],
+)
+def test_rope_scaling_is_said_as_it_is_stated(stated: tuple[object, ...], said: str) -> None:
+    assert rope_in_words(*stated) == said

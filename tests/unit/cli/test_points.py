@@ -51,3 +51,18 @@ def test_each_point_has_to_be_a_run() -> None:
     _, lists = take_lists({"max_model_len": "8,512"})
     with pytest.raises(UsageError, match=r"model.len"):
         points_of(RunSpec(), lists)
+
+
+def test_a_list_of_concurrency_is_an_option_of_the_engine_at_each_point() -> None:
+    flags, lists = take_lists({"concurrency": "16,1"})
+    assert (flags, lists) == ({"concurrency": 1}, {"concurrency": [1, 16]})
+    points = points_of(RunSpec(engine={"concurrency": 1, "threads": 2}), lists)
+    assert [one.engine for one in points] == [
+        {"concurrency": 1, "threads": 2},
+        {"concurrency": 16, "threads": 2},
+    ]
+
+
+def test_two_lists_are_refused_by_name() -> None:
+    with pytest.raises(UsageError, match="--shots and --concurrency are both lists"):
+        take_lists({"shots": "1,2", "concurrency": "1,4"})

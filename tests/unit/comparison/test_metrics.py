@@ -23,6 +23,16 @@ GPU = Metric(
     value=lambda run: run.memory.peak_gpu_mib,
 )
 
+OF_REQUESTS = (
+    "requests_per_second",
+    "output_tokens_per_second",
+    "request_time_to_first_token_ms",
+    "request_time_per_output_token_ms",
+    "request_seconds",
+)
+OF_LOAD = (*OF_REQUESTS, *(f"cold_{name}" for name in OF_REQUESTS))
+"""Those of an entry whose prompts were in flight side by side."""
+
 
 def test_a_metric_is_added_in_one_place(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(METRICS, GPU.name, GPU)
@@ -58,6 +68,7 @@ def test_every_metric_of_a_summary_is_its_figure() -> None:
         "prefill_tokens_per_second": 1234.5,
         "decode_tokens_per_second": 88.13,
         "time_to_first_token_ms": 702.0,
+        **dict.fromkeys(OF_LOAD),
         "peak_rss_mib": 236.4,
         "examples_per_voter": 36.5,
         "load_seconds": 0.5,
@@ -72,6 +83,7 @@ def test_what_does_not_apply_is_none() -> None:
     assert [name for name, value in filled.metrics.items() if value is None] == [
         "parse_rate",
         "time_to_first_token_ms",
+        *OF_LOAD,
         "load_seconds",
     ]
 

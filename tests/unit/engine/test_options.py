@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from backends import mock
 from backends.api import Option
 from harness.engine import registry
-from harness.engine.options import known_options, parse_options, parse_value
+from harness.engine.options import check_options, known_options, parse_options, parse_value
 from harness.errors import EngineError, UsageError
+from harness.spec import RunSpec, concurrency_of
 
 
 def test_an_option_of_several_backends_is_known_once() -> None:
@@ -86,3 +87,24 @@ def test_numbers_go_there_and_back(value: float) -> None:
 @given(st.text())
 def test_any_text_is_some_value(text: str) -> None:
     assert isinstance(parse_value(text), bool | int | float | str | list)
+
+
+@pytest.mark.parametrize(
+    ("backends", "named", "remedy"),
+    [
+        (("hf",), "hf: no option concurrency", "Leave --concurrency out."),
+        (("llama-cpp", "mock", "hf"), "llama-cpp, hf: no option", "or give it to mock"),
+    ],
+)
+def test_concurrency_is_refused_where_an_entry_cannot_have_it(
+    backends: tuple[str, ...], named: str, remedy: str
+) -> None:
+    with pytest.raises(UsageError, match=named) as raised:
+        check_options(RunSpec(backend=backends, engine={"concurrency": 4}))
+    assert remedy in raised.value.remedy
+
+
+def test_concurrency_of_one_entry_is_its_own() -> None:
+    spec = RunSpec(backend=("hf", "mock"), backends={"mock": {"concurrency": 4}})
+    check_options(spec)
+    assert [concurrency_of(spec, name) for name in ("hf", "mock")] == [None, 4]

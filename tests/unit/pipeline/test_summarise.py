@@ -17,6 +17,7 @@ from harness.pipeline import run as pipeline
 from harness.pipeline.prompts import facts_of, save_prompts
 from harness.pipeline.run import make_baselines
 from harness.pipeline.summarise import recompute, so_far, summarise
+from harness.report.words import sharing_sentence
 from harness.spec import RunSpec
 from harness.store.runs import Results, StoredRun
 from harness.store.schema import EntryRow, SessionUse
@@ -290,3 +291,27 @@ def test_a_summary_can_be_made_again_from_what_is_stored(tmp_path: Path, small_d
     data.unlink()
     with Results(tmp_path) as results:
         assert recompute(results.run(stored.run_id)) == stored == results.run("latest").summary
+
+
+def test_the_order_in_which_prompts_were_sent_has_a_minimum_of_its_own(
+    tmp_path: Path, spec: RunSpec, workload: Workload
+) -> None:
+    """Voters in turn: whoever holds the prompt before only computes each beginning again."""
+    prompts, ids = workload.packed.prompts, workload.packed.token_ids[VOCABULARY]
+
+    def sent(order: list[int]) -> RunSummary:
+        batches = [
+            Batch((replace(plain(), prompt=index),), float(place), place + 0.5)
+            for place, index in enumerate(order)
+        ]
+        folder = tmp_path / str(order[1])
+        return summed(folder, spec, workload, lambda _: None, batches)
+
+    by_voter = sorted(range(len(ids)), key=lambda index: list(ids[index]))
+    in_turn = sorted(range(len(ids)), key=lambda i: (prompts[i].position, prompts[i].voter))
+    good, bad = sent(by_voter).speed, sent(in_turn).speed
+    assert good.in_order_tokens == good.unique_tokens == bad.unique_tokens
+    assert bad.in_order_tokens is not None
+    assert bad.in_order_tokens > 2 * (bad.unique_tokens or 0)
+    assert "it would save" in sharing_sentence(sent(in_turn[::-1]))
+    assert "as good as any" in sharing_sentence(sent(by_voter[::-1]))

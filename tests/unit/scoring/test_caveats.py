@@ -58,6 +58,7 @@ def found(**changes: Any) -> list[Caveat]:
         "sessions": 1,
         "other_cpu_share": 0.02,
         "own_tokens": None,
+        "findings": (),
     }
     return find_caveats(CaveatInputs(**(plain | changes)))
 

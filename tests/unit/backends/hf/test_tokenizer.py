@@ -119,3 +119,13 @@ def test_of_a_gguf_file_the_tokenizer_alone_is_made_and_then_read_without_torch(
     [made] = [path for path in tmp_path.iterdir() if path.is_dir()]
     assert made.name.startswith("tokenizer-")
     assert sum(path.stat().st_size for path in made.iterdir()) < 10 * 2**20
+
+
+def test_rope_scaling_is_that_of_each_kind_of_layer() -> None:
+    from backends.hf.tokenizer import rope_scaling_of
+
+    yarn = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 4096}
+    assert rope_scaling_of(yarn) == "yarn, factor 4, from 4096 tokens"
+    kinds = {"full_attention": yarn, "sliding_attention": {"rope_type": "default"}}
+    assert rope_scaling_of(kinds) == "yarn, factor 4, from 4096 tokens"
+    assert rope_scaling_of({"rope_theta": 10_000.0}) == ""
