@@ -62,7 +62,7 @@ def refused(
         ({"models": {"mine": {"gguf": 3}}}, "b.toml: models.mine.gguf is 3: use text"),
         (
             {"entries": {"a": {"model": ["x"]}}},
-            "b.toml: [entries.a] has to name its backend, and its model, as text",
+            "b.toml: [entries.a] has to name its backend, and its model, as text; it has model",
         ),
         ({"backend": ["mock", "mock"]}, "b.toml: backend: mock is named twice"),
     ],

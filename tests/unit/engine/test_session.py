@@ -590,7 +590,8 @@ class Scripted:
     timeout_seconds = 30.0
 
     def __init__(self, *answers: Message | Event, info: SessionInfo = INFO) -> None:
-        opened: Message = {"result": asdict(info), "seconds": 2.0}
+        result = {**asdict(info), "findings": [asdict(one) for one in info.findings]}
+        opened: Message = {"result": result, "seconds": 2.0}
         self.answers = [opened, *answers]
         self.requests: list[Message] = []
         self.has_failed = False
