@@ -7,6 +7,7 @@ prompts, each time with so many of them in flight until none is left (a closed l
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 from harness.comparison.samples import (
     clock_of,
@@ -85,17 +86,11 @@ def load_curve_of(runs: Sequence[StoredRun]) -> LoadCurve | None:
     finished = [run for run in runs if run.is_finished]
     if not differ_in_concurrency([run.spec for run in finished]):
         return None
-    ordered = sorted(finished, key=_concurrency)
+    ordered = sorted(finished, key=lambda run: cast(int, run.spec.engine[CONCURRENCY]))
     return LoadCurve(
         run_ids=[run.run_id for run in ordered],
         entries=[_entry(one.name, ordered) for one in entries_of(ordered[0].spec)],
     )
-
-
-def _concurrency(run: StoredRun) -> int:
-    given = run.spec.engine[CONCURRENCY]
-    assert isinstance(given, int)
-    return given
 
 
 def differ_in_concurrency(specs: Sequence[RunSpec]) -> bool:
@@ -122,7 +117,7 @@ def _point(run: StoredRun, name: str, prompts: str) -> LoadPoint:
     one = run.entry(name).summary
     return LoadPoint(
         run_id=run.run_id,
-        concurrency=_concurrency(run),
+        concurrency=cast(int, run.spec.engine[CONCURRENCY]),
         load=one.load,
         prefill_tokens_per_second=one.speed.prefill_tokens_per_second,
         computed_tokens=one.speed.computed_tokens,

@@ -91,7 +91,7 @@ def lasting(summary: Summary) -> dict[str, Any]:
     """What may not depend on how often a run was ended: all but times, memory and recomputation."""
     parts: list[dict[str, Any]] = []
     for one in summary.runs:
-        values = one.model_dump(exclude={"speed", "memory", "caveats"})
+        values = one.model_dump(exclude={"speed", "memory", "load", "caveats"})
         values["tokens"] = (one.speed.unique_tokens, one.speed.served_tokens)
         values["caveats"] = [caveat for caveat in one.caveats if caveat.kind not in OF_TIMES]
         parts.append(values)
