@@ -282,6 +282,11 @@ class _Trial:
             outcome, reason = "memory", str(error)
         except EngineError as error:
             outcome, reason = "failed", str(error)
+        # A peak that was over before anybody looked is in the kernel's mark all the same.
+        most, limit = (loaded and loaded.measured.peak_rss_bytes) or 0, self._plan.memory_limit
+        if limit is not None and most > limit:
+            loaded, outcome = None, "memory"
+            reason = f"it took {size(most)} at its peak, more than the limit of {size(limit)}"
         step = Step(
             tokens=length,
             outcome=outcome,

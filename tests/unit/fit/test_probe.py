@@ -72,9 +72,12 @@ def test_without_a_length_it_goes_a_little_beyond_the_window(tmp_path: Path) -> 
 def test_a_memory_limit_is_found_and_is_an_answer(tmp_path: Path) -> None:
     """16 KiB a token, under a limit that leaves room for about 3,000 tokens."""
     free = probed(tmp_path, longest=1000, token_kib=16)
-    empty = free.steps[-1].measured
-    assert empty is not None
-    bare = (empty.peak_rss_bytes or 0) - 1000 * 16 * KIB
+    # The least of several: an interpreter that compiles a module has a peak of its own.
+    bare = min(
+        (one.measured.peak_rss_bytes or 0) - one.tokens * 16 * KIB
+        for one in free.steps
+        if one.measured is not None
+    )
     limit = bare + 3000 * 16 * KIB
     found = probed(tmp_path, token_kib=16, memory_gib=0.01, memory_limit=limit)
     assert found.answered_tokens == pytest.approx(3000, rel=0.1)

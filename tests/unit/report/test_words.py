@@ -62,6 +62,11 @@ CAVEATS: dict[CaveatKind, tuple[dict[str, Any], str]] = {
     ),
     CaveatKind.SEVERAL_SESSIONS: ({"sessions": 2}, "2 sessions"),
     CaveatKind.PROCESSORS_SHARED: ({"share": 0.384}, "used 38 %"),
+    CaveatKind.PROMPTS_NOT_EQUAL: ({}, "before each stood a random beginning"),
+    CaveatKind.SERVER_FINDING: (
+        {"kind": "prompt_cut", "declared": 1000, "seen": 300, "side": "head"},
+        "300",
+    ),
     CaveatKind.ENGINES_DISAGREE: (
         {
             "median": 0.88,
