@@ -1,4 +1,4 @@
-"""Which backends the suite runs over: all that are registered, and `llama-server`, where it is there.
+"""Which backends the suite runs over: all that are registered, and `llama-server` if it is there.
 
 One that cannot run here fails the suite. Only where pip finds no wheel of it for this platform is
 it skipped, and then the summary says so at the end, in capitals.
