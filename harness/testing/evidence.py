@@ -15,8 +15,9 @@ EXTRA_INFO = "harness"  # the key in pytest-benchmark's `extra_info`
 
 
 class Sample(Record):
-    """One round: `values` has its figure of every metric, as the summary of a run has it. `work`
-    has, for every rate, the tokens and the seconds that it is made of, by the engine's own clock.
+    """One round: `values` has its figure of every metric that has one, as the summary of a run
+    has it. `work` has, for every such rate, the tokens and the seconds that it is made of, by the
+    engine's own clock.
 
     Rounds with the same `session` had the same worker, counted from 1.
     """

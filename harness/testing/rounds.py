@@ -160,15 +160,18 @@ def _shares(entry: StoredEntry) -> dict[str, list[float | None]]:
 
 
 def _sample(entry: StoredEntry, number: int) -> Sample:
+    """Metrics that the engine has no figure of are left out: most are of another clock."""
+    figures = {name: metric.figure(entry.summary) for name, metric in METRICS.items()}
+    values = {name: figure for name, figure in figures.items() if figure is not None}
     rates = {
         name: metric.samples(entry)
         for name, metric in METRICS.items()
-        if metric.kind == "rate" and metric.samples
+        if metric.kind == "rate" and metric.samples and name in values
     }
     return Sample(
         run_id=entry.run.run_id,
         session=number,
-        values={name: metric.figure(entry.summary) for name, metric in METRICS.items()},
+        values=values,
         work={name: _totals(work) for name, work in rates.items()},
     )
 
