@@ -148,7 +148,7 @@ class Client:
         """By Retry-After, else longer each time; not all that wait come back at once."""
         seconds = _FIRST_WAIT_SECONDS * 2**attempt if wanted is None else wanted
         # Not before the time that the server named.
-        seconds = min(seconds, MOST_WAIT_SECONDS) * random.uniform(1.0, 1.25)  # noqa: S311
+        seconds = min(seconds, MOST_WAIT_SECONDS) * random.uniform(1.0, 1.25)  # noqa: S311 - no secret
         self.retries += 1
         self.waited_seconds += seconds
         await asyncio.sleep(seconds)
@@ -242,7 +242,7 @@ class Client:
                 # A comment keeps the connection open; other fields of an event say nothing to us.
                 if name == b"error":  # llama-server's name for a piece that is none
                     raise ReplyError(f"the server broke off: {self._scrubbed(_error_words(value))}")
-                line = value.strip() if name == b"data" else b""  # noqa: PLW2901
+                line = value.strip() if name == b"data" else b""  # noqa: PLW2901 - what is left of it
             if line == b"[DONE]":
                 return
             if line:

@@ -92,7 +92,7 @@ class Flavour(Protocol):
     CAN_GIVE_ALL: bool  # log-probabilities of the whole vocabulary, which take long to write
     CAN_IGNORE_END: bool
     HAS_SALT: bool  # so that another salt is a cold cache
-    CAN_START_COLD: bool  # a request can be kept from what others have left in the cache
+    CAN_START_COLD: bool  # a request can be computed without what others have left in the cache
     MOST_AT_ONCE: int | None  # `None`: as many as are wanted
 
     async def recognise(self, client: Client) -> Facts | None:
@@ -127,8 +127,9 @@ def whole(value: object) -> int | None:
 
 
 def seconds(milliseconds: object) -> float | None:
-    is_time = isinstance(milliseconds, int | float) and 0 <= milliseconds < 1e12
-    return float(milliseconds) / 1000 if is_time else None  # type: ignore[arg-type]
+    if isinstance(milliseconds, int | float) and 0 <= milliseconds < 1e12:
+        return float(milliseconds) / 1000
+    return None
 
 
 def table(value: object) -> Mapping[str, Any]:
