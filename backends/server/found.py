@@ -18,7 +18,7 @@ from backends.server import (
 from backends.server.client import Client
 from backends.server.flavour import Facts, Flavour
 
-# Those that can be told apart for certain come first; the last is whatever has the API.
+# Those that can be recognised for certain come first; the last is whatever has the API.
 FLAVOURS: tuple[Flavour, ...] = (
     llama_server,
     vllm_server,
