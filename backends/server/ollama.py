@@ -106,5 +106,4 @@ def read(event: Mapping[str, Any], answer: Answer) -> None:
 
 
 def _seconds(nanoseconds: object) -> float | None:
-    is_number = isinstance(nanoseconds, int | float)
-    return seconds(nanoseconds / _NANOSECONDS) if is_number else None  # type: ignore[operator]
+    return seconds(nanoseconds / _NANOSECONDS) if isinstance(nanoseconds, int | float) else None

@@ -21,7 +21,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
-from backends.api import Finding
+from backends.api import Finding, Side
 from backends.server.client import ReplyError
 from backends.server.flavour import Answer
 from backends.server.session import Window, Wire, miscount
@@ -56,6 +56,12 @@ class _Sent:
     length: int
     answer: Answer
     nonce: str
+
+    @property
+    def off(self) -> int | None:
+        """By how much the server counts otherwise; `None` where it does not count."""
+        seen = self.answer.prompt_tokens
+        return None if seen is None else seen - self.length
 
 
 async def probe(wire: Wire, allocated: int) -> Probed:
@@ -119,28 +125,22 @@ class _Probe:
     async def _count_short(self) -> None:
         """BOS, chat template and cached tokens, by two prompts of different lengths."""
         wire = self._wire
-        first = await self._counted(_short())
-        if first is None:
+        first = await self._send(_short())
+        if first.off is None:
             self._find(Finding("prompt_tokens_unknown"))
             return
-        off = first.answer.prompt_tokens - first.length  # type: ignore[operator]
-        if off == -1 and not wire.takes_ids and wire.bos_id is not None:
+        if first.off == -1 and not wire.takes_ids and wire.bos_id is not None:
             # It adds no BOS itself, so that our text has to bring it.
             wire.adds_bos = False
-            first = await self._counted(_short())
-            off = first.answer.prompt_tokens - first.length if first else 0  # type: ignore[operator]
-        if off == 0 or first is None:
+            first = await self._send(_short())
+        if not first.off:
             return
-        second = await self._counted(_short(3))
-        again = second.answer.prompt_tokens - second.length if second else off  # type: ignore[operator]
-        kind = miscount(off, wire.bos_id) if off == again else "tokens_differ"
+        second = await self._send(_short(3))
+        is_same = second.off in (None, first.off)
+        kind = miscount(first.off, wire.bos_id) if is_same else "tokens_differ"
         if kind == "prompt_cut":  # of a short prompt: it counts otherwise
             kind = "tokens_differ"
         self._find(Finding(kind, first.length, first.answer.prompt_tokens))
-
-    async def _counted(self, text: str) -> _Sent | None:
-        sent = await self._send(text)
-        return None if sent.answer.prompt_tokens is None else sent
 
     async def _look_at_long(self) -> None:
         try:
@@ -152,8 +152,8 @@ class _Probe:
         short = self._cut(first, off)
         seen_head = await self._depends_on_head(first)
         if short is not None:
-            side = "head" if not seen_head else await self._side(first)
-            self._find(Finding("prompt_cut", first.length, short, side))  # type: ignore[arg-type]
+            side: Side = "head" if not seen_head else await self._side(first)
+            self._find(Finding("prompt_cut", first.length, short, side))
         elif not seen_head and self._wire.label_logprobs == "none":
             self._find(Finding("head_unproven", first.length))
         elif not seen_head:
@@ -183,7 +183,7 @@ class _Probe:
         seen = sent.answer.prompt_tokens
         return seen if seen is not None and seen < sent.length + off else None
 
-    async def _side(self, first: _Sent) -> str:
+    async def _side(self, first: _Sent) -> Side:
         return "middle" if await self._depends_on_tail(first) else "tail"
 
     async def _depends_on_head(self, first: _Sent) -> bool:

@@ -263,7 +263,7 @@ class ServerSession:
         first = answers[()]
         scored = decoding.labels if self._wire.label_logprobs != "none" else ()
         logprobs = [_token_logprobs(label, answers, self._wire) for label in scored]
-        whole = tuple(None if None in each else sum(each) for each in logprobs)  # type: ignore[arg-type]
+        whole = tuple(map(_sum, logprobs))
         reply = Reply(
             prompt=index,
             finish="scored",
@@ -288,16 +288,16 @@ class ServerSession:
         text = before_stop(first.text, decoding.stop)
         token_ids = tuple(first.token_ids[: decoding.max_tokens])
         count = first.completion_tokens or len(token_ids)
-        decoded = first.last is not None and first.first is not None and count > 1
+        per_token = None
+        if first.last is not None and first.first is not None and count > 1:
+            per_token = 1000 * (first.last - first.first) / (count - 1)
         return replace(
             reply,
             finish="stop" if len(text) < len(first.text) or first.finish == "stop" else "length",
             text=text,
             token_ids=token_ids,
             time_to_first_token_ms=None if first.first is None else 1000 * (first.first - began),
-            time_per_output_token_ms=1000 * (first.last - first.first) / (count - 1)  # type: ignore[operator]
-            if decoded
-            else None,
+            time_per_output_token_ms=per_token,
         )
 
     def _batch(self, reply: Reply, answer: Answer | None, began: float, ended: float) -> Batch:
@@ -447,6 +447,12 @@ def miscount(difference: int, bos_id: int | None) -> FindingKind:
     if difference == -1 and bos_id is not None:
         return "bos_missing"
     return "prompt_cut" if difference < 0 else "chat_template"
+
+
+def _sum(logprobs: Sequence[float | None]) -> float | None:
+    """`None` where one is not known."""
+    known = [one for one in logprobs if one is not None]
+    return sum(known) if len(known) == len(logprobs) else None
 
 
 def beginnings(labels: Sequence[_Beginning]) -> list[_Beginning]:
