@@ -1,4 +1,4 @@
-"""A run that is killed, anywhere and often, loses nothing that it had kept, and ends the same."""
+"""A run that is killed, anywhere and often, loses nothing that it had stored, and ends the same."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Child:
             self.told.append(int(line))
 
     def wait_for(self, cells: int, seconds: float) -> None:
-        """Until it has kept so many cells more than it found, or ends, or the time is over."""
+        """Until it has stored so many cells more than it found, or ends, or the time is over."""
         give_up = time.monotonic() + seconds
         while time.monotonic() < give_up and self._process.poll() is None:
             if self.told and self.told[-1] >= self.told[0] + cells:
@@ -71,7 +71,7 @@ class Child:
         assert not psutil.wait_procs(self._workers, timeout=20)[1]
 
 
-def kept(folder: Path, backend: str) -> Mapping[int, CellRow]:
+def stored_cells(folder: Path, backend: str) -> Mapping[int, CellRow]:
     """What the store holds of the one run, if it was begun."""
     with Store(folder) as store:
         runs = store.runs()
@@ -121,7 +121,7 @@ def test_a_run_killed_ten_times_ends_as_if_it_had_not_been(tmp_path: Path, small
             else:
                 child.wait_for(cells=random.randrange(8), seconds=300)
                 time.sleep(random.uniform(0, 0.03))
-        after = kept(folder, "mock")
+        after = stored_cells(folder, "mock")
         assert len(after) >= max(child.told, default=0)
         assert before.items() <= after.items()
         before = after
@@ -159,14 +159,14 @@ def test_a_run_of_llama_cpp_killed_in_the_middle_ends_the_same(
     folder = tmp_path / "killed"
     with Child(str(folder), spec.model_dump_json()) as child:
         child.wait_for(cells=1, seconds=300)
-    before = kept(folder, "llama-cpp")
+    before = stored_cells(folder, "llama-cpp")
     assert 0 < len(before) < 16
     summary, whole = resume("latest", folder), run(spec, tmp_path / "whole")
     assert lasting(summary) == lasting(whole)
-    after = kept(folder, "llama-cpp")
+    after = stored_cells(folder, "llama-cpp")
     assert before.items() <= after.items()
     for cell, expected in zip(
-        after.values(), kept(tmp_path / "whole", "llama-cpp").values(), strict=True
+        after.values(), stored_cells(tmp_path / "whole", "llama-cpp").values(), strict=True
     ):
         assert cell.reply is not None
         assert expected.reply is not None

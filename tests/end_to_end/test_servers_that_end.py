@@ -22,7 +22,7 @@ from harness.pipeline.run import resume, run
 from harness.spec import RunSpec
 from harness.store.store import Store
 from harness.summary import CaveatKind, Summary
-from tests.end_to_end.test_resume import kept, lasting
+from tests.end_to_end.test_resume import lasting, stored_cells
 from tests.fakes.server import Fake, Running, running
 
 VOTERS = 4
@@ -99,10 +99,10 @@ def test_a_server_that_is_killed_in_the_middle_costs_no_finished_reply(
         with killed_at_times(server, every=10, times=KILLS) as kills:
             run(spec, folder)
         assert len(kills) == KILLS
-        before = {key: cell for key, cell in kept(folder, "mine").items() if cell.reply}
+        before = {key: cell for key, cell in stored_cells(folder, "mine").items() if cell.reply}
         assert len(before) == CELLS - KILLS
         ended = resume("latest", folder)
-    after = kept(folder, "mine")
+    after = stored_cells(folder, "mine")
     assert before.items() <= after.items()
     assert unkilled(ended) == unkilled(whole)
     assert ended.runs[0].cells.done == CELLS
