@@ -8,7 +8,7 @@ from harness.stats.spread import one_more
 
 @pytest.mark.parametrize("runs", [1, 2, 5, 10])
 def test_one_more_is_within_in_nine_of_ten_cases(runs: int) -> None:
-    """Of a machine on which equal runs differ by 10 %; the high end is at most twice the low one."""
+    """Of a machine on which equal runs differ by 10 %; an interval is not too wide, either."""
     rng = np.random.default_rng(runs)
     held = 0
     for _ in range(400):
