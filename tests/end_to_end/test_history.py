@@ -15,7 +15,9 @@ from harness.pipeline.run import run
 from harness.spec import RunSpec
 
 BEFORE, AFTER = 6, 6
-DELAYS_MS = [6] * BEFORE + [12] * AFTER
+# Far apart, so that no noise of a shared machine looks like the planted change.
+FAST_MS, SLOW_MS = 20, 80
+DELAYS_MS = [FAST_MS] * BEFORE + [SLOW_MS] * AFTER
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +60,7 @@ def test_the_change_names_both_runs_and_its_cause(results: tuple[Path, list[str]
     [change] = series["changes"]
     assert (change["before"], change["after"]) == (ids[BEFORE - 1], ids[BEFORE])
     assert change["outcome"] == "worse"
-    cause = {"field": "options.delay_ms", "first": 6, "other": 12}
+    cause = {"field": "options.delay_ms", "first": FAST_MS, "other": SLOW_MS}
     assert cause in change["differing"]
 
 
@@ -74,4 +76,4 @@ def test_it_is_drawn_for_any_terminal(results: tuple[Path, list[str]], encoding:
     last, first = (rf"{one} \(\S+, mock 1\)" for one in ids[BEFORE - 1 : BEFORE + 1])
     sentence = f"The last before is {last}, the first after {first}."
     assert re.search(sentence, " ".join(text.split()))
-    assert "options.delay_ms 6 / 12" in text
+    assert f"options.delay_ms {FAST_MS} / {SLOW_MS}" in text
