@@ -55,7 +55,7 @@ def bench_answer(timed: Sequence[Row | LoadRow]) -> Answer:
 
 
 def _load_parts(loads: Sequence[LoadRow]) -> Iterator[RenderableType]:
-    names = [f"{_name(row)}\n{row.test.name}\n{row.concurrency:,} at once" for row in loads]
+    names = [f"{_name(row)}\n{row.test.name}\n{row.concurrency:,} in flight" for row in loads]
     rates = (
         (
             name,
