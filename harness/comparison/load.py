@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import cast
 
+from harness.comparison.metrics import COLD, OF_REQUESTS
 from harness.comparison.samples import (
     clock_of,
     first_token_times,
@@ -23,7 +24,9 @@ from harness.spec import CONCURRENCY, RunSpec, concurrency_of, entries_of, is_co
 from harness.stats.significance import measured
 from harness.stats.tails import tail
 from harness.store.runs import StoredEntry, StoredRun
-from harness.summary import Load, headline, is_mock
+from harness.summary import Load, Missing, headline, is_mock
+
+_ENGINE_TIMES = ("time_to_first_token_ms", "time_per_output_token_ms", "batch_seconds")
 
 
 class LoadPoint(Record):
@@ -78,6 +81,40 @@ def load_of(entry: StoredEntry, failed: int) -> Load | None:
         time_per_output_token_ms=tail(output_token_times(entry)),
         batch_seconds=tail(whole_times(entry)),
     )
+
+
+def missing_of(entry: StoredEntry, load: Load | None) -> dict[str, Missing]:
+    """Of each figure of load that cannot be had the reason, by its name."""
+    if load is None:
+        reason = Missing.NO_CONCURRENCY if entry.info else Missing.NOT_LOADED
+        return dict.fromkeys(("load", *OF_REQUESTS, *(COLD + name for name in OF_REQUESTS)), reason)
+    is_client = clock_of(entry) == "client"
+    found = {} if load.concurrency else {"concurrency": Missing.NO_CONCURRENCY}
+    for name in _ENGINE_TIMES:
+        if getattr(load, name) is None:
+            found[name] = Missing.CLIENT_CLOCK if is_client else _why_null(entry, name)
+    for name in OF_REQUESTS:
+        if getattr(load, name) is None:
+            is_other_clock = name.startswith("request_") and not is_client
+            reason = Missing.ENGINE_CLOCK if is_other_clock else _why_null(entry, name)
+            found |= {name: reason, COLD + name: reason}
+        elif load.is_cold:
+            found[name] = Missing.COLD_RUN
+        else:
+            found[COLD + name] = Missing.WARM_RUN
+    return found
+
+
+def _why_null(entry: StoredEntry, name: str) -> Missing:
+    """Why a figure has no value whose clock is the entry's."""
+    if not entry.replies:
+        return Missing.NO_REPLY
+    if entry.run.spec.decoding == "score":
+        return Missing.SCORE_GENERATES_NOTHING
+    is_of_later = name.endswith("time_per_output_token_ms")
+    if is_of_later and all(len(reply.token_ids) < 2 for reply in entry.replies.values()):
+        return Missing.NO_SECOND_TOKEN
+    return Missing.NOT_REPORTED
 
 
 def load_curve_of(runs: Sequence[StoredRun]) -> LoadCurve | None:
