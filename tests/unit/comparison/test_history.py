@@ -16,7 +16,7 @@ from harness.comparison.series import History
 from harness.errors import UsageError
 from harness.machine.environment import Environment, Gpu
 from harness.metrics import Outcome
-from harness.pipeline.run import run
+from harness.pipeline import run as pipeline
 from harness.spec import RunSpec
 from harness.stats.change_points import LEAST_RUNS
 from harness.store.runs import Results, StoredRun
@@ -145,7 +145,7 @@ def test_a_default_and_the_number_that_it_comes_to_are_one_series(
         max_model_len=300, baselines=False,
     )  # fmt: skip
     for max_tokens in (8, None, 9):
-        run(of_now.model_copy(update={"max_tokens": max_tokens}), tmp_path)
+        pipeline.run(of_now.model_copy(update={"max_tokens": max_tokens}), tmp_path)
     with Results(tmp_path) as results:
         found = read_history(list(results), "accuracy").series
     assert sorted(len(one.points) for one in found) == [1, 2]
