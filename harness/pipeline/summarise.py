@@ -159,9 +159,9 @@ def _run_summary(entry: StoredEntry, facts: Facts, baselines: Sequence[Baseline]
         cells=Cells(
             done=statuses["done"], failed=statuses["failed"], not_needed=statuses["not_needed"]
         ),
-        missing=missing_of(entry, load)
+        missing=_missing_of_replies(entry, speed, parse, accuracy)
         | _missing_of_sessions(entry, speed, memory)
-        | _missing_of_replies(entry, speed, parse, accuracy),
+        | missing_of(entry, load),
         caveats=find_caveats(
             CaveatInputs(
                 is_mock=info is not None and info.is_mock,

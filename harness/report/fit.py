@@ -133,14 +133,17 @@ def _shares(rows: Sequence[FitRow]) -> Sheet:
     titles = [_TITLES.get(name, name) for name in varying]
     names = list(Shares.model_fields)
     shown = ["texts" if row.encoding is None else "numbers" for row in rows[:1]]
-    figures = ["context", *names]
-    figures[1 + names.index("content")] = shown[0] if shown else "content"
+    figures = [shown[0] if shown and name == "content" else name for name in names]
+    # All of one length have it in the table above: this one is wide enough.
+    with_length = len({row.max_model_len for row in longest}) > 1
+    if with_length:
+        figures.insert(0, "context")
     return simple_table(
         [*titles, *figures],
         [
             [
                 *_cells(row, varying),
-                _length(row),
+                *([_length(row)] if with_length else []),
                 *(percent(round(getattr(row.shares, name), 3)) for name in names),
             ]
             for row in longest

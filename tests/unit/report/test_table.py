@@ -141,6 +141,17 @@ def test_simple_table_keeps_line_feeds_and_folds_what_is_long() -> None:
     assert text.count("x") == 30
 
 
+def test_no_word_of_a_title_is_broken_where_more_lines_help() -> None:
+    cells = ("x" * 9, "y" * 10, "z" * 10)
+    titles = ("instruction", "examples that fit", "left over")
+    text = printed(simple_table(titles, [cells], numbers=titles[1:]), 36)
+    assert [line.split() for line in text.splitlines()[:2]] == [
+        ["examples"],
+        ["instruction", "that", "fit", "left", "over"],
+    ]
+    assert max(map(len, text.splitlines())) <= 36
+
+
 def test_the_lines_of_a_listing_are_whole_and_in_columns() -> None:
     path, command = "/a/path/" + "long/" * 30 + "file", "pip install " + "x " * 60 + "y"
     listing = Listing(
