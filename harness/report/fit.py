@@ -19,11 +19,11 @@ from harness.report.probe import probe_parts, probe_sentence
 from harness.report.table import Sheet, simple_table
 from harness.report.text import NOTHING, lines, number, percent
 
-_BEYOND = " *"
+_BEYOND = "*"
 _LEGEND = "* more tokens than the model was made for: counted. --probe shows who takes so many."
 _MEMORY = "Memory, predicted from the heads of the model's files, in MiB:"
 _LOADED = "The same measured, by the engine's own figures and the process's peak, in MiB:"
-_PREDICTED = ("KiB/token", "weights", "cache", "buffers", "engine", "sum")
+_PREDICTED = ("KiB / token", "weights", "cache", "buffers", "engine", "sum")
 _MEASURED = ("cache", "buffers", "peak")
 _SHARES = "Shares of the longest prompt:"
 _MARKUP = "markup: what a chat template adds, and the token that a model wants first."

@@ -33,7 +33,7 @@ class Sheet:
     """A table of untrusted text, for a terminal and for Markdown.
 
     A line feed in a cell stays, and no text is left out. A cell may be a `Text` with a style. Where
-    a word of a title would be broken, titles take more lines.
+    a word would be broken, titles take more lines.
     Columns whose titles are among `numbers` are set to the right. `columns` are the most that each
     column is wide, `None` for as wide as it is. Cells of columns whose titles are among `whole` are
     not broken, so that they can be copied.
@@ -49,7 +49,8 @@ class Sheet:
         table = self._table(self.titles)
         lines_ = console.render_lines(table, options)
         shown = "\n".join("".join(part.text for part in line) for line in lines_)
-        words = chain.from_iterable(_text(title).plain.split() for title in self.titles)
+        cells = chain(self.titles, *self.rows)
+        words = chain.from_iterable(_text(cell).plain.split() for cell in cells)
         yield table if all(word in shown for word in words) else self._table(self._narrow_titles())
 
     def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:

@@ -274,7 +274,7 @@ def test_load_measures_beside_what_was_predicted(tmp_path: Path, small_data: str
     )
     assert (done.returncode, done.stderr) == (0, "")
     said = " ".join(done.stdout.split())
-    assert "KiB/token weights cache buffers engine sum" in said
+    assert "KiB / token weights cache buffers engine sum" in said
     assert "mock 512 0.00 51 0 0 0 51" in said
     assert "The same measured" in said
     assert max(map(len, done.stdout.splitlines())) <= 80

@@ -141,14 +141,16 @@ def test_simple_table_keeps_line_feeds_and_folds_what_is_long() -> None:
     assert text.count("x") == 30
 
 
-def test_no_word_of_a_title_is_broken_where_more_lines_help() -> None:
-    cells = ("x" * 9, "y" * 10, "z" * 10)
-    titles = ("instruction", "examples that fit", "left over")
+@pytest.mark.parametrize("first", ["instruction", "x"])
+def test_no_word_is_broken_where_titles_of_more_lines_help(first: str) -> None:
+    cells = ("x" * 11, "y" * 10, "z" * 10)
+    titles = (first, "examples that fit", "left over")
     text = printed(simple_table(titles, [cells], numbers=titles[1:]), 36)
     assert [line.split() for line in text.splitlines()[:2]] == [
         ["examples"],
-        ["instruction", "that", "fit", "left", "over"],
+        [first, "that", "fit", "left", "over"],
     ]
+    assert text.splitlines()[-1].split() == list(cells)
     assert max(map(len, text.splitlines())) <= 36
 
 
