@@ -76,7 +76,7 @@ def _step(found: Probe, step: Step) -> list[str]:
         *(NOTHING if one is None else f"{one / MIB:,.0f}" for one in (peak, step.total_bytes)),
         number(took.seconds if took else None),
         number(took.tokens / took.seconds if took else None),
-        {"memory": "killed: memory"}.get(step.outcome, step.outcome),
+        {"memory": "too much memory"}.get(step.outcome, step.outcome),
     ]
 
 
