@@ -54,7 +54,7 @@ class LoadBench:
         if self.plan.batch != Plan().batch:
             raise UsageError(
                 f"{self.engine.name}: --batch is for engines that are timed by their own clock",
-                remedy="Use --concurrency.",
+                remedy="Leave it out: --concurrency says how many requests are in flight.",
             )
         tests = load_tests(self.plan)
         for number, test in enumerate(tests):

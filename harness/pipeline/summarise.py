@@ -126,11 +126,9 @@ def _run_summary(entry: StoredEntry, facts: Facts, baselines: Sequence[Baseline]
     tokens = facts.tokens.get(entry.name)
     statuses = Counter(cell.status for cell in entry.cells)
     load = load_of(entry, statuses["failed"])
-    failures = [read_failure(cell.reason) for cell in entry.cells if cell.reason is not None]
     # With a beginning of its own before each, they are equal to no other run's.
     unequal = has_own_prompts(entry)
     nonce = (run.run_id, entry.name) if unequal else ()
-    is_scored = info is not None and info.capabilities.label_logprobs != "none"
     return RunSummary(
         entry=entry.name,
         backend=entry.backend,
@@ -162,42 +160,54 @@ def _run_summary(entry: StoredEntry, facts: Facts, baselines: Sequence[Baseline]
         missing=_missing_of_replies(entry, speed, parse, accuracy)
         | _missing_of_sessions(entry, speed, memory)
         | missing_of(entry, load),
-        caveats=find_caveats(
-            CaveatInputs(
-                is_mock=info is not None and info.is_mock,
-                accuracy=accuracy,
-                parse=parse,
-                label_mass=_label_mass(replies),
-                queries_wanted=spec.queries,
-                # Without log-probabilities there is nothing to calibrate: no caveat about it.
-                calibration_wanted=spec.calibration_queries if is_scored else 0,
-                calibration_per_voter=min(facts.calibration) if is_scored else 0,
-                shots=spec.shots,
-                fewest_shown=min(fit.examples_per_voter),
-                examples_shown=round(float(np.mean(fit.examples_per_voter))),
-                examples_available=fit.examples_available,
-                cells_failed=statuses["failed"],
-                cells_missing=len(prompts) * spec.attempts - statuses.total(),
-                failure_reasons=_counted(Counter(message for message, _ in failures)),
-                failure_remedies=tuple(dict.fromkeys(remedy for _, remedy in failures if remedy)),
-                has_replies=bool(replies),
-                is_text=facts.data is not None and facts.data.kind == "text",
-                shared_items=facts.train_test_duplicates,
-                examples_too_long=len(facts.too_long),
-                all_tokens=facts.all_tokens,
-                queries_too_long=_queries_too_long(entry, facts),
-                context_limit=facts.limit,
-                context_wanted=spec.max_model_len,
-                declared_context=fit.declared_context,
-                longest_prompt=None
-                if fit.fill_ratio is None
-                else round(fit.fill_ratio * facts.limit),
-                sessions=len(entry.sessions),
-                other_cpu_share=speed.other_cpu_share,
-                own_tokens=tokens.own_difference if tokens else None,
-                findings=_findings(entry),
-            )
-        ),
+        caveats=find_caveats(_caveat_inputs(entry, facts, fit, speed, parse, accuracy)),
+    )
+
+
+def _caveat_inputs(
+    entry: StoredEntry,
+    facts: Facts,
+    fit: ContextFit,
+    speed: Speed,
+    parse: Parse,
+    accuracy: Accuracy,
+) -> CaveatInputs:
+    info, spec = entry.info, entry.run.spec
+    tokens = facts.tokens.get(entry.name)
+    statuses = Counter(cell.status for cell in entry.cells)
+    failures = [read_failure(cell.reason) for cell in entry.cells if cell.reason is not None]
+    # Without log-probabilities there is nothing to calibrate: no caveat about it.
+    is_scored = info is not None and info.capabilities.label_logprobs != "none"
+    return CaveatInputs(
+        is_mock=info is not None and info.is_mock,
+        accuracy=accuracy,
+        parse=parse,
+        label_mass=_label_mass(entry.replies),
+        queries_wanted=spec.queries,
+        calibration_wanted=spec.calibration_queries if is_scored else 0,
+        calibration_per_voter=min(facts.calibration) if is_scored else 0,
+        shots=spec.shots,
+        fewest_shown=min(fit.examples_per_voter),
+        examples_shown=round(float(np.mean(fit.examples_per_voter))),
+        examples_available=fit.examples_available,
+        cells_failed=statuses["failed"],
+        cells_missing=len(entry.run.prompts) * spec.attempts - statuses.total(),
+        failure_reasons=_counted(Counter(message for message, _ in failures)),
+        failure_remedies=tuple(dict.fromkeys(remedy for _, remedy in failures if remedy)),
+        has_replies=bool(entry.replies),
+        is_text=facts.data is not None and facts.data.kind == "text",
+        shared_items=facts.train_test_duplicates,
+        examples_too_long=len(facts.too_long),
+        all_tokens=facts.all_tokens,
+        queries_too_long=_queries_too_long(entry, facts),
+        context_limit=facts.limit,
+        context_wanted=spec.max_model_len,
+        declared_context=fit.declared_context,
+        longest_prompt=None if fit.fill_ratio is None else round(fit.fill_ratio * facts.limit),
+        sessions=len(entry.sessions),
+        other_cpu_share=speed.other_cpu_share,
+        own_tokens=tokens.own_difference if tokens else None,
+        findings=_findings(entry),
     )
 
 
