@@ -86,6 +86,14 @@ def test_a_server_is_opened_once(tmp_path: Path) -> None:
     assert (len(rows), len(opened)) == (2, 1)
 
 
+def test_rows_of_csv_have_the_same_columns_whatever_is_null(tmp_path: Path) -> None:
+    """Of a reply of one token there is no time for each further one."""
+    plan = Plan(prompt_tokens=(20,), generate_tokens=(1, 6), repetitions=1)
+    header = as_csv(bench_answer(list(bench(plan, SPEC, tmp_path)))).splitlines()[0].split(",")
+    assert "request_time_per_output_token_ms.p50.value" in header
+    assert "request_time_per_output_token_ms" not in header
+
+
 def test_batches_are_refused_under_load(tmp_path: Path) -> None:
     plan = Plan(prompt_tokens=(20,), generate_tokens=(6,), batch=(4,))
     with pytest.raises(UsageError, match="--batch is for engines"):
