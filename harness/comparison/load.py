@@ -20,7 +20,7 @@ from harness.comparison.samples import (
     whole_times,
 )
 from harness.record import Estimate, Record
-from harness.spec import CONCURRENCY, RunSpec, concurrency_of, entries_of, is_cold
+from harness.spec import CONCURRENCY, RunSpec, concurrency_of, is_cold
 from harness.stats.significance import measured
 from harness.stats.tails import tail
 from harness.store.runs import StoredEntry, StoredRun
@@ -63,11 +63,12 @@ class LoadCurve(Record):
 def load_of(entry: StoredEntry, failed: int) -> Load | None:
     """What an entry's requests come to. `None` where no prompts were in flight side by side, as far
     as is known."""
-    concurrency = concurrency_of(entry.run.spec, entry.name)
+    spec = entry.run.given_spec  # of what is shown, an entry may have another name
+    concurrency = concurrency_of(spec, entry.name)
     if entry.info is None or (concurrency is None and clock_of(entry) == "engine"):
         return None
     return Load(
-        is_cold=is_cold(entry.run.spec, entry.name),
+        is_cold=is_cold(spec, entry.name),
         concurrency=concurrency,
         in_flight=most_in_flight(entry),
         requests=len(entry.replies),
@@ -126,7 +127,7 @@ def load_curve_of(runs: Sequence[StoredRun]) -> LoadCurve | None:
     ordered = sorted(finished, key=lambda run: cast(int, run.spec.engine[CONCURRENCY]))
     return LoadCurve(
         run_ids=[run.run_id for run in ordered],
-        entries=[_entry(one.name, ordered) for one in entries_of(ordered[0].spec)],
+        entries=[_entry(name, ordered) for name in ordered[0].entries],
     )
 
 

@@ -152,6 +152,24 @@ def test_an_engines_own_clock_is_the_reason_for_no_times_of_requests(results: Re
     assert found["request_seconds"] is found["cold_request_seconds"] is Missing.ENGINE_CLOCK
 
 
+def test_entries_are_found_whose_names_come_of_a_home_folder(
+    tmp_path: Path, small_data: str
+) -> None:
+    """A shown spec has `~` in its place, of which another name would be made."""
+    models = (str(Path.home() / "m.gguf"), "/elsewhere/m.gguf")
+    for group in ("first", "second"):  # the second one looks at the first one's times
+        specs = [
+            spec(small_data, concurrency=n).model_copy(update={"model": models, "queries": 2})
+            for n in (1, 2)
+        ]
+        done = run_group(group, specs, tmp_path)
+        assert [one.load and one.load.concurrency for one in done[1].runs] == [2, 2]
+    with Results(tmp_path) as stored:
+        found = load_curve_of(stored.group("second"))
+    assert found is not None
+    assert len({one.entry for one in found.entries}) == 2
+
+
 def test_two_loads_are_compared_by_requests(results: Results) -> None:
     from harness.comparison.compare import compare
 
