@@ -141,11 +141,11 @@ def _run(
                 for one in members
             }
 
-            def foretell(update: Update) -> None:
+            def with_forecast(update: Update) -> None:
                 seconds = forecasts[update.run_id].get(update.entry, 0.0)
                 observe(replace(update, forecast_seconds=seconds))
 
-            return _complete(store, members, foretell)
+            return _complete(store, members, with_forecast)
 
 
 def _check_names(spec: RunSpec) -> None:

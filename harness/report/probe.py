@@ -94,7 +94,7 @@ def _laws(found: Probe) -> Iterator[str]:
             f"{found.entry}: the prefill of n thousand tokens takes {_span(linear, 1e-3)} n + "
             f"{_span(quadratic, 1e-6)} n\N{SUPERSCRIPT TWO} seconds."
         )
-    for one in found.foretold:
+    for one in found.extrapolated:
         took = one.seconds
         yield (
             f"{found.entry}: a prompt of {one.tokens:,} tokens would take about "

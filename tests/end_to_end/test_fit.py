@@ -232,7 +232,7 @@ def test_a_probe_says_how_much_is_answered(tmp_path: Path, small_data: str) -> N
     [found] = answer["probes"]
     assert found["answered_tokens"] <= 1201 < found["failed_tokens"]
     assert found["failed_tokens"] - found["answered_tokens"] <= 38
-    assert [one["tokens"] for one in found["foretold"]] == [2000, 32_768, 131_072]
+    assert [one["tokens"] for one in found["extrapolated"]] == [2000, 32_768, 131_072]
     assert len(answer["rows"]) == 2
 
 
