@@ -231,7 +231,7 @@ def test_clip_refuses_images_that_are_not_those_of_the_rows(tmp_path: Path) -> N
     short = replace(data, images_queries=["test/good/001", "test/bad/000"])
     assert clip.images_of(folder, short, split)[-2].endswith("001.webp")
     (folder / "test" / "good" / "001.gif").touch()
-    with pytest.raises(DataError, match="more than one file is called so; test/good/001 is one"):
+    with pytest.raises(DataError, match="several files have that name; the first is test/good/001"):
         clip.images_of(folder, short, split)
 
 
