@@ -75,23 +75,9 @@ class Lesson:
 def teach(
     lesson: Lesson, order: TrainOrder, device: torch.device, threads: int, tell: Tell
 ) -> Trained:
-    folder = Path(order.folder)
     epochs = lesson.epochs if order.epochs is None else order.epochs
     dtype = devices.dtype("auto", device) if lesson.reduced else torch.float32
-    plan = {
-        "folder": str(folder),
-        "method": order.method,
-        "batch": lesson.batch,
-        "learning_rate": lesson.learning_rate,
-        "weights": lesson.source.sha256,
-        "rows": _rows_sha256(order),
-        "split": [order.fitted, order.validated],
-        "seed": order.seed,
-        "epochs": epochs,
-        "dtype": str(dtype),
-        "engine": [torch.__version__, transformers.__version__],
-    }
-    resumed = _checkpoint(folder, plan)
+    resumed = _checkpoint(Path(order.folder), _plan(lesson, order, epochs, dtype))
     labelled = order.fitted + order.validated
     watch = _Watch(tell)
     trainer = Trainer(
@@ -102,15 +88,10 @@ def teach(
         data_collator=lesson.collate,
         callbacks=[watch],
     )
-    used = trainer.args.device  # transformers takes the first that it sees, whatever was named
-    if device.index not in (None, used.index):
-        raise BackendError(
-            f"training cannot be on {device}: transformers would use {used}",
-            f"Set CUDA_VISIBLE_DEVICES={device.index} before the command, and leave out --device.",
-        )
     # It prints each log, and the progress it shows is a bar.
     for callback in (transformers.PrinterCallback, transformers.ProgressCallback):
         trainer.remove_callback(callback)
+    used = _device_used(trainer, device)
     with _deterministic():
         if epochs:
             trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
@@ -139,6 +120,35 @@ def teach(
         resumed_at=_step_of(resumed) if resumed else 0,
     )
     return Trained(info, *scored)
+
+
+def _plan(lesson: Lesson, order: TrainOrder, epochs: int, dtype: torch.dtype) -> dict[str, Any]:
+    """What decides the result: a checkpoint of another plan is not gone on with."""
+    return {
+        "folder": order.folder,
+        "method": order.method,
+        "batch": lesson.batch,
+        "learning_rate": lesson.learning_rate,
+        "weights": lesson.source.sha256,
+        "rows": _rows_sha256(order),
+        "split": [order.fitted, order.validated],
+        "seed": order.seed,
+        "epochs": epochs,
+        "dtype": str(dtype),
+        "engine": [torch.__version__, transformers.__version__],
+    }
+
+
+def _device_used(trainer: Trainer, wanted: torch.device) -> torch.device:
+    """transformers takes the first that it sees, whatever was named. Raises `BackendError` where
+    that is another than the one that was."""
+    used: torch.device = trainer.args.device
+    if wanted.index not in (None, used.index):
+        raise BackendError(
+            f"training cannot be on {wanted}: transformers would use {used}",
+            f"Set CUDA_VISIBLE_DEVICES={wanted.index} before the command, and leave out --device.",
+        )
+    return used
 
 
 def _arguments(

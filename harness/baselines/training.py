@@ -177,8 +177,9 @@ def _train(task: Task, model: ModelRef | None, order: TrainOrder) -> Outcome:
             f"the training failed: {error}",
             remedy=f"See {log}. The same command goes on from the last checkpoint.",
         ) from error
-    except EngineError:  # it says why: there is nothing to go on with, and nothing to look up
-        if not any(log.parent.glob("checkpoint-*")):
+    except EngineError as error:
+        # Without a checkpoint there is nothing to go on with, and the log may not be named.
+        if str(log) not in error.remedy and not any(log.parent.glob("checkpoint-*")):
             shutil.rmtree(log.parent, ignore_errors=True)
         raise
     finally:

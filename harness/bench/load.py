@@ -6,7 +6,7 @@ share nothing with any before them (cold), and with the same ones once more (cac
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import product
@@ -21,7 +21,7 @@ from harness.engine.engine import Engine
 from harness.engine.transport import WorkerFailedError
 from harness.errors import EngineError, UsageError
 from harness.record import Measured
-from harness.stats.significance import Times, Values, Work, in_blocks, measured
+from harness.stats.significance import Times, Values, in_blocks, measured, work_in_blocks
 from harness.stats.spans import busy_seconds
 from harness.stats.tails import tail
 from harness.summary import Tail
@@ -54,7 +54,7 @@ class LoadBench:
         if self.plan.batch != Plan().batch:
             raise UsageError(
                 f"{self.engine.name}: --batch is for engines that are timed by their own clock",
-                remedy="Use --concurrency.",
+                remedy="Leave it out: --concurrency says how many requests are in flight.",
             )
         tests = load_tests(self.plan)
         for number, test in enumerate(tests):
@@ -71,18 +71,15 @@ class LoadBench:
 
     def _row(self, test: LoadTest, prompts: Sequence[TokenIds]) -> LoadRow:
         begun = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        batches = sorted(self._serve(test, prompts), key=lambda batch: batch.began)
-        failed = [one for batch in batches for one in batch.replies if not _is_answer(one)]
-        answered = [batch for batch in batches if all(map(_is_answer, batch.replies))]
-        if not answered:
+        timed = _Timed.of(self._serve(test, prompts))
+        if not timed.answered:
+            why = timed.failed[0].text if timed.failed else "no reply"
             raise EngineError(
                 f"{self.engine.name} answered none of {len(prompts)} requests of {test.name}: "
-                f"{failed[0].text if failed else 'no reply'}",
+                f"{why}",
                 remedy="See the server's log.",
             )
-        replies = [batch.replies[0] for batch in answered]
-        timed = _Timed.of(answered)
-        cached = [reply.cached_tokens for reply in replies]
+        cached = [reply.cached_tokens for reply in timed.answered]
         return LoadRow(
             entry=self.engine.name,
             backend=self.engine.plan.entry.backend,
@@ -90,19 +87,19 @@ class LoadBench:
             test=test,
             concurrency=self.concurrency,
             begun=begun,
-            requests=len(answered),
-            failed=len(failed),
+            requests=len(timed.answered),
+            failed=len(timed.failed),
             seconds=float(timed.busy.sum()),
             cached_tokens=None if None in cached else sum(one or 0 for one in cached),
-            requests_per_second=timed.rate([1] * len(answered)),
-            output_tokens_per_second=timed.rate([len(one.token_ids) for one in replies]),
+            requests_per_second=timed.rate(lambda _: 1),
+            output_tokens_per_second=timed.rate(lambda reply: len(reply.token_ids)),
             request_time_to_first_token_ms=timed.tail(
-                [one.time_to_first_token_ms for one in replies]
+                lambda reply, _: reply.time_to_first_token_ms
             ),
             request_time_per_output_token_ms=timed.tail(
-                [one.time_per_output_token_ms for one in replies]
+                lambda reply, _: reply.time_per_output_token_ms
             ),
-            request_seconds=timed.tail([batch.engine_seconds for batch in answered]),
+            request_seconds=timed.tail(lambda _, batch: batch.engine_seconds),
         )
 
     def _serve(self, test: LoadTest, prompts: Sequence[TokenIds]) -> list[Batch]:
@@ -121,32 +118,39 @@ class LoadBench:
 @dataclass(frozen=True, slots=True)
 class _Timed:
     """Requests in the order of time: the seconds that each adds to the union of their spans, and
-    the block of neighbours that it belongs to."""
+    the block of neighbours that it belongs to. What failed took its time, too."""
 
+    batches: Sequence[Batch]
     busy: Values
     blocks: NDArray[np.int64]
 
     @classmethod
-    def of(cls, batches: Sequence[Batch]) -> _Timed:
-        spans = np.array([(batch.began, batch.ended) for batch in batches])
+    def of(cls, batches: Iterable[Batch]) -> _Timed:
+        ordered = sorted(batches, key=lambda batch: batch.began)
+        spans = np.array([(one.began, one.ended) for one in ordered]).reshape(-1, 2)
         busy = busy_seconds(spans[:, 0], spans[:, 1])
-        return cls(busy, in_blocks(busy))
+        return cls(ordered, busy, in_blocks(busy))
 
-    def rate(self, amounts: Sequence[int]) -> Measured | None:
+    @property
+    def answered(self) -> list[Reply]:
+        return [one for batch in self.batches for one in batch.replies if _is_answer(one)]
+
+    @property
+    def failed(self) -> list[Reply]:
+        return [one for batch in self.batches for one in batch.replies if not _is_answer(one)]
+
+    def rate(self, amount_of: Callable[[Reply], int]) -> Measured | None:
         """What was done in a second, such as requests."""
-        there = np.unique(self.blocks)
-        each = np.array(amounts, dtype=np.float64)
-        done, took = (
-            np.bincount(self.blocks, column)[there].astype(np.float64)
-            for column in (each, self.busy)
-        )
-        return measured(Work(done, took)) if done.all() else None
+        done = [sum(map(amount_of, filter(_is_answer, batch.replies))) for batch in self.batches]
+        return measured(work_in_blocks(self.blocks, np.array(done, dtype=np.float64), self.busy))
 
-    def tail(self, times: Sequence[float | None]) -> Tail | None:
+    def tail(self, time_of: Callable[[Reply, Batch], float | None]) -> Tail | None:
         """Of the times that there are."""
-        pairs = list(zip(self.blocks, times, strict=True))
-        each = ([time for of, time in pairs if of == block and time] for block in {*self.blocks})
-        return tail(Times(tuple(np.array(known) for known in each if known)))
+        times: dict[int, list[float]] = {block: [] for block in np.unique(self.blocks).tolist()}
+        for block, batch in zip(self.blocks.tolist(), self.batches, strict=True):
+            each = (time_of(reply, batch) for reply in batch.replies if _is_answer(reply))
+            times[block] += filter(None, each)  # a clock may be too coarse for some
+        return tail(Times(tuple(np.array(known) for known in times.values() if known)))
 
 
 def _is_answer(reply: Reply) -> bool:

@@ -83,36 +83,33 @@ def bench(
             name = planned.entry.name
             check_memory(name, opened.predict_memory, needed[name], free)
     for planned in plans:
-        longest = needed[planned.entry.name]
-        with Engine(planned, longest) as engine:
-            _check_engine(engine, longest)
-            is_client = engine.session.info.capabilities.clock == "client"
-            if not is_client:
-                yield from _Bench(engine, _prompts(engine, plan, spec), plan, observe).rows()
-        if is_client:
-            yield from _under_load(planned, plan, spec, observe)
+        yield from _rows_of(planned, needed[planned.entry.name], plan, spec, observe)
+
+
+def _rows_of(
+    planned: EnginePlan, longest: int, plan: Plan, spec: RunSpec, observe: Observer
+) -> Iterator[Row | LoadRow]:
+    def of_request(test: str, repetition: int, done: int, total: int) -> None:
+        observe(Update(planned.entry.name, test, repetition, done, total))
+
+    with Engine(planned, longest) as engine:
+        _check_engine(engine, longest)
+        prompts = RandomPrompts.of(engine.session, max(plan.depth), spec.seed)
+        if engine.session.info.capabilities.clock == "engine":
+            yield from _Bench(engine, prompts, plan, observe).rows()
+            return
+        of_requests = _longest(plan, of_requests=True)
+        if longest >= of_requests:
+            at_once = concurrency_of(spec, engine.name) or 1
+            yield from LoadBench(engine, prompts, plan, at_once, of_request).rows()
+            return
+    # Whose clock it is was not known before: requests are longer than the tests of an engine's own.
+    yield from _rows_of(planned, of_requests, plan, spec, observe)
 
 
 def _longest(plan: Plan, of_requests: bool) -> int:
     """A request has a prompt and a reply of the lengths to be timed."""
     return max(test.longest for test in (load_tests(plan) if of_requests else plan.tests))
-
-
-def _prompts(engine: Engine, plan: Plan, spec: RunSpec) -> RandomPrompts:
-    return RandomPrompts.of(engine.session, max(plan.depth), spec.seed)
-
-
-def _under_load(
-    planned: EnginePlan, plan: Plan, spec: RunSpec, observe: Observer
-) -> Iterator[LoadRow]:
-    def tell(test: str, repetition: int, done: int, total: int) -> None:
-        observe(Update(planned.entry.name, test, repetition, done, total))
-
-    longest = _longest(plan, of_requests=True)
-    with Engine(planned, longest) as engine:
-        _check_engine(engine, longest)
-        at_once = concurrency_of(spec, engine.name) or 1
-        yield from LoadBench(engine, _prompts(engine, plan, spec), plan, at_once, tell).rows()
 
 
 def _check_engine(engine: Engine, needed: int) -> None:

@@ -228,7 +228,12 @@ def _member(side: Side) -> Member:
     if isinstance(side, StoredEntry):
         return read_entry(side).member
     if isinstance(side, StoredBaseline):
-        return Member(run_id=side.run.run_id, entry=side.name, backend="baseline")
+        return Member(
+            run_id=side.run.run_id,
+            entry=side.name,
+            backend="baseline",
+            run_name=side.run.name,
+        )
     name = side.imported.engine or side.imported.tool
     return Member(run_id=side.import_id, entry=name, backend=name)
 

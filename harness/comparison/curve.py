@@ -16,7 +16,7 @@ from harness.comparison.metrics import METRICS
 from harness.comparison.samples import ACCURACY, right_by_query
 from harness.metrics import Difference
 from harness.record import Estimate, Record
-from harness.spec import RunSpec, entries_of
+from harness.spec import RunSpec
 from harness.stats.plateau import LEAST_LATER, common, find_plateau
 from harness.stats.significance import share_difference
 from harness.store.runs import StoredRun
@@ -97,7 +97,7 @@ def curve_of(runs: Sequence[StoredRun]) -> Curve | None:
     return Curve(
         varied=varied,
         run_ids=[run.run_id for run in ordered],
-        entries=[_entry(entry.name, ordered) for entry in entries_of(ordered[0].spec)],
+        entries=[_entry(name, ordered) for name in ordered[0].entries],
         baselines=_baselines(ordered),
     )
 

@@ -96,6 +96,9 @@ def _series_of(entry: StoredEntry) -> str:
     """The same text for all members of one series: data go by their content where it is known, and
     by their path where it is not."""
     fields, data = prompt_fields(entry.run.spec), entry.run.data_sha256
+    if fields["max_tokens"] is None and entry.run.facts is not None:
+        # What the default came to: earlier versions had that number for a default.
+        fields["max_tokens"] = entry.run.facts.reserve
     if data is not None:
         # The hash takes its place: a file that was moved, or whose column was named, is the same.
         fields = {name: value for name, value in fields.items() if name not in OF_DATA}

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import cast
 
+from harness.comparison.metrics import COLD, OF_REQUESTS
 from harness.comparison.samples import (
     clock_of,
     first_token_times,
@@ -19,11 +20,13 @@ from harness.comparison.samples import (
     whole_times,
 )
 from harness.record import Estimate, Record
-from harness.spec import CONCURRENCY, RunSpec, concurrency_of, entries_of, is_cold
+from harness.spec import CONCURRENCY, RunSpec, concurrency_of, is_cold
 from harness.stats.significance import measured
 from harness.stats.tails import tail
 from harness.store.runs import StoredEntry, StoredRun
-from harness.summary import Load, headline, is_mock
+from harness.summary import Load, Missing, headline, is_mock
+
+_ENGINE_TIMES = ("time_to_first_token_ms", "time_per_output_token_ms", "batch_seconds")
 
 
 class LoadPoint(Record):
@@ -60,11 +63,12 @@ class LoadCurve(Record):
 def load_of(entry: StoredEntry, failed: int) -> Load | None:
     """What an entry's requests come to. `None` where no prompts were in flight side by side, as far
     as is known."""
-    concurrency = concurrency_of(entry.run.spec, entry.name)
+    spec = entry.run.given_spec  # of what is shown, an entry may have another name
+    concurrency = concurrency_of(spec, entry.name)
     if entry.info is None or (concurrency is None and clock_of(entry) == "engine"):
         return None
     return Load(
-        is_cold=is_cold(entry.run.spec, entry.name),
+        is_cold=is_cold(spec, entry.name),
         concurrency=concurrency,
         in_flight=most_in_flight(entry),
         requests=len(entry.replies),
@@ -80,6 +84,40 @@ def load_of(entry: StoredEntry, failed: int) -> Load | None:
     )
 
 
+def missing_of(entry: StoredEntry, load: Load | None) -> dict[str, Missing]:
+    """Of each figure of load that cannot be had the reason, by its name."""
+    if load is None:
+        reason = Missing.NO_CONCURRENCY if entry.info else Missing.NOT_LOADED
+        return dict.fromkeys(("load", *OF_REQUESTS, *(COLD + name for name in OF_REQUESTS)), reason)
+    is_client = clock_of(entry) == "client"
+    found = {} if load.concurrency else {"concurrency": Missing.NO_CONCURRENCY}
+    for name in _ENGINE_TIMES:
+        if getattr(load, name) is None:
+            found[name] = Missing.CLIENT_CLOCK if is_client else _why_null(entry, name)
+    for name in OF_REQUESTS:
+        if getattr(load, name) is None:
+            is_other_clock = name.startswith("request_") and not is_client
+            reason = Missing.ENGINE_CLOCK if is_other_clock else _why_null(entry, name)
+            found |= {name: reason, COLD + name: reason}
+        elif load.is_cold:
+            found[name] = Missing.COLD_RUN
+        else:
+            found[COLD + name] = Missing.WARM_RUN
+    return found
+
+
+def _why_null(entry: StoredEntry, name: str) -> Missing:
+    """Why a figure has no value whose clock is the entry's."""
+    if not entry.replies:
+        return Missing.NO_REPLY
+    if entry.run.spec.decoding == "score":
+        return Missing.SCORE_GENERATES_NOTHING
+    is_of_later = name.endswith("time_per_output_token_ms")
+    if is_of_later and all(len(reply.token_ids) < 2 for reply in entry.replies.values()):
+        return Missing.NO_SECOND_TOKEN
+    return Missing.NOT_REPORTED
+
+
 def load_curve_of(runs: Sequence[StoredRun]) -> LoadCurve | None:
     """The load curve of these runs; `None` where fewer than two are finished, or where they differ
     in something else."""
@@ -89,7 +127,7 @@ def load_curve_of(runs: Sequence[StoredRun]) -> LoadCurve | None:
     ordered = sorted(finished, key=lambda run: cast(int, run.spec.engine[CONCURRENCY]))
     return LoadCurve(
         run_ids=[run.run_id for run in ordered],
-        entries=[_entry(one.name, ordered) for one in entries_of(ordered[0].spec)],
+        entries=[_entry(name, ordered) for name in ordered[0].entries],
     )
 
 

@@ -58,11 +58,15 @@ _REQUEST_TIMES: tuple[tuple[str, str, str, Callable[..., Times]], ...] = (
     ("request_seconds", "request: s in all", "s", whole_times),
 )
 _IN_TABLE = ("requests_per_second", "request_time_to_first_token_ms")
+OF_REQUESTS = tuple(name for name, *_ in (*_REQUEST_RATES, *_REQUEST_TIMES))
+"""The metrics of load, as they are called of a run that is not cold."""
+COLD = "cold_"
+"""What the names of the same begin with of a cold run."""
 
 
 def _of_requests(is_cold: bool) -> Iterator[Metric]:
     """What requests come to. Of cold ones these are other figures, under names of their own."""
-    begin, behind = ("cold_", ", cold") if is_cold else ("", "")
+    begin, behind = (COLD, ", cold") if is_cold else ("", "")
     for name, title, unit, work in _REQUEST_RATES:
         yield Metric(
             name=begin + name,

@@ -56,7 +56,12 @@ def read_entry(entry: StoredEntry) -> Read:
     """What is read once for each entry, however many metrics and pairs it is in."""
     if entry not in _READ:
         _READ[entry] = read(
-            Member(run_id=entry.run.run_id, entry=entry.name, backend=entry.backend),
+            Member(
+                run_id=entry.run.run_id,
+                entry=entry.name,
+                backend=entry.backend,
+                run_name=entry.run.name,
+            ),
             entry.sessions[0].model_sha256 if entry.sessions else None,
             entry.run.prompts,
             entry.replies,

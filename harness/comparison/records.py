@@ -12,11 +12,17 @@ from harness.summary import Caveat, Summary
 class Member(Record):
     """One entry of one run, or a baseline of it, whose backend is "baseline". What another tool has
     measured goes by its import, and for both names by its engine, or by the tool where it names
-    none."""
+    none. `run_name` is that of the run, where it has one."""
 
     run_id: str
     entry: str
     backend: str
+    run_name: str | None = None
+
+    @property
+    def called(self) -> str:
+        """Which entry of which run it is, in short."""
+        return f"{self.entry} {self.run_name or self.run_id}"
 
 
 class LabelAgreement(Record):

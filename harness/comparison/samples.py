@@ -17,7 +17,15 @@ from harness.contract import Reply
 from harness.imports.records import Figure, ImportRow
 from harness.metrics import Metric
 from harness.scoring.parsing import Unparsed, parse_lenient
-from harness.stats.significance import SAMPLES, Samples, Times, Values, Work, in_blocks
+from harness.stats.significance import (
+    SAMPLES,
+    Samples,
+    Times,
+    Values,
+    Work,
+    in_blocks,
+    work_in_blocks,
+)
 from harness.stats.spans import busy_seconds
 from harness.store.runs import Side, StoredBaseline, StoredEntry
 from harness.store.schema import BatchRow
@@ -201,27 +209,12 @@ def _served(entry: StoredEntry, amount_of: Callable[[Reply], int]) -> Work:
 
 
 def _work(entry: StoredEntry, pairs: Sequence[tuple[int | None, float | None]]) -> Work:
-    """One sample a block of batches, so that the sums are those of the whole run.
-
-    A block in which nothing was done is no sample: its seconds go to the one behind it. A batch of
-    which the engine does not report it has no part in it.
-    """
+    """One sample a block of batches. A batch of which the engine does not report it has no part in
+    it."""
     known = [None not in pair for pair in pairs]
     table = np.array([pair for pair in pairs if None not in pair], dtype=np.float64).reshape(-1, 2)
     blocks = np.array(_blocks(entry), dtype=np.int64)[known]
-    amounts, took = (np.bincount(blocks, column).astype(np.float64) for column in table.T)
-    samples: list[tuple[float, float]] = []
-    idle = 0.0
-    for amount, seconds in zip(amounts, took, strict=True):
-        idle += seconds
-        if amount > 0 and idle > 0:
-            samples.append((amount, idle))
-            idle = 0.0
-    if samples:
-        # No sample comes after it, and the sums have to stay those of the run.
-        samples[-1] = samples[-1][0], samples[-1][1] + idle
-    done = np.array(samples, dtype=np.float64).reshape(-1, 2)
-    return Work(done[:, 0], done[:, 1])
+    return work_in_blocks(blocks, *table.T)
 
 
 def _blocks(entry: StoredEntry) -> list[int]:

@@ -135,6 +135,12 @@ def remove(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+def remove_unbegun(folder: Path) -> None:
+    """Where nothing was embedded yet: there is nothing to go on with."""
+    if not (folder / _PLAN).exists():
+        remove(folder)
+
+
 def _check_same(path: Path, plan: Mapping[str, Any]) -> None:
     try:
         earlier = json.loads(path.read_text(encoding="utf-8"))

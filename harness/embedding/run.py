@@ -28,7 +28,7 @@ from harness.contract import (
     ModelRef,
 )
 from harness.embedding.output import Embeddings, check_form, write
-from harness.embedding.partial import Partial, locked, opened, remove
+from harness.embedding.partial import Partial, locked, opened, remove, remove_unbegun
 from harness.embedding.session import EmbedderSession
 from harness.engine.models import resolve_model
 from harness.engine.transport import WorkerFailedError
@@ -101,7 +101,13 @@ def embed(order: EmbedOrder, observe: Observer = lambda _: None) -> Result:
     images = list_images(order.images)
     model = _find_model(order.model)
     with locked(order.out) as folder:
-        worker = _Worker(model, order.options, folder / "log")
+        log = folder / "log"
+        try:
+            worker = _Worker(model, order.options, log)
+        except EngineError as error:
+            if str(log) not in error.remedy:
+                remove_unbegun(folder)
+            raise
         try:
             info = worker.info
             plan = {

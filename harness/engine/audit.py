@@ -37,6 +37,7 @@ _REFUSED: tuple[Finish, ...] = ("overflow", "empty", "failed")
 _TOKEN_CHARACTERS = 1024  # the longest tokens in use are runs of some hundred spaces
 _ROUNDING = 0.001  # seconds, for servers that count in milliseconds
 _DRIFT = 1.01  # of one clock against another
+MOST_FINDINGS = 100  # of one call: there are some kinds, and one for each server of several
 
 
 class Audit:
@@ -67,6 +68,7 @@ class Audit:
         self._prefill_tokens = 0
         self._decode_tokens = 0
         self._signed_tokens = 0
+        self._findings = 0
 
     @property
     def open_prompts(self) -> list[_Index]:
@@ -82,6 +84,9 @@ class Audit:
             self._start(event.prompts)
             return bool(event.prompts)
         if isinstance(event, Finding):
+            # Each is stored as it comes.
+            self._findings += 1
+            _check(self._findings <= MOST_FINDINGS, "finding", f"more than {MOST_FINDINGS} a call")
             return False
         if isinstance(event, Progress):
             self._sign(event.prompt_tokens)

@@ -31,7 +31,7 @@ engine goes beyond it."""
 PRECISION = 1 / 32
 _LEAST_TOKENS = 64  # what does not answer so few answers nothing
 _FIRST_QUARTER = (0.25, 0.5, 0.75)  # of it: further, short prompts, for the time
-_FORETOLD = (32_768, 131_072)
+_EXTRAPOLATED = (32_768, 131_072)
 
 Outcome: TypeAlias = Literal["answered", "memory", "failed"]
 
@@ -70,7 +70,7 @@ class Bounds(Record):
         return Bounds(value=found.value, low=found.low, high=found.high)
 
 
-class Foretold(Record):
+class Extrapolated(Record):
     """The seconds that the prefill of one prompt of so many tokens would take."""
 
     tokens: int
@@ -109,7 +109,7 @@ class Probe(Record):
     quadratic_seconds: Bounds | None
     steps: list[Step]
     prefills: list[Timed]
-    foretold: list[Foretold]
+    extrapolated: list[Extrapolated]
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,16 +174,20 @@ def probe(
         quadratic_seconds=growth and Bounds.of(growth.quadratic),
         steps=sorted(trial.steps, key=lambda one: one.tokens),
         prefills=sorted(trial.prefills, key=lambda one: one.tokens),
-        foretold=[] if growth is None else list(_foretold(growth, trial.prefills, declared)),
+        extrapolated=[]
+        if growth is None
+        else list(_extrapolated(growth, trial.prefills, declared)),
     )
 
 
-def _foretold(growth: Growth, prefills: Sequence[Timed], declared: int) -> Iterator[Foretold]:
+def _extrapolated(
+    growth: Growth, prefills: Sequence[Timed], declared: int
+) -> Iterator[Extrapolated]:
     """Of lengths beyond those that were measured."""
     longest = max(one.tokens for one in prefills)
-    for length in sorted({declared, *_FORETOLD}):
+    for length in sorted({declared, *_EXTRAPOLATED}):
         if length > longest + 1:  # a prompt is a token shorter than its context
-            yield Foretold(tokens=length, seconds=Bounds.of(growth.seconds(length)))
+            yield Extrapolated(tokens=length, seconds=Bounds.of(growth.seconds(length)))
 
 
 def search(answers: Callable[[int], bool], window: int, ceiling: int) -> tuple[int, int | None]:

@@ -57,22 +57,33 @@ def _cgroup_of(leader: int, most_bytes: int, root: Path) -> Path | None:
     made. Memory that it has taken before stays in its old one: an interpreter that has just been
     started has some MiB."""
     for parent in _parents(root):
-        cgroup = parent / f"harness-{leader}"
         with suppress(OSError):
-            if "memory" not in (parent / "cgroup.subtree_control").read_text().split():
-                continue
-            cgroup.mkdir()
-            try:
-                (cgroup / "memory.max").write_text(str(most_bytes))
-                with suppress(OSError):  # a kernel without swap has no such file
-                    (cgroup / "memory.swap.max").write_text("0")
-                (cgroup / "memory.oom.group").write_text("1")
-                (cgroup / "cgroup.procs").write_text(str(leader))
-            except OSError:
-                cgroup.rmdir()
-                raise
-            return cgroup
+            if "memory" in (parent / "cgroup.subtree_control").read_text().split():
+                return _made(parent / f"harness-{leader}", leader, most_bytes)
+        if _has_limit(parent):  # which would not hold for what is put beside it
+            return None
     return None
+
+
+def _made(cgroup: Path, leader: int, most_bytes: int) -> Path:
+    """Raises `OSError`, and leaves nothing then."""
+    cgroup.mkdir()
+    try:
+        (cgroup / "memory.max").write_text(str(most_bytes))
+        with suppress(OSError):  # a kernel without swap has no such file
+            (cgroup / "memory.swap.max").write_text("0")
+        (cgroup / "memory.oom.group").write_text("1")
+        (cgroup / "cgroup.procs").write_text(str(leader))
+    except OSError:
+        cgroup.rmdir()
+        raise
+    return cgroup
+
+
+def _has_limit(cgroup: Path) -> bool:
+    with suppress(OSError):
+        return (cgroup / "memory.max").read_text().strip() != "max"
+    return False  # the root has no such file
 
 
 def _parents(root: Path) -> Iterator[Path]:

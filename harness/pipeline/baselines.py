@@ -248,13 +248,15 @@ def remove_unwanted(store: Store) -> None:
     folder = store.path.parent / CHECKPOINTS
     if not folder.is_dir():
         return
+    # Before the runs are read: another process may begin one meanwhile, and its training.
+    there = list(folder.iterdir())
     wanted: set[str] = set()
     for row in store.runs():
         try:
             wanted |= _trainings(StoredRun(store, row))
         except HarnessError:  # of a newer version, perhaps, which can go on with them
             return
-    for one in folder.iterdir():
+    for one in there:
         if one.name not in wanted:
             shutil.rmtree(one, ignore_errors=True)
     with suppress(OSError):  # there are others

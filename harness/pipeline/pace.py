@@ -105,7 +105,7 @@ def _alike(
             if not _is_alike(run, spec, environment):
                 continue
             for entry in run.entries.values():
-                if _is_same(entry, plan, run.spec) and _is_near(entry, longest):
+                if _is_same(entry, plan, run.given_spec) and _is_near(entry, longest):
                     yield _pace_of_run(entry)
 
 

@@ -112,6 +112,7 @@ def _run(
 ) -> list[Summary]:
     mark = time.perf_counter()
     with Store(results) as store:
+        earlier = [StoredRun(store, row) for row in store.runs()]
         # Before anything is loaded. The store looks once more when the run begins.
         if name is not None:
             check_unused(name, store.runs())
@@ -134,19 +135,17 @@ def _run(
             for member in members:  # only now: what cannot be packed leaves no run
                 member.run_id = begin(store, member.spec, member.workload, group, locks, name)
                 observe(_packed(member))
-            forecasts = {one.run_id: _forecast(store, one, one.plans) for one in members}
+            # Of one list, so that each earlier run is read once, however many members there are.
+            forecasts = {
+                one.run_id: expected_seconds(earlier, one.plans, one.spec, one.workload)
+                for one in members
+            }
 
-            def foretell(update: Update) -> None:
+            def with_forecast(update: Update) -> None:
                 seconds = forecasts[update.run_id].get(update.entry, 0.0)
                 observe(replace(update, forecast_seconds=seconds))
 
-            return _complete(store, members, foretell)
-
-
-def _forecast(store: Store, member: _Member, plans: Sequence[EnginePlan]) -> Mapping[str, float]:
-    """What the entries of a run are to take, by earlier runs."""
-    runs = [StoredRun(store, row) for row in store.runs() if row.run_id != member.run_id]
-    return expected_seconds(runs, plans, member.spec, member.workload)
+            return _complete(store, members, with_forecast)
 
 
 def _check_names(spec: RunSpec) -> None:

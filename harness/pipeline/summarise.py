@@ -8,12 +8,13 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.comparison.against import against_baselines
-from harness.comparison.load import load_of
+from harness.comparison.load import load_of, missing_of
 from harness.comparison.samples import clock_of, has_own_prompts, right_by_query
 from harness.contract import Finding, Reply, common_prefix_length, minimum_tokens
 from harness.errors import StoreError
@@ -124,11 +125,10 @@ def _run_summary(entry: StoredEntry, facts: Facts, baselines: Sequence[Baseline]
     fit, speed, memory = _context_fit(entry, facts), _speed(entry), _memory(entry)
     tokens = facts.tokens.get(entry.name)
     statuses = Counter(cell.status for cell in entry.cells)
-    failures = [read_failure(cell.reason) for cell in entry.cells if cell.reason is not None]
+    load = load_of(entry, statuses["failed"])
     # With a beginning of its own before each, they are equal to no other run's.
     unequal = has_own_prompts(entry)
     nonce = (run.run_id, entry.name) if unequal else ()
-    is_scored = info is not None and info.capabilities.label_logprobs != "none"
     return RunSummary(
         entry=entry.name,
         backend=entry.backend,
@@ -145,7 +145,7 @@ def _run_summary(entry: StoredEntry, facts: Facts, baselines: Sequence[Baseline]
         accuracy=accuracy,
         against_baselines=against_baselines(ballots.truth, verdicts, baselines, pair),
         shuffled=shuffled,
-        load=load_of(entry, statuses["failed"]),
+        load=load,
         prompts=PromptHashes(
             # NUL between them: where one text ends is a part of what is hashed.
             text_sha256=text_sha256("\0".join([*nonce, *(run.texts or ())])),
@@ -157,43 +157,57 @@ def _run_summary(entry: StoredEntry, facts: Facts, baselines: Sequence[Baseline]
         cells=Cells(
             done=statuses["done"], failed=statuses["failed"], not_needed=statuses["not_needed"]
         ),
-        missing=_missing(entry, speed, memory, parse, accuracy),
-        caveats=find_caveats(
-            CaveatInputs(
-                is_mock=info is not None and info.is_mock,
-                accuracy=accuracy,
-                parse=parse,
-                label_mass=_label_mass(replies),
-                queries_wanted=spec.queries,
-                # Without log-probabilities there is nothing to calibrate: no caveat about it.
-                calibration_wanted=spec.calibration_queries if is_scored else 0,
-                calibration_per_voter=min(facts.calibration) if is_scored else 0,
-                shots=spec.shots,
-                fewest_shown=min(fit.examples_per_voter),
-                examples_shown=round(float(np.mean(fit.examples_per_voter))),
-                examples_available=fit.examples_available,
-                cells_failed=statuses["failed"],
-                cells_missing=len(prompts) * spec.attempts - statuses.total(),
-                failure_reasons=_counted(Counter(message for message, _ in failures)),
-                failure_remedies=tuple(dict.fromkeys(remedy for _, remedy in failures if remedy)),
-                has_replies=bool(replies),
-                is_text=facts.data is not None and facts.data.kind == "text",
-                shared_items=facts.train_test_duplicates,
-                examples_too_long=len(facts.too_long),
-                all_tokens=facts.all_tokens,
-                queries_too_long=_queries_too_long(entry, facts),
-                context_limit=facts.limit,
-                context_wanted=spec.max_model_len,
-                declared_context=fit.declared_context,
-                longest_prompt=None
-                if fit.fill_ratio is None
-                else round(fit.fill_ratio * facts.limit),
-                sessions=len(entry.sessions),
-                other_cpu_share=speed.other_cpu_share,
-                own_tokens=tokens.own_difference if tokens else None,
-                findings=_findings(entry),
-            )
-        ),
+        missing=_missing_of_replies(entry, speed, parse, accuracy)
+        | _missing_of_sessions(entry, speed, memory)
+        | missing_of(entry, load),
+        caveats=find_caveats(_caveat_inputs(entry, facts, fit, speed, parse, accuracy)),
+    )
+
+
+def _caveat_inputs(
+    entry: StoredEntry,
+    facts: Facts,
+    fit: ContextFit,
+    speed: Speed,
+    parse: Parse,
+    accuracy: Accuracy,
+) -> CaveatInputs:
+    info, spec = entry.info, entry.run.spec
+    tokens = facts.tokens.get(entry.name)
+    statuses = Counter(cell.status for cell in entry.cells)
+    failures = [read_failure(cell.reason) for cell in entry.cells if cell.reason is not None]
+    # Without log-probabilities there is nothing to calibrate: no caveat about it.
+    is_scored = info is not None and info.capabilities.label_logprobs != "none"
+    return CaveatInputs(
+        is_mock=info is not None and info.is_mock,
+        accuracy=accuracy,
+        parse=parse,
+        label_mass=_label_mass(entry.replies),
+        queries_wanted=spec.queries,
+        calibration_wanted=spec.calibration_queries if is_scored else 0,
+        calibration_per_voter=min(facts.calibration) if is_scored else 0,
+        shots=spec.shots,
+        fewest_shown=min(fit.examples_per_voter),
+        examples_shown=round(float(np.mean(fit.examples_per_voter))),
+        examples_available=fit.examples_available,
+        cells_failed=statuses["failed"],
+        cells_missing=len(entry.run.prompts) * spec.attempts - statuses.total(),
+        failure_reasons=_counted(Counter(message for message, _ in failures)),
+        failure_remedies=tuple(dict.fromkeys(remedy for _, remedy in failures if remedy)),
+        has_replies=bool(entry.replies),
+        is_text=facts.data is not None and facts.data.kind == "text",
+        shared_items=facts.train_test_duplicates,
+        examples_too_long=len(facts.too_long),
+        all_tokens=facts.all_tokens,
+        queries_too_long=_queries_too_long(entry, facts),
+        context_limit=facts.limit,
+        context_wanted=spec.max_model_len,
+        declared_context=fit.declared_context,
+        longest_prompt=None if fit.fill_ratio is None else round(fit.fill_ratio * facts.limit),
+        sessions=len(entry.sessions),
+        other_cpu_share=speed.other_cpu_share,
+        own_tokens=tokens.own_difference if tokens else None,
+        findings=_findings(entry),
     )
 
 
@@ -314,7 +328,8 @@ def _speed(entry: StoredEntry) -> Speed:
 
 def _in_order(entry: StoredEntry, ids: Sequence[NDArray[np.int32]]) -> int:
     """The fewest tokens that an engine has to compute for the prompts in the order in which they
-    were sent, if it holds the one before and no other. In a batch it may put them in order itself.
+    were sent, if it holds the one before and no other. In a batch it may put them in order itself;
+    a session begins with nothing.
     """
     places = {prompt.id: index for index, prompt in enumerate(entry.run.prompts)}
     begins = {batch.id: (batch.session_id, batch.began, batch.id) for batch in entry.batches}
@@ -323,11 +338,12 @@ def _in_order(entry: StoredEntry, ids: Sequence[NDArray[np.int32]]) -> int:
         for cell in entry.cells
         if cell.reply is not None and cell.batch_id is not None
     )
-    held: list[int] = []
     total = 0
-    for _, prompt in sent:
-        total += len(prompt) - common_prefix_length(held, prompt)
-        held = prompt
+    for _, of_session in groupby(sent, key=lambda one: one[0][0]):
+        held: list[int] = []
+        for _, prompt in of_session:
+            total += len(prompt) - common_prefix_length(held, prompt)
+            held = prompt
     return total
 
 
@@ -410,10 +426,10 @@ def _label_mass(replies: Mapping[tuple[int, int], Reply]) -> float | None:
     return float(np.median(masses)) if masses else None
 
 
-def _missing(
-    entry: StoredEntry, speed: Speed, memory: Memory, parse: Parse, accuracy: Accuracy
+def _missing_of_replies(
+    entry: StoredEntry, speed: Speed, parse: Parse, accuracy: Accuracy
 ) -> dict[str, Missing]:
-    """Of each figure that cannot be had the reason, by its name."""
+    """Of each figure of replies that cannot be had the reason, by its name."""
     info = entry.info
     scores = entry.run.spec.decoding == "score"
     can_score = info is not None and info.capabilities.label_logprobs != "none"
@@ -427,6 +443,7 @@ def _missing(
         "decode_tokens_per_second": (speed.decode_tokens_per_second, _no_decode(entry)),
         "time_to_first_token_ms": (speed.time_to_first_token_ms, no_time),
         "computed_tokens": (speed.computed_tokens, Missing.NOT_REPORTED),
+        "in_order_tokens": (speed.in_order_tokens, Missing.NOT_REPORTED),
         "served_tokens": (speed.served_tokens, Missing.NOT_REPORTED),
         "unique_tokens": (speed.unique_tokens, Missing.NO_REPLY),
         "least_tokens": (speed.least_tokens, Missing.NO_REPLY),
@@ -449,11 +466,16 @@ def _missing(
         "confusion": (accuracy.confusion, Missing.NO_VERDICT),
         "voter_agreement": (accuracy.voter_agreement, Missing.ONE_VOTER),
     }
-    reasons = {
+    return {
         name: reason if entry.replies else Missing.NO_REPLY
         for name, (figure, reason) in of_replies.items()
         if figure is None
     }
+
+
+def _missing_of_sessions(entry: StoredEntry, speed: Speed, memory: Memory) -> dict[str, Missing]:
+    """The same of what was opened."""
+    info = entry.info
     is_remote = info is not None and info.capabilities.location == "remote"
     unmeasured = Missing.REMOTE if is_remote else Missing.NOT_MEASURED
     unloaded = Missing.ALREADY_OPEN if entry.sessions else Missing.NOT_LOADED
@@ -466,9 +488,7 @@ def _missing(
         "declared_context": (info, Missing.NOT_LOADED),
         "allocated_context": (info, Missing.NOT_LOADED),
     }
-    return reasons | {
-        name: reason for name, (figure, reason) in of_sessions.items() if figure is None
-    }
+    return {name: reason for name, (figure, reason) in of_sessions.items() if figure is None}
 
 
 def _no_decode(entry: StoredEntry) -> Missing:

@@ -123,4 +123,4 @@ def _pair(one: Agreement, several: bool) -> str:
 
 
 def _name(member: Member, several: bool) -> str:
-    return f"{member.entry} {member.run_id}" if several else member.entry
+    return member.called if several else member.entry

@@ -212,7 +212,7 @@ def notes(summary: Summary) -> Text:
     for run in summary.runs:
         figures: dict[str, list[str]] = {}
         for figure, reason in run.missing.items():
-            if is_in_table(figure):
+            if is_in_table(figure, summary.runs):
                 figures.setdefault(MISSING[reason], []).append(title_of(figure))
         for why, names in figures.items():
             said.setdefault(f"{', '.join(names)}: {why}.", []).append(run.entry)
@@ -294,7 +294,9 @@ def _parts(spec: RunSpec, summary: Summary, beside: Beside) -> Iterator[Renderab
     yield Text()
     whole, own = summary.wall_seconds, summary.harness_seconds
     if whole and own is not None:
-        yield Text(f"Took {whole:.1f} s, {percent(own / whole)} of it outside the engine.")
+        # Less than nothing of a mock, which makes its seconds up.
+        outside = f", {percent(own / whole)} of it outside the engine" if own >= 0 else ""
+        yield Text(f"Took {whole:.1f} s{outside}.")
     if said := notes(summary):
         yield said
     if any(one.caveats for one in agreements):

@@ -13,22 +13,24 @@ from typing import Any
 from rich.console import Group, RenderableType
 
 from harness.bench.rows import LoadRow, Row, deviation, nanoseconds
+from harness.record import Measured, Record
 from harness.report.figures import MOCK_LABEL
-from harness.report.formats import Answer
+from harness.report.formats import Answer, flat
 from harness.report.load import CLIENT_CLOCK, request_times
 from harness.report.table import simple_table
 from harness.report.text import NOTHING, lines, measured, number, span
+from harness.summary import Tail
 
 _TITLES = ("entry", "test", "batch", "evaluated", "ms", "t/s")
 _LOAD_TITLES = ("test", "requests/s", "output tok/s", "requests", "cached\ntokens", "errors")
 _CACHED = "cached: the same prompts again."
-_OF_LOAD = (
-    "requests_per_second",
-    "output_tokens_per_second",
-    "request_time_to_first_token_ms",
-    "request_time_per_output_token_ms",
-    "request_seconds",
-)
+_OF_LOAD: Mapping[str, type[Record]] = {
+    "requests_per_second": Measured,
+    "output_tokens_per_second": Measured,
+    "request_time_to_first_token_ms": Tail,
+    "request_time_per_output_token_ms": Tail,
+    "request_seconds": Tail,
+}
 _NUMBERS = ("batch", "evaluated", "ms", "t/s")
 
 
@@ -50,12 +52,11 @@ def bench_answer(timed: Sequence[Row | LoadRow]) -> Answer:
         "rows": [{**_figures(row), **_samples(row)} for row in rows],
         "load": [_load_figures(row) for row in loads],
     }
-    flat_loads = (_flattened(_load_figures(row)) for row in loads)
-    return Answer(Group(*parts), data, [*map(_figures, rows), *flat_loads])
+    return Answer(Group(*parts), data, [*map(_figures, rows), *map(_load_record, loads)])
 
 
 def _load_parts(loads: Sequence[LoadRow]) -> Iterator[RenderableType]:
-    names = [f"{_name(row)}\n{row.test.name}\n{row.concurrency:,} at once" for row in loads]
+    names = [f"{_name(row)}\n{row.test.name}\n{row.concurrency:,} in flight" for row in loads]
     rates = (
         (
             name,
@@ -75,38 +76,53 @@ def _load_parts(loads: Sequence[LoadRow]) -> Iterator[RenderableType]:
 
 
 def _load_figures(row: LoadRow) -> dict[str, Any]:
-    test, info = row.test, row.info
+    measured_ = {name: getattr(row, name) for name in _OF_LOAD}
     return {
-        "entry": row.entry,
-        "backend": row.backend,
-        "mock": info.is_mock,
-        "engine": info.engine,
-        "engine_version": info.engine_version,
-        "model": info.model,
-        "test": test.name,
-        "n_prompt": test.prompt_tokens,
-        "n_gen": test.generate_tokens,
-        "n_depth": test.depth,
-        "cached": test.is_cached,
+        **_load_counts(row),
+        **{name: found and found.model_dump() for name, found in measured_.items()},
+    }
+
+
+def _load_record(row: LoadRow) -> dict[str, Any]:
+    """The same for CSV: all rows have the columns of what one of them lacks."""
+    record = _load_counts(row)
+    for name, kind in _OF_LOAD.items():
+        record |= flat(kind, getattr(row, name), f"{name}.")
+    return record
+
+
+def _load_counts(row: LoadRow) -> dict[str, Any]:
+    return {
+        **_identity(row),
+        **_test(row),
+        "cached": row.test.is_cached,
         "concurrency": row.concurrency,
         "test_time": row.begun,
         "requests": row.requests,
         "failed": row.failed,
         "seconds": row.seconds,
         "cached_tokens": row.cached_tokens,
-        **{
-            name: found.model_dump() if (found := getattr(row, name)) else None for name in _OF_LOAD
-        },
     }
 
 
-def _flattened(figures: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """By paths, as the CSV of a run has them."""
-    found: dict[str, Any] = {}
-    for name, value in figures.items():
-        inner = isinstance(value, dict)
-        found |= _flattened(value, f"{prefix}{name}.") if inner else {prefix + name: value}
-    return found
+def _identity(row: Row | LoadRow) -> dict[str, Any]:
+    return {
+        "entry": row.entry,
+        "backend": row.backend,
+        "mock": row.info.is_mock,
+        "engine": row.info.engine,
+        "engine_version": row.info.engine_version,
+        "model": row.info.model,
+    }
+
+
+def _test(row: Row | LoadRow) -> dict[str, Any]:
+    return {
+        "test": row.test.name,
+        "n_prompt": row.test.prompt_tokens,
+        "n_gen": row.test.generate_tokens,
+        "n_depth": row.test.depth,
+    }
 
 
 def _name(row: Row | LoadRow) -> str:
@@ -115,23 +131,14 @@ def _name(row: Row | LoadRow) -> str:
 
 def _figures(row: Row) -> dict[str, Any]:
     """Numbers of times and speeds are over the repetitions, the warm-up left out."""
-    test, info = row.test, row.info
     return {
-        "entry": row.entry,
-        "backend": row.backend,
-        "mock": info.is_mock,
-        "engine": info.engine,
-        "engine_version": info.engine_version,
-        "model": info.model,
-        "weights": info.weights,
-        "device": info.device,
-        "n_threads": info.threads,
-        "test": test.name,
-        "n_prompt": test.prompt_tokens,
-        "n_gen": test.generate_tokens,
-        "n_depth": test.depth,
-        "batch": test.batch,
-        "cached": test.is_cached,
+        **_identity(row),
+        "weights": row.info.weights,
+        "device": row.info.device,
+        "n_threads": row.info.threads,
+        **_test(row),
+        "batch": row.test.batch,
+        "cached": row.test.is_cached,
         # `median_low`: a whole number of tokens, and one that occurred.
         "evaluated": statistics.median_low(sample.evaluated for sample in row.samples),
         "test_time": row.begun,

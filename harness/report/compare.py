@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from harness.comparison.metrics import METRICS
-from harness.comparison.records import Compared, Comparison, FieldDifference, Flip, Member, What
+from harness.comparison.records import Compared, Comparison, FieldDifference, Flip, What
 from harness.imports.records import ImportRow
 from harness.metrics import Difference
 from harness.report.agreement import (
@@ -64,7 +64,8 @@ def _in_short(found: Sequence[Side], compared: Compared) -> Group:
     """Who is ahead, and what stands in the way of saying so."""
     entries = [side for side in found if isinstance(side, StoredEntry)]
     sides = {(one.run.run_id, one.name): one.summary for one in entries}
-    name = names([*sides, *(key for pair in compared.against_first for key in _keys(pair))])
+    keys = [*sides, *(key for pair in compared.against_first for key in _keys(pair))]
+    name = names(keys, {run.run_id: run.name for run in compared.runs if run.name})
     said = [
         *reservations((name[key], run) for key, run in sides.items()),
         *unread((name[key], run) for key, run in sides.items()),
@@ -155,7 +156,7 @@ def warnings(one: Comparison) -> list[str]:
 
 
 def _warnings(one: Comparison) -> Iterator[str]:
-    who = f"{_name(one.first)} and {_name(one.other)}"  # as the values that differ stand
+    who = f"{one.first.called} and {one.other.called}"  # as the values that differ stand
     # Of what another tool has measured neither prompts nor spec are known.
     if one.elsewhere:
         if one.conditions:
@@ -186,12 +187,12 @@ def about(compared: Compared) -> Text:
         said = ["All were given the same prompts."]
     else:
         said = [
-            f"{_name(one.other)}: given the same prompts as {_name(one.first)}." for one in same
+            f"{one.other.called}: given the same prompts as {one.first.called}." for one in same
         ]
     for one in every:
         if any(field.field == "clock" for field in one.conditions):
             said.append(
-                f"{_name(one.first)} and {_name(one.other)}: times of one are the client's, of the "
+                f"{one.first.called} and {one.other.called}: times of one are the client's, of the "
                 "other the engine's own. They have different names, and are not compared."
             )
     if compared.same_accuracy_p is not None:
@@ -237,7 +238,7 @@ def flip_parts(comparisons: Sequence[Comparison]) -> Iterator[Text | Sheet]:
     for one in comparisons:
         right = sum(flip.other == flip.truth for flip in one.flips)
         wrong = len(one.flips) - right
-        yield lines(f"{_name(one.other)}: {right:,} queries became right, {wrong:,} wrong.")
+        yield lines(f"{one.other.called}: {right:,} queries became right, {wrong:,} wrong.")
         if one.flips:
             titles = ("query", "row", "truth", one.first.entry, f"{one.other.entry} (other)")
             yield simple_table(titles, map(_flip, one.flips), numbers=("query", "row"))
@@ -294,10 +295,6 @@ def _where(one: Comparison) -> str:
 
 def _fields(fields: Sequence[FieldDifference]) -> str:
     return ", ".join(f"{one.field} {brief(one.first)} / {brief(one.other)}" for one in fields)
-
-
-def _name(member: Member) -> str:
-    return f"{member.entry} {member.run_id}"
 
 
 def _record(one: Comparison, found: Difference) -> dict[str, Any]:

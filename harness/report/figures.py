@@ -101,8 +101,10 @@ def figures_of(rows: Sequence[Row | BaselineRow]) -> list[Figure]:
     return [one for one in every if one.says_something(rows)]
 
 
-def is_in_table(figure: str) -> bool:
-    """Whether a figure of this name has a place in the tables of a run."""
+def is_in_table(figure: str, runs: Sequence[RunSummary]) -> bool:
+    """Whether a figure of this name has a place in the tables of these runs."""
+    if figure in _LOOKS and _LOOKS[figure].unsaid == _UNKNOWN:  # no row where none has it
+        return any(figure not in run.missing for run in runs)
     in_table = figure in METRICS and METRICS[figure].in_table
     return in_table or figure in _LOOKS or figure in VOTES
 

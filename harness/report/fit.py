@@ -19,11 +19,11 @@ from harness.report.probe import probe_parts, probe_sentence
 from harness.report.table import Sheet, simple_table
 from harness.report.text import NOTHING, lines, number, percent
 
-_BEYOND = " *"
+_BEYOND = "*"
 _LEGEND = "* more tokens than the model was made for: counted. --probe shows who takes so many."
 _MEMORY = "Memory, predicted from the heads of the model's files, in MiB:"
 _LOADED = "The same measured, by the engine's own figures and the process's peak, in MiB:"
-_PREDICTED = ("KiB/token", "weights", "cache", "buffers", "engine", "sum")
+_PREDICTED = ("KiB / token", "weights", "cache", "buffers", "engine", "sum")
 _MEASURED = ("cache", "buffers", "peak")
 _SHARES = "Shares of the longest prompt:"
 _MARKUP = "markup: what a chat template adds, and the token that a model wants first."
@@ -133,14 +133,17 @@ def _shares(rows: Sequence[FitRow]) -> Sheet:
     titles = [_TITLES.get(name, name) for name in varying]
     names = list(Shares.model_fields)
     shown = ["texts" if row.encoding is None else "numbers" for row in rows[:1]]
-    figures = ["context", *names]
-    figures[1 + names.index("content")] = shown[0] if shown else "content"
+    figures = [shown[0] if shown and name == "content" else name for name in names]
+    # All of one length have it in the table above: this one is wide enough.
+    with_length = len({row.max_model_len for row in longest}) > 1
+    if with_length:
+        figures.insert(0, "context")
     return simple_table(
         [*titles, *figures],
         [
             [
                 *_cells(row, varying),
-                _length(row),
+                *([_length(row)] if with_length else []),
                 *(percent(round(getattr(row.shares, name), 3)) for name in names),
             ]
             for row in longest

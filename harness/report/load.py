@@ -39,7 +39,7 @@ _TAIL_TITLES = (
     *(f"{title}\n(95 % interval)" for title in ("ms to first\ntoken", "ms a token", "ms in all")),
 )
 _RATES = (
-    "at once",
+    "in\nflight",
     "requests/s",
     "output tok/s",
     "prefill\ntok/s",
@@ -80,7 +80,7 @@ def _names(load: Load) -> tuple[str, ...]:
 def describe(curve: LoadCurve) -> Iterator[RenderableType]:
     """What people read."""
     for one in curve.entries:
-        title = lines(f"{one.entry}, {one.model}: the same prompts, so many at once")
+        title = lines(f"{one.entry}, {one.model}: the same prompts at each concurrency")
         title.stylize("bold")
         yield title.append(" ").append(MOCK_LABEL, style=_LOUD) if one.is_mock else title
         yield Text()
@@ -119,8 +119,8 @@ def _remarks(one: EntryLoad) -> Iterator[str]:
     for point in one.points:
         if point.load and 0 < point.load.in_flight < point.concurrency:
             yield (
-                f"With {point.concurrency:,} at most {point.load.in_flight:,} were under way at "
-                "once."
+                f"Concurrency {point.concurrency:,}: at most {point.load.in_flight:,} prompts were "
+                "in flight."
             )
     if any(point.load and point.load.is_cold for point in one.points):
         yield "Cold: no request used what was computed before it."

@@ -76,7 +76,7 @@ def _step(found: Probe, step: Step) -> list[str]:
         *(NOTHING if one is None else f"{one / MIB:,.0f}" for one in (peak, step.total_bytes)),
         number(took.seconds if took else None),
         number(took.tokens / took.seconds if took else None),
-        {"memory": "killed: memory"}.get(step.outcome, step.outcome),
+        {"memory": "too much memory"}.get(step.outcome, step.outcome),
     ]
 
 
@@ -94,7 +94,7 @@ def _laws(found: Probe) -> Iterator[str]:
             f"{found.entry}: the prefill of n thousand tokens takes {_span(linear, 1e-3)} n + "
             f"{_span(quadratic, 1e-6)} n\N{SUPERSCRIPT TWO} seconds."
         )
-    for one in found.foretold:
+    for one in found.extrapolated:
         took = one.seconds
         yield (
             f"{found.entry}: a prompt of {one.tokens:,} tokens would take about "

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
+from itertools import chain, zip_longest
 from typing import Literal
 
 from rich import box
@@ -29,9 +30,10 @@ _ENDLESS = 10_000  # columns, wider than any table
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
-    """A table of untrusted text, for a terminal (rich calls `__rich__`) and for Markdown.
+    """A table of untrusted text, for a terminal and for Markdown.
 
-    A line feed in a cell stays, and no text is left out. A cell may be a `Text` with a style.
+    A line feed in a cell stays, and no text is left out. A cell may be a `Text` with a style. Where
+    a word would be broken, titles take more lines.
     Columns whose titles are among `numbers` are set to the right. `columns` are the most that each
     column is wide, `None` for as wide as it is. Cells of columns whose titles are among `whole` are
     not broken, so that they can be copied.
@@ -43,7 +45,31 @@ class Sheet:
     columns: Sequence[int | None] = ()
     whole: Collection[str] = ()
 
-    def __rich__(self) -> Table:
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        table = self._table(self.titles)
+        lines_ = console.render_lines(table, options)
+        shown = "\n".join("".join(part.text for part in line) for line in lines_)
+        cells = chain(self.titles, *self.rows)
+        words = chain.from_iterable(_text(cell).plain.split() for cell in cells)
+        yield table if all(word in shown for word in words) else self._table(self._narrow_titles())
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        return Measurement.get(console, options, self._table(self.titles))
+
+    def _narrow_titles(self) -> Iterator[str | Text]:
+        """No wider than the cells below them, as far as no word has to be broken."""
+        for place, title in enumerate(self.titles):
+            if isinstance(title, Text):
+                yield title
+                continue
+            cells = (line for row in self.rows for line in _text(row[place]).plain.split("\n"))
+            widest = max(map(cell_len, (*cells, *title.split())), default=1)
+            parts = (
+                textwrap.wrap(part, widest, break_on_hyphens=False) for part in title.split("\n")
+            )
+            yield "\n".join(chain.from_iterable(parts))
+
+    def _table(self, titles: Iterable[str | Text]) -> Table:
         table = Table(
             box=box.SIMPLE_HEAD,
             padding=(0, 1, 0, 0),
@@ -51,11 +77,11 @@ class Sheet:
             pad_edge=False,
             header_style="bold",
         )
-        for title, columns in zip_longest(self.titles, self.columns):
+        for title, shown, columns in zip_longest(self.titles, titles, self.columns):
             side: Literal["left", "right"] = "right" if title in self.numbers else "left"
             # rich's default cuts a long cell and writes an ellipsis; folded, it stays whole.
             table.add_column(
-                _text(title),
+                _text(shown),
                 overflow="fold",
                 justify=side,
                 max_width=columns,

@@ -7,6 +7,7 @@ comparison of the pair shows it; what it does not show is named in one clause.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import TypeAlias
 
 from harness.comparison.metrics import METRICS
@@ -108,12 +109,15 @@ def unread(runs: Iterable[tuple[str, RunSummary]]) -> Iterator[str]:
         yield f"Not all replies could be read: {_some(heard)}."
 
 
-def names(keys: Iterable[Key]) -> dict[Key, str]:
-    """What sides are called: by their entries, and with the run where one name would mean two."""
+def names(keys: Iterable[Key], runs: Mapping[str, str] = MappingProxyType({})) -> dict[Key, str]:
+    """What sides are called: by their entries, and with the run where one name would mean two.
+    `runs` has the names of those that have one, by their ids."""
     each = list(dict.fromkeys(keys))
     entries = [entry for _, entry in each]
     return {
-        (run_id, entry): entry if entries.count(entry) == 1 else f"{entry} {run_id}"
+        (run_id, entry): (
+            entry if entries.count(entry) == 1 else f"{entry} {runs.get(run_id, run_id)}"
+        )
         for run_id, entry in each
     }
 

@@ -83,22 +83,28 @@ _MORE = 1.05
 
 
 def sharing_sentence(run: RunSummary) -> str:
-    """What was computed of the prompts again, and what another order would change; empty where
-    next to nothing was."""
+    """How much more of the prompts was computed than has to be, and why; empty where next to
+    nothing was, and where all was to be computed."""
     speed = run.speed
     computed, unique, ordered = speed.computed_tokens, speed.unique_tokens, speed.in_order_tokens
     if computed is None or not unique or ordered is None or computed < _MORE * unique:
         return ""
+    if run.load and run.load.is_cold:
+        return ""
     said = (
-        f"Of the prompts {computed:,} tokens were computed, {factor(computed / unique)} times the "
-        f"{unique:,} that differ."
+        f"It computed {computed:,} prompt tokens, {factor(computed / unique)} times the minimum of "
+        f"{unique:,}."
     )
+    if speed.least_tokens and computed < _MORE * speed.least_tokens:
+        return (
+            f"{said} The reason: it shares whole blocks of {speed.shared_block_tokens} tokens only."
+        )
     if ordered < _MORE * unique:
-        return f"{said} The order in which they were sent is as good as any."
+        return f"{said} The order in which the prompts were sent is not the reason."
     return (
         f"{said} In the order in which they were sent, an engine that holds only the prompt before "
-        f"computes {ordered:,} at least; in the order of their beginnings it would save "
-        f"{percent(round(1 - unique / ordered, 3))} of these. One that holds all of them saves "
+        f"has to compute {ordered:,}. Sorted by their beginnings, they would take it "
+        f"{percent(round(1 - unique / ordered, 3))} less. An engine that holds all prompts gains "
         "nothing by that."
     )
 
@@ -146,6 +152,10 @@ MISSING: Mapping[Missing, str] = {
     Missing.NOT_MEASURED: "not measured",
     Missing.REMOTE: "the engine runs in no process of ours",
     Missing.CLIENT_CLOCK: "the times are the client's, under names of their own (request ...)",
+    Missing.ENGINE_CLOCK: "the times are the engine's own, under names of their own",
+    Missing.NO_CONCURRENCY: "no --concurrency was given",
+    Missing.COLD_RUN: "the run was cold; its figures have names of their own (cold ...)",
+    Missing.WARM_RUN: "the run was not cold",
     Missing.NOT_LOADED: "the engine was not loaded",
     Missing.ALREADY_OPEN: "the engine was open already",
     Missing.SCORE_GENERATES_NOTHING: "score decoding generates nothing",

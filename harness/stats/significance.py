@@ -374,6 +374,26 @@ def in_blocks(seconds: Values) -> NDArray[np.int64]:
     return blocks.astype(np.int64)
 
 
+def work_in_blocks(blocks: NDArray[np.int64], amounts: Values, seconds: Values) -> Work:
+    """One sample for each block of batches (n,), so that the sums are those of all batches.
+
+    A block in which nothing was done, or that took no time, has no rate: a request that began and
+    ended while another one was open adds no second. What such a block has goes to the next one.
+    """
+    samples: list[tuple[float, float]] = []
+    done = took = 0.0
+    for amount, time in zip(*(np.bincount(blocks, one) for one in (amounts, seconds)), strict=True):
+        done, took = done + amount, took + time
+        if done > 0 and took > 0:
+            samples.append((done, took))
+            done = took = 0.0
+    if samples:
+        # No sample comes after it, and the sums have to stay those of all batches.
+        samples[-1] = samples[-1][0] + done, samples[-1][1] + took
+    table = np.array(samples, dtype=np.float64).reshape(-1, 2)
+    return Work(table[:, 0], table[:, 1])
+
+
 def _count(side: Work | Times) -> int:
     return len(side.took) if isinstance(side, Work) else len(side.blocks)
 

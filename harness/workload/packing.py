@@ -108,21 +108,8 @@ def pack(
     prompts: list[Prompt] = []
     for voter, packer, count in zip(voters, packers, counts, strict=True):
         shown.append(packer.examples(count))
-        body = writer.body(shown[-1])
-        roles: list[tuple[Role, str, Sequence[Item]]] = [
-            ("query", body, voter.queries),
-            ("calibration", body, packer.calibration),
-        ]
-        if with_shuffled:
-            rng = np.random.default_rng([seed, voter.index, 2])
-            roles.append(("shuffled", writer.body(_shuffled(shown[-1], rng)), voter.queries))
-        for role, behind, items in roles:
-            prompts += [
-                Prompt(voter.index, role, position, item.row, item.label, text)
-                for position, (item, text) in enumerate(
-                    zip(items, writer.prompts(behind, items), strict=True)
-                )
-            ]
+        rng = np.random.default_rng([seed, voter.index, 2]) if with_shuffled else None
+        prompts += _prompts_behind(shown[-1], voter, packer.calibration, writer, rng)
     examples_shown = sum(map(len, shown))
     example_tokens = sum(one.tokens_of(items) for one, items in zip(packers, shown, strict=True))
     texts = [prompt.text for prompt in prompts]
@@ -140,6 +127,28 @@ def pack(
         if any(len(own) < len(one.examples) for own, one in zip(shown, voters, strict=True))
         else None,
     )
+
+
+def _prompts_behind(
+    examples: Sequence[Item],
+    voter: Voter,
+    calibration: Sequence[Item],
+    writer: Writer,
+    shuffling: np.random.Generator | None,
+) -> Iterator[Prompt]:
+    """The prompts of a voter that shows these examples; with `shuffling`, each query once more
+    behind examples whose labels are shuffled by it."""
+    body = writer.body(examples)
+    roles: list[tuple[Role, str, Sequence[Item]]] = [
+        ("query", body, voter.queries),
+        ("calibration", body, calibration),
+    ]
+    if shuffling is not None:
+        roles.append(("shuffled", writer.body(_shuffled(examples, shuffling)), voter.queries))
+    for role, behind, items in roles:
+        texts = writer.prompts(behind, items)
+        for position, (item, text) in enumerate(zip(items, texts, strict=True)):
+            yield Prompt(voter.index, role, position, item.row, item.label, text)
 
 
 def _all_tokens(packers: Sequence[Packer], reserve: int) -> int | None:

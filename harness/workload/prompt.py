@@ -41,8 +41,9 @@ from harness.workload.encoders import Item
 # By its place: a user's own `prompts.py` may come first on the path.
 FOLDER = Path(__file__).parents[2] / "prompts"
 DEFAULTS: Mapping[Kind, str] = {"vectors": "compact", "text": "text"}
-CHATS: Mapping[Kind, str] = {"vectors": "chat", "text": "text-chat"}
 """The template of each kind of data, where none is named."""
+CHATS: Mapping[Kind, str] = {"vectors": "chat", "text": "text-chat"}
+"""Of each the one that is a chat."""
 _PLACEHOLDERS: Mapping[Kind, str] = {"vectors": "numbers", "text": "text"}
 _LABEL = re.compile(r"\$(?:label\b|\{label\})")
 _HELP = "docs/PROMPTS.md says what a template holds."

@@ -232,7 +232,7 @@ def test_a_probe_says_how_much_is_answered(tmp_path: Path, small_data: str) -> N
     [found] = answer["probes"]
     assert found["answered_tokens"] <= 1201 < found["failed_tokens"]
     assert found["failed_tokens"] - found["answered_tokens"] <= 38
-    assert [one["tokens"] for one in found["foretold"]] == [2000, 32_768, 131_072]
+    assert [one["tokens"] for one in found["extrapolated"]] == [2000, 32_768, 131_072]
     assert len(answer["rows"]) == 2
 
 
@@ -274,7 +274,7 @@ def test_load_measures_beside_what_was_predicted(tmp_path: Path, small_data: str
     )
     assert (done.returncode, done.stderr) == (0, "")
     said = " ".join(done.stdout.split())
-    assert "KiB/token weights cache buffers engine sum" in said
+    assert "KiB / token weights cache buffers engine sum" in said
     assert "mock 512 0.00 51 0 0 0 51" in said
     assert "The same measured" in said
     assert max(map(len, done.stdout.splitlines())) <= 80

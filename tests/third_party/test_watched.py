@@ -18,7 +18,7 @@ LIMITS = (
     "--harness-compare-fail=accuracy:3pp,parse_rate:1pp,prefill_tokens_per_second:50%,"
     "examples_per_voter:0%,peak_rss_mib:50%"
 )
-PLANTED = '--engine={"delay_ms": 4, "script": "maybe"}'
+PLANTED = '--engine={"tokens_per_second": 2500, "script": "maybe"}'
 
 Pytest: TypeAlias = Callable[..., subprocess.CompletedProcess[str]]
 

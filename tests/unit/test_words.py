@@ -34,6 +34,7 @@ RETIRED = {
     r"is given up\b": "abort",
     r"neighbours in time": "autocorrelation",
     r"\bheld against\b": "compared with",
+    r"\bforet(ell|old)": "predict, or extrapolate",
     r"\bis nought\b|\bby nought\b": "zero",
 }
 """What is no longer said, and what is said instead."""

@@ -94,6 +94,18 @@ def test_a_trainer_that_fails_is_one_error(fault: str, reason: str, remedy: str)
 
 
 @pytest.mark.usefixtures("stub")
+@pytest.mark.parametrize(
+    ("fault", "is_named"), [("dies", True), ("raises", True), ("refuses", False)]
+)
+def test_the_log_that_an_error_names_is_there(tmp_path: Path, fault: str, is_named: bool) -> None:
+    folder = tmp_path / "work"
+    with pytest.raises(EngineError) as caught:
+        encoder.predict(task(classes=(fault, "good"), folder=folder))
+    assert (str(folder / "log") in caught.value.remedy) is is_named
+    assert (folder / "log").exists() is is_named
+
+
+@pytest.mark.usefixtures("stub")
 def test_one_process_trains_the_same_at_a_time(tmp_path: Path) -> None:
     wanted = task(folder=tmp_path / "work")
     with training._folder(wanted), pytest.raises(StoreError, match="another process trains"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -14,6 +15,7 @@ from harness.cli.options import Format
 from harness.comparison.records import Compared
 from harness.errors import HarnessError, StoreError, UsageError
 from harness.imports.records import ImportFile, ImportRow
+from harness.store import store
 from harness.store.runs import Side
 from tests.unit.cli.conftest import Shelf
 from tests.unit.report.conftest import Sample
@@ -36,6 +38,9 @@ class Named:
     def __init__(self, shelf: Shelf, sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder = shelf.folder
         self.found: list[tuple[str, str]] = []
+        # Drawn ones may begin alike, of runs of one second.
+        ends = (f"{n:x}000" for n in count())
+        monkeypatch.setattr(store.secrets, "token_hex", lambda _: next(ends))
         self.run_ids = [
             shelf.add(sample.run()),
             shelf.add(sample.run(), sample.mock()),

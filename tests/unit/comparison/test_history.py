@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,9 +16,10 @@ from harness.comparison.series import History
 from harness.errors import UsageError
 from harness.machine.environment import Environment, Gpu
 from harness.metrics import Outcome
+from harness.pipeline import run as pipeline
 from harness.spec import RunSpec
 from harness.stats.change_points import LEAST_RUNS
-from harness.store.runs import StoredRun
+from harness.store.runs import Results, StoredRun
 from harness.store.schema import RECORDS_VERSION
 from harness.summary import PromptHashes, RunSummary
 from tests.unit.comparison.made import (
@@ -132,6 +134,21 @@ def test_what_may_explain_a_change_makes_no_other_series(
     stored.add()
     stored.add(**other)
     assert len(stored.history(backend="llama-cpp").series) == 1
+
+
+def test_a_default_and_the_number_that_it_comes_to_are_one_series(
+    tmp_path: Path, small_data: str
+) -> None:
+    """Earlier versions stored 8 tokens of reply, which was their default."""
+    of_now = RunSpec(
+        backend="mock", data=small_data, voters=1, queries=2, calibration_queries=0,
+        max_model_len=300, baselines=False,
+    )  # fmt: skip
+    for max_tokens in (8, None, 9):
+        pipeline.run(of_now.model_copy(update={"max_tokens": max_tokens}), tmp_path)
+    with Results(tmp_path) as results:
+        found = read_history(list(results), "accuracy").series
+    assert sorted(len(one.points) for one in found) == [1, 2]
 
 
 def test_runs_without_the_identity_of_their_data_go_by_its_path(stored: Stored) -> None:

@@ -7,11 +7,12 @@ import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 
-from harness.comparison.load import LoadCurve, differ_in_concurrency, load_curve_of
+from harness.comparison.load import LoadCurve, differ_in_concurrency, load_curve_of, missing_of
 from harness.comparison.metrics import METRICS
 from harness.comparison.samples import first_token_times, has_own_prompts
 from harness.metrics import Outcome
@@ -126,6 +127,47 @@ def test_cold_figures_have_names_of_their_own_and_its_prompts_are_not_equal(
     warm = results.group("load")[1].entry("mock").summary
     assert cold.summary.prompts.token_sha256 != warm.prompts.token_sha256
     assert cold.summary.speed.computed_tokens == sum(row.n_tokens for row in cold.tokens)
+
+
+@pytest.mark.parametrize("name", ["cold", "plain", "load"])
+def test_each_null_has_its_reason(results: Results, name: str) -> None:
+    entry = (results.group(name) if name == "load" else [results.run(name)])[0].entry("mock")
+    known = {one: metric.figure(entry.summary) for one, metric in METRICS.items()}
+    nulls = {one for one, figure in known.items() if figure is None}
+    if (load := entry.summary.load) is None:
+        nulls.add("load")
+    else:
+        nulls |= {one for one, figure in dict(load).items() if figure is None}
+    assert nulls <= set(entry.summary.missing)
+    reasons = {"cold": Missing.COLD_RUN, "plain": Missing.NO_CONCURRENCY, "load": None}
+    assert entry.summary.missing.get("request_seconds") is reasons[name]
+
+
+def test_an_engines_own_clock_is_the_reason_for_no_times_of_requests(results: Results) -> None:
+    entry = results.group("load")[1].entry("mock")
+    assert entry.summary.load is not None
+    load = entry.summary.load.model_copy(update={"request_seconds": None})
+    with patch("harness.comparison.load.clock_of", return_value="engine"):
+        found = missing_of(entry, load)
+    assert found["request_seconds"] is found["cold_request_seconds"] is Missing.ENGINE_CLOCK
+
+
+def test_entries_are_found_whose_names_come_of_a_home_folder(
+    tmp_path: Path, small_data: str
+) -> None:
+    """A shown spec has `~` in its place, of which another name would be made."""
+    models = (str(Path.home() / "m.gguf"), "/elsewhere/m.gguf")
+    for group in ("first", "second"):  # the second one looks at the first one's times
+        specs = [
+            spec(small_data, concurrency=n).model_copy(update={"model": models, "queries": 2})
+            for n in (1, 2)
+        ]
+        done = run_group(group, specs, tmp_path)
+        assert [one.load and one.load.concurrency for one in done[1].runs] == [2, 2]
+    with Results(tmp_path) as stored:
+        found = load_curve_of(stored.group("second"))
+    assert found is not None
+    assert len({one.entry for one in found.entries}) == 2
 
 
 def test_two_loads_are_compared_by_requests(results: Results) -> None:

@@ -148,6 +148,24 @@ def test_an_embedder_that_cannot_be_opened_names_the_remedy(
     assert caught.value.remedy == "Try another."
 
 
+def test_a_model_that_cannot_be_opened_leaves_nothing_but_what_was_done(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "train" / "REAL" / "error.jpg").write_bytes(b"1")
+    part = folder.parent / "out.parquet.part"
+    monkeypatch.setenv("STUB_FAILS", "1")
+    with pytest.raises(EngineError, match="it cannot be opened"):
+        embed(order(folder))
+    assert not part.exists()
+    monkeypatch.delenv("STUB_FAILS")
+    with pytest.raises(EngineError, match="no memory is left"):
+        embed(order(folder))
+    monkeypatch.setenv("STUB_FAILS", "1")
+    with pytest.raises(EngineError, match="it cannot be opened"):
+        embed(order(folder))
+    assert (part / "plan.json").exists()
+
+
 class StoppedError(Exception):
     pass
 

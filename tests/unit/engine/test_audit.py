@@ -12,6 +12,7 @@ from backends.api import (
     Capabilities,
     Decoding,
     Event,
+    Finding,
     Progress,
     Prompt,
     Reply,
@@ -19,7 +20,7 @@ from backends.api import (
     Started,
 )
 from backends.wire import WireError
-from harness.engine.audit import Audit
+from harness.engine.audit import MOST_FINDINGS, Audit
 
 INFO = SessionInfo(
     "toy", "toy 1", "m", "w", "cpu", 1, declared_context=99, allocated_context=99,
@@ -113,6 +114,14 @@ def test_a_sign_of_life_alone_does_not_bring_a_call_on(event: Event) -> None:
 def test_what_cannot_be_is_refused(decoding: Decoding, event: Event, said: str) -> None:
     with pytest.raises(WireError, match=said):
         begun(decoding).take(event, elapsed_seconds=1.0)
+
+
+def test_findings_are_few() -> None:
+    taken = audit()
+    for _ in range(MOST_FINDINGS):
+        assert not taken.take(Finding("retried", requests=1, seconds=0.1), 1.0)
+    with pytest.raises(WireError, match="finding: more than 100 a call"):
+        taken.take(Finding("retried", requests=1, seconds=0.1), 1.0)
 
 
 def test_what_is_answered_was_begun() -> None:

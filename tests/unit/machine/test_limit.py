@@ -79,6 +79,20 @@ def test_where_a_cgroup_may_be_made_the_kernel_holds_the_limit(
     assert not cgroup.exists()
 
 
+def test_nothing_leaves_a_cgroup_that_has_a_limit(
+    root: Path, leader: subprocess.Popen[bytes]
+) -> None:
+    leaf = root / "sys/fs/cgroup/user/app/leaf"
+    (leaf / "memory.max").write_text("1000\n")
+    limit = MemoryLimit(leader.pid, 100 * MIB, root)
+    assert not list(leaf.parent.glob("harness-*"))
+    limit.look(200 * MIB)
+    assert limit.was_exceeded
+    (leaf / "memory.max").write_text("max\n")
+    MemoryLimit(leader.pid, 100 * MIB, root)
+    assert list(leaf.parent.glob("harness-*"))
+
+
 def test_a_cgroup_that_may_not_be_made_is_done_without(
     root: Path, leader: subprocess.Popen[bytes]
 ) -> None:

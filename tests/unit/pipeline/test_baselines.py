@@ -330,6 +330,24 @@ def test_checkpoints_stay_as_long_as_a_run_can_go_on_with_them(
     assert not second.parent.exists()
 
 
+def test_checkpoints_of_a_run_that_begins_meanwhile_are_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = tmp_path / "checkpoints" / "distilbert-of-another-process"
+    (tmp_path / "checkpoints" / "old").mkdir(parents=True)
+    with Store(tmp_path) as store:
+        read = store.runs
+
+        def runs() -> Any:
+            found = read()
+            begun.mkdir()
+            return found
+
+        monkeypatch.setattr(store, "runs", runs)
+        remove_unwanted(store)
+    assert list(begun.parent.iterdir()) == [begun]
+
+
 def test_checkpoints_of_a_run_of_a_newer_version_are_left(
     tmp_path: Path, small_data: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

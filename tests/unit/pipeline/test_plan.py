@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
 from harness.pipeline.pace import pace_of
 from harness.pipeline.plan import PlannedEntry, RunPlan, plan_run
 from harness.pipeline.prompting import Update
-from harness.pipeline.run import run
+from harness.pipeline.run import run, run_group
 from harness.report.plan import plan_answer
 from harness.spec import RunSpec
 from harness.store.runs import Results
+from harness.store.store import Store
 
 
 def spec(data: str, **changes: Any) -> RunSpec:
@@ -104,6 +106,16 @@ def test_the_bar_of_a_run_starts_from_earlier_ones(tmp_path: Path, small_data: s
     ]
     assert forecasts[0] == {0.0}
     assert min(forecasts[1]) > 0
+
+
+def test_earlier_runs_are_read_once_for_all_runs_of_a_group(
+    tmp_path: Path, small_data: str
+) -> None:
+    """To read one takes a tenth of a second or more, and a group has many members."""
+    earlier = run(spec(small_data), tmp_path).run_id
+    with patch.object(Store, "cells", autospec=True, side_effect=Store.cells) as cells:
+        run_group("curve", [spec(small_data, shots=shots) for shots in (20, 21, 22)], tmp_path)
+    assert [call.args[1] for call in cells.call_args_list].count(earlier) == 1
 
 
 def test_what_takes_too_much_memory_is_not_loaded_for_a_plan(

@@ -22,7 +22,7 @@ from harness.spec import RunSpec
 from harness.store.runs import Results, StoredRun
 from harness.store.schema import EntryRow, SessionUse
 from harness.store.store import Store
-from harness.summary import Missing, RunSummary
+from harness.summary import Load, Missing, RunSummary
 from harness.workload.packing import Prompt
 from harness.workload.tokens import Tokenizer
 from harness.workload.workload import Workload, draw, write
@@ -313,5 +313,30 @@ def test_the_order_in_which_prompts_were_sent_has_a_minimum_of_its_own(
     assert good.in_order_tokens == good.unique_tokens == bad.unique_tokens
     assert bad.in_order_tokens is not None
     assert bad.in_order_tokens > 2 * (bad.unique_tokens or 0)
-    assert "it would save" in sharing_sentence(sent(in_turn[::-1]))
-    assert "as good as any" in sharing_sentence(sent(by_voter[::-1]))
+    assert "Sorted by their beginnings" in sharing_sentence(sent(in_turn[::-1]))
+    sorted_ones = sent(by_voter[::-1])
+    assert "sent is not the reason" in sharing_sentence(sorted_ones)
+    # Of an engine that shares whole blocks, that is the reason; of a cold run nothing is shared.
+    blocks = {"least_tokens": sorted_ones.speed.computed_tokens, "shared_block_tokens": 32}
+    in_blocks = sorted_ones.speed.model_copy(update=blocks)
+    said = sharing_sentence(sorted_ones.model_copy(update={"speed": in_blocks}))
+    assert "whole blocks of 32 tokens" in said
+    cold = Load.model_construct(is_cold=True)
+    assert sharing_sentence(sorted_ones.model_copy(update={"load": cold})) == ""
+
+
+def test_a_session_begins_with_nothing_held(
+    tmp_path: Path, spec: RunSpec, workload: Workload
+) -> None:
+    """After a crash a fresh worker has to compute the common beginning again."""
+    ids = workload.packed.token_ids[VOCABULARY]
+    with Store(tmp_path) as store:
+        run_id = store.create_run(spec.model_dump_json(), "{}", [ENTRY], None)
+        save_prompts(store, run_id, workload, facts_of(workload).model_dump_json())
+        cells = {index: (row.id, 0) for index, row in enumerate(store.prompts(run_id))}
+        for prompt in (0, 1):
+            session = store.open_session(run_id, "mock", MOCK.info, 1.5)
+            batch = Batch((replace(plain(), prompt=prompt),), 0.0, 1.0)
+            store.save_batch(session, batch, cells, SessionUse(2.0, 50.0, None))
+        [summary] = so_far(StoredRun(store, store.run(run_id))).runs
+    assert summary.speed.in_order_tokens == len(ids[0]) + len(ids[1])

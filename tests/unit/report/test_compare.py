@@ -216,6 +216,9 @@ def test_warnings_are_loud_and_each_on_a_line_of_its_own() -> None:
     assert len(loud.plain.splitlines()) == 2
     assert {str(span.style) for span in loud.spans} == {"bold reverse"}
     assert not loud_warnings([found()])
+    named = Member(run_id=OTHER_RUN, entry="hf", backend="hf", run_name="fast")
+    said = loud_warnings([found(other=named, spec=[THREADS])]).plain
+    assert said.startswith(f"WARNING: llama-cpp {RUN} and hf fast: ")
 
 
 def test_about_says_who_was_given_the_same() -> None:

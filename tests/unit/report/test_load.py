@@ -72,7 +72,7 @@ def test_figures_have_intervals_and_what_is_not_known_no_column() -> None:
     assert "accuracy" not in text
     assert "prefill" not in text
     assert "1.50" in text
-    assert "With 4 at most 3 were under way at once." in text
+    assert "Concurrency 4: at most 3 prompts were in flight." in text
     assert "Times are the client's" in text
     assert "WARNING" not in text
 

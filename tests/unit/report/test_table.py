@@ -141,6 +141,19 @@ def test_simple_table_keeps_line_feeds_and_folds_what_is_long() -> None:
     assert text.count("x") == 30
 
 
+@pytest.mark.parametrize("first", ["instruction", "x"])
+def test_no_word_is_broken_where_titles_of_more_lines_help(first: str) -> None:
+    cells = ("x" * 11, "y" * 10, "z" * 10)
+    titles = (first, "examples that fit", "left over")
+    text = printed(simple_table(titles, [cells], numbers=titles[1:]), 36)
+    assert [line.split() for line in text.splitlines()[:2]] == [
+        ["examples"],
+        [first, "that", "fit", "left", "over"],
+    ]
+    assert text.splitlines()[-1].split() == list(cells)
+    assert max(map(len, text.splitlines())) <= 36
+
+
 def test_the_lines_of_a_listing_are_whole_and_in_columns() -> None:
     path, command = "/a/path/" + "long/" * 30 + "file", "pip install " + "x " * 60 + "y"
     listing = Listing(

@@ -105,6 +105,7 @@ def test_sides_of_one_name_are_told_apart_by_their_runs() -> None:
         ("b", "hf"): "hf b",
         ("b", "mock"): "mock",
     }
+    assert names([("a", "hf"), ("b", "hf")], {"b": "fast"})[("b", "hf")] == "hf fast"
 
 
 def test_one_entry_is_compared_with_chance_and_the_best_baseline(sample: Sample) -> None:

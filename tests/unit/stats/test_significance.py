@@ -33,6 +33,7 @@ from harness.stats.significance import (
     share_difference,
     turned,
     variance_inflation,
+    work_in_blocks,
 )
 
 
@@ -566,3 +567,16 @@ def test_few_blocks_have_a_figure_without_an_interval_and_none_have_nothing() ->
     assert few is not None
     assert (few.value, few.low, few.high) == (2.0, None, None)
     assert measured(Times(())) is None
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=12))
+def test_samples_sum_to_all_that_was_done(batches: list[tuple[int, int]]) -> None:
+    """A request within the time of another adds no second: it must not be lost by that."""
+    amounts, seconds = np.array(batches, dtype=np.float64).T
+    work = work_in_blocks(np.arange(len(batches)), amounts, seconds)
+    if amounts.any() and seconds.any():
+        assert (work.amounts.sum(), work.took.sum()) == (amounts.sum(), seconds.sum())
+        assert (work.amounts > 0).all()
+        assert (work.took > 0).all()
+    else:
+        assert not len(work.took)

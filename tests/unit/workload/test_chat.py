@@ -162,7 +162,7 @@ def test_a_template_has_a_deadline(source: str, when: str, monkeypatch: pytest.M
     began = time.monotonic()
     with pytest.raises(TemplateError, match=rf"mine {when}.*: it takes too long"):
         rendered(source)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30  # to start the process may take some of it
     assert psutil.Process().children() == []
 
 
@@ -218,7 +218,7 @@ def test_a_harness_that_is_killed_takes_the_process_along() -> None:
         [child] = psutil.Process(harness.pid).children()
         time.sleep(0.2)
         harness.kill()
-        child.wait(2)
+        child.wait(30)
 
 
 def test_jinja_is_not_even_imported_by_the_harness() -> None:

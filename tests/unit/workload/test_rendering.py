@@ -128,5 +128,5 @@ def test_a_text_is_not_much_longer_than_what_it_is_made_of() -> None:
     began = time.monotonic()
     with pytest.raises(jinja2.TemplateError, match="its text is longer than"):
         rendered("{% for i in range(99999) %}{{ 'a' * 99999 }}{% endfor %}")
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 10  # the whole would have 10 GB
     assert len(rendered("{{ 'a' * 2**16 }}")) == 2**16

@@ -18,23 +18,10 @@ from backends.rules import NOT_FINITE
 from backends.sharing import session as shared_cache
 from backends.sharing.prefix_tree import common_prefix_length, unique_tokens
 from backends.sharing.session import SharedCacheSession
-from harness.engine.models import resolve_model
-from harness.errors import EngineError
 from tests.unit.backends.tiny_gguf import random_tensors, write
 
 LONG = "one two three four five six seven eight nine ten "
 OTHER = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday "
-
-
-@pytest.fixture(scope="module")
-def model() -> ModelRef:
-    availability = llama_cpp.check()
-    if not availability.available:
-        pytest.skip(f"{availability.reason}. {availability.remedy}")
-    try:
-        return resolve_model("smollm2-135m", llama_cpp.FORMATS, {})
-    except EngineError as error:
-        pytest.skip(f"{error}. {error.remedy}")
 
 
 def opened(model: ModelRef, **options: Any) -> SharedCacheSession:

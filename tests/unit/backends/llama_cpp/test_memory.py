@@ -66,7 +66,7 @@ def head(tensors: dict[str, int] | None = None, architecture: str = "a", **value
         ),
         # the last layers take what the layers before them hold
         ({"attention__shared_kv_layers": 1}, [(512, 512)] * 3),
-        # the last layer foretells a further token (MTP), and is not evaluated
+        # the last layer predicts a further token (MTP), and is not evaluated
         ({"nextn_predict_layers": 1}, [(512, 512)] * 3),
         ({"nextn_predict_layers": 1, "attention__shared_kv_layers": 2}, [(512, 512)]),
         # Gemma 3n, whose files need not say how many share
