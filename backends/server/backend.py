@@ -254,12 +254,14 @@ def _open_at(
         device="of the server",
         threads=0,
         allocated_context=min(allocated, probed.context or allocated) - before,
+        shared_block_tokens=found.facts.block_tokens,
         capabilities=Capabilities(
             prompts="token_ids" if flavour.TAKES_IDS else "text",
             label_logprobs=wire.label_logprobs,
             can_forget=flavour.HAS_SALT,
             clock="client",
             location="remote",
+            can_ignore_end=flavour.CAN_IGNORE_END,
         ),
         findings=(
             *probed.findings,

@@ -86,7 +86,8 @@ def as_bytes(text: str) -> list[int]:
 class Fake:
     """A server that is not started yet. `context` is what it declares; `adds_bos` is the id that it
     puts before texts, as llama.cpp does where a model wants one; `holds_seconds` is how long each
-    reply takes at least. `asked` are the bodies of the requests for replies."""
+    reply takes at least; vLLM shares whole blocks of `block_tokens`. `asked` are the bodies of the
+    requests for replies."""
 
     flavour: Flavour = "vllm"
     tokenize: Callable[[str], list[int]] = as_bytes
@@ -96,6 +97,7 @@ class Fake:
     logprobs: bool = True
     holds_seconds: float = 0.0
     key: str | None = None
+    block_tokens: int = 1
     models: Sequence[str] = (MODEL,)
     tokens: int = 3
     troubles: deque[Trouble] = field(default_factory=deque)
@@ -127,6 +129,8 @@ class Fake:
             Route("/extras/tokenize", self._tokenize, methods=["POST"]),
             Route("/api/show", self._said(self._show()), methods=["POST"]),
         ]
+        if self.flavour == "vllm":
+            routes.append(Route("/metrics", self._metrics))
         return Starlette(routes=routes)
 
     def _about(self) -> dict[str, Any]:
@@ -174,6 +178,10 @@ class Fake:
             return JSONResponse(value) if self._is_known(request) else _error(401, "who is it?")
 
         return answer
+
+    async def _metrics(self, request: Request) -> Response:
+        labels = f'hash_block_size="None",block_size="{self.block_tokens}",engine="0"'
+        return Response(f"# TYPE a gauge\nvllm:cache_config_info{{{labels}}} 1.0\n")
 
     def _is_known(self, request: Request) -> bool:
         return self.key is None or request.headers.get("authorization") == f"Bearer {self.key}"
@@ -251,7 +259,8 @@ class Fake:
             return min(self.lies.cached, len(tokens))
         shared = [_common(tokens, one) for of, one in self._seen if of == salt]
         self._seen.append((salt, tokens))
-        return min(max(shared, default=0), len(tokens) - 1)
+        most = min(max(shared, default=0), len(tokens) - 1)
+        return most // self.block_tokens * self.block_tokens
 
     def _reply(self, tokens: list[int], most: int) -> list[str]:
         """A label and what comes behind it, a piece for each token."""

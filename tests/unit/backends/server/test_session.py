@@ -266,6 +266,31 @@ def test_which_server_it_is_is_found_by_asking_it(opened: Open, flavour: str) ->
     assert session.info.engine_version == wanted[flavour]
     assert session.info.capabilities.clock == "client"
     assert session.info.capabilities.prompts == ("token_ids" if flavour in IDS else "text")
+    assert session.info.capabilities.can_ignore_end == (flavour in IDS)
+
+
+def test_blocks_that_vllm_shares_are_as_large_as_its_metrics_say(opened: Open) -> None:
+    session, _ = opened(fake("vllm", block_tokens=32))
+    assert session.info.shared_block_tokens == 32
+
+
+def test_a_text_that_has_no_utf8_is_sent_as_our_tokenizer_reads_it(opened: Open) -> None:
+    one = fake("openai")
+    session, _ = opened(one)
+    half = "half of a pair: \udc80"
+    [event] = [
+        event
+        for event in session.generate([Prompt(tokenize(half), half)], Decoding("free", (), 2))
+        if isinstance(event, Batch)
+    ]
+    assert event.replies[0].finish in ("stop", "length"), event.replies[0].text
+    assert one.asked[-1]["prompt"] == "half of a pair: ?"
+
+
+def test_tokens_that_come_all_at_once_have_no_time_between_them(opened: Open) -> None:
+    for reply in replies(events(opened, fake("llama_cpp.server"))):
+        assert reply.time_to_first_token_ms is not None
+        assert reply.time_per_output_token_ms is None
 
 
 def test_of_several_models_one_has_to_be_named(opened: Open) -> None:
