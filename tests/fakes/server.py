@@ -61,7 +61,8 @@ class Lies:
     """What it does to prompts, and does not say.
 
     It sees the last `sees` tokens of a prompt only, or the first where it `cuts_tail`, and with
-    `counts_whole` it reports the count of all. `bos` more of the BOS token go before each prompt.
+    `counts_whole` it reports the count of all. `bos` more of the BOS token go before each prompt;
+    with -1 those that are there are dropped.
     `wraps`: a chat template goes round it. Its context is divided by `slots` where it answers
     several requests at a time: what is longer is refused, or with `cuts_share` cut. `takes`: it
     refuses longer prompts, whatever it declares. `cached` of the tokens are reported as cached.
@@ -239,6 +240,8 @@ class Fake:
             tokens = [*first, *self.tokenize(prompt)]
         else:
             tokens = list(prompt)
+        while lies.bos < 0 and tokens[:1] == [self.adds_bos]:
+            tokens = tokens[1:]
         tokens = [self.adds_bos or 1] * lies.bos + tokens
         if lies.wraps:
             tokens = [*self.tokenize("<|user|>\n"), *tokens, *self.tokenize("\n<|assistant|>\n")]
