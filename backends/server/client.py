@@ -114,20 +114,22 @@ class Client:
         self, method: str, path: str, body: object, read: Callable[[bytes], _Got]
     ) -> _Got | None:
         data = None if body is None else _encoded(body)
-        try:
+        for attempt in range(MOST_TRIES):
             try:
-                return read(await self._body(method, path, data))
-            except _LostError:
+                async with self._answered(method, path, data, attempt) as response:
+                    return read(await _whole(response))
+            except _BusyError as busy:
+                await self._wait(attempt, busy.seconds)
+            except _LostError as error:
                 # Servers close a connection that was idle for some seconds, perhaps just now.
-                return read(await self._body(method, path, data))
-        except ReplyError:
-            return None
-        except _LostError as error:
-            raise self._gone(error) from error
-
-    async def _body(self, method: str, path: str, data: bytes | None) -> bytes:
-        async with self._answered(method, path, data) as response:
-            return await _whole(response)
+                if attempt:
+                    raise self._gone(error) from error
+            except ReplyError as error:
+                if error.status not in _BUSY:
+                    return None
+                # One that is busy has it all the same: without it, it would be taken for another.
+                raise BackendError(f"{self.host}: {error}", "Try again later.") from error
+        return None
 
     async def stream(self, path: str, body: object) -> AsyncGenerator[Arrived, None]:
         """The pieces of a reply as they come; one, where it is not streamed.
@@ -162,7 +164,7 @@ class Client:
 
     @asynccontextmanager
     async def _answered(
-        self, method: str, path: str, data: bytes | None, attempt: int = MOST_TRIES - 1
+        self, method: str, path: str, data: bytes | None, attempt: int
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """A response that is no error. Raises `ReplyError`, `_LostError`, `BackendError`; and
         `_BusyError` unless this was the last attempt."""

@@ -87,8 +87,8 @@ def as_bytes(text: str) -> list[int]:
 class Fake:
     """A server that is not started yet. `context` is what it declares; `adds_bos` is the id that it
     puts before texts, as llama.cpp does where a model wants one; `holds_seconds` is how long each
-    reply takes at least; vLLM shares whole blocks of `block_tokens`. `asked` are the bodies of the
-    requests for replies."""
+    reply takes at least; vLLM shares whole blocks of `block_tokens`. The first
+    `busy_looks` at what it is find it busy. `asked` are the bodies of the requests for replies."""
 
     flavour: Flavour = "vllm"
     tokenize: Callable[[str], list[int]] = as_bytes
@@ -99,8 +99,10 @@ class Fake:
     holds_seconds: float = 0.0
     key: str | None = None
     block_tokens: int = 1
+    busy_looks: int = 0
     models: Sequence[str] = (MODEL,)
     tokens: int = 3
+    most_active: int = 0
     troubles: deque[Trouble] = field(default_factory=deque)
     asked: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=1000))
     active: int = 0
@@ -176,6 +178,9 @@ class Fake:
 
     def _said(self, value: object) -> Callable[[Request], Any]:
         async def answer(request: Request) -> Response:
+            if self.busy_looks:
+                self.busy_looks -= 1
+                return _error(503, "it is busy")
             return JSONResponse(value) if self._is_known(request) else _error(401, "who is it?")
 
         return answer
@@ -217,6 +222,7 @@ class Fake:
             if trouble in _RESPONSES:
                 return _RESPONSES[trouble](request)
             self.active += 1
+            self.most_active = max(self.most_active, self.active)
             try:
                 if self.holds_seconds or self.lies.slots > 1:
                     await asyncio.sleep(max(self.holds_seconds, 0.03 * (self.lies.slots > 1)))
@@ -488,17 +494,17 @@ class Running:
 
     def __init__(self, fake: Fake) -> None:
         self.fake = fake
-        with socket.create_server(("127.0.0.1", 0)) as found:
-            self.port = found.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.port = 0
         self.start()
+        self.url = f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        config = uvicorn.Config(
-            self.fake.app(), port=self.port, log_level="critical", lifespan="off", ws="none"
-        )
+        # Bound here, and not by its number: another process could take the port meanwhile.
+        listening = socket.create_server(("127.0.0.1", self.port))
+        self.port = listening.getsockname()[1]
+        config = uvicorn.Config(self.fake.app(), log_level="critical", lifespan="off", ws="none")
         self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self._server.run, daemon=True)
+        self._thread = threading.Thread(target=self._server.run, args=([listening],), daemon=True)
         self._thread.start()
         while not self._server.started:
             self._thread.join(0.005)
