@@ -251,7 +251,7 @@ def _open_at(
         engine_version=f"{flavour.TITLE} ({found.facts.version})",
         model=model.name,
         weights=f"served as {found.model}",
-        device="of the server",
+        device="not reported",
         threads=0,
         allocated_context=min(allocated, probed.context or allocated) - before,
         shared_block_tokens=found.facts.block_tokens,
