@@ -39,8 +39,6 @@ def test_it_holds_what_tensors_that_are_joined_hold(
 def test_no_memory_is_taken_while_there_is_room() -> None:
     cache, places = cache_of(8), set()
     for _ in range(4):
-        keys, _ = cache.update(
-            torch.rand(1, HEADS, 2, KEY), torch.rand(1, HEADS, 2, VALUE), 0
-        )
+        keys, _ = cache.update(torch.rand(1, HEADS, 2, KEY), torch.rand(1, HEADS, 2, VALUE), 0)
         places.add(keys.data_ptr())
     assert len(places) == 1
