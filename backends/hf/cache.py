@@ -17,53 +17,60 @@ from transformers.cache_utils import DynamicLayer
 _GROWTH = 1.5  # where the slots that were expected do not do
 
 
-class PreallocatedLayer(DynamicLayer):  # type: ignore[misc]  # transformers has no types
-    """`keys` and `values`, (1, heads, held, numbers), are the first part of memory for `slots`
-    tokens. On CPU the rest of it is not resident until it is used."""
+class _Memory:
+    """Numbers of so many `slots`, (1, heads, slots, numbers). On CPU what no token has used yet is
+    not resident."""
+
+    def __init__(self, like: torch.Tensor, slots: int) -> None:
+        row, heads, _, numbers = like.shape
+        self._all = like.new_empty((row, heads, slots, numbers))
+
+    def put(self, states: torch.Tensor, behind: int) -> torch.Tensor:
+        """Those that are held then."""
+        end = behind + states.shape[2]
+        if end > self._all.shape[2]:
+            held, self._all = self._all[:, :, :behind], _Memory(states, int(end * _GROWTH))._all
+            self._all[:, :, :behind] = held
+        self._all[:, :, behind:end] = states
+        return self._all[:, :, :end]
+
+
+class PreallocatedLayer(DynamicLayer):  # type: ignore[no-untyped-call]  # transformers' has none
+    """`keys` and `values`, (1, heads, tokens held, numbers), are the first part of memory for
+    `slots` tokens, and more where that is not enough."""
 
     def __init__(self, slots: int) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # nor has this
         self._slots = slots
+
+    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
+        super().lazy_initialization(key_states, value_states)
+        self._keys = _Memory(key_states, self._slots)
+        self._values = _Memory(value_states, self._slots)
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Puts new ones behind those that are held, and returns all."""
-        held = self.get_seq_length()
-        total = held + key_states.shape[-2]
-        if not self.is_initialized or total > self._slots:
-            self._take(key_states, value_states, total)
-        self._all_keys[:, :, held:total] = key_states
-        self._all_values[:, :, held:total] = value_states
-        self._hold(total)
-        return self.keys, self.values
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        return self._hold(key_states, value_states, self.get_seq_length())
 
     def keep(self, slots: torch.Tensor) -> None:
         """Only these, in their order."""
-        for all_of_them, held in ((self._all_keys, self.keys), (self._all_values, self.values)):
-            all_of_them[:, :, : len(slots)] = held.index_select(2, slots)
-        self._hold(len(slots))
+        keys, values = self.keys, self.values
+        if keys is not None and values is not None:
+            self._hold(keys.index_select(2, slots), values.index_select(2, slots), 0)
 
-    def _take(self, key_states: torch.Tensor, value_states: torch.Tensor, total: int) -> None:
-        self.dtype, self.device = key_states.dtype, key_states.device
-        if total > self._slots:
-            self._slots = int(total * _GROWTH)
-        earlier = (self.keys, self.values) if self.is_initialized else (None, None)
-        self._all_keys = self._memory(key_states, earlier[0])
-        self._all_values = self._memory(value_states, earlier[1])
-        self.is_initialized = True
-
-    def _memory(self, states: torch.Tensor, earlier: torch.Tensor | None) -> torch.Tensor:
-        row, heads, _, numbers = states.shape
-        made = states.new_empty((row, heads, self._slots, numbers))
-        if earlier is not None:
-            made[:, :, : earlier.shape[-2]] = earlier
-        return made
-
-    def _hold(self, total: int) -> None:
-        self.keys, self.values = self._all_keys[:, :, :total], self._all_values[:, :, :total]
+    def _hold(
+        self, keys: torch.Tensor, values: torch.Tensor, behind: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        held = self._keys.put(keys, behind), self._values.put(values, behind)
+        self.keys, self.values = held
+        return held
 
 
 def cache_of(slots: int) -> Any:
     """A cache of a model, each layer with memory for so many tokens once the first is held."""
-    return transformers.Cache(layer_class_to_replicate=partial(PreallocatedLayer, slots))
+    kind: Any = transformers.Cache
+    return kind(layer_class_to_replicate=partial(PreallocatedLayer, slots))

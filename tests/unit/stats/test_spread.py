@@ -16,7 +16,7 @@ def test_one_more_is_within_in_nine_of_ten_cases(runs: int, least_share: float) 
     for _ in range(400):
         shares = rng.uniform(least_share, 1.0, runs + 1)
         times = 100 / shares * np.exp(rng.normal(0, 0.1, runs + 1))
-        found = one_more(times[1:], shares[1:], shares[0])
+        found = one_more(list(times[1:]), list(shares[1:]), shares[0])
         held += found.low <= times[0] <= found.high
         narrow += found.high <= 2 * found.low
     assert held >= 360
