@@ -250,7 +250,8 @@ class Capabilities:
     `prompts`: whether it takes token ids, or text only. `label_logprobs`: those of all labels,
     those of labels among the k likeliest tokens (`None` for the others), or none. `can_forget`:
     whether `Session.forget` makes it as cold as at first. `clock`: whose the times are. `location`:
-    "remote" where it runs in no process of ours, as on another machine.
+    "remote" where it runs in no process of ours, as on another machine. `can_ignore_end`: whether a
+    reply can be made to go on behind its end (`Decoding.ignore_end`).
     """
 
     prompts: Literal["token_ids", "text"] = "token_ids"
@@ -258,6 +259,7 @@ class Capabilities:
     can_forget: bool = True
     clock: Literal["engine", "client"] = "engine"
     location: Literal["local", "remote"] = "local"
+    can_ignore_end: bool = True
 
 
 @dataclass(frozen=True, slots=True)

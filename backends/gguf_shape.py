@@ -47,6 +47,17 @@ class Shape:
         return [self._layer_numbers(layer) for layer in self._attention_layers()]
 
     @property
+    def attended_numbers(self) -> tuple[int, int]:
+        """Of a token in the layer that has most: the numbers of its keys and values, and those of
+        all heads, of which several may take the same."""
+        found = [(0, 0)]
+        for layer in self._attention_layers():
+            heads, own = self._heads(layer), sum(self._layer_numbers(layer))
+            of_all = self._count("attention.head_count", default=heads, layer=layer) or heads
+            found.append((own, own * of_all // max(heads, 1)))
+        return max(found)
+
+    @property
     def state_numbers(self) -> int:
         """Of a sequence, in all recurrent layers."""
         recurrent = self._recurrent_layers()

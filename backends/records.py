@@ -134,6 +134,7 @@ def decode_session_info(value: object) -> SessionInfo:
         capabilities=Capabilities(
             **{name: can.one_of(name, choices) for name, choices in _CHOICES.items()},
             can_forget=can.flag("can_forget"),
+            can_ignore_end=can.flag("can_ignore_end"),
         ),
         findings=tuple(map(_decode_finding, record.list("findings"))),
     )

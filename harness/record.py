@@ -27,7 +27,8 @@ class Span(Record):
 
 
 class Measured(Record):
-    """A figure with its 95 % interval, which is `None` where there are too few samples."""
+    """A figure with its 95 % interval. Both ends are `None` where there are too few samples, and
+    `high` alone where these do not show how far up the figure may be."""
 
     value: float
     low: float | None = None

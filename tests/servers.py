@@ -5,17 +5,35 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
+
 from backends.hf.weights import folder_of
 from backends.server.managed import ManagedServer, filled, free_port
 from backends.server.presets import Wanted, llama_cpp_server, llama_server
 from harness.engine.interpreters import own_environment
 from harness.engine.models import resolve_model
+from harness.testing.conformance.options import Candidate, candidate_of
 
-NAMES = ("llama-server", "llama_cpp.server", "vllm")
+NAMES = ("llama-server", "llama_cpp.server", "vllm-server")
 
 
 class NotHereError(Exception):
     """It cannot run here, for this reason."""
+
+
+MODEL = "smollm2-135m"
+CONTEXT = 256  # the look at a server takes several prompts as long as that
+
+
+@contextmanager
+def candidate(name: str) -> Iterator[Candidate]:
+    """For the suite of conformance; one that cannot run here skips its tests."""
+    try:
+        # Room for a token behind the longest prompt, as a score of it takes one.
+        with serving(name, MODEL, CONTEXT + 1) as url:
+            yield candidate_of("server", MODEL, {"url": url, "max_model_len": CONTEXT})
+    except NotHereError as error:
+        pytest.skip(f"{name} is not tested: {error}")
 
 
 @contextmanager
@@ -32,7 +50,7 @@ def serving(name: str, model: str, context: int) -> Iterator[str]:
 def start(name: str, model: str, context: int, port: int) -> ManagedServer:
     """Not waited for. Raises `NotHereError`."""
     wanted = Wanted(resolve_model(model, ("gguf",), {}), context, 1, 1, enforce_eager=True)
-    if name == "vllm":
+    if name == "vllm-server":
         command = _vllm(wanted)
     else:
         preset = {"llama-server": llama_server, "llama_cpp.server": llama_cpp_server}[name](wanted)

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from backends.api import Allocated, BackendError, Options, TokenIds
 from backends.hf.backend import DEVICE, DTYPE
+from backends.hf.cache import cache_of
 from backends.hf.devices import device, dtype
 from backends.hf.loading import load_whole
 from backends.hf.tokenizer import HfTokenizer
@@ -70,7 +71,7 @@ class HfContext:
         self.short_length = _short_length(self._config)
         self._is_long = False
         self._company = sequences  # a sequence that the caller does not know of
-        self._cache = transformers.DynamicCache()
+        self._cache = cache_of(slots)
         self._held = np.zeros((sequences + 1, 0), dtype=np.bool_)  # [sequence, slot of the cache]
         self._positions = np.zeros(0, dtype=np.int64)  # of each slot
         self._ends = _end_tokens(self._model.generation_config, self._tokenizer.eos_id)
@@ -133,7 +134,7 @@ class HfContext:
         self._held[sequence] &= self._positions < length
 
     def close(self) -> None:
-        self._cache = transformers.DynamicCache()
+        self._cache = cache_of(0)
 
     def _forward(self, steps: Sequence[Step]) -> list[Logits]:
         """Puts tokens through the model; their keys and values stay in the cache."""
@@ -207,10 +208,6 @@ class HfContext:
     def _tensor(self, values: Any) -> torch.Tensor:
         return torch.tensor(values, device=self.device)
 
-    def _layers(self) -> Sequence[Any]:
-        """Each holds `keys` and `values`, (1, heads, slots, numbers), once it was used."""
-        return self._cache.layers
-
     def _compact(self) -> None:
         """Gives back the slots that no sequence holds."""
         kept = self._held.any(axis=0)
@@ -218,9 +215,9 @@ class HfContext:
             return
         self._held, self._positions = self._held[:, kept], self._positions[kept]
         slots = self._tensor(np.flatnonzero(kept))
-        for layer in self._layers():
-            layer.keys = layer.keys.index_select(2, slots)
-            layer.values = layer.values.index_select(2, slots)
+        with torch.inference_mode():
+            for layer in self._cache.layers:
+                layer.keep(slots)
 
 
 def _load(folder: str, name: str, dtype: torch.dtype, trusted: bool) -> Any:

@@ -38,10 +38,13 @@ _BRANCHES = 64  # whose logits are computed together
 
 @dataclass(frozen=True, slots=True)
 class _Model:
-    """`numbers` of its weights, and those that it caches of a token."""
+    """`numbers` of its weights, and those that it caches of a token: `layer_numbers` of them in one
+    layer, `attended_numbers` with what several heads share repeated for each of them."""
 
     numbers: int
     cached_numbers: int
+    layer_numbers: int
+    attended_numbers: int
     vocabulary: int
 
 
@@ -65,10 +68,25 @@ def predict(
         weights_bytes=found.numbers * size,
         cache_bytes=tokens * token_bytes,
         token_bytes=token_bytes,
-        compute_bytes=logits + _CHUNK_TOKENS * tokens * (1 + size),
+        compute_bytes=logits + tokens * (_mask_bytes(size) + _copied(found, size, on_gpu) * size),
         engine_bytes=_ENGINE_BYTES + found.vocabulary * _WORD_BYTES,
         on_gpu=on_gpu,
     )
+
+
+def _mask_bytes(size: int) -> int:
+    """Of a token that is held: a truth value for each token of a chunk, and the number that torch
+    makes of it."""
+    return _CHUNK_TOKENS * (1 + size)
+
+
+def _copied(model: _Model, size: int, on_gpu: bool) -> int:
+    """Numbers of a token that are copied while its layer attends to it. What several heads share is
+    repeated for each of them (`repeat_kv` of transformers), and on CPU all heads' are packed once
+    more for products in half precision (`cpu_flash_attention` of torch)."""
+    repeated = model.attended_numbers if model.attended_numbers > model.layer_numbers else 0
+    packed = model.attended_numbers if size == 2 and not on_gpu else 0
+    return repeated + packed
 
 
 def _computes_in_bfloat16() -> bool:
@@ -86,9 +104,12 @@ def _computes_in_bfloat16() -> bool:
 def _of_gguf(location: str, name: str) -> _Model:
     head = read_head(Path(location), name)
     shape = Shape(head, name)
+    of_layer, attended = shape.attended_numbers
     return _Model(
         numbers=sum(head.tensors.values()),
         cached_numbers=sum(map(sum, shape.cached_numbers)),
+        layer_numbers=of_layer,
+        attended_numbers=attended,
         vocabulary=shape.vocabulary,
     )
 
@@ -106,22 +127,27 @@ def _of_folder(folder: Path, name: str) -> _Model | None:
     # What foretells further tokens (MTP) stands behind the last layer, and is not loaded.
     layers = _count(values, "num_hidden_layers", name)
     extra = _count(values, "num_nextn_predict_layers", name, 0)
+    of_layer, attended = _layer_numbers(values, name)
     return _Model(
         numbers=sum(_numbers_of(path, name, layers if extra else None) for path in files),
-        cached_numbers=_cached_numbers(values, name),
+        cached_numbers=_cached_layers(values, name) * of_layer,
+        layer_numbers=of_layer,
+        attended_numbers=attended,
         vocabulary=_count(values, "vocab_size", name),
     )
 
 
-def _cached_numbers(config: Mapping[str, Any], name: str) -> int:
-    layers = _cached_layers(config, name)
+def _layer_numbers(config: Mapping[str, Any], name: str) -> tuple[int, int]:
+    """Of a token in one layer: the numbers of its keys and values, and those of all heads."""
     heads = _count(config, "num_attention_heads", name)
     if config.get("kv_lora_rank"):  # latent attention (MLA), which transformers caches unfolded
         keys = _count(config, "qk_nope_head_dim", name) + _count(config, "qk_rope_head_dim", name)
-        return layers * heads * (keys + _count(config, "v_head_dim", name))
+        numbers = heads * (keys + _count(config, "v_head_dim", name))
+        return numbers, numbers
     of_cache = _count(config, "num_key_value_heads", name, heads)
     width = _count(config, "hidden_size", name) // heads
-    return layers * of_cache * 2 * _count(config, "head_dim", name, width)
+    of_head = 2 * _count(config, "head_dim", name, width)
+    return of_cache * of_head, heads * of_head
 
 
 def _cached_layers(config: Mapping[str, Any], name: str) -> int:

@@ -251,15 +251,17 @@ def _open_at(
         engine_version=f"{flavour.TITLE} ({found.facts.version})",
         model=model.name,
         weights=f"served as {found.model}",
-        device="of the server",
+        device="not reported",
         threads=0,
         allocated_context=min(allocated, probed.context or allocated) - before,
+        shared_block_tokens=found.facts.block_tokens,
         capabilities=Capabilities(
             prompts="token_ids" if flavour.TAKES_IDS else "text",
             label_logprobs=wire.label_logprobs,
             can_forget=flavour.HAS_SALT,
             clock="client",
             location="remote",
+            can_ignore_end=flavour.CAN_IGNORE_END,
         ),
         findings=(
             *probed.findings,

@@ -100,27 +100,36 @@ class Client:
 
     async def get(self, path: str) -> Any:
         """The JSON at a path, `None` where there is nothing of the kind. Raises `BackendError`."""
-        return await self._found("GET", path, None)
+        return await self._found("GET", path, None, _json)
+
+    async def text(self, path: str) -> str:
+        """The text at a path, an empty one where there is nothing of the kind."""
+        return await self._found("GET", path, None, _text) or ""
 
     async def post(self, path: str, body: object) -> Any:
         """The JSON that answers, `None` where the server has no such thing."""
-        return await self._found("POST", path, body)
+        return await self._found("POST", path, body, _json)
 
-    async def _found(self, method: str, path: str, body: object) -> Any:
-        try:
+    async def _found(
+        self, method: str, path: str, body: object, read: Callable[[bytes], _Got]
+    ) -> _Got | None:
+        data = None if body is None else _encoded(body)
+        for attempt in range(MOST_TRIES):
             try:
-                return await self._object_at(method, path, body)
-            except _LostError:
+                async with self._answered(method, path, data, attempt) as response:
+                    return read(await _whole(response))
+            except _BusyError as busy:
+                await self._wait(attempt, busy.seconds)
+            except _LostError as error:
                 # Servers close a connection that was idle for some seconds, perhaps just now.
-                return await self._object_at(method, path, body)
-        except ReplyError:
-            return None
-        except _LostError as error:
-            raise self._gone(error) from error
-
-    async def _object_at(self, method: str, path: str, body: object) -> Any:
-        async with self._answered(method, path, body) as response:
-            return _json(await _whole(response))
+                if attempt:
+                    raise self._gone(error) from error
+            except ReplyError as error:
+                if error.status not in _BUSY:
+                    return None
+                # One that is busy has it all the same: without it, it would be taken for another.
+                raise BackendError(f"{self.host}: {error}", "Try again later.") from error
+        return None
 
     async def stream(self, path: str, body: object) -> AsyncGenerator[Arrived, None]:
         """The pieces of a reply as they come; one, where it is not streamed.
@@ -128,10 +137,10 @@ class Client:
         A server that is busy, or not there for a moment, is tried again while nothing has come.
         Raises `ReplyError`, and `BackendError` where the server is gone or refuses the key.
         """
-        encoded = json.dumps(body)
+        data = _encoded(body)
         for attempt in range(MOST_TRIES):
             try:
-                async with self._answered("POST", path, encoded, attempt) as response:
+                async with self._answered("POST", path, data, attempt) as response:
                     async for arrived in self._pieces(response):
                         yield arrived
                     return
@@ -155,11 +164,10 @@ class Client:
 
     @asynccontextmanager
     async def _answered(
-        self, method: str, path: str, body: object, attempt: int = MOST_TRIES - 1
+        self, method: str, path: str, data: bytes | None, attempt: int
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """A response that is no error. Raises `ReplyError`, `_LostError`, `BackendError`; and
         `_BusyError` unless this was the last attempt."""
-        text = body if isinstance(body, str) else None if body is None else json.dumps(body)
         url = self.url + path
         began = False
         try:
@@ -167,8 +175,8 @@ class Client:
                 async with self._session.request(
                     method,
                     url,
-                    data=None if text is None else text.encode(),
-                    headers={} if text is None else {"Content-Type": "application/json"},
+                    data=data,
+                    headers={} if data is None else {"Content-Type": "application/json"},
                     allow_redirects=False,
                     proxy=self._proxy,
                 ) as response:
@@ -345,6 +353,12 @@ async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[tuple[float,
         yield time.perf_counter(), left
 
 
+def _encoded(body: object) -> bytes:
+    """As JSON. Half of a surrogate pair has no UTF-8, and is the question mark that our tokenizers
+    make of it."""
+    return json.dumps(body, ensure_ascii=False).encode("utf-8", errors="replace")
+
+
 def _json(data: bytes) -> Any:
     try:
         return json.loads(data.decode("utf-8"))
@@ -354,9 +368,13 @@ def _json(data: bytes) -> Any:
         raise ReplyError("the reply is no JSON") from error
 
 
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", errors="replace")
+
+
 def _error_words(data: bytes) -> str:
     """What a server says of an error, wherever in its JSON."""
-    text = data.decode("utf-8", errors="replace")
+    text = _text(data)
     try:
         found: Any = json.loads(text)
     except (ValueError, RecursionError):

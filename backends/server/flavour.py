@@ -73,12 +73,13 @@ class Answer:
 @dataclass(frozen=True, slots=True)
 class Facts:
     """What a server says of itself. `context` is what one request may have, in tokens; `models` are
-    those that it serves."""
+    those that it serves. It shares whole blocks of `block_tokens` between prompts."""
 
     version: str
     models: tuple[str, ...]
     context: int | None = None
     chat_template: str | None = None
+    block_tokens: int = 1
 
 
 class Flavour(Protocol):
@@ -88,7 +89,6 @@ class Flavour(Protocol):
     TITLE: str
     TAKES_IDS: bool
     LABEL_LOGPROBS: LabelLogprobs
-    REPORTS_CACHED: bool
     CAN_GIVE_ALL: bool  # log-probabilities of the whole vocabulary, which take long to write
     CAN_IGNORE_END: bool
     HAS_SALT: bool  # so that another salt is a cold cache

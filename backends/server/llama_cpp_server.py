@@ -30,7 +30,6 @@ NAME = "llama_cpp.server"
 TITLE = "llama_cpp.server"
 TAKES_IDS = False
 LABEL_LOGPROBS: LabelLogprobs = "exact"
-REPORTS_CACHED = False
 CAN_GIVE_ALL = True
 CAN_IGNORE_END = False
 HAS_SALT = False

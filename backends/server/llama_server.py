@@ -29,7 +29,6 @@ NAME = "llama-server"
 TITLE = "llama-server"
 TAKES_IDS = True
 LABEL_LOGPROBS: LabelLogprobs = "exact"
-REPORTS_CACHED = True
 CAN_GIVE_ALL = True
 CAN_IGNORE_END = True
 HAS_SALT = False

@@ -19,7 +19,6 @@ NAME = "lm-studio"
 TITLE = "LM Studio"
 TAKES_IDS = False
 LABEL_LOGPROBS: LabelLogprobs = "none"
-REPORTS_CACHED = False
 CAN_GIVE_ALL = False
 CAN_IGNORE_END = False
 HAS_SALT = False

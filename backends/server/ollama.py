@@ -29,7 +29,6 @@ NAME = "ollama"
 TITLE = "Ollama"
 TAKES_IDS = False
 LABEL_LOGPROBS: LabelLogprobs = "top_k"
-REPORTS_CACHED = False
 CAN_GIVE_ALL = False
 CAN_IGNORE_END = False
 HAS_SALT = False

@@ -28,7 +28,6 @@ NAME = "openai"
 TITLE = "OpenAI-compatible server"
 TAKES_IDS = False
 LABEL_LOGPROBS: LabelLogprobs = "top_k"
-REPORTS_CACHED = True
 CAN_GIVE_ALL = False
 CAN_IGNORE_END = False
 HAS_SALT = False

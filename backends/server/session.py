@@ -289,8 +289,9 @@ class ServerSession:
         token_ids = tuple(first.token_ids[: decoding.max_tokens])
         count = first.completion_tokens or len(token_ids)
         per_token = None
-        if first.last is not None and first.first is not None and count > 1:
-            per_token = 1000 * (first.last - first.first) / (count - 1)
+        # Several tokens that came in one piece have no time between them.
+        if count > 1 and first.first is not None and (first.last or 0.0) > first.first:
+            per_token = 1000 * ((first.last or 0.0) - first.first) / (count - 1)
         return replace(
             reply,
             finish="stop" if len(text) < len(first.text) or first.finish == "stop" else "length",

@@ -23,7 +23,6 @@ NAME = "sglang"
 TITLE = "SGLang"
 TAKES_IDS = True
 LABEL_LOGPROBS: LabelLogprobs = "exact"
-REPORTS_CACHED = True
 CAN_GIVE_ALL = False
 CAN_IGNORE_END = True
 HAS_SALT = False

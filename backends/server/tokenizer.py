@@ -80,10 +80,7 @@ async def _prove(client: Client, found: Found, local: LocalTokenizer, model: Mod
         if theirs is None:
             return
         # Some servers put BOS first whatever is wanted; that is looked at with a prompt.
-        bos = local.info.bos_id
-        if bos is not None and theirs[:1] == [bos] != own[:1]:
-            theirs = theirs[1:]
-        if theirs != own:
+        if theirs not in (own, [local.info.bos_id, *own]):
             raise BackendError(
                 f"{client.host} serves {found.model}, whose tokens are not those of {model.name}: "
                 f"{text!r:.40} is {_written(theirs)} there and {_written(own)} here",

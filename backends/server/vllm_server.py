@@ -4,6 +4,7 @@ tokens that are wanted. What it has cached it shares by whole blocks, and report
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,12 +28,12 @@ NAME = "vllm"
 TITLE = "vLLM server"
 TAKES_IDS = True
 LABEL_LOGPROBS: LabelLogprobs = "exact"
-REPORTS_CACHED = True
 CAN_GIVE_ALL = False
 CAN_IGNORE_END = True
 HAS_SALT = True
 CAN_START_COLD = True
 MOST_AT_ONCE: int | None = None
+_BLOCK = re.compile(r'^vllm:cache_config_info\{(?:.*,)?block_size="([1-9]\d{0,5})"', re.MULTILINE)
 
 
 async def recognise(client: Client) -> Facts | None:
@@ -41,7 +42,13 @@ async def recognise(client: Client) -> Facts | None:
         return None
     version = table(await client.get("/version")).get("version")
     lengths = [whole(one.get("max_model_len")) for one in listed]
-    return Facts(f"vllm {version or 'of unknown version'}", names(listed, "id"), lengths[0])
+    block = _BLOCK.search(await client.text("/metrics"))
+    return Facts(
+        version=f"vllm {version or 'of unknown version'}",
+        models=names(listed, "id"),
+        context=lengths[0],
+        block_tokens=int(block[1]) if block else 1,
+    )
 
 
 async def context_of(client: Client, model: str, facts: Facts) -> int | None:

@@ -9,14 +9,18 @@ it.
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import psutil
 
 _BUSY = ("user", "nice", "system", "irq", "softirq", "steal")  # "guest" is a part of "user"
 _LOOK_SECONDS = 2.0  # a look at all processes takes some ms, on a core that may be timed
+_TRIED_SECONDS = 1.0
+_HASHED = bytes(2**18)  # of so much, Python lets its other threads run meanwhile
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,24 @@ class ProcessorProbe:
             for name in _BUSY
         )
         return busy - sum(_own_seconds())
+
+
+def share_now(threads: int) -> float:
+    """Which part of the processor time that so many busy threads want they get, above 0 and at most
+    1. It is tried for a second: how many processes others run does not say it."""
+    ends = time.perf_counter() + _TRIED_SECONDS
+    began = time.perf_counter()
+    with ThreadPoolExecutor(threads) as pool:
+        used = sum(pool.map(_busy_until, [ends] * threads))
+    return min(used / (threads * (time.perf_counter() - began)), 1.0)
+
+
+def _busy_until(ends: float) -> float:
+    """The processor seconds that this thread had meanwhile."""
+    began = time.thread_time()
+    while time.perf_counter() < ends:
+        hashlib.sha256(_HASHED)
+    return time.thread_time() - began
 
 
 def _usable_processors() -> list[int]:

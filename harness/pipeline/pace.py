@@ -6,20 +6,23 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
+from typing import TypedDict
 
 import numpy as np
 
-from harness.contract import Batch, Prompt, minimum_tokens
+from harness.contract import Batch, Prompt, SessionInfo, minimum_tokens
 from harness.engine.engine import Engine, EnginePlan
 from harness.engine.options import options_of
 from harness.engine.registry import find_backend
 from harness.engine.transport import WorkerFailedError
 from harness.errors import EngineError, HarnessError
 from harness.machine.environment import Environment, describe_environment
+from harness.machine.processors import share_now
 from harness.pipeline.prompting import decoding_of
 from harness.spec import RunSpec, entries_of
+from harness.stats.growth import Interval
 from harness.stats.spans import busy_seconds
 from harness.stats.spread import one_more
 from harness.store.runs import StoredEntry, StoredRun
@@ -29,6 +32,7 @@ MOST_RUNS = 10
 """Of earlier runs, the newest: a machine changes."""
 _LOOKED_AT = 200  # runs of a store
 _NEAR = 1.25  # prompts of which lengths are alike: a token behind a longer one takes longer
+_LEAST_SHARE = 0.01  # of the processors: the counts behind it have steps
 _PROMPTED = 64  # prompts of a voter, behind its first
 
 
@@ -36,13 +40,16 @@ _PROMPTED = 64  # prompts of a voter, behind its first
 class Pace:
     """What a prompt token takes that is evaluated, what a prompt takes beside that, and loading.
     The engine shares blocks of so many tokens. `harness_seconds` are those of the run outside the
-    engines, where that is known."""
+    engines, where that is known. An engine that computes on the CPU has so many `threads`, and had
+    this `share` of the processors that they can use."""
 
     token_seconds: float
     prompt_seconds: float
     load_seconds: float
     block: int
     harness_seconds: float | None = None
+    threads: int | None = None
+    share: float = 1.0
 
     def seconds(self, workload: Workload, entry: str, attempts: int) -> float:
         """Of all prompts of a workload, with loading."""
@@ -57,7 +64,6 @@ def pace_of(
     load_seconds: float,
     block: int,
     least_tokens: int | None = None,
-    harness_seconds: float | None = None,
 ) -> Pace:
     """By the prefill tokens, the replies and the seconds of each batch; there is one at least.
 
@@ -76,7 +82,6 @@ def pace_of(
         prompt_seconds=float(each_prompt) * scale,
         load_seconds=load_seconds,
         block=block,
-        harness_seconds=harness_seconds,
     )
 
 
@@ -147,13 +152,40 @@ def _pace_of_run(stored: StoredEntry) -> Pace:
         for batch, took in zip(batches, busy_seconds(began, ended), strict=True)
     ]
     loads = [one.load_seconds for one in stored.sessions if one.load_seconds is not None]
-    block = stored.sessions[-1].info.shared_block_tokens
-    return pace_of(
-        rows,
-        max(loads, default=0.0),
-        block,
-        stored.summary.speed.least_tokens,
-        stored.run.summary.harness_seconds,
+    info, speed = stored.sessions[-1].info, stored.summary.speed
+    cores = stored.run.environment.usable_cores
+    found = pace_of(rows, max(loads, default=0.0), info.shared_block_tokens, speed.least_tokens)
+    return replace(
+        found,
+        harness_seconds=stored.run.summary.harness_seconds,
+        **processors_of(info, speed.other_cpu_share, cores),
+    )
+
+
+class _Processors(TypedDict, total=False):
+    threads: int
+    share: float
+
+
+def processors_of(info: SessionInfo, others: float | None, cores: int | None) -> _Processors:
+    """What an engine had of so many, of which others used that share; empty where it computes
+    elsewhere."""
+    if info.device != "cpu" or others is None or cores is None:
+        return {}
+    left = (1 - others) * cores
+    return {"threads": info.threads, "share": min(max(left / info.threads, _LEAST_SHARE), 1.0)}
+
+
+def seconds_now(paces: Sequence[Pace], workload: Workload, entry: str, attempts: int) -> Interval:
+    """Of all prompts of a workload, with loading, and what one more run is within in 9 of 10 cases:
+    by these paces, of which there is one at least, with what other processes leave of the
+    processors now."""
+    threads = paces[0].threads
+    share = 1.0 if threads is None else share_now(threads)
+    return one_more(
+        [pace.seconds(workload, entry, attempts) for pace in paces],
+        [pace.share for pace in paces],
+        share,
     )
 
 
@@ -198,6 +230,5 @@ def expected_seconds(
         if name in workload.vocabularies and (
             paces := earlier_paces(runs, one, spec, workload, environment)
         ):
-            seconds = [pace.seconds(workload, name, spec.attempts) for pace in paces]
-            found[name] = one_more(seconds).value
+            found[name] = seconds_now(paces, workload, name, spec.attempts).value
     return found

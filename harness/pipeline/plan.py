@@ -1,7 +1,8 @@
 """`harness run --plan`: what a run will prompt, and what it will take, before it is begun.
 
 The prompts are drawn and packed as the run would. The time comes of earlier runs of the entry on
-this machine, or, where there are none with prompts about as long, of a few prompts of this run.
+this machine, or, where there are none with prompts about as long, of a few prompts of this run. Of
+an engine on the CPU it is taken for what other processes leave of the processors now.
 """
 
 from __future__ import annotations
@@ -18,12 +19,11 @@ from harness.engine.engine import EnginePlan
 from harness.errors import EngineError
 from harness.fit.memory import Free, Memory, free_now, memory_at
 from harness.machine.environment import describe_environment
-from harness.pipeline.pace import Pace, earlier_paces, probed_pace
+from harness.pipeline.pace import Pace, earlier_paces, probed_pace, seconds_now
 from harness.pipeline.run import make_baselines, plan, prepare, settle
 from harness.record import Record, Span
 from harness.spec import RunSpec, entries_of
 from harness.stats.growth import Interval
-from harness.stats.spread import one_more
 from harness.store.runs import StoredRun
 from harness.store.store import Store
 from harness.workload.workload import Workload
@@ -96,15 +96,16 @@ def plan_run(
         bold = spec.model_copy(update={"force": True})
         workload, failures = prepare(bold, planned, source, given_fields=given.model_fields_set)
         prepared_seconds = time.perf_counter() - began
-        entries, paces = [], []
+        entries: list[PlannedEntry] = []
+        known: list[float] = []
         for one in planned.plans:
             if one.entry.name in failures:
                 continue
-            entry, pace = _entry(one, spec, workload, store, free, observe)
+            entry, outside_of_it = _entry(one, spec, workload, store, free, observe)
             entries.append(entry)
-            paces.append(pace)
+            known += outside_of_it
     entries += [_failed(given, name, error) for name, error in failures.items()]
-    outside = _harness_seconds(spec, workload, paces, prepared_seconds, observe)
+    outside = _harness_seconds(spec, workload, known, prepared_seconds, observe)
     return RunPlan(
         voters=len(workload.voters),
         queries=len(workload.query_rows),
@@ -125,7 +126,8 @@ def _entry(
     store: Store,
     free: Free,
     observe: Callable[[str], None],
-) -> tuple[PlannedEntry, Sequence[Pace]]:
+) -> tuple[PlannedEntry, list[float]]:
+    """The entry, and what earlier runs say of the seconds outside the engines."""
     name, packed = one.entry.name, workload.packed
     runs = (StoredRun(store, row) for row in store.runs())
     paces: Sequence[Pace] = earlier_paces(runs, one, spec, workload, describe_environment())
@@ -144,7 +146,7 @@ def _entry(
             failure, remedy = str(error), error.remedy
     ids = packed.token_ids[workload.vocabularies[name]]
     _, least = minimum_tokens(ids, paces[0].block if paces else 1)
-    seconds = [pace.seconds(workload, name, spec.attempts) for pace in paces]
+    seconds = seconds_now(paces, workload, name, spec.attempts) if paces else None
     entry = PlannedEntry(
         entry=name,
         backend=one.entry.backend,
@@ -153,13 +155,20 @@ def _entry(
         prompt_tokens=sum(map(len, ids)) * spec.attempts,
         prefill_tokens=least,
         memory=memory,
-        seconds=Forecast.of(one_more(seconds)) if seconds else None,
+        seconds=None if seconds is None else Forecast.of(seconds),
         source=None if not paces else "earlier runs" if count else "a short probe",
         earlier_runs=count,
         failure=failure,
         remedy=remedy,
     )
-    return entry, paces
+    if seconds is None:
+        return entry, []
+    # What is outside is as much slower now as the engine is.
+    return entry, [
+        pace.harness_seconds * seconds.value / pace.seconds(workload, name, spec.attempts)
+        for pace in paces
+        if pace.harness_seconds is not None
+    ]
 
 
 def _memory(one: EnginePlan, limit: int, free: Free) -> Memory | None:
@@ -186,17 +195,11 @@ def _failed(spec: RunSpec, name: str, error: EngineError) -> PlannedEntry:
 def _harness_seconds(
     spec: RunSpec,
     workload: Workload,
-    paces: Sequence[Sequence[Pace]],
+    known: Sequence[float],
     prepared_seconds: float,
     observe: Callable[[str], None],
 ) -> float:
     """As in earlier runs; else what preparing took, and fitting the baselines takes."""
-    known = [
-        pace.harness_seconds
-        for several in paces
-        for pace in several
-        if pace.harness_seconds is not None
-    ]
     if known:
         return fmean(known)
     observe("fitting the baselines")

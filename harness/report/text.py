@@ -152,13 +152,15 @@ def share(estimate: Estimate | None) -> str:
 
 
 def measured(figure: Measured | None, times: float = 1.0) -> str:
-    """`12.3 (11.9 to 12.8)`, in a unit of which one of the figure's has so many."""
+    """`12.3 (11.9 to 12.8)`, or `12.3 (11.9 or more)`, in a unit of which the figure's has so many
+    `times`."""
     if figure is None:
         return NOTHING
     value = number(times * figure.value)
-    if figure.low is None or figure.high is None:
+    if figure.low is None:
         return value
-    return f"{value} ({number(times * figure.low)} to {number(times * figure.high)})"
+    end = "or more" if figure.high is None else f"to {number(times * figure.high)}"
+    return f"{value} ({number(times * figure.low)} {end})"
 
 
 def span(values: Sequence[int]) -> str:

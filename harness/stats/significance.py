@@ -71,26 +71,24 @@ class Work:
 class Times:
     """Samples that are blocks of replies: of each block, in order, the time of each of its replies.
 
-    The figure is the median over all replies, or another quantile of them. No block is empty, and
-    no time is 0.
+    The figure is the median over all replies. No block is empty, and no time is 0.
     """
 
     blocks: tuple[Values, ...]
-    quantile: float = 0.5
 
     @property
     def figure(self) -> float:
-        return float(np.quantile(np.concatenate(self.blocks), self.quantile))
+        return float(np.median(np.concatenate(self.blocks)))
 
     @property
     def levels(self) -> Values:
-        """The median of each block (n,): of few replies no other quantile is known."""
+        """The median of each block (n,)."""
         return np.array([np.median(block) for block in self.blocks], dtype=np.float64)
 
     def resampled(self, places: NDArray[np.int64]) -> Values:
-        """The quantile (r,) over all replies of the blocks in each row of block numbers (r, n).
+        """The median (r,) over all replies of the blocks in each row of block numbers (r, n).
 
-        A block that was drawn several times weighs as much: a weighted quantile, found by halving
+        A block that was drawn several times weighs as much: a weighted median, found by halving
         over all times in order of size, with the replies of each block counted up to each place.
         """
         count = len(self.blocks)
@@ -115,11 +113,11 @@ class Times:
             return found
 
         # As in numpy: between the two that stand beside the place, which may be one.
-        places_of = (totals - 1) * self.quantile
+        places_of = (totals - 1) / 2
         below = np.floor(places_of).astype(np.int64)
         low, high = at_rank(below), at_rank(np.ceil(places_of).astype(np.int64))
-        quantiles: Values = low + (places_of - below) * (high - low)
-        return quantiles
+        medians: Values = low + (places_of - below) * (high - low)
+        return medians
 
 
 Samples: TypeAlias = Values | Work | Times | float
@@ -237,11 +235,9 @@ def ratio(metric: Metric, first: Work | Times, other: Work | Times) -> Differenc
     return _judged(metric, raw, p_value)
 
 
-def measured(side: Work | Times) -> Measured | None:
-    """The figure of one side with its interval, made as `ratio` makes that of two.
-
-    `None` without samples. The interval of times does not reach below the shortest.
-    """
+def measured(side: Work) -> Measured | None:
+    """The figure of one side with its interval, made as `ratio` makes that of two; `None` without
+    samples."""
     if not _count(side):
         return None
     figure = side.figure
@@ -258,9 +254,7 @@ def measured(side: Work | Times) -> Measured | None:
     middle = np.log(figure)
     expansion = _expansion((count,), variance_inflation(side.levels))
     low, high = (middle + expansion * (end - middle) for end in (plain.low, plain.high))
-    # What widens the interval knows nothing of the times.
-    least = min(map(np.min, side.blocks)) if isinstance(side, Times) else 0.0
-    return Measured(value=figure, low=float(max(np.exp(low), least)), high=float(np.exp(high)))
+    return Measured(value=figure, low=float(np.exp(low)), high=float(np.exp(high)))
 
 
 def counted(metric: Metric, first: float, other: float) -> Difference | None:

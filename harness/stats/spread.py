@@ -1,4 +1,4 @@
-"""How far one more of several equal measurements may be from them."""
+"""How far one more of several equal measurements may be from them, on a machine that others use."""
 
 from __future__ import annotations
 
@@ -13,17 +13,32 @@ CONFIDENCE = 0.9
 _USUAL, _WEIGHT = 0.12, 8
 """Of equal runs on a machine that others use too, the standard deviation of the logarithm of the
 time; and how many runs that counts as. One run alone says nothing of it."""
+_GROWS, _GROWS_SPREAD = 1.0, 0.15
+"""The power of 1 / share that times grow with, before runs at several shares say otherwise: half of
+the processors, twice the time. Engines whose threads wait for each other lose more than that."""
 
 
-def one_more(measured: Sequence[float]) -> Interval:
-    """The geometric mean of what was measured, all above 0, and within what one more is in 9 of 10
-    cases."""
+def one_more(measured: Sequence[float], shares: Sequence[float], share: float) -> Interval:
+    """What was measured at these shares of the processors, all above 0, as it would be at another
+    share: the middle, and within what one more is in 9 of 10 cases.
+
+    The logarithms are on a line over log(1 / share), by least squares. Its slope is known before as
+    well as `_GROWS_SPREAD` says (Bayesian linear regression with a normal prior).
+    """
     from scipy import stats
 
-    logs = np.log(np.asarray(measured, dtype=np.float64))
-    mean, count = float(logs.mean()), len(logs)
+    times = np.log(np.asarray(measured, dtype=np.float64))
+    scarcity = -np.log(np.asarray(shares, dtype=np.float64))
+    count, middle = len(times), float(scarcity.mean())
+    away = scarcity - middle
+    known_before = (_USUAL / _GROWS_SPREAD) ** 2
+    weight = float((away**2).sum()) + known_before
+    grows = (float((away * times).sum()) + known_before * _GROWS) / weight
+    ahead = -math.log(share) - middle
+    mean = float(times.mean()) + grows * ahead
+    left = times - times.mean() - grows * away
     freedom = _WEIGHT + count - 1
-    squares = _WEIGHT * _USUAL**2 + float(((logs - mean) ** 2).sum())
+    squares = _WEIGHT * _USUAL**2 + float((left**2).sum())
     often = float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom))
-    wide = often * math.sqrt(squares / freedom * (1 + 1 / count))
+    wide = often * math.sqrt(squares / freedom * (1 + 1 / count + ahead**2 / weight))
     return Interval(math.exp(mean), math.exp(mean - wide), math.exp(mean + wide))

@@ -1,4 +1,4 @@
-"""Which backends the suite runs over: all that are registered, and `llama-server` if it is there.
+"""Which backends the suite runs over: all that are registered, and real servers if they are there.
 
 One that cannot run here fails the suite. Only where pip finds no wheel of it for this platform is
 it skipped, and then the summary says so at the end, in capitals.
@@ -23,12 +23,10 @@ pytest.register_assert_rewrite("harness.testing.conformance.test_contract")
 
 from harness.testing.conformance.options import (  # noqa: E402
     CHECK_SECONDS,
-    CONTEXT,
     Candidate,
     candidate_of,
 )
 
-MODEL = "smollm2-135m"
 WANTED: dict[str, OptionValue] = {
     "dtype": "float32",  # with 8 bits of mantissa, what is only near looks right
     "enforce_eager": True,  # compiling takes minutes, for each session
@@ -42,8 +40,8 @@ IN_PROCESS = [one for one in registered_backends() if one.name != "server"]
 
 @pytest.fixture(
     scope="module",
-    # Of the real servers, the one that passes all of it (docs/SERVERS.md).
-    params=[*IN_PROCESS, "llama-server"],
+    # vLLM's server takes too long for all of it: see test_vllm_server.py.
+    params=[*IN_PROCESS, "llama-server", "llama_cpp.server"],
     ids=lambda one: one if isinstance(one, str) else one.name,
 )
 def candidate(
@@ -51,20 +49,16 @@ def candidate(
 ) -> Iterator[Candidate]:
     if isinstance(request.param, Registered):
         yield _in_process(request.param, tmp_path_factory)
-        return
-    try:
-        # Room for a token behind the longest prompt, as a score of it takes one.
-        with servers.serving(request.param, MODEL, CONTEXT + 1) as url:
-            yield candidate_of("server", MODEL, {"url": url})
-    except servers.NotHereError as error:
-        pytest.skip(f"{request.param} is not tested: {error}")
+    else:
+        with servers.candidate(request.param) as found:
+            yield found
 
 
 def _in_process(registered: Registered, tmp_path_factory: pytest.TempPathFactory) -> Candidate:
     backend = registered.load()
     known = {option.name for option in backend.OPTIONS}
     options = {key: value for key, value in WANTED.items() if key in known}
-    found = candidate_of(registered.name, MODEL, options)
+    found = candidate_of(registered.name, servers.MODEL, options)
     log = tmp_path_factory.mktemp("check") / "check.log"
     availability = check_backend(found.target, CHECK_SECONDS, log, found.python)
     if availability.available:

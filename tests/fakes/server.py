@@ -61,7 +61,8 @@ class Lies:
     """What it does to prompts, and does not say.
 
     It sees the last `sees` tokens of a prompt only, or the first where it `cuts_tail`, and with
-    `counts_whole` it reports the count of all. `bos` more of the BOS token go before each prompt.
+    `counts_whole` it reports the count of all. `bos` more of the BOS token go before each prompt;
+    with -1 those that are there are dropped.
     `wraps`: a chat template goes round it. Its context is divided by `slots` where it answers
     several requests at a time: what is longer is refused, or with `cuts_share` cut. `takes`: it
     refuses longer prompts, whatever it declares. `cached` of the tokens are reported as cached.
@@ -86,7 +87,8 @@ def as_bytes(text: str) -> list[int]:
 class Fake:
     """A server that is not started yet. `context` is what it declares; `adds_bos` is the id that it
     puts before texts, as llama.cpp does where a model wants one; `holds_seconds` is how long each
-    reply takes at least. `asked` are the bodies of the requests for replies."""
+    reply takes at least; vLLM shares whole blocks of `block_tokens`. The first
+    `busy_looks` at what it is find it busy. `asked` are the bodies of the requests for replies."""
 
     flavour: Flavour = "vllm"
     tokenize: Callable[[str], list[int]] = as_bytes
@@ -96,8 +98,11 @@ class Fake:
     logprobs: bool = True
     holds_seconds: float = 0.0
     key: str | None = None
+    block_tokens: int = 1
+    busy_looks: int = 0
     models: Sequence[str] = (MODEL,)
     tokens: int = 3
+    most_active: int = 0
     troubles: deque[Trouble] = field(default_factory=deque)
     asked: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=1000))
     active: int = 0
@@ -127,6 +132,8 @@ class Fake:
             Route("/extras/tokenize", self._tokenize, methods=["POST"]),
             Route("/api/show", self._said(self._show()), methods=["POST"]),
         ]
+        if self.flavour == "vllm":
+            routes.append(Route("/metrics", self._metrics))
         return Starlette(routes=routes)
 
     def _about(self) -> dict[str, Any]:
@@ -171,9 +178,16 @@ class Fake:
 
     def _said(self, value: object) -> Callable[[Request], Any]:
         async def answer(request: Request) -> Response:
+            if self.busy_looks:
+                self.busy_looks -= 1
+                return _error(503, "it is busy")
             return JSONResponse(value) if self._is_known(request) else _error(401, "who is it?")
 
         return answer
+
+    async def _metrics(self, request: Request) -> Response:
+        labels = f'hash_block_size="None",block_size="{self.block_tokens}",engine="0"'
+        return Response(f"# TYPE a gauge\nvllm:cache_config_info{{{labels}}} 1.0\n")
 
     def _is_known(self, request: Request) -> bool:
         return self.key is None or request.headers.get("authorization") == f"Bearer {self.key}"
@@ -208,6 +222,7 @@ class Fake:
             if trouble in _RESPONSES:
                 return _RESPONSES[trouble](request)
             self.active += 1
+            self.most_active = max(self.most_active, self.active)
             try:
                 if self.holds_seconds or self.lies.slots > 1:
                     await asyncio.sleep(max(self.holds_seconds, 0.03 * (self.lies.slots > 1)))
@@ -231,6 +246,8 @@ class Fake:
             tokens = [*first, *self.tokenize(prompt)]
         else:
             tokens = list(prompt)
+        while lies.bos < 0 and tokens[:1] == [self.adds_bos]:
+            tokens = tokens[1:]
         tokens = [self.adds_bos or 1] * lies.bos + tokens
         if lies.wraps:
             tokens = [*self.tokenize("<|user|>\n"), *tokens, *self.tokenize("\n<|assistant|>\n")]
@@ -251,7 +268,8 @@ class Fake:
             return min(self.lies.cached, len(tokens))
         shared = [_common(tokens, one) for of, one in self._seen if of == salt]
         self._seen.append((salt, tokens))
-        return min(max(shared, default=0), len(tokens) - 1)
+        most = min(max(shared, default=0), len(tokens) - 1)
+        return most // self.block_tokens * self.block_tokens
 
     def _reply(self, tokens: list[int], most: int) -> list[str]:
         """A label and what comes behind it, a piece for each token."""
@@ -476,17 +494,17 @@ class Running:
 
     def __init__(self, fake: Fake) -> None:
         self.fake = fake
-        with socket.create_server(("127.0.0.1", 0)) as found:
-            self.port = found.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.port = 0
         self.start()
+        self.url = f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        config = uvicorn.Config(
-            self.fake.app(), port=self.port, log_level="critical", lifespan="off", ws="none"
-        )
+        # Bound here, and not by its number: another process could take the port meanwhile.
+        listening = socket.create_server(("127.0.0.1", self.port))
+        self.port = listening.getsockname()[1]
+        config = uvicorn.Config(self.fake.app(), log_level="critical", lifespan="off", ws="none")
         self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self._server.run, daemon=True)
+        self._thread = threading.Thread(target=self._server.run, args=([listening],), daemon=True)
         self._thread.start()
         while not self._server.started:
             self._thread.join(0.005)

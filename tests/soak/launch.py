@@ -15,6 +15,7 @@ import time
 from collections.abc import Mapping
 from importlib.metadata import EntryPoint
 from multiprocessing.context import ForkServerContext, ForkServerProcess
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 from backends.api import ENTRY_POINT_GROUP
@@ -23,6 +24,7 @@ from harness.engine import registry
 
 _TARGETS = {"mock": "backends.mock", "stuck": "stuck"}
 _LOOK_SECONDS = 0.05
+_START_SECONDS = 60.0
 _ONE_AT_A_TIME = threading.Lock()  # a process that two threads ask has an end for one of them only
 
 
@@ -34,7 +36,13 @@ def context() -> ForkServerContext:
     return made
 
 
-def _be_the_harness(folder: Path, environment: Mapping[str, str], arguments: list[str]) -> None:
+def _be_the_harness(
+    folder: Path, environment: Mapping[str, str], arguments: list[str], is_harness: Event
+) -> None:
+    # A shell starts background jobs with Ctrl-C ignored, which this test would hand on.
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+    is_harness.set()
     os.setsid()
     os.chdir(folder)
     os.environ.update(environment)
@@ -43,9 +51,6 @@ def _be_the_harness(folder: Path, environment: Mapping[str, str], arguments: lis
     output = os.open("output", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for one, other in ((nothing, 0), (output, 1), (output, 2)):
         os.dup2(one, other)
-    # A shell starts background jobs with Ctrl-C ignored, which this test would hand on.
-    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_DFL)
     entries = [EntryPoint(name, target, ENTRY_POINT_GROUP) for name, target in _TARGETS.items()]
     vars(registry)["entry_points"] = lambda group: entries
     sys.argv = ["harness", *arguments]
@@ -60,11 +65,14 @@ class Launched:
         environment: Mapping[str, str],
         *arguments: str,
     ) -> None:
+        is_harness = forks.Event()
         self._process: ForkServerProcess = forks.Process(
-            target=_be_the_harness, args=(folder, dict(environment), list(arguments))
+            target=_be_the_harness, args=(folder, dict(environment), list(arguments), is_harness)
         )
         with _ONE_AT_A_TIME:
             self._process.start()
+        # A signal before that would end the fork, in the way of `multiprocessing`.
+        is_harness.wait(_START_SECONDS)
         assert self._process.pid is not None
         self.pid = self._process.pid
 

@@ -40,6 +40,7 @@ class Killed:
     port: int = field(default_factory=free_port)
     kills: int = 0
     server: ManagedServer = field(init=False)
+    killer: threading.Timer | None = None
 
     def __post_init__(self) -> None:
         self.server = servers.start(self.name, MODEL, CONTEXT + 1, self.port)
@@ -49,7 +50,14 @@ class Killed:
         """As an observer of the run, which goes on meanwhile."""
         if self.kills < self.most and update.done >= QUERIES * (self.kills + 1):
             self.kills += 1
-            threading.Timer(self.random.uniform(0, 0.5), self._kill).start()
+            self.killer = threading.Timer(self.random.uniform(0, 0.5), self._kill)
+            self.killer.start()
+
+    def wait_until_back(self) -> None:
+        """One that takes longer to start than a client waits for it is not there at once."""
+        if self.killer:
+            self.killer.join()
+        self.server.wait_until_ready()
 
     def _kill(self) -> None:
         self.server._process.kill()
@@ -63,6 +71,8 @@ def killed(name: str, most: int, seed: int) -> Iterator[Killed]:
     try:
         yield one
     finally:
+        if one.killer:
+            one.killer.join()
         one.server.close()
 
 
@@ -94,6 +104,7 @@ def test_killing_a_server_loses_no_reply(
         ended = run(spec_of(url, small_data, most), folder, one.tell)
         before = cells_of(folder)
         for _ in range(most):  # it may be killed in a resume, too
+            one.wait_until_back()
             ended = resume("latest", folder, one.tell)
             after = cells_of(folder)
             lost = sum(cell != after.get(key) for key, cell in before.items())

@@ -70,7 +70,7 @@ INFO = SessionInfo(
     vocabulary_sha256="0" * 64,
     bos_id=1,
     chat_template="{{ x }}",
-    capabilities=Capabilities("text", "top_k", False, "client", "remote"),
+    capabilities=Capabilities("text", "top_k", False, "client", "remote", False),
     vocabulary_size=300,
 )
 REPLY = Reply(3, "label", 7, 5, "a", (9,), (-0.5, None), 1.0, 2.0)

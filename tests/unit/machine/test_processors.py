@@ -12,7 +12,7 @@ import pytest
 
 from harness.contract import usable_cpus
 from harness.machine import processors
-from harness.machine.processors import ProcessorProbe, ProcessorUse
+from harness.machine.processors import ProcessorProbe, ProcessorUse, share_now
 
 
 class Machine:
@@ -109,3 +109,9 @@ def test_on_this_machine_our_own_work_is_not_that_of_others() -> None:
     assert use.all_seconds > 0.4
     # 10 ms are the step of each count, and the looks are not at one moment.
     assert use.others_seconds + (after - before) <= 1.2 * use.all_seconds
+
+
+def test_busy_threads_get_a_part_of_what_they_want() -> None:
+    few, many = share_now(1), share_now(4 * usable_cpus())
+    assert 0 < few <= 1
+    assert 0 < many <= 0.3  # at most a processor for four of them

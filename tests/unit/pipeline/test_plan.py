@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import pytest
 
-from harness.pipeline.pace import pace_of
+from harness.contract import SessionInfo
+from harness.pipeline.pace import Pace, earlier_paces, pace_of, processors_of
 from harness.pipeline.plan import PlannedEntry, RunPlan, plan_run
 from harness.pipeline.prompting import Update
 from harness.pipeline.run import run, run_group
@@ -79,6 +81,49 @@ def test_earlier_runs_say_how_long_a_larger_one_takes(tmp_path: Path, small_data
     more = entry(plan_run(spec(small_data, engine=speed, voters=6), tmp_path))
     assert more.seconds is not None
     assert more.seconds.value == pytest.approx(2 * found.seconds.value, rel=0.1)
+
+
+def test_what_others_leave_of_the_processors_counts(
+    tmp_path: Path, small_data: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that had half of them, and a plan where a quarter is left."""
+    run(spec(small_data, engine={"tokens_per_second": 1000}), tmp_path)
+    given = spec(small_data, engine={"tokens_per_second": 1000})
+    before = plan_run(given, tmp_path)
+    asked: list[int] = []
+
+    def paces(*told: Any) -> list[Pace]:
+        return [replace(one, threads=2, share=0.5) for one in earlier_paces(*told)]
+
+    def quarter(threads: int) -> float:
+        asked.append(threads)
+        return 0.25
+
+    monkeypatch.setattr("harness.pipeline.plan.earlier_paces", paces)
+    monkeypatch.setattr("harness.pipeline.pace.share_now", quarter)
+    after = plan_run(given, tmp_path)
+    assert asked == [2]
+    assert before.seconds is not None
+    assert after.seconds is not None
+    assert after.seconds.value == pytest.approx(2 * before.seconds.value)
+    assert after.harness_seconds == pytest.approx(2 * before.harness_seconds)
+
+
+@pytest.mark.parametrize(
+    ("device", "threads", "others", "found"),
+    [
+        ("cpu", 2, 0.75, {"threads": 2, "share": 0.25}),
+        ("cpu", 1, 0.75, {"threads": 1, "share": 0.5}),
+        ("cpu", 1, 0.1, {"threads": 1, "share": 1.0}),
+        ("cuda:0", 2, 0.75, {}),
+        ("cpu", 2, None, {}),
+    ],
+)
+def test_an_engine_on_the_cpu_has_what_others_leave_of_two(
+    device: str, threads: int, others: float | None, found: Any
+) -> None:
+    info = SessionInfo("made", "made 1", "m", "w", device, threads, 999, 999, "0" * 64)
+    assert processors_of(info, others, 2) == found
 
 
 @pytest.mark.parametrize(

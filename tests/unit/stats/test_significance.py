@@ -33,7 +33,6 @@ from harness.stats.significance import (
     share_difference,
     turned,
     variance_inflation,
-    work_in_blocks,
 )
 
 
@@ -541,42 +540,16 @@ def test_batches_that_took_no_time_are_one_block() -> None:
 
 
 @quick
-@given(
-    st.lists(st.lists(st.floats(1e-3, 1e6), min_size=1, max_size=9), min_size=6, max_size=12),
-    st.sampled_from([0.5, 0.95, 0.99]),
-)
-def test_a_quantile_over_all_blocks_is_numpys_and_within_its_interval(
-    blocks: list[list[float]], quantile: float
-) -> None:
-    times = Times(tuple(map(np.array, blocks)), quantile)
-    every = np.concatenate(times.blocks)
-    assert times.figure == pytest.approx(np.quantile(every, quantile))
+@given(st.lists(st.lists(st.floats(1e-3, 1e6), min_size=1, max_size=9), min_size=6, max_size=12))
+def test_a_median_over_all_blocks_is_numpys(blocks: list[list[float]]) -> None:
+    times = Times(tuple(map(np.array, blocks)))
+    assert times.figure == pytest.approx(np.median(np.concatenate(times.blocks)))
     once = np.arange(len(blocks))[np.newaxis]
     assert times.resampled(once)[0] == pytest.approx(times.figure)
-    found = measured(times)
-    assert found is not None
-    assert found.low is not None
-    assert found.high is not None
-    rounding = 1 + 1e-9
-    assert every.min() / rounding <= found.low <= found.value * rounding
-    assert found.value <= found.high * rounding
 
 
 def test_few_blocks_have_a_figure_without_an_interval_and_none_have_nothing() -> None:
     few = measured(Work(np.ones(LEAST_SAMPLES - 1), np.full(LEAST_SAMPLES - 1, 0.5)))
     assert few is not None
     assert (few.value, few.low, few.high) == (2.0, None, None)
-    assert measured(Times(())) is None
-
-
-@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=12))
-def test_samples_sum_to_all_that_was_done(batches: list[tuple[int, int]]) -> None:
-    """A request within the time of another adds no second: it must not be lost by that."""
-    amounts, seconds = np.array(batches, dtype=np.float64).T
-    work = work_in_blocks(np.arange(len(batches)), amounts, seconds)
-    if amounts.any() and seconds.any():
-        assert (work.amounts.sum(), work.took.sum()) == (amounts.sum(), seconds.sum())
-        assert (work.amounts > 0).all()
-        assert (work.took > 0).all()
-    else:
-        assert not len(work.took)
+    assert measured(Work(np.ones(0), np.ones(0))) is None

@@ -7,19 +7,40 @@ from harness.stats.spread import one_more
 
 
 @pytest.mark.parametrize("runs", [1, 2, 5, 10])
-def test_one_more_is_within_in_nine_of_ten_cases(runs: int) -> None:
-    """Of a machine on which equal runs differ by 10 %; an interval is not too wide, either."""
+@pytest.mark.parametrize("least_share", [1.0, 0.6])
+def test_one_more_is_within_in_nine_of_ten_cases(runs: int, least_share: float) -> None:
+    """Of a machine on which equal runs differ by 10 %, with as much of its processors or with
+    other shares of them; an interval is not too wide, either."""
     rng = np.random.default_rng(runs)
-    held = 0
+    held = narrow = 0
     for _ in range(400):
-        *before, now = 100 * np.exp(rng.normal(0, 0.1, runs + 1))
-        found = one_more(before)
-        held += found.low <= now <= found.high
-        assert found.high <= 2 * found.low
+        shares = rng.uniform(least_share, 1.0, runs + 1)
+        times = 100 / shares * np.exp(rng.normal(0, 0.1, runs + 1))
+        found = one_more(list(times[1:]), list(shares[1:]), shares[0])
+        held += found.low <= times[0] <= found.high
+        narrow += found.high <= 2 * found.low
     assert held >= 360
+    assert narrow >= 390
 
 
 def test_runs_that_differ_much_have_a_wide_interval() -> None:
-    calm, wild = one_more([100, 101, 99, 100]), one_more([50, 100, 200, 100])
+    calm, wild = (one_more(t, [1] * 4, 1) for t in ([100, 101, 99, 100], [50, 100, 200, 100]))
     assert wild.value == pytest.approx(calm.value, rel=0.01)
     assert wild.high / wild.low > 2 * calm.high / calm.low
+
+
+def test_half_of_the_processors_take_twice_the_time() -> None:
+    assert one_more([100], [1], 0.5).value == pytest.approx(200)
+    assert one_more([200, 210], [0.5, 0.5], 1).value == pytest.approx(102, rel=0.01)
+
+
+def test_a_share_that_no_run_had_is_less_certain() -> None:
+    near, far = (one_more([100, 101], [0.9, 0.9], share) for share in (0.9, 0.2))
+    assert far.high / far.low > 1.5 * near.high / near.low
+
+
+def test_runs_at_several_shares_say_how_much_a_share_matters() -> None:
+    """Of threads that wait for each other, the time grows with the square of 1 / share."""
+    shares = [1, 0.7, 0.5, 0.3, 0.2, 0.9, 0.4, 0.6]
+    found = one_more([100 / share**2 for share in shares], shares, 0.25)
+    assert found.value == pytest.approx(1600, rel=0.2)  # 800, if only the share itself mattered

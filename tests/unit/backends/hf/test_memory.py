@@ -70,6 +70,25 @@ def test_what_is_held_of_a_token(tmp_path: Path, more: dict[str, Any], numbers: 
     assert predicted(folder, dtype="bfloat16").cache_bytes == 100 * 2 * numbers
 
 
+@pytest.mark.parametrize(
+    ("heads", "dtype", "copies"),
+    [(2, "float32", 1), (2, "bfloat16", 2), (4, "float32", 0), (4, "bfloat16", 1)],
+)
+def test_what_a_layer_copies_while_it_attends_grows_with_the_length(
+    tmp_path: Path, heads: int, dtype: str, copies: int
+) -> None:
+    """All four heads' keys and values: where two share them, and once more in half precision."""
+    folder = save(tmp_path / "m", {**CONFIG, "num_key_value_heads": heads}, [1000, 64])
+    model, size = ModelRef("made", "hf", str(folder)), 2 if dtype == "bfloat16" else 4
+    short, long = (
+        backend.predict_memory(model, {"dtype": dtype, "device": "cpu"}, n) for n in (100, 200)
+    )
+    assert short is not None
+    assert long is not None
+    mask = 512 * (1 + size)
+    assert long.compute_bytes - short.compute_bytes == 100 * (mask + copies * 4 * 2 * 16 * size)
+
+
 def test_weights_are_as_many_as_the_heads_of_all_files_say(tmp_path: Path) -> None:
     folder = save(tmp_path / "m", {"text_config": CONFIG}, [1000, 64], [64], [])
     other = save(tmp_path / "other", CONFIG, [10, 10])

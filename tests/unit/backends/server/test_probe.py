@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from backends.api import Finding
+from backends.api import Finding, TokenIds, TokenizerInfo
 from backends.server import backend
 from backends.server.client import Client
 from backends.server.probe import Probed, probe
@@ -17,6 +17,7 @@ from tests.unit.backends.server.conftest import Open, model_for, tokenize
 
 FLAVOURS = ("vllm", "llama-server", "sglang", "openai", "llama_cpp.server", "ollama", "lm-studio")
 TIMES = 20
+BOS, BOS_TEXT = 256, "<s>"
 
 
 def fake(flavour: str, lies: Lies = Lies(), **more: object) -> Fake:  # noqa: B008 - immutable
@@ -96,6 +97,61 @@ def test_a_doubled_bos_is_found() -> None:
         one = fake("vllm", Lies(bos=1), adds_bos=2)
         [bos] = findings(one, times=1)
         assert (bos.kind, bos.seen) == ("bos_doubled", (bos.declared or 0) + 1)
+
+
+class WithBos:
+    """A local tokenizer of a model that wants BOS first, whose other tokens are bytes."""
+
+    info = TokenizerInfo(4096, "0" * 64, bos_id=BOS, bos_text=BOS_TEXT)
+
+    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        return [bytes_with_bos(text) for text in texts]
+
+    def token_texts(self, token_ids: TokenIds) -> list[str]:
+        return [self.detokenize([token]) for token in token_ids]
+
+    def detokenize(self, token_ids: TokenIds) -> str:
+        return bytes(token for token in token_ids if token != BOS).decode(errors="replace")
+
+    def close(self) -> None:
+        """There is nothing to give back."""
+
+
+def bytes_with_bos(text: str) -> list[int]:
+    """Special tokens are parsed, and none is added."""
+    first, *others = text.encode().split(BOS_TEXT.encode())
+    return [*first, *(token for one in others for token in (BOS, *one))]
+
+
+def with_bos(flavour: str, lies: Lies = Lies(), adds_bos: int | None = BOS) -> Fake:  # noqa: B008
+    return fake(flavour, lies, tokenize=bytes_with_bos, adds_bos=adds_bos)
+
+
+@pytest.fixture
+def model_with_bos(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("backends.server.tokenizer.open_local", lambda model: WithBos())
+
+
+@pytest.mark.usefixtures("model_with_bos")
+@pytest.mark.parametrize("flavour", ["vllm", "llama-server", "sglang", "openai", "ollama"])
+def test_a_missing_bos_is_found(flavour: str) -> None:
+    for bos in findings(with_bos(flavour, Lies(bos=-1))):
+        assert (bos.kind, bos.seen) == ("bos_missing", (bos.declared or 0) - 1)
+
+
+@pytest.mark.usefixtures("model_with_bos")
+@pytest.mark.parametrize("flavour", [*FLAVOURS])
+def test_an_honest_server_of_a_model_with_bos_is_not_suspected(flavour: str) -> None:
+    assert [one.findings for one in probes(with_bos(flavour))] == [()] * TIMES
+
+
+@pytest.mark.usefixtures("model_with_bos")
+@pytest.mark.parametrize("flavour", ["openai", "ollama"])
+def test_a_server_that_adds_no_bos_to_a_text_is_sent_it(flavour: str) -> None:
+    """As the API of such a server has it: then nothing is missing."""
+    one = with_bos(flavour, adds_bos=None)
+    assert [probed.findings for probed in probes(one, times=2)] == [(), ()]
+    assert one.asked[-1]["prompt"].startswith(BOS_TEXT)
 
 
 def test_a_chat_template_round_a_prompt_is_found() -> None:
