@@ -41,7 +41,9 @@ def test_a_quantile_is_numpys_and_lies_within_its_interval_and_that_within_the_t
         assert len(blocks) >= LEAST_SAMPLES
         assert every.min() <= one.low <= one.value
         assert one.high is None or one.value <= one.high * (1 + 1e-9) <= every.max() * (1 + 1e-8)
-    known = [end for end, one in zip(ends, (found.p50, found.p95, found.p99), strict=True) if one.low]
+    known = [
+        end for end, one in zip(ends, (found.p50, found.p95, found.p99), strict=True) if one.low
+    ]
     assert known == sorted(known)
 
 
