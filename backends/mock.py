@@ -146,7 +146,7 @@ TOKEN_KIB = Option(
 LONGEST_PROMPT = Option(
     "longest_prompt",
     int,
-    "Die at a prompt of more tokens.",
+    "Crash at a longer prompt.",
     default_text="never",
     unit="tokens",
     least=1,
@@ -156,17 +156,18 @@ NOISE_SEED = Option("noise_seed", int, "Seed of errors and jitter.", 0, has_flag
 CONCURRENCY = Option(
     "concurrency",
     int,
-    "Report so many requests in flight at once, as the client of a server would, each with its own "
-    "cache and an equal part of tokens_per_second (1,000 where none is given), after a wait of "
-    "delay_ms; nothing is waited for.",
+    "Report requests as the client of a server would, with so many in flight. Each has a cache of "
+    "its own, an equal part of tokens_per_second (1,000 where none is given), and waits for "
+    "delay_ms. No time really passes.",
     default_text="batches of its own, by its own clock",
     least=1,
+    most=1024,
     has_flag=False,
 )
 COLD = Option(
     "cold",
     bool,
-    "With concurrency: compute each prompt whole, as behind a beginning of its own.",
+    "With concurrency: compute each prompt whole, as if no two began alike.",
     False,
     has_flag=False,
 )

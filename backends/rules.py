@@ -29,9 +29,7 @@ TRUST_REMOTE_CODE = Option(
     default=False,
 )
 
-CONCURRENCY = Option(
-    "concurrency", int, "Requests that are in flight at a time.", default=1, least=1, most=1024
-)
+CONCURRENCY = Option("concurrency", int, "Requests in flight.", default=1, least=1, most=1024)
 
 BEYOND_MODEL = Option(
     "beyond_model",

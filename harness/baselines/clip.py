@@ -66,7 +66,7 @@ def images_of(folder: Path, task: Task, split: Split) -> list[str]:
     if lacking := [place for place in wanted if known.get(place) is None]:
         raise DataError(
             f"{folder}: {len(lacking):,} of the {len(wanted):,} images that the vectors were made "
-            f"of are not there, or more than one file is called so; {lacking[0]} is one of them",
+            f"of are missing, or several files have that name; the first is {lacking[0]}",
             remedy="Name the folder that `harness embed` was given.",
         )
     for row, one in zip(rows, found, strict=False):  # of queries no baseline knows the class

@@ -111,7 +111,7 @@ class LoadBench:
         except WorkerFailedError as failure:
             raise EngineError(
                 f"{self.engine.name} failed in {test.name}: {failure.reason}",
-                remedy="Try smaller lengths, or fewer at once.",
+                remedy="Use shorter lengths, or a lower --concurrency.",
             ) from failure
 
 

@@ -127,7 +127,7 @@ LOAD = Definition(
 PROBE = Definition(
     "probe",
     bool,
-    "Look how long a prompt each engine really answers, in how much memory and time; with "
+    "Find the longest prompt that each engine really answers, its memory and its time; with "
     "--max-model-len, up to the longest of these.",
     ENGINE,
     has_negation=False,

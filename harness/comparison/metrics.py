@@ -54,8 +54,8 @@ _REQUEST_RATES: tuple[tuple[str, str, str, Callable[[StoredEntry], Work]], ...] 
 )
 _REQUEST_TIMES: tuple[tuple[str, str, str, Callable[..., Times]], ...] = (
     ("request_time_to_first_token_ms", "request: ms to first token", "ms", first_token_times),
-    ("request_time_per_output_token_ms", "request: ms a token", "ms", output_token_times),
-    ("request_seconds", "request: s in all", "s", whole_times),
+    ("request_time_per_output_token_ms", "request: ms per token", "ms", output_token_times),
+    ("request_seconds", "request: s in total", "s", whole_times),
 )
 _IN_TABLE = ("requests_per_second", "request_time_to_first_token_ms")
 OF_REQUESTS = tuple(name for name, *_ in (*_REQUEST_RATES, *_REQUEST_TIMES))

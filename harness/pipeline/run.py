@@ -155,8 +155,9 @@ def _check_names(spec: RunSpec) -> None:
     for entry in entries_of(spec):
         if spec.baselines and entry.name in taken:
             raise UsageError(
-                f"an entry cannot be called {entry.name}: a baseline of the run is",
-                remedy=f"Call it {entry.name}-1, say, in [entries]; or give --no-baselines.",
+                f"an entry cannot be called {entry.name}: a baseline of the run has that name",
+                remedy=f"Call it {entry.name}-1, for example, in [entries]; or give "
+                "--no-baselines.",
             )
 
 

@@ -30,13 +30,16 @@ _FACTORS = dict.fromkeys((*_REQUEST, *_ENGINE), 1.0) | {_REQUEST[-1]: 1e3, _ENGI
 """From the unit of the figure to milliseconds."""
 _CLOCKS: Mapping[tuple[str, ...], str] = {
     _REQUEST: CLIENT_CLOCK,
-    _ENGINE: "Times are the engine's own, from when it took up the batch that holds the prompt; "
-    "the last is that of the whole batch.",
+    _ENGINE: "Times are the engine's own, from when it began the batch with the prompt; the last "
+    "is that of the whole batch.",
 }
 _TAIL_TITLES = (
     "",
     "",
-    *(f"{title}\n(95 % interval)" for title in ("ms to first\ntoken", "ms a token", "ms in all")),
+    *(
+        f"{title}\n(95 % interval)"
+        for title in ("ms to first\ntoken", "ms per token", "ms in total")
+    ),
 )
 _RATES = (
     "in\nflight",

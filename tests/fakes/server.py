@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import uvicorn
@@ -490,19 +491,30 @@ async def _troubled(pieces: Any, trouble: Trouble) -> AsyncIterator[Any]:
 
 
 class Running:
-    """A fake in a thread of its own, on a free port; it can be stopped and started again there."""
+    """A fake in a thread of its own, on a free port; it can be stopped and started again there.
+    With `certificate`, files of one and of its key, it speaks TLS."""
 
-    def __init__(self, fake: Fake) -> None:
+    def __init__(self, fake: Fake, certificate: tuple[Path, Path] | None = None) -> None:
         self.fake = fake
         self.port = 0
+        self._certificate = certificate
         self.start()
-        self.url = f"http://127.0.0.1:{self.port}"
+        scheme = "https" if certificate else "http"
+        self.url = f"{scheme}://127.0.0.1:{self.port}"
 
     def start(self) -> None:
         # Bound here, and not by its number: another process could take the port meanwhile.
         listening = socket.create_server(("127.0.0.1", self.port))
         self.port = listening.getsockname()[1]
-        config = uvicorn.Config(self.fake.app(), log_level="critical", lifespan="off", ws="none")
+        file, key = self._certificate or (None, None)
+        config = uvicorn.Config(
+            self.fake.app(),
+            log_level="critical",
+            lifespan="off",
+            ws="none",
+            ssl_certfile=file,
+            ssl_keyfile=key,
+        )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, args=([listening],), daemon=True)
         self._thread.start()
@@ -516,8 +528,8 @@ class Running:
 
 
 @contextlib.contextmanager
-def running(fake: Fake) -> Iterator[Running]:
-    server = Running(fake)
+def running(fake: Fake, certificate: tuple[Path, Path] | None = None) -> Iterator[Running]:
+    server = Running(fake, certificate)
     try:
         yield server
     finally:

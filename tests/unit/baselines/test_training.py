@@ -225,13 +225,13 @@ def test_clip_refuses_images_that_are_not_those_of_the_rows(tmp_path: Path) -> N
     with pytest.raises(DataError, match="is of another class than its vector"):
         clip.images_of(folder, replace(data, y_train=1 - data.y_train), split)
     (folder / "test" / "good" / "001.png").rename(folder / "test" / "good" / "001.webp")
-    with pytest.raises(DataError, match=r"1 of the 8 .* not there, .*; test/good/001\.png is one"):
+    with pytest.raises(DataError, match=r"1 of the 8 .* missing, .*; the first is test/good/001\.png"):
         clip.images_of(folder, data, split)
     # Without an ending it is there; with two that differ in the ending, it is either.
     short = replace(data, images_queries=["test/good/001", "test/bad/000"])
     assert clip.images_of(folder, short, split)[-2].endswith("001.webp")
     (folder / "test" / "good" / "001.gif").touch()
-    with pytest.raises(DataError, match="more than one file is called so; test/good/001 is one"):
+    with pytest.raises(DataError, match="several files have that name; the first is test/good/001"):
         clip.images_of(folder, short, split)
 
 

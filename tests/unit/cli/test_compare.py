@@ -15,7 +15,6 @@ from harness.cli.options import Format
 from harness.comparison.records import Compared
 from harness.errors import HarnessError, StoreError, UsageError
 from harness.imports.records import ImportFile, ImportRow
-from harness.store import store
 from harness.store.runs import Side
 from tests.unit.cli.conftest import Shelf
 from tests.unit.report.conftest import Sample
@@ -40,7 +39,7 @@ class Named:
         self.found: list[tuple[str, str]] = []
         # Drawn ones may begin alike, of runs of one second.
         ends = (f"{n:x}000" for n in count())
-        monkeypatch.setattr(store.secrets, "token_hex", lambda _: next(ends))
+        monkeypatch.setattr("harness.store.store.secrets.token_hex", lambda _: next(ends))
         self.run_ids = [
             shelf.add(sample.run()),
             shelf.add(sample.run(), sample.mock()),

@@ -321,7 +321,8 @@ def test_the_order_in_which_prompts_were_sent_has_a_minimum_of_its_own(
     in_blocks = sorted_ones.speed.model_copy(update=blocks)
     said = sharing_sentence(sorted_ones.model_copy(update={"speed": in_blocks}))
     assert "whole blocks of 32 tokens" in said
-    cold = Load.model_construct(is_cold=True)
+    counts = {"is_cold": True, "concurrency": 1, "in_flight": 1, "requests": 1, "failed": 0}
+    cold = Load.model_validate(dict.fromkeys(Load.model_fields) | counts)
     assert sharing_sentence(sorted_ones.model_copy(update={"load": cold})) == ""
 
 
