@@ -37,7 +37,8 @@ def _measured(times: Times) -> Iterator[Measured]:
         # A quantile further out is never known better.
         inflation = max(inflation, _inflation(times, value, quantile))
         count = max(int(len(every) / inflation), 1)
-        below, above = stats.binom.ppf((ALPHA / 2, 1 - ALPHA / 2), count, quantile)
+        of_count = stats.binom(count, quantile)
+        below, above = (float(of_count.ppf(end)) for end in (ALPHA / 2, 1 - ALPHA / 2))
         if len(times.blocks) < LEAST_SAMPLES or below < 1:
             yield Measured(value=value)
             continue
@@ -55,5 +56,6 @@ def _inflation(times: Times, value: float, quantile: float) -> float:
     sizes = np.array([len(block) for block in times.blocks], dtype=np.float64)
     slow = np.array([(block > value).sum() for block in times.blocks], dtype=np.float64)
     expected: Values = sizes * slow.sum() / sizes.sum()
-    of_blocks = float(((slow - expected) ** 2).sum()) / (sizes.sum() * quantile * (1 - quantile))
+    of_one = float(sizes.sum()) * quantile * (1 - quantile)
+    of_blocks = float(((slow - expected) ** 2).sum()) / of_one
     return max(of_blocks, 1.0) * variance_inflation(times.levels)
