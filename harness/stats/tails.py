@@ -37,7 +37,8 @@ def _measured(times: Times) -> Iterator[Measured]:
         # A quantile further out is never known better.
         inflation = max(inflation, _inflation(times, value, quantile))
         count = max(int(len(every) / inflation), 1)
-        below, above = stats.binom.ppf((ALPHA / 2, 1 - ALPHA / 2), count, quantile)
+        ends = (ALPHA / 2, 1 - ALPHA / 2)
+        below, above = (float(stats.binom.ppf(end, count, quantile)) for end in ends)
         if len(times.blocks) < LEAST_SAMPLES or below < 1:
             yield Measured(value=value)
             continue
@@ -56,4 +57,4 @@ def _inflation(times: Times, value: float, quantile: float) -> float:
     slow = np.array([(block > value).sum() for block in times.blocks], dtype=np.float64)
     expected: Values = sizes * slow.sum() / sizes.sum()
     of_blocks = float(((slow - expected) ** 2).sum()) / (sizes.sum() * quantile * (1 - quantile))
-    return max(of_blocks, 1.0) * variance_inflation(times.levels)
+    return max(of_blocks, 1.0) * float(variance_inflation(times.levels))
