@@ -57,4 +57,4 @@ def _inflation(times: Times, value: float, quantile: float) -> float:
     slow = np.array([(block > value).sum() for block in times.blocks], dtype=np.float64)
     expected: Values = sizes * slow.sum() / sizes.sum()
     of_blocks = float(((slow - expected) ** 2).sum()) / (sizes.sum() * quantile * (1 - quantile))
-    return max(of_blocks, 1.0) * float(variance_inflation(times.levels))
+    return float(max(of_blocks, 1.0) * variance_inflation(times.levels))
