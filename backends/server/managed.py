@@ -255,6 +255,7 @@ class ManagedSession:
             info,
             # Some call it after the file: a table has its name, as for any other engine.
             weights=info.weights.replace(_location(model), model.name),
+            device="this machine",  # what of it computes, the server does not say
             threads=THREADS.given(options) or usable_cpus(),
             capabilities=replace(info.capabilities, location="local"),
         )

@@ -378,9 +378,11 @@ class _Call:
             for number in sorted(self._left)
             for _ in range(self._servers[number].concurrency)
         ]
+        for task in tasks:
+            task.add_done_callback(lambda _: self._is_new.set())
         try:
             while not all(task.done() for task in tasks):
-                self._loop.run_until_complete(self._wait(tasks))
+                self._loop.run_until_complete(self._wait())
                 while self._events:
                     yield self._events.popleft()
                 for task in tasks:
@@ -391,11 +393,9 @@ class _Call:
                 task.cancel()
             self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
 
-    async def _wait(self, tasks: Sequence[asyncio.Task[None]]) -> None:
+    async def _wait(self) -> None:
         """Until there is an event, or a task has ended."""
-        new = self._loop.create_task(self._is_new.wait())
-        await asyncio.wait([new, *tasks], return_when=asyncio.FIRST_COMPLETED)
-        new.cancel()
+        await self._is_new.wait()
         self._is_new.clear()
 
     async def _work(self, number: int, shares: Shares) -> None:

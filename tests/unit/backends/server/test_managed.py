@@ -19,10 +19,18 @@ import pytest
 from backends import stages
 from backends.api import BackendError, ModelRef
 from backends.server import managed
-from backends.server.managed import ManagedServer, check_command, filled, free_port
+from backends.server.managed import (
+    ManagedServer,
+    ManagedSession,
+    check_command,
+    filled,
+    free_port,
+)
 from harness.engine.process import ProcessTransport
 from harness.engine.session import EngineSession
 from harness.errors import EngineError
+from tests.fakes.server import Fake
+from tests.unit.backends.server.conftest import BYTES, Open
 
 SERVER = Path(__file__).parent / "plain_server.py"
 VALUES = {"model": "a b/m.gguf", "port": 81, "threads": 2, "context": 512}
@@ -244,3 +252,10 @@ def test_nothing_of_it_is_left_whatever_is_killed(
     harness.wait()
     harness.stdout.close()
     assert not left
+
+
+def test_where_one_that_we_started_computes_is_said(opened: Open) -> None:
+    session, _ = opened(Fake("vllm"))
+    with started() as server:
+        info = ManagedSession(session, server, BYTES, {"threads": 3}).info
+    assert (info.device, info.threads, info.capabilities.location) == ("this machine", 3, "local")

@@ -262,6 +262,7 @@ def test_which_server_it_is_is_found_by_asking_it(opened: Open, flavour: str) ->
         "llama_cpp.server": "llama_cpp.server (llama-cpp-python 0.fake)",
     }
     assert session.info.engine_version == wanted[flavour]
+    assert session.info.device == "not reported"
     assert session.info.capabilities.clock == "client"
     assert session.info.capabilities.prompts == ("token_ids" if flavour in IDS else "text")
     assert session.info.capabilities.can_ignore_end == (flavour in IDS)
