@@ -128,7 +128,7 @@ def _is_same(stored: StoredEntry, plan: EnginePlan, spec: RunSpec) -> bool:
     """Whether it is this backend with this model and these options."""
     if stored.backend != plan.entry.backend or not stored.batches:
         return False
-    if any(cell.status == "failed" for cell in stored.cells):
+    if stored.summary.cells.failed:
         return False
     session = stored.sessions[-1]
     if session.model_sha256 != plan.model_sha256 or session.info.model != plan.model.name:
