@@ -9,9 +9,12 @@ import pytest
 from harness.testing.conformance.options import Candidate
 from harness.testing.conformance.test_contract import *  # noqa: F403
 from tests import servers
+from tests.soak.conftest import Soak
 
 
 @pytest.fixture(scope="module")
-def candidate() -> Iterator[Candidate]:
+def candidate(soak: Soak) -> Iterator[Candidate]:
+    if soak.size != "full":
+        pytest.skip("it takes as long as a whole sample: SOAK=full")
     with servers.candidate("vllm-server") as found:
         yield found
