@@ -158,9 +158,9 @@ def test_earlier_runs_are_read_once_for_all_runs_of_a_group(
 ) -> None:
     """To read one takes a tenth of a second or more, and a group has many members."""
     earlier = run(spec(small_data), tmp_path).run_id
-    with patch.object(Store, "cells", autospec=True, side_effect=Store.cells) as cells:
+    with patch.object(Store, "batches", autospec=True, side_effect=Store.batches) as batches:
         run_group("curve", [spec(small_data, shots=shots) for shots in (20, 21, 22)], tmp_path)
-    assert [call.args[1] for call in cells.call_args_list].count(earlier) == 1
+    assert [call.args[1] for call in batches.call_args_list].count(earlier) == 1
 
 
 def test_what_takes_too_much_memory_is_not_loaded_for_a_plan(
