@@ -22,6 +22,7 @@ from backends.api import BackendError, MemoryPlan, ModelRef, Options
 from backends.gguf import read_head
 from backends.gguf_shape import Shape
 from backends.hf.backend import DEVICE, DTYPE
+from backends.sharing.session import BRANCH_SLOTS
 
 MIB = 2**20
 _NUMBER_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -61,12 +62,14 @@ def predict(
     if found is None:
         return None
     token_bytes = found.cached_numbers * size
+    # A GPU's memory is taken for all slots at once; a CPU's is resident as far as it is used.
+    slots = tokens + BRANCH_SLOTS if on_gpu else tokens
     # Logits are made in the format of the weights, and copied as float32.
     logits = _BRANCHES * found.vocabulary * (size + 4)
     return MemoryPlan(
         tokens=tokens,
         weights_bytes=found.numbers * size,
-        cache_bytes=tokens * token_bytes,
+        cache_bytes=slots * token_bytes,
         token_bytes=token_bytes,
         compute_bytes=logits + tokens * (_mask_bytes(size) + _copied(found, size, on_gpu) * size),
         engine_bytes=_ENGINE_BYTES + found.vocabulary * _WORD_BYTES,

@@ -9,6 +9,7 @@ import pytest
 
 from backends.api import BackendError, MemoryPlan, ModelRef
 from backends.hf import backend
+from backends.sharing.session import BRANCH_SLOTS
 from tests.unit.backends.tiny_gguf import LAYERS, WIDTH, random_tensors, write
 
 CONFIG = {
@@ -87,6 +88,12 @@ def test_what_a_layer_copies_while_it_attends_grows_with_the_length(
     assert long is not None
     mask = 512 * (1 + size)
     assert long.compute_bytes - short.compute_bytes == 100 * (mask + copies * 4 * 2 * 16 * size)
+
+
+def test_a_gpu_takes_the_slots_for_branches_at_once(tmp_path: Path) -> None:
+    folder = save(tmp_path / "m", CONFIG, [1000, 64])
+    cpu, gpu = (predicted(folder, device=device) for device in ("cpu", "cuda"))
+    assert gpu.cache_bytes - cpu.cache_bytes == BRANCH_SLOTS * cpu.token_bytes
 
 
 def test_weights_are_as_many_as_the_heads_of_all_files_say(tmp_path: Path) -> None:
