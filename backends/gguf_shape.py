@@ -52,9 +52,8 @@ class Shape:
         all heads, of which several may take the same."""
         found = [(0, 0)]
         for layer in self._attention_layers():
-            heads, own = self._heads(layer), sum(self._layer_numbers(layer))
-            of_all = self._count("attention.head_count", default=heads, layer=layer) or heads
-            found.append((own, own * of_all // max(heads, 1)))
+            own = sum(self._layer_numbers(layer))
+            found.append((own, own * self._all_heads(layer) // max(self._heads(layer), 1)))
         return max(found)
 
     @property
@@ -104,14 +103,18 @@ class Shape:
         heads = self._count("attention.head_count", default=0, layer=layer)
         return 0 if is_recurrent and not heads else heads
 
+    def _all_heads(self, layer: int) -> int:
+        """Of queries: several may take the keys and values of one."""
+        own = self._heads(layer)
+        return self._count("attention.head_count", default=own, layer=layer) or own
+
     def _own_keys(self) -> set[str]:
         begins = f"{self._architecture}."
         return {key.removeprefix(begins) for key in self._metadata if key.startswith(begins)}
 
     def _layer_numbers(self, layer: int) -> tuple[int, int]:
         heads = self._heads(layer)
-        all_heads = self._count("attention.head_count", default=heads, layer=layer) or heads
-        usual = self._count("embedding_length") // max(all_heads, 1)
+        usual = self._count("embedding_length") // max(self._all_heads(layer), 1)
         keys = heads * self._head_length("attention.key_length", usual, layer)
         values = heads * self._head_length("attention.value_length", usual, layer)
         # With latent attention (MLA), values are a part of the keys.

@@ -35,12 +35,13 @@ class _Memory:
         return self._all[:, :, :end]
 
 
-class PreallocatedLayer(DynamicLayer):  # type: ignore[no-untyped-call]  # transformers' has none
+# `__init_subclass__` and `__init__` of transformers' class have no types: hence the two ignores.
+class PreallocatedLayer(DynamicLayer):  # type: ignore[no-untyped-call]
     """`keys` and `values`, (1, heads, tokens held, numbers), are the first part of memory for
     `slots` tokens, and more where that is not enough."""
 
     def __init__(self, slots: int) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # nor has this
+        super().__init__()  # type: ignore[no-untyped-call]
         self._slots = slots
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from harness.testing.conformance.options import Candidate
-from harness.testing.conformance.test_contract import (  # noqa: F401
+from harness.testing.conformance.test_contract import (  # noqa: F401 - pytest finds them here
     cold,
     session,
     test_an_empty_prompt_and_one_too_long_are_refused_and_the_others_answered,
@@ -19,7 +19,7 @@ from harness.testing.conformance.test_contract import (  # noqa: F401
     test_times_to_tokens_are_reported_where_there_are_tokens,
 )
 from tests import servers
-from tests.conformance.test_contract import (  # noqa: F401
+from tests.conformance.test_contract import (  # noqa: F401 - pytest finds it here
     test_our_engines_report_all_that_there_is,
 )
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from harness.testing.conformance.options import Candidate
-from harness.testing.conformance.test_contract import *  # noqa: F403
+from harness.testing.conformance.test_contract import *  # noqa: F403 - all of the suite
 from tests import servers
 from tests.soak.conftest import Soak
 

@@ -92,8 +92,8 @@ def test_what_others_leave_of_the_processors_counts(
     before = plan_run(given, tmp_path)
     asked: list[int] = []
 
-    def paces(*told: Any) -> list[Pace]:
-        return [replace(one, threads=2, share=0.5) for one in earlier_paces(*told)]
+    def paces(*given: Any) -> list[Pace]:
+        return [replace(one, threads=2, share=0.5) for one in earlier_paces(*given)]
 
     def quarter(threads: int) -> float:
         asked.append(threads)

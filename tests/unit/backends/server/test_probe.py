@@ -123,8 +123,8 @@ def bytes_with_bos(text: str) -> list[int]:
     return [*first, *(token for one in others for token in (BOS, *one))]
 
 
-def with_bos(flavour: str, lies: Lies = Lies(), adds_bos: int | None = BOS) -> Fake:  # noqa: B008
-    return fake(flavour, lies, tokenize=bytes_with_bos, adds_bos=adds_bos)
+def with_bos(flavour: str, lies: Lies | None = None, adds_bos: int | None = BOS) -> Fake:
+    return fake(flavour, lies or Lies(), tokenize=bytes_with_bos, adds_bos=adds_bos)
 
 
 @pytest.fixture
