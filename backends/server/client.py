@@ -244,13 +244,14 @@ class Client:
         if kind != "text/event-stream" and not is_lines:
             yield Arrived(time.perf_counter(), self._object(await _whole(response)))
             return
-        async for at, line in _lines(response):
+        async for at, whole in _lines(response):
+            line = whole
             if not is_lines:
-                name, _, value = line.partition(b":")
+                name, _, value = whole.partition(b":")
                 # A comment keeps the connection open; other fields of an event say nothing to us.
                 if name == b"error":  # llama-server's name for a piece that is none
                     raise ReplyError(f"the server broke off: {self._scrubbed(_error_words(value))}")
-                line = value.strip() if name == b"data" else b""  # noqa: PLW2901 - what is left of it
+                line = value.strip() if name == b"data" else b""
             if line == b"[DONE]":
                 return
             if line:

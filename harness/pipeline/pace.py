@@ -8,11 +8,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import TypedDict
 
 import numpy as np
 
-from harness.contract import Batch, Prompt, SessionInfo, minimum_tokens
+from harness.contract import Batch, Prompt, SessionInfo, TokenIds, minimum_tokens
 from harness.engine.engine import Engine, EnginePlan
 from harness.engine.options import options_of
 from harness.engine.registry import find_backend
@@ -51,11 +50,8 @@ class Pace:
     threads: int | None = None
     share: float = 1.0
 
-    def seconds(self, workload: Workload, entry: str, attempts: int) -> float:
-        """Of all prompts of a workload, with loading."""
-        ids = workload.packed.token_ids[workload.vocabularies[entry]]
-        _, tokens = minimum_tokens(ids, self.block)
-        prompts = len(ids) * attempts
+    def seconds(self, prompts: int, tokens: int) -> float:
+        """Of so many prompts with so many tokens to evaluate, with loading."""
         return self.load_seconds + tokens * self.token_seconds + prompts * self.prompt_seconds
 
 
@@ -154,39 +150,35 @@ def _pace_of_run(stored: StoredEntry) -> Pace:
     loads = [one.load_seconds for one in stored.sessions if one.load_seconds is not None]
     info, speed = stored.sessions[-1].info, stored.summary.speed
     cores = stored.run.environment.usable_cores
+    threads, share = processors_of(info, speed.other_cpu_share, cores)
     found = pace_of(rows, max(loads, default=0.0), info.shared_block_tokens, speed.least_tokens)
-    return replace(
-        found,
-        harness_seconds=stored.run.summary.harness_seconds,
-        **processors_of(info, speed.other_cpu_share, cores),
-    )
+    outside = stored.run.summary.harness_seconds
+    return replace(found, harness_seconds=outside, threads=threads, share=share)
 
 
-class _Processors(TypedDict, total=False):
-    threads: int
-    share: float
-
-
-def processors_of(info: SessionInfo, others: float | None, cores: int | None) -> _Processors:
-    """What an engine had of so many, of which others used that share; empty where it computes
-    elsewhere."""
-    if info.device != "cpu" or others is None or cores is None:
-        return {}
+def processors_of(
+    info: SessionInfo, others: float | None, cores: int | None
+) -> tuple[int | None, float]:
+    """The threads of an engine on the CPU, and the share that it had of so many processors, of
+    which others used that share. `None` and 1 where it computes elsewhere."""
+    if info.device != "cpu" or not info.threads or others is None or cores is None:
+        return None, 1.0
     left = (1 - others) * cores
-    return {"threads": info.threads, "share": min(max(left / info.threads, _LEAST_SHARE), 1.0)}
+    return info.threads, min(max(left / info.threads, _LEAST_SHARE), 1.0)
 
 
-def seconds_now(paces: Sequence[Pace], workload: Workload, entry: str, attempts: int) -> Interval:
-    """Of all prompts of a workload, with loading, and what one more run is within in 9 of 10 cases:
-    by these paces, of which there is one at least, with what other processes leave of the
-    processors now."""
+def seconds_of(paces: Sequence[Pace], prompts: Sequence[TokenIds], attempts: int) -> list[float]:
+    """Of all prompts of an entry, by each of its paces."""
+    tokens = {block: minimum_tokens(prompts, block)[1] for block in {one.block for one in paces}}
+    return [one.seconds(len(prompts) * attempts, tokens[one.block]) for one in paces]
+
+
+def seconds_now(paces: Sequence[Pace], seconds: Sequence[float]) -> Interval:
+    """What was said by each of the paces, one at least, for what other processes leave of the
+    processors now; and what one more run is within in 9 of 10 cases."""
     threads = paces[0].threads
     share = 1.0 if threads is None else share_now(threads)
-    return one_more(
-        [pace.seconds(workload, entry, attempts) for pace in paces],
-        [pace.share for pace in paces],
-        share,
-    )
+    return one_more(seconds, [pace.share for pace in paces], share)
 
 
 def probed_pace(plan: EnginePlan, spec: RunSpec, workload: Workload) -> Pace:
@@ -230,5 +222,6 @@ def expected_seconds(
         if name in workload.vocabularies and (
             paces := earlier_paces(runs, one, spec, workload, environment)
         ):
-            found[name] = seconds_now(paces, workload, name, spec.attempts).value
+            ids = workload.packed.token_ids[workload.vocabularies[name]]
+            found[name] = seconds_now(paces, seconds_of(paces, ids, spec.attempts)).value
     return found

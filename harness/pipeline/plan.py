@@ -19,7 +19,7 @@ from harness.engine.engine import EnginePlan
 from harness.errors import EngineError
 from harness.fit.memory import Free, Memory, free_now, memory_at
 from harness.machine.environment import describe_environment
-from harness.pipeline.pace import Pace, earlier_paces, probed_pace, seconds_now
+from harness.pipeline.pace import Pace, earlier_paces, probed_pace, seconds_now, seconds_of
 from harness.pipeline.run import make_baselines, plan, prepare, settle
 from harness.record import Record, Span
 from harness.spec import RunSpec, entries_of
@@ -146,7 +146,8 @@ def _entry(
             failure, remedy = str(error), error.remedy
     ids = packed.token_ids[workload.vocabularies[name]]
     _, least = minimum_tokens(ids, paces[0].block if paces else 1)
-    seconds = seconds_now(paces, workload, name, spec.attempts) if paces else None
+    then = seconds_of(paces, ids, spec.attempts)
+    now = seconds_now(paces, then) if paces else None
     entry = PlannedEntry(
         entry=name,
         backend=one.entry.backend,
@@ -155,18 +156,18 @@ def _entry(
         prompt_tokens=sum(map(len, ids)) * spec.attempts,
         prefill_tokens=least,
         memory=memory,
-        seconds=None if seconds is None else Forecast.of(seconds),
+        seconds=None if now is None else Forecast.of(now),
         source=None if not paces else "earlier runs" if count else "a short probe",
         earlier_runs=count,
         failure=failure,
         remedy=remedy,
     )
-    if seconds is None:
+    if now is None:
         return entry, []
     # What is outside is as much slower now as the engine is.
     return entry, [
-        pace.harness_seconds * seconds.value / pace.seconds(workload, name, spec.attempts)
-        for pace in paces
+        pace.harness_seconds * now.value / seconds
+        for pace, seconds in zip(paces, then, strict=True)
         if pace.harness_seconds is not None
     ]
 

@@ -112,15 +112,16 @@ def test_what_others_leave_of_the_processors_counts(
 @pytest.mark.parametrize(
     ("device", "threads", "others", "found"),
     [
-        ("cpu", 2, 0.75, {"threads": 2, "share": 0.25}),
-        ("cpu", 1, 0.75, {"threads": 1, "share": 0.5}),
-        ("cpu", 1, 0.1, {"threads": 1, "share": 1.0}),
-        ("cuda:0", 2, 0.75, {}),
-        ("cpu", 2, None, {}),
+        ("cpu", 2, 0.75, (2, 0.25)),
+        ("cpu", 1, 0.75, (1, 0.5)),
+        ("cpu", 1, 0.1, (1, 1.0)),
+        ("cuda:0", 2, 0.75, (None, 1.0)),
+        ("cpu", 2, None, (None, 1.0)),
+        ("cpu", 0, 0.75, (None, 1.0)),
     ],
 )
 def test_an_engine_on_the_cpu_has_what_others_leave_of_two(
-    device: str, threads: int, others: float | None, found: Any
+    device: str, threads: int, others: float | None, found: tuple[int | None, float]
 ) -> None:
     info = SessionInfo("made", "made 1", "m", "w", device, threads, 999, 999, "0" * 64)
     assert processors_of(info, others, 2) == found
