@@ -14,15 +14,12 @@ from harness.engine.interpreters import own_environment
 from harness.engine.models import resolve_model
 from harness.testing.conformance.options import Candidate, candidate_of
 
-NAMES = ("llama-server", "llama_cpp.server", "vllm-server")
+MODEL = "smollm2-135m"
+CONTEXT = 256  # the look at a server takes several prompts as long as that
 
 
 class NotHereError(Exception):
     """It cannot run here, for this reason."""
-
-
-MODEL = "smollm2-135m"
-CONTEXT = 256  # the look at a server takes several prompts as long as that
 
 
 @contextmanager
