@@ -16,7 +16,10 @@ from harness.report.table import Sheet, simple_table
 from harness.report.text import NOTHING, lines, span
 
 _FIGURES = ("prompts", "tokens", "to prefill", "MiB")
-_HOW_SURE = "Times are of this machine as it was then; 9 of 10 runs are to be within the interval."
+_HOW_SURE = (
+    "Times are of this machine, with what other programs leave of it now; 9 of 10 runs are to be "
+    "within the interval."
+)
 
 
 class PlanJson(Record):
