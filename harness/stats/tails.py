@@ -31,7 +31,7 @@ def _measured(times: Times) -> Iterator[Measured]:
     may be.
     """
     every = np.sort(np.concatenate(times.blocks))
-    inflation = 1.0
+    inflation, least = 1.0, 0.0
     for quantile in _QUANTILES:
         value = float(np.quantile(every, quantile))
         # A quantile further out is never known better.
@@ -43,11 +43,10 @@ def _measured(times: Times) -> Iterator[Measured]:
             yield Measured(value=value)
             continue
         share = len(every) / count
-        low = every[int((below - 1) * share)]
+        # Nor is it lower than one further in.
+        least = max(least, min(float(every[int((below - 1) * share)]), value))
         high = every[int(np.ceil((above + 1) * share)) - 1] if above < count else None
-        yield Measured(
-            value=value, low=min(float(low), value), high=None if high is None else float(high)
-        )
+        yield Measured(value=value, low=least, high=None if high is None else float(high))
 
 
 def _inflation(times: Times, value: float, quantile: float) -> float:

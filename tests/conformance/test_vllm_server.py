@@ -1,4 +1,4 @@
-"""What of the suite vLLM's server is put to in minutes; `make soak` puts it to all of it."""
+"""What of the suite vLLM's server is put to in minutes; `make soak SOAK=full` has all of it."""
 
 from __future__ import annotations
 

@@ -45,6 +45,8 @@ def test_a_quantile_is_numpys_and_lies_within_its_interval_and_that_within_the_t
         end for end, one in zip(ends, (found.p50, found.p95, found.p99), strict=True) if one.low
     ]
     assert known == sorted(known)
+    lows = [one.low for one in (found.p50, found.p95, found.p99) if one.low is not None]
+    assert lows == sorted(lows)
 
 
 def test_few_requests_show_no_upper_end_of_their_slowest() -> None:
