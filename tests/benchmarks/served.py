@@ -4,7 +4,8 @@
 
 Rounds of the same prompts are given to llama.cpp in process and to `server:llama-cpp` in turn, so
 that what else the machine does hits both. A round is one voter: a beginning that is new, and some
-queries behind it.
+queries behind it. What the server takes longer is its own work beside its engine, or the client's:
+the processor time of either process says which.
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
-from scipy import stats
+import psutil
 
 from backends.api import Batch, Decoding, Prompt
 from harness.engine.engine import plan_engine
 from harness.engine.session import EngineSession
 from harness.spec import RunSpec, entries_of
+from tests.benchmarks.sides import geometric_mean
 
 BEGINNING, QUERIES, BEHIND = 256, 16, 6  # tokens, prompts, tokens
 THREADS = 1
@@ -40,19 +42,30 @@ def main(rounds: int) -> None:
             stack.callback(sessions[-1].close)
         in_process, served = sessions
         print(served.info.engine_version)  # noqa: T201 - a script
+        processes = psutil.Process().children(recursive=True)
+        [server] = [one for one in processes if one.name() == "llama-server"]
+        client = server.parent()
+        assert client is not None
         labels = tuple(map(tuple, in_process.tokenize([" yes", " no"])))
         how = Decoding("free", labels, max_tokens=4)
-        ratios, shares = [], []
+        shares: dict[str, list[float]] = {}
         for number in range(rounds + 1):
             prompts = list(map(Prompt, _prompts(number)))
             alone, _ = _timed(in_process, prompts, how)
+            before = _cpu(server), _cpu(client)
             behind, batches = _timed(served, prompts, how)
-            at_work = sum((b.prefill_seconds or 0) + (b.decode_seconds or 0) for b in batches)
+            of_server, of_client = _cpu(server) - before[0], _cpu(client) - before[1]
+            engine = sum((b.prefill_seconds or 0) + (b.decode_seconds or 0) for b in batches)
             if number:  # the first one warms both up
-                ratios.append(behind / alone)
-                shares.append((behind - at_work) / behind)
-    _show("seconds behind the server / in process", ratios)
-    _show("share of the seconds that is not the server's engine", shares)
+                for name, value in {
+                    "seconds behind the server / in process": behind / alone,
+                    "of the server's seconds: its engine, by its own timings": engine / behind,
+                    "processor seconds of the server / seconds": of_server / behind,
+                    "processor seconds of the client / seconds": of_client / behind,
+                }.items():
+                    shares.setdefault(name, []).append(value)
+    for name, values in shares.items():
+        print(f"{name}: {geometric_mean(values)}")  # noqa: T201
 
 
 def _prompts(number: int) -> list[list[int]]:
@@ -69,12 +82,9 @@ def _timed(
     return time.perf_counter() - began, [one for one in events if isinstance(one, Batch)]
 
 
-def _show(what: str, values: Sequence[float]) -> None:
-    """The geometric mean with its 95 % interval by Student's t over the rounds."""
-    logs = np.log(values)
-    half = stats.t.ppf(0.975, len(logs) - 1) * stats.sem(logs)
-    low, mean, high = np.exp([logs.mean() - half, logs.mean(), logs.mean() + half])
-    print(f"{what}: {mean:.3f} ({low:.3f} to {high:.3f}), {len(logs)} rounds")  # noqa: T201
+def _cpu(process: psutil.Process) -> float:
+    used = process.cpu_times()
+    return float(used.user + used.system)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,143 @@
+"""`harness bench` beside vLLM's own serving benchmark, over one server of vLLM.
+
+    python tests/benchmarks/vllm_serving.py URL ROUNDS
+
+In vLLM's environment (`harness backends install vllm`), the server is started by
+
+    python -m vllm.entrypoints.openai.api_server --model FOLDER --served-model-name NAME
+
+Each round has both, in an order that changes: 64 random tokens, 16 tokens of reply, 4 requests in
+flight. vLLM's benchmark is run twice: with prompts as text, as it sends them unless it replays a
+trace, and with a trace, whose prompts it sends as token ids.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import urllib.request
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import IO, TypeAlias
+
+from harness.engine.interpreters import own_environment
+from tests.benchmarks.sides import geometric_mean
+
+PROMPT, REPLY, AT_ONCE, REQUESTS = 64, 16, 4, 40
+METRICS = ("requests/s", "p50 ms to first", "p50 ms per token", "p50 s of a request")
+_CHUNK = 16  # tokens that a trace has a number for
+_RUNNER = """
+import argparse, json, os, sys
+import vllm.benchmarks.serve as serve
+answers = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)  # it prints tables
+parser = argparse.ArgumentParser()
+serve.add_cli_args(parser)
+for line in sys.stdin:
+    result = serve.main(parser.parse_args(json.loads(line)))
+    print(json.dumps({key: one for key, one in result.items() if isinstance(one, int | float)}),
+          file=answers, flush=True)
+"""
+Figures: TypeAlias = tuple[float, ...]
+
+
+def main(url: str, rounds: int) -> None:
+    with urllib.request.urlopen(f"{url}/v1/models") as answered:
+        [served] = json.load(answered)["data"]
+    with tempfile.TemporaryDirectory() as folder, _runner() as runner:
+        common = [
+            *("--backend", "vllm", "--base-url", url, "--endpoint", "/v1/completions"),
+            *("--model", served["root"], "--served-model-name", served["id"]),
+            *("--num-prompts", str(REQUESTS), "--max-concurrency", str(AT_ONCE)),
+            *("--temperature", "0", "--percentile-metrics", "ttft,tpot,e2el", "--disable-tqdm"),
+            *("--num-warmups", str(AT_ONCE), "--ready-check-timeout-sec", "0"),
+        ]
+        random = ["--random-input-len", str(PROMPT), "--random-output-len", str(REPLY)]
+        sides: dict[str, Callable[[int], Figures]] = {
+            "harness bench": partial(ours, url),
+            "theirs, text": lambda number: theirs(
+                runner, [*common, *random, "--seed", str(number)]
+            ),
+            "theirs, ids": lambda number: theirs(
+                runner, [*common, *_trace(Path(folder), number), "--no-self-timed"]
+            ),
+        }
+        found: dict[str, list[Figures]] = {name: [] for name in sides}
+        for number in range(rounds + 1):
+            for name in list(sides) if number % 2 else reversed(sides):
+                figures = sides[name](number)
+                if number:  # the first one warms all up
+                    found[name].append(figures)
+                    print(number, name, *(f"{one:.4g}" for one in figures))  # noqa: T201
+    for name in list(sides)[1:]:
+        for place, metric in enumerate(METRICS):
+            pairs = zip(found["harness bench"], found[name], strict=True)
+            ratios = [mine[place] / other[place] for mine, other in pairs]
+            print(f"{metric}, harness bench / {name}: {geometric_mean(ratios)}")  # noqa: T201
+
+
+def ours(url: str, number: int) -> Figures:
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "harness", "bench", "--backend", f"server:{url}", "--json"),
+            *("-p", str(PROMPT), "-n", str(REPLY), "--concurrency", str(AT_ONCE)),
+            *("--repetitions", str(REQUESTS // AT_ONCE), "--seed", str(number)),
+        ],
+        check=True,
+        stdout=subprocess.PIPE,
+    )
+    row = json.loads(done.stdout)["load"][0]
+    times = ("time_to_first_token_ms", "time_per_output_token_ms", "seconds")
+    return (
+        row["requests_per_second"]["value"],
+        *(row[f"request_{name}"]["p50"]["value"] for name in times),
+    )
+
+
+def theirs(runner: subprocess.Popen[str], arguments: list[str]) -> Figures:
+    asked, answers = _pipes(runner)
+    print(json.dumps(arguments), file=asked, flush=True)
+    result = json.loads(answers.readline())
+    return (
+        result["request_throughput"],
+        result["median_ttft_ms"],
+        result["median_tpot_ms"],
+        result["median_e2el_ms"] / 1000,
+    )
+
+
+def _trace(folder: Path, number: int) -> list[str]:
+    """Of requests that share nothing, all at the same time."""
+    chunks = PROMPT // _CHUNK
+    lines = [
+        {
+            "timestamp": 0,
+            "input_length": PROMPT,
+            "output_length": REPLY,
+            "hash_ids": [(number * REQUESTS + request) * chunks + part for part in range(chunks)],
+        }
+        for request in range(REQUESTS)
+    ]
+    file = folder / f"{number}.jsonl"
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return ["--dataset-name", "timed_trace", "--dataset-path", str(file)]
+
+
+def _runner() -> subprocess.Popen[str]:
+    """vLLM's benchmark takes long to import: one process for all rounds."""
+    command = [str(own_environment("vllm").python), "-c", _RUNNER]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True)
+
+
+def _pipes(runner: subprocess.Popen[str]) -> tuple[IO[str], IO[str]]:
+    assert runner.stdin is not None
+    assert runner.stdout is not None
+    return runner.stdin, runner.stdout
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))
