@@ -4,20 +4,22 @@
 
 Rounds of the same prompts are given to llama.cpp in process and to `server:llama-cpp` in turn, so
 that what else the machine does hits both. A round is one voter: a beginning that is new, and some
-queries behind it. What the server takes longer is its own work beside its engine, or the client's:
-the processor time of either process says which.
+queries behind it, for text alone, and once more for the log-probabilities of two labels. What the
+server takes longer is its own work beside its engine, or the client's: the processor time of either
+process says which.
 """
 
 from __future__ import annotations
 
+import random
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from statistics import mean
 
-import numpy as np
 import psutil
 
 from backends.api import Batch, Decoding, Prompt
@@ -47,31 +49,45 @@ def main(rounds: int) -> None:
         client = server.parent()
         assert client is not None
         labels = tuple(map(tuple, in_process.tokenize([" yes", " no"])))
-        how = Decoding("free", labels, max_tokens=4)
-        shares: dict[str, list[float]] = {}
+        ratios: dict[str, list[float]] = {}
+        times: dict[str, list[float]] = {}
         for number in range(rounds + 1):
-            prompts = list(map(Prompt, _prompts(number)))
-            alone, _ = _timed(in_process, prompts, how)
-            before = _cpu(server), _cpu(client)
-            behind, batches = _timed(served, prompts, how)
-            of_server, of_client = _cpu(server) - before[0], _cpu(client) - before[1]
-            engine = sum((b.prefill_seconds or 0) + (b.decode_seconds or 0) for b in batches)
-            if number:  # the first one warms both up
-                for name, value in {
-                    "seconds behind the server / in process": behind / alone,
-                    "of the server's seconds: its engine, by its own timings": engine / behind,
-                    "processor seconds of the server / seconds": of_server / behind,
-                    "processor seconds of the client / seconds": of_client / behind,
-                }.items():
-                    shares.setdefault(name, []).append(value)
-    for name, values in shares.items():
-        print(f"{name}: {geometric_mean(values)}")  # noqa: T201
+            for kind, wanted in {"text": (), "labels": labels}.items():
+                how = Decoding("free", wanted, max_tokens=4)
+                prompts = list(map(Prompt, _prompts(in_process, f"{kind} {number}")))
+                alone, _ = _timed(in_process, prompts, how)
+                before = _cpu(server), _cpu(client)
+                behind, batches = _timed(served, prompts, how)
+                of_server, of_client = _cpu(server) - before[0], _cpu(client) - before[1]
+                engine = sum((b.prefill_seconds or 0) + (b.decode_seconds or 0) for b in batches)
+                if number:  # the first one warms both up
+                    ratios.setdefault(f"{kind}, seconds", []).append(behind / alone)
+                    ratios.setdefault(f"{kind}, seconds of the engine", []).append(engine / alone)
+                    each = {
+                        "seconds beside the engine": behind - engine,
+                        "processor of the server": of_server,
+                        "processor of the client": of_client,
+                    }
+                    for name, value in each.items():
+                        times.setdefault(f"{kind}, {name}", []).append(1000 * value / QUERIES)
+    for name, values in ratios.items():
+        print(f"{name}, server / in process: {geometric_mean(values)}")  # noqa: T201
+    for name, values in times.items():
+        spread = f"{mean(values):.1f} ({min(values):.1f} to {max(values):.1f})"
+        print(f"{name}, ms of a prompt: {spread}")  # noqa: T201
 
 
-def _prompts(number: int) -> list[list[int]]:
-    draw = np.random.default_rng(number).integers(1000, 20_000, BEGINNING + QUERIES * BEHIND)
-    head, rest = draw[:BEGINNING].tolist(), draw[BEGINNING:].reshape(QUERIES, BEHIND)
-    return [[*head, *query] for query in rest.tolist()]
+def _prompts(session: EngineSession, seed: str) -> list[list[int]]:
+    """Examples that make the labels likely: for one that is not among the 100 likeliest tokens, the
+    server has to give the whole vocabulary."""
+    draw = random.Random(seed)
+
+    def digits() -> str:
+        return "".join(draw.choices("0123456789", k=BEHIND - 1))
+
+    examples = "".join(f"\n{digits()} {draw.choice(('yes', 'no'))}" for _ in range(BEGINNING))
+    [head, *queries] = session.tokenize([examples, *(f"\n{digits()}" for _ in range(QUERIES))])
+    return [[*head[:BEGINNING], *query] for query in queries]
 
 
 def _timed(

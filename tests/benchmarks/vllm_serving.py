@@ -1,4 +1,4 @@
-"""`harness bench` beside vLLM's own serving benchmark, over one server of vLLM.
+"""The requests of `harness bench` beside vLLM's own serving benchmark, over one server of vLLM.
 
     python tests/benchmarks/vllm_serving.py URL ROUNDS
 
@@ -19,14 +19,19 @@ import sys
 import tempfile
 import urllib.request
 from collections.abc import Callable
-from functools import partial
+from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, TypeAlias
 
+from harness.bench.load import LoadBench
+from harness.bench.rows import Plan
+from harness.bench.timing import RandomPrompts
+from harness.engine.engine import Engine, plan_engine
 from harness.engine.interpreters import own_environment
+from harness.spec import RunSpec, entries_of
 from tests.benchmarks.sides import geometric_mean
 
-PROMPT, REPLY, AT_ONCE, REQUESTS = 64, 16, 4, 40
+PROMPT, REPLY, AT_ONCE, REQUESTS = 64, 16, 4, 32
 METRICS = ("requests/s", "p50 ms to first", "p50 ms per token", "p50 s of a request")
 _CHUNK = 16  # tokens that a trace has a number for
 _RUNNER = """
@@ -47,7 +52,10 @@ Figures: TypeAlias = tuple[float, ...]
 def main(url: str, rounds: int) -> None:
     with urllib.request.urlopen(f"{url}/v1/models") as answered:
         [served] = json.load(answered)["data"]
-    with tempfile.TemporaryDirectory() as folder, _runner() as runner:
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        runner = stack.enter_context(_runner())
+        bench = _bench(stack.enter_context(_engine(url, folder)))
         common = [
             *("--backend", "vllm", "--base-url", url, "--endpoint", "/v1/completions"),
             *("--model", served["root"], "--served-model-name", served["id"]),
@@ -57,12 +65,12 @@ def main(url: str, rounds: int) -> None:
         ]
         random = ["--random-input-len", str(PROMPT), "--random-output-len", str(REPLY)]
         sides: dict[str, Callable[[int], Figures]] = {
-            "harness bench": partial(ours, url),
+            "harness bench": lambda _: ours(bench),
             "theirs, text": lambda number: theirs(
                 runner, [*common, *random, "--seed", str(number)]
             ),
             "theirs, ids": lambda number: theirs(
-                runner, [*common, *_trace(Path(folder), number), "--no-self-timed"]
+                runner, [*common, *_trace(folder, number), "--no-self-timed"]
             ),
         }
         found: dict[str, list[Figures]] = {name: [] for name in sides}
@@ -79,22 +87,28 @@ def main(url: str, rounds: int) -> None:
             print(f"{metric}, harness bench / {name}: {geometric_mean(ratios)}")  # noqa: T201
 
 
-def ours(url: str, number: int) -> Figures:
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "harness", "bench", "--backend", f"server:{url}", "--json"),
-            *("-p", str(PROMPT), "-n", str(REPLY), "--concurrency", str(AT_ONCE)),
-            *("--repetitions", str(REQUESTS // AT_ONCE), "--seed", str(number)),
-        ],
-        check=True,
-        stdout=subprocess.PIPE,
+def _engine(url: str, folder: Path) -> Engine:
+    spec = RunSpec(backend=(f"server:{url}",), engine={"concurrency": AT_ONCE})
+    [entry] = entries_of(spec)
+    return Engine(plan_engine(entry, spec, folder), PROMPT + REPLY)
+
+
+def _bench(engine: Engine) -> LoadBench:
+    plan = Plan((PROMPT,), (REPLY,), repetitions=REQUESTS // AT_ONCE)
+    prompts = RandomPrompts.of(engine.session, 0, 0)
+    return LoadBench(engine, prompts, plan, AT_ONCE, lambda *_: None)
+
+
+def ours(bench: LoadBench) -> Figures:
+    """The first row, of new prompts: the same prompts once more are the second, and not timed."""
+    row = next(bench.rows())
+    tails = (
+        row.request_time_to_first_token_ms,
+        row.request_time_per_output_token_ms,
+        row.request_seconds,
     )
-    row = json.loads(done.stdout)["load"][0]
-    times = ("time_to_first_token_ms", "time_per_output_token_ms", "seconds")
-    return (
-        row["requests_per_second"]["value"],
-        *(row[f"request_{name}"]["p50"]["value"] for name in times),
-    )
+    assert row.requests_per_second is not None
+    return (row.requests_per_second.value, *(one.p50.value for one in tails if one is not None))
 
 
 def theirs(runner: subprocess.Popen[str], arguments: list[str]) -> Figures:
