@@ -6,9 +6,9 @@ In vLLM's environment (`harness backends install vllm`), the server is started b
 
     python -m vllm.entrypoints.openai.api_server --model FOLDER --served-model-name NAME
 
-Each round has both, in an order that changes: 64 random tokens, 16 tokens of reply, 4 requests in
-flight. vLLM's benchmark is run twice: with prompts as text, as it sends them unless it replays a
-trace, and with a trace, whose prompts it sends as token ids.
+Both send their requests at the same time, 2 in flight each, so that what else the machine does hits
+both: 64 random tokens, 16 tokens of reply. A round is done twice: vLLM's benchmark sends prompts as
+text, and as token ids where it replays a trace.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import urllib.request
-from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, TypeAlias
@@ -31,7 +31,7 @@ from harness.engine.interpreters import own_environment
 from harness.spec import RunSpec, entries_of
 from tests.benchmarks.sides import geometric_mean
 
-PROMPT, REPLY, AT_ONCE, REQUESTS = 64, 16, 4, 32
+PROMPT, REPLY, AT_ONCE, REQUESTS = 64, 16, 2, 24
 METRICS = ("requests/s", "p50 ms to first", "p50 ms per token", "p50 s of a request")
 _CHUNK = 16  # tokens that a trace has a number for
 _RUNNER = """
@@ -63,28 +63,25 @@ def main(url: str, rounds: int) -> None:
             *("--temperature", "0", "--percentile-metrics", "ttft,tpot,e2el", "--disable-tqdm"),
             *("--num-warmups", str(AT_ONCE), "--ready-check-timeout-sec", "0"),
         ]
+        pool = stack.enter_context(ThreadPoolExecutor(1))
         random = ["--random-input-len", str(PROMPT), "--random-output-len", str(REPLY)]
-        sides: dict[str, Callable[[int], Figures]] = {
-            "harness bench": lambda _: ours(bench),
-            "theirs, text": lambda number: theirs(
-                runner, [*common, *random, "--seed", str(number)]
-            ),
-            "theirs, ids": lambda number: theirs(
-                runner, [*common, *_trace(folder, number), "--no-self-timed"]
-            ),
-        }
-        found: dict[str, list[Figures]] = {name: [] for name in sides}
+        ratios: dict[str, list[Figures]] = {"text": [], "ids": []}
         for number in range(rounds + 1):
-            for name in list(sides) if number % 2 else reversed(sides):
-                figures = sides[name](number)
+            for kind, found in ratios.items():
+                prompts = (
+                    [*random, "--seed", str(number)]
+                    if kind == "text"
+                    else [*_trace(folder, number), "--no-self-timed"]
+                )
+                other = pool.submit(theirs, runner, [*common, *prompts])
+                mine = ours(bench)
+                pairs = zip(METRICS, mine, other.result(), strict=True)
+                print(number, kind, *(f"{name}: {a:.4g} {b:.4g};" for name, a, b in pairs))  # noqa: T201
                 if number:  # the first one warms all up
-                    found[name].append(figures)
-                    print(number, name, *(f"{one:.4g}" for one in figures))  # noqa: T201
-    for name in list(sides)[1:]:
-        for place, metric in enumerate(METRICS):
-            pairs = zip(found["harness bench"], found[name], strict=True)
-            ratios = [mine[place] / other[place] for mine, other in pairs]
-            print(f"{metric}, harness bench / {name}: {geometric_mean(ratios)}")  # noqa: T201
+                    found.append(tuple(a / b for a, b in zip(mine, other.result(), strict=True)))
+    for kind, found in ratios.items():
+        for name, values in zip(METRICS, zip(*found, strict=True), strict=True):
+            print(f"{name}, harness bench / vLLM's with {kind}: {geometric_mean(values)}")  # noqa: T201
 
 
 def _engine(url: str, folder: Path) -> Engine:
