@@ -11,9 +11,8 @@ from harness.machine.memory import MIB, size
 from harness.pipeline.plan import Forecast, PlannedEntry, RunPlan
 from harness.record import Record
 from harness.report.formats import Answer, flat
-from harness.report.progress import duration
 from harness.report.table import Sheet, simple_table
-from harness.report.text import NOTHING, lines, span
+from harness.report.text import NOTHING, duration, duration_within, lines, span
 
 _FIGURES = ("prompts", "tokens", "to prefill", "MiB")
 _HOW_SURE = (
@@ -54,18 +53,15 @@ def _said(found: RunPlan) -> Iterator[str]:
     if found.seconds is None:
         yield "How long the run will take is not known."
     else:
+        said, ends = _time(found.seconds)
         yield (
-            f"The run will take about {_time(found.seconds)}, of which "
+            f"The run will take about {said} ({ends}), of which "
             f"{duration(found.harness_seconds)} are outside the engines."
         )
 
 
-def _time(found: Forecast) -> str:
-    return f"{duration(found.value)} ({_ends(found)})"
-
-
-def _ends(found: Forecast) -> str:
-    return f"{duration(found.interval.low)} to {duration(found.interval.high)}"
+def _time(found: Forecast) -> tuple[str, str]:
+    return duration_within(found.value, found.interval.low, found.interval.high)
 
 
 def _entries(found: RunPlan) -> Sheet:
@@ -76,7 +72,7 @@ def _entries(found: RunPlan) -> Sheet:
                 one.entry,
                 *(_count(n) for n in (one.prompts, one.prompt_tokens, one.prefill_tokens)),
                 NOTHING if one.memory is None else f"{one.memory.total_bytes / MIB:,.0f}",
-                NOTHING if one.seconds is None else _ends(one.seconds),
+                NOTHING if one.seconds is None else _time(one.seconds)[1],
                 _source(one),
             ]
             for one in found.entries

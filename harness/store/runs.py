@@ -157,6 +157,12 @@ class StoredRun:
             return Environment.model_validate_json(self._row.environment)
 
     @property
+    def max_tokens(self) -> int | None:
+        """The most tokens of a reply: what was given, else what the default came to; `None` in runs
+        stored before that was."""
+        return self.spec.max_tokens or (self.facts.reserve if self.facts else None)
+
+    @property
     def chat_template(self) -> str | None:
         """The text of the file that --chat-template named, as it was then."""
         found = self.facts and self.facts.chat_template
