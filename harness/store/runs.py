@@ -443,6 +443,20 @@ class StoredEntry:
         with _reading(self.run._row):
             return self.run._store.batches(self.run.run_id, self.name)
 
+    @property
+    def batch_sizes(self) -> dict[int, int]:
+        """How many cells each batch has answered, by its id; what these hold is not read."""
+        with _reading(self.run._row):
+            return self.run._store.batch_sizes(self.run.run_id, self.name)
+
+    @property
+    def longest_prompt(self) -> int:
+        """In tokens; 0 where they are not stored. The other prompts are not read."""
+        if self.vocabulary is None:
+            return 0
+        with _reading(self.run._row):
+            return self.run._store.longest_prompt(self.run.run_id, self.vocabulary)
+
     @cached_property
     def sessions(self) -> list[SessionRow]:
         """The oldest first."""
