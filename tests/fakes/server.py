@@ -503,8 +503,13 @@ class Running:
         self.url = f"{scheme}://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        # Bound here, and not by its number: another process could take the port meanwhile.
-        listening = socket.create_server(("127.0.0.1", self.port))
+        # Bound here, and not by its number: another process could take the port meanwhile. asyncio
+        # sends small pieces at once only over a socket that says that it is TCP; over another each
+        # reply of two pieces waits 40 ms for the first to be acknowledged.
+        listening = socket.socket(proto=socket.IPPROTO_TCP)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(("127.0.0.1", self.port))
+        listening.listen()
         self.port = listening.getsockname()[1]
         file, key = self._certificate or (None, None)
         config = uvicorn.Config(

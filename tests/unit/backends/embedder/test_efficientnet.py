@@ -1,4 +1,4 @@
-"""The default embedder: equal to its network as published, whatever the batch."""
+"""The default embedder: equal to its network as published, whatever computes it and the batch."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from backends.api import BackendError
+from backends.embedder import efficientnet
 from backends.embedder.api import EmbedderOptions
 from backends.embedder.efficientnet import EfficientNet, _weights
 
@@ -26,10 +27,20 @@ def opened(**options: Any) -> EfficientNet:
     return EfficientNet(EmbedderOptions(**options), torch.device("cpu"), torch.float32)
 
 
-def test_folding_leaves_the_vectors_as_they_are(pictures: list[Any]) -> None:
+@pytest.fixture(params=["onnxruntime", "torch"])
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    if request.param == "torch":
+        monkeypatch.setattr(efficientnet, "_has_onnx", lambda: False)
+    return str(request.param)
+
+
+def test_the_vectors_are_those_of_the_network_as_published(
+    pictures: list[Any], engine: str
+) -> None:
     from efficientnet_lite_pytorch import EfficientNet as Network
 
     model = opened()
+    assert model.engine.startswith(engine)
     network = Network.from_name("efficientnet-lite0", image_size=224)
     network.load_state_dict(_weights())
     prepared = [model.prepare(picture) for picture in pictures]
@@ -40,6 +51,25 @@ def test_folding_leaves_the_vectors_as_they_are(pictures: list[Any]) -> None:
     assert together.shape == (3, 1280)
     np.testing.assert_allclose(together, plain, atol=1e-4)
     np.testing.assert_allclose(together, alone, atol=1e-4)
+
+
+def test_both_engines_agree_on_every_layer_and_at_an_odd_size(
+    pictures: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    every = (*map(str, range(17)), "last")
+    by_onnx = opened(layers=every, image_size=101)
+    monkeypatch.setattr(efficientnet, "_has_onnx", lambda: False)
+    by_torch = opened(layers=every, image_size=101)
+    prepared = [by_onnx.prepare(picture) for picture in pictures]
+    with torch.inference_mode():
+        found = by_onnx.vectors(prepared)
+        np.testing.assert_allclose(found, by_torch.vectors(prepared), atol=1e-4)
+    assert found.std() > 0.1
+
+
+def test_bfloat16_is_computed_by_torch() -> None:
+    half = EfficientNet(EmbedderOptions(), torch.device("cpu"), torch.bfloat16)
+    assert half.engine.startswith("torch")
 
 
 def test_layers_are_joined_in_the_order_in_which_they_are_named(pictures: list[Any]) -> None:
