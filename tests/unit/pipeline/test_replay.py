@@ -232,12 +232,12 @@ def test_a_template_that_has_changed_is_found_by_its_texts(tmp_path: Path, spec:
 
 def test_what_a_default_came_to_is_no_contradiction(tmp_path: Path, spec: Spec) -> None:
     """Fewer queries than were wanted, as many examples as fit, and the room for a label."""
-    given = {"bootstrap": False, "queries": 1000, "calibration_queries": 1000}
+    given: dict[str, Any] = {"bootstrap": False, "queries": 1000, "calibration_queries": 1000}
     first = run(spec(max_model_len=20_000, **given), tmp_path)
     with Results(tmp_path) as stored:
         found = stored.run("latest")
         assert found.facts is not None
-        came_to = {
+        came_to: dict[str, Any] = {
             "max_tokens": found.facts.reserve,
             "max_model_len": found.facts.limit,
             "calibration_queries": found.facts.calibration[0],

@@ -25,11 +25,14 @@ def test_no_duration_is_broken_and_each_is_told_from_its_interval(
             prompts=840,
             prompt_tokens=8_123_456,
             prefill_tokens=120_097,
-            seconds=forecast(*seconds),
+            seconds=seconds,
             source="earlier runs",
             earlier_runs=10,
         )
-        for name, *seconds in (("llama-cpp", 130, 112, 160), ("hf", 24.2, 23.8, 24.9))
+        for name, seconds in (
+            ("llama-cpp", forecast(130, 112, 160)),
+            ("hf", forecast(24.2, 23.8, 24.9)),
+        )
     ]
     plan = RunPlan(
         voters=1,
