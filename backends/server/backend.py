@@ -124,7 +124,7 @@ OPTIONS = (
     REQUEST_TIMEOUT_SECONDS,
     COLD,
 )
-PACKAGES = ("aiohttp>=3.12",)
+PACKAGES = ("aiohttp>=3.12", "msgspec>=0.19")
 
 
 def requirements(has_gpu: bool) -> Requirements:
@@ -144,10 +144,11 @@ def environment_of(options: Options) -> str:
 
 
 def check() -> Availability:
-    if importlib.util.find_spec("aiohttp") is None:
-        return Availability(
-            False, reason="aiohttp is not installed", remedy=install_extra("server", PACKAGES)
-        )
+    for name in ("aiohttp", "msgspec"):
+        if importlib.util.find_spec(name) is None:
+            return Availability(
+                False, reason=f"{name} is not installed", remedy=install_extra("server", PACKAGES)
+            )
     return Availability(
         True,
         version=f"aiohttp {importlib.metadata.version('aiohttp')}",

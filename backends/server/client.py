@@ -15,14 +15,14 @@ import os
 import random
 import time
 import urllib.request
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any, TypeAlias, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 import aiohttp
+import msgspec
 
 from backends.api import BackendError
 
@@ -39,6 +39,8 @@ _REDIRECTS = (301, 302, 303, 307, 308)
 _SAME_METHOD = (307, 308)  # the others turn a POST into a GET
 
 _Got = TypeVar("_Got")
+Take: TypeAlias = Callable[[dict[str, Any], float], None]
+"""Is given a piece of a reply, an object of JSON, and when it came by `time.perf_counter`."""
 
 
 class ReplyError(Exception):
@@ -59,14 +61,6 @@ class _LostError(Exception):
     def __init__(self, reason: str, was_open: bool = False) -> None:
         super().__init__(reason)
         self.was_open = was_open
-
-
-@dataclass(frozen=True, slots=True)
-class Arrived:
-    """A piece of a reply as an object of JSON, and when it came by `time.perf_counter`."""
-
-    at: float
-    event: dict[str, Any]
 
 
 class Client:
@@ -113,11 +107,10 @@ class Client:
     async def _found(
         self, method: str, path: str, body: object, read: Callable[[bytes], _Got]
     ) -> _Got | None:
-        data = None if body is None else _encoded(body)
+        data = None if body is None else encoded(body)
         for attempt in range(MOST_TRIES):
             try:
-                async with self._answered(method, path, data, attempt) as response:
-                    return read(await _whole(response))
+                return read(await self._answer(method, path, data, attempt, _whole))
             except _BusyError as busy:
                 await self._wait(attempt, busy.seconds)
             except _LostError as error:
@@ -131,19 +124,17 @@ class Client:
                 raise BackendError(f"{self.host}: {error}", "Try again later.") from error
         return None
 
-    async def stream(self, path: str, body: object) -> AsyncGenerator[Arrived, None]:
-        """The pieces of a reply as they come; one, where it is not streamed.
+    async def stream(self, path: str, data: bytes, take: Take) -> None:
+        """Gives the pieces of a reply to `take` as they come; one, where it is not streamed.
 
         A server that is busy, or not there for a moment, is tried again while nothing has come.
         Raises `ReplyError`, and `BackendError` where the server is gone or refuses the key.
         """
-        data = _encoded(body)
+        read = partial(self._take_pieces, take)
         for attempt in range(MOST_TRIES):
             try:
-                async with self._answered("POST", path, data, attempt) as response:
-                    async for arrived in self._pieces(response):
-                        yield arrived
-                    return
+                await self._answer("POST", path, data, attempt, read)
+                return
             except _BusyError as busy:
                 await self._wait(attempt, busy.seconds)
             except _LostError as error:
@@ -162,12 +153,16 @@ class Client:
         self.waited_seconds += seconds
         await asyncio.sleep(seconds)
 
-    @asynccontextmanager
-    async def _answered(
-        self, method: str, path: str, data: bytes | None, attempt: int
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """A response that is no error. Raises `ReplyError`, `_LostError`, `BackendError`; and
-        `_BusyError` unless this was the last attempt."""
+    async def _answer(
+        self,
+        method: str,
+        path: str,
+        data: bytes | None,
+        attempt: int,
+        read: Callable[[aiohttp.ClientResponse], Awaitable[_Got]],
+    ) -> _Got:
+        """What is read of a response that is no error. Raises `ReplyError`, `_LostError`,
+        `BackendError`; and `_BusyError` unless this was the last attempt."""
         url = self.url + path
         began = False
         try:
@@ -185,8 +180,7 @@ class Client:
                         url = self._redirected(method, url, response)
                         continue
                     await self._refuse_errors(response, attempt)
-                    yield response
-                    return
+                    return await read(response)
             raise ReplyError("the server redirects again and again")
         except TimeoutError as error:  # `aiohttp.ServerTimeoutError` is one, too
             if not began and "connect" in str(error).lower():
@@ -236,26 +230,29 @@ class Client:
         again = f", {attempt + 1} times" if status in _BUSY and attempt else ""
         raise ReplyError(f"{known} ({status}{again})" + (f": {said}" if said else ""), status)
 
-    async def _pieces(self, response: aiohttp.ClientResponse) -> AsyncIterator[Arrived]:
+    async def _take_pieces(self, take: Take, response: aiohttp.ClientResponse) -> None:
         kind = response.content_type
         if kind == "text/html":
             raise ReplyError("a page of HTML came, and no reply: a proxy may stand in between")
         is_lines = kind in ("application/x-ndjson", "application/jsonl")
         if kind != "text/event-stream" and not is_lines:
-            yield Arrived(time.perf_counter(), self._object(await _whole(response)))
+            take(self._object(await _whole(response)), time.perf_counter())
             return
-        async for at, whole in _lines(response):
-            line = whole
-            if not is_lines:
-                name, _, value = whole.partition(b":")
-                # A comment keeps the connection open; other fields of an event say nothing to us.
-                if name == b"error":  # llama-server's name for a piece that is none
-                    raise ReplyError(f"the server broke off: {self._scrubbed(_error_words(value))}")
-                line = value.strip() if name == b"data" else b""
-            if line == b"[DONE]":
-                return
-            if line:
-                yield Arrived(at, self._object(line))
+        async for at, lines in _lines(response):
+            for line in lines:
+                piece = line.strip() if is_lines else self._data_of(line)
+                if piece == b"[DONE]":
+                    return
+                if piece:
+                    take(self._object(piece), at)
+
+    def _data_of(self, line: bytes) -> bytes:
+        """A piece of a reply in a line of an event; nothing where there is none."""
+        name, _, value = line.partition(b":")
+        # A comment keeps the connection open; other fields of an event say nothing to us.
+        if name == b"error":  # llama-server's name for a piece that is none
+            raise ReplyError(f"the server broke off: {self._scrubbed(_error_words(value))}")
+        return value.strip() if name == b"data" else b""
 
     def _object(self, data: bytes) -> dict[str, Any]:
         found = _json(data)
@@ -339,25 +336,27 @@ async def _whole(response: aiohttp.ClientResponse) -> bytes:
     return bytes(body)
 
 
-async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[tuple[float, bytes]]:
-    """The lines of a stream, each with its time. One without an end is a line too."""
+async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[tuple[float, list[bytes]]]:
+    """The lines of a stream that came together, with their time. One without an end is one too."""
     left, size = b"", 0
     async for chunk in response.content.iter_any():
         at = time.perf_counter()
         size += len(chunk)
         if size > MOST_BODY:
             raise ReplyError(f"the reply is longer than {MOST_BODY // 2**20} MiB")
-        *whole, left = (left + chunk).split(b"\n")
-        for line in whole:
-            yield at, line.rstrip(b"\r")
+        *lines, left = (left + chunk).split(b"\n")
+        yield at, lines
     if left:
-        yield time.perf_counter(), left
+        yield time.perf_counter(), [left]
 
 
-def _encoded(body: object) -> bytes:
+def encoded(body: object) -> bytes:
     """As JSON. Half of a surrogate pair has no UTF-8, and is the question mark that our tokenizers
     make of it."""
-    return json.dumps(body, ensure_ascii=False).encode("utf-8", errors="replace")
+    try:
+        return msgspec.json.encode(body)
+    except UnicodeEncodeError:
+        return json.dumps(body, ensure_ascii=False).encode("utf-8", errors="replace")
 
 
 def _json(data: bytes) -> Any:

@@ -311,7 +311,8 @@ class _Probe:
         ids = self._ids(text)
         has_logprobs = wire.label_logprobs != "none"
         ask = wire.ask(ids, text, 1 if has_logprobs else _GREEDY_TOKENS)
-        answer = await wire.answer(replace(ask, tokens=self._tokens if has_logprobs else {}))
+        ask = replace(ask, tokens=self._tokens if has_logprobs else {})
+        answer = await wire.answer(wire.encoded(ask))
         if not nonce:
             self._cached = max(self._cached, answer.cached_tokens or 0)
         return _Sent(len(ids), answer, text.split(maxsplit=1)[0])

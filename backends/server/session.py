@@ -16,10 +16,9 @@ import asyncio
 import secrets
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from backends.api import (
     BackendError,
@@ -35,7 +34,7 @@ from backends.api import (
     TokenIds,
 )
 from backends.rules import LOGPROB_ROUNDING, before_stop, refuse
-from backends.server.client import Arrived, Client, ReplyError
+from backends.server.client import Client, ReplyError, encoded
 from backends.server.flavour import Answer, Ask, LabelLogprobs
 from backends.server.found import Found
 from backends.server.replicas import Shares, families
@@ -46,6 +45,8 @@ MOST_NONCE_TOKENS = 16
 """So many tokens, at most, are put before a prompt that has to be cold."""
 
 _Beginning: TypeAlias = tuple[int, ...]
+_Encoded: TypeAlias = tuple[str, bytes]
+"""A request, ready to be sent: its path and its body."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,13 +131,25 @@ class Wire:
         known = answer.logprobs
         return all(token in known or text in known for token, text in ask.tokens.items())
 
-    async def answer(self, ask: Ask) -> Answer:
+    def encoded(self, ask: Ask) -> list[_Encoded]:
+        """What is sent, one behind the other."""
+        return [(one.path, encoded(one.body)) for one in self.found.flavour.requests(ask)]
+
+    async def answer(self, requests: Sequence[_Encoded]) -> Answer:
         """Raises `ReplyError`, and `BackendError` where no request can be answered any more."""
         answer = Answer()
-        for request in self.found.flavour.requests(ask):
+        read = self.found.flavour.read
+
+        def take(event: dict[str, Any], at: float) -> None:
+            answer.wrote = False
+            read(event, answer)
+            if answer.wrote:
+                answer.first = at if answer.first is None else answer.first
+                answer.last = at
+
+        for path, data in requests:
             answer.text, answer.token_ids, answer.finish = "", [], ""
-            async with aclosing(self.client.stream(request.path, request.body)) as pieces:
-                await _read(pieces, self, answer)
+            await self.client.stream(path, data, take)
             if not answer.finish:
                 raise ReplyError("the reply ended before its end: half of it, or nothing, came")
         wanted, model = self.found.model, answer.model
@@ -144,15 +157,6 @@ class Wire:
         if model and not (model.startswith(wanted) or wanted.startswith(model)):
             raise ReplyError(f"the reply is of the model {model!r:.80}, and not of {wanted}")
         return answer
-
-
-async def _read(pieces: AsyncIterator[Arrived], wire: Wire, answer: Answer) -> None:
-    async for piece in pieces:
-        answer.wrote = False
-        wire.found.flavour.read(piece.event, answer)
-        if answer.wrote:
-            answer.first = piece.at if answer.first is None else answer.first
-            answer.last = piece.at
 
 
 class ServerSession:
@@ -209,22 +213,24 @@ class ServerSession:
         self, index: int, prompt: Prompt, decoding: Decoding
     ) -> tuple[Batch, list[Finding]]:
         """The one reply to a prompt, and what it showed of the server."""
-        given, prompt = len(prompt.token_ids), self._wire.sent(prompt)
-        began = time.perf_counter()
+        wire = self._wire
+        given, prompt = len(prompt.token_ids), wire.sent(prompt)
         length = len(prompt.token_ids)
+        labels = decoding.labels if wire.label_logprobs != "none" else ()
+        asks = {one: _ask(wire, prompt, decoding, one) for one in ((), *beginnings(labels))}
+        requests = {one: wire.encoded(ask) for one, ask in asks.items()}
+        began = time.perf_counter()  # what it takes to write a request is no time of the server's
         findings: list[Finding] = []
         answers: dict[_Beginning, Answer] = {}
         try:
             if self._window and length > self._window.tokens:
                 raise ReplyError(self._window.why)
-            labels = decoding.labels if self._wire.label_logprobs != "none" else ()
-            for beginning in ((), *beginnings(labels)):
-                ask = _ask(self._wire, prompt, decoding, beginning)
-                answers[beginning] = answer = await self._wire.answer(ask)
+            for beginning, ask in asks.items():
+                answers[beginning] = answer = await wire.answer(requests[beginning])
                 self._held_against(answer, length + len(beginning), findings)
-                if self._wire.found.flavour.CAN_GIVE_ALL and not self._wire.has_all(ask, answer):
-                    every = await self._wire.answer(replace(ask, max_tokens=1, wants_all=True))
-                    answer.logprobs = every.logprobs
+                if wire.found.flavour.CAN_GIVE_ALL and not wire.has_all(ask, answer):
+                    whole = wire.encoded(replace(ask, max_tokens=1, wants_all=True))
+                    answer.logprobs = (await wire.answer(whole)).logprobs
             reply = self._made(index, prompt, decoding, answers, began)
         except ReplyError as error:
             reply = Reply(index, "failed", given, None, str(error))

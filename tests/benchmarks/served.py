@@ -4,25 +4,29 @@
 
 Rounds of the same prompts are given to llama.cpp in process and to `server:llama-cpp` in turn, so
 that what else the machine does hits both. A round is one voter: a beginning that is new, and some
-queries behind it.
+queries behind it, for text alone, and once more for the log-probabilities of two labels. What the
+server takes longer is its own work beside its engine, or the client's: the processor time of either
+process says which.
 """
 
 from __future__ import annotations
 
+import random
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from statistics import mean
 
-import numpy as np
-from scipy import stats
+import psutil
 
 from backends.api import Batch, Decoding, Prompt
 from harness.engine.engine import plan_engine
 from harness.engine.session import EngineSession
 from harness.spec import RunSpec, entries_of
+from tests.benchmarks.sides import geometric_mean
 
 BEGINNING, QUERIES, BEHIND = 256, 16, 6  # tokens, prompts, tokens
 THREADS = 1
@@ -40,25 +44,50 @@ def main(rounds: int) -> None:
             stack.callback(sessions[-1].close)
         in_process, served = sessions
         print(served.info.engine_version)  # noqa: T201 - a script
+        processes = psutil.Process().children(recursive=True)
+        [server] = [one for one in processes if one.name() == "llama-server"]
+        client = server.parent()
+        assert client is not None
         labels = tuple(map(tuple, in_process.tokenize([" yes", " no"])))
-        how = Decoding("free", labels, max_tokens=4)
-        ratios, shares = [], []
+        ratios: dict[str, list[float]] = {}
+        times: dict[str, list[float]] = {}
         for number in range(rounds + 1):
-            prompts = list(map(Prompt, _prompts(number)))
-            alone, _ = _timed(in_process, prompts, how)
-            behind, batches = _timed(served, prompts, how)
-            at_work = sum((b.prefill_seconds or 0) + (b.decode_seconds or 0) for b in batches)
-            if number:  # the first one warms both up
-                ratios.append(behind / alone)
-                shares.append((behind - at_work) / behind)
-    _show("seconds behind the server / in process", ratios)
-    _show("share of the seconds that is not the server's engine", shares)
+            for kind, wanted in {"text": (), "labels": labels}.items():
+                how = Decoding("free", wanted, max_tokens=4)
+                prompts = list(map(Prompt, _prompts(in_process, f"{kind} {number}")))
+                alone, _ = _timed(in_process, prompts, how)
+                before = _cpu(server), _cpu(client)
+                behind, batches = _timed(served, prompts, how)
+                of_server, of_client = _cpu(server) - before[0], _cpu(client) - before[1]
+                engine = sum((b.prefill_seconds or 0) + (b.decode_seconds or 0) for b in batches)
+                if number:  # the first one warms both up
+                    ratios.setdefault(f"{kind}, seconds", []).append(behind / alone)
+                    ratios.setdefault(f"{kind}, seconds of the engine", []).append(engine / alone)
+                    each = {
+                        "seconds beside the engine": behind - engine,
+                        "processor of the server": of_server,
+                        "processor of the client": of_client,
+                    }
+                    for name, value in each.items():
+                        times.setdefault(f"{kind}, {name}", []).append(1000 * value / QUERIES)
+    for name, values in ratios.items():
+        print(f"{name}, server / in process: {geometric_mean(values)}")  # noqa: T201
+    for name, values in times.items():
+        spread = f"{mean(values):.1f} ({min(values):.1f} to {max(values):.1f})"
+        print(f"{name}, ms of a prompt: {spread}")  # noqa: T201
 
 
-def _prompts(number: int) -> list[list[int]]:
-    draw = np.random.default_rng(number).integers(1000, 20_000, BEGINNING + QUERIES * BEHIND)
-    head, rest = draw[:BEGINNING].tolist(), draw[BEGINNING:].reshape(QUERIES, BEHIND)
-    return [[*head, *query] for query in rest.tolist()]
+def _prompts(session: EngineSession, seed: str) -> list[list[int]]:
+    """Examples that make the labels likely: for one that is not among the 100 likeliest tokens, the
+    server has to give the whole vocabulary."""
+    draw = random.Random(seed)
+
+    def digits() -> str:
+        return "".join(draw.choices("0123456789", k=BEHIND - 1))
+
+    examples = "".join(f"\n{digits()} {draw.choice(('yes', 'no'))}" for _ in range(BEGINNING))
+    [head, *queries] = session.tokenize([examples, *(f"\n{digits()}" for _ in range(QUERIES))])
+    return [[*head[:BEGINNING], *query] for query in queries]
 
 
 def _timed(
@@ -69,12 +98,9 @@ def _timed(
     return time.perf_counter() - began, [one for one in events if isinstance(one, Batch)]
 
 
-def _show(what: str, values: Sequence[float]) -> None:
-    """The geometric mean with its 95 % interval by Student's t over the rounds."""
-    logs = np.log(values)
-    half = stats.t.ppf(0.975, len(logs) - 1) * stats.sem(logs)
-    low, mean, high = np.exp([logs.mean() - half, logs.mean(), logs.mean() + half])
-    print(f"{what}: {mean:.3f} ({low:.3f} to {high:.3f}), {len(logs)} rounds")  # noqa: T201
+def _cpu(process: psutil.Process) -> float:
+    used = process.cpu_times()
+    return float(used.user + used.system)
 
 
 if __name__ == "__main__":

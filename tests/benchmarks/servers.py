@@ -31,7 +31,6 @@ from backends.server import backend
 from backends.server.session import ServerSession
 
 AT_ONCE = 16
-ROUNDS = 3
 TOKENS = 900
 FAKE = Path(__file__).parents[1] / "fakes" / "at_once.py"
 
@@ -111,7 +110,7 @@ def _cpu() -> float:
 
 
 def main() -> None:
-    for delay_ms, count in ((50.0, 480), (0.0, 1500)):
+    for delay_ms, count, rounds in ((50.0, 480, 12), (0.0, 1500, 3)):
         with fake(delay_ms) as url:
             os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
             options: Options = {"url": url, "max_model_len": 1024, "concurrency": AT_ONCE}
@@ -119,17 +118,22 @@ def main() -> None:
                 ServerSession, backend.open_session(ModelRef("bytes", "none", ""), options)
             )
             ours(session, 50)
-            for _ in range(ROUNDS):
+            later: list[float] = []
+            for _ in range(rounds):
+                p95s: list[float] = []
                 for name, what in (
                     ("session", partial(ours, session, count)),
                     ("bare aiohttp", partial(bare, url, count)),
                 ):
                     rate, cpu, p95 = measured(what)
+                    p95s.append(p95)
                     print(  # noqa: T201
                         f"{delay_ms:g} ms, {AT_ONCE} at once, {name}: {rate:,.0f} requests/s, "
                         f"{cpu:.2f} ms of processor a request, p95 {p95:.1f} ms, "
                         f"load {os.getloadavg()[0]:.1f}"
                     )
+                later.append(p95s[0] - p95s[1])
+            print("p95, session - bare aiohttp, ms:", *(f"{one:+.2f}" for one in sorted(later)))  # noqa: T201
             session.close()
             os.sched_setaffinity(0, range(os.cpu_count() or 1))
 

@@ -53,7 +53,7 @@ def _answer(path: str, body: bytes) -> bytes:
         text = asked.get("prompt", "")
         found = _ABOUT.get(path, {"tokens": list(text.encode())})
         return _response("200 OK" if path in {*_ABOUT, "/tokenize"} else "404 no", found)
-    count = body.split(b'"prompt": [', 1)[1].split(b"]", 1)[0].count(b",") + 1
+    count = body.split(b'"prompt":', 1)[1].split(b"]", 1)[0].count(b",") + 1
     choice = {"text": f" {zlib.crc32(body)}", "token_ids": [65], "finish_reason": "length"}
     usage = {"prompt_tokens": count, "completion_tokens": 1}
     events = [{"model": MODEL, "choices": [choice]}, {"model": MODEL, "usage": usage}]

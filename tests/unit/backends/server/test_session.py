@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -295,6 +296,27 @@ def test_a_text_that_has_no_utf8_is_sent_as_our_tokenizer_reads_it(opened: Open)
     ]
     assert event.replies[0].finish in ("stop", "length"), event.replies[0].text
     assert one.asked[-1]["prompt"] == "half of a pair: ?"
+
+
+def test_the_clock_of_a_request_starts_when_it_is_written(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[float] = []
+
+    def encoded(body: object) -> bytes:
+        data = client.encoded(body)
+        written.append(time.perf_counter())
+        return data
+
+    session, _ = opened(fake("vllm"))
+    monkeypatch.setattr("backends.server.session.encoded", encoded)
+    batches = [
+        event
+        for event in session.generate(prompts("vllm"), Decoding("free", labels("vllm"), 4))
+        if isinstance(event, Batch)
+    ]
+    for last, batch in zip(written, batches, strict=True):
+        assert last <= batch.began
 
 
 def test_tokens_that_come_all_at_once_have_no_time_between_them(opened: Open) -> None:
