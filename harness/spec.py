@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from numbers import Number
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -589,18 +590,23 @@ def named_flags(names: Sequence[str], spec: RunSpec) -> str:
     return f"--preset {spec.preset} ({flags})" if of_preset else flags
 
 
-def replay_spec(given: RunSpec, earlier: RunSpec, run_id: str) -> RunSpec:
+def replay_spec(
+    given: RunSpec, earlier: RunSpec, run_id: str, used: Mapping[str, object] = MappingProxyType({})
+) -> RunSpec:
     """The spec that gives the engines of `given` the prompts of the earlier run.
 
-    The model is the earlier run's too, unless given. Raises `UsageError` that names every field
-    that was given and would change the prompts or the replies.
+    The model is the earlier run's too, unless given. `used` has what fields came to in the earlier
+    run, where its spec leaves them open: to give that value changes nothing. Raises `UsageError`
+    that names every field that was given and would change the prompts or the replies.
     """
     # pydantic's set of what was given. A default that was not given is no wish to change anything.
     named = given.model_fields_set
     changed = [
         name
         for name in RunSpec.model_fields
-        if name in named - _OF_ENGINES and getattr(given, name) != getattr(earlier, name)
+        if name in named - _OF_ENGINES
+        and (value := getattr(given, name)) != (same := getattr(earlier, name))
+        and value != used.get(name, same)
     ]
     if changed:
         raise UsageError(

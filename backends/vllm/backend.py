@@ -18,6 +18,7 @@ from backends.api import (
     Requirements,
     SessionInfo,
 )
+from backends.folders import keep_torch_headers
 from backends.remedies import install_environment
 from backends.rules import BEYOND_MODEL, THREADS, TRUST_REMOTE_CODE, check_length, usable_cpus
 from backends.stages import say
@@ -156,6 +157,7 @@ def open_tokenizer(model: ModelRef, options: Options) -> HfTokenizer:
 def open_session(model: ModelRef, options: Options) -> VllmSession:
     threads = THREADS.given(options) or usable_cpus()
     os.environ["OMP_NUM_THREADS"] = str(threads)  # read when torch is imported
+    keep_torch_headers()
     say("importing vLLM")
     availability = _importable()
     if not availability.available:

@@ -96,6 +96,7 @@ def _members(row: Listed) -> Sequence[ListedRun]:
 class ListedRun:
     """A run in the list; `error` says why it could not be read, and `spec` is then `None`.
 
+    `entries` are name, backend and model of each entry, or of each baseline that was wanted.
     `baselines` are those of a run that holds nothing else.
     """
 
@@ -108,15 +109,7 @@ class ListedRun:
     error: StoreError | None = None
     name: str | None = None
     baselines: tuple[Baseline, ...] = ()
-
-    @property
-    def entries(self) -> Sequence[tuple[str, str, str]]:
-        """Name, backend and model of each."""
-        from harness.spec import RunSpec, entries_of
-
-        if isinstance(self.spec, RunSpec):
-            return [(one.name, one.backend, one.model) for one in entries_of(self.spec)]
-        return [(name, "baseline", "") for name in self.spec.baseline] if self.spec else []
+    entries: tuple[tuple[str, str, str], ...] = ()
 
     @property
     def votes(self) -> dict[str, Estimate | None]:
@@ -178,7 +171,8 @@ def read_row(run: StoredRun) -> ListedRun:
     """One run that cannot be read must not hide the others."""
     if error := why_unreadable(run):
         row = ListedRun(run.run_id, run.created, "unreadable", run.group, error=error)
-    elif not run.is_finished:
+        return replace(row, name=run.name)
+    if not run.is_finished:
         row = ListedRun(run.run_id, run.created, "unfinished", run.group, run.any_spec)
     else:
         runs = tuple(run.summary.runs)
@@ -186,7 +180,17 @@ def read_row(run: StoredRun) -> ListedRun:
         row = ListedRun(run.run_id, run.created, state, run.group, run.any_spec, runs)
         if not runs:
             row = replace(row, baselines=tuple(run.summary.baselines))
-    return replace(row, name=run.name)
+    return replace(row, name=run.name, entries=_entries_of(run))
+
+
+def _entries_of(run: StoredRun) -> tuple[tuple[str, str, str], ...]:
+    """Names as they are stored: a spec that is shown has no home folders, and names made of its
+    models may be others."""
+    from harness.spec import BaselineSpec
+
+    if isinstance(run.given, BaselineSpec):
+        return tuple((name, "baseline", "") for name in run.given.baseline)
+    return tuple((one.name, one.backend, one.model) for one in run.entries.values())
 
 
 def as_json(row: ListedRun) -> dict[str, Any]:

@@ -211,7 +211,11 @@ def group_of(name: str, runs: Sequence[StoredRun]) -> tuple[Answer | None, list[
 
     unreadable = {run.run_id: error for run in runs if (error := why_unreadable(run))}
     points = [
-        Point(run.run_id, run.spec, run.environment, run.summary if run.is_finished else None)
+        Point(
+            *(run.run_id, run.spec, run.environment),
+            run.summary if run.is_finished else None,
+            tuple(run.entries),
+        )
         for run in runs
         if run.run_id not in unreadable
     ]

@@ -40,7 +40,7 @@ from harness.imports.records import ImportRow, import_json
 from harness.metrics import Difference, Metric, Outcome
 from harness.spec import OF_DATA, DataSpec, RunSpec
 from harness.stats.significance import Values, adjusted, cochran_q, difference, turned
-from harness.store.runs import Side, StoredBaseline, StoredEntry
+from harness.store.runs import Side, StoredBaseline, StoredEntry, StoredRun
 
 # Each side shows its own entry, and `first_difference` shows whether the prompts are the same. Of
 # the models that a spec names, only the side's own counts (`_models`).
@@ -216,7 +216,7 @@ def _comparison(first: Side, other: Side, differences: list[Difference]) -> Comp
         first_difference=first_difference(first, other),
         spec=[
             *_models(first, other),
-            *_without_data(first, other, spec_differences(first.run.spec, other.run.spec)),
+            *_without_data(first, other, spec_differences(_spec(first.run), _spec(other.run))),
         ],
         conditions=[*_conditions(first, other), *_outcomes(first, other)],
         differences=differences,
@@ -294,6 +294,11 @@ def _what_differs(one: tuple[str, str] | None, other: tuple[str, str] | None) ->
 
 def _models(first: StoredEntry, other: StoredEntry) -> Iterator[FieldDifference]:
     return differing({"model": first.model}, {"model": other.model})
+
+
+def _spec(run: StoredRun) -> RunSpec:
+    """With what the default of `max_tokens` came to: to have given that number is no difference."""
+    return run.spec.model_copy(update={"max_tokens": run.max_tokens})
 
 
 def spec_differences(first: RunSpec, other: RunSpec) -> list[FieldDifference]:

@@ -15,6 +15,7 @@ from harness.comparison.conditions import conditions, differing, named
 from harness.comparison.metrics import METRICS
 from harness.comparison.series import Change, History, Machine, Point, Series
 from harness.errors import StoreError, UsageError
+from harness.machine.homes import without_homes
 from harness.metrics import Metric, Outcome
 from harness.spec import OF_DATA, entries_of, prompt_fields
 from harness.stats.change_points import ChangePoint, find
@@ -96,9 +97,8 @@ def _series_of(entry: StoredEntry) -> str:
     """The same text for all members of one series: data go by their content where it is known, and
     by their path where it is not."""
     fields, data = prompt_fields(entry.run.spec), entry.run.data_sha256
-    if fields["max_tokens"] is None and entry.run.facts is not None:
-        # What the default came to: earlier versions had that number for a default.
-        fields["max_tokens"] = entry.run.facts.reserve
+    # Not the default, but what it came to: earlier versions had that number for a default.
+    fields["max_tokens"] = entry.run.max_tokens
     if data is not None:
         # The hash takes its place: a file that was moved, or whose column was named, is the same.
         fields = {name: value for name, value in fields.items() if name not in OF_DATA}
@@ -168,7 +168,8 @@ def _change(metric: Metric, members: Sequence[StoredEntry], found: ChangePoint) 
 def _explaining(entry: StoredEntry) -> dict[str, Any]:
     """All that is stored and may explain another figure, by name."""
     run, spec, prompts = entry.run, entry.run.spec, entry.summary.prompts
-    own = {one.name: one.options for one in entries_of(spec)}
+    # The entries are those of the given spec: a shown one may name them otherwise.
+    own = {one.name: without_homes(dict(one.options)) for one in entries_of(run.given_spec)}
     return {
         **conditions(entry),
         "model_forms": spec.models.get(entry.model),

@@ -10,25 +10,31 @@ from __future__ import annotations
 import os
 import subprocess
 from contextlib import suppress
+from pathlib import Path
 
 from harness.errors import EngineError
 
 # The part in braces goes on in the background, as nobody's child, when the shell has ended. To read
 # a line is to be released; where the pipe ends without one, the harness has ended without a word.
-_WAIT = 'exec 3<&0; { read -r line || kill -s KILL -- "-$1"; } <&3 &'
+# The second is for processes that have not quite ended, and could put files into the folder.
+_WAIT = """
+exec 3<&0
+{ read -r line || { kill -s KILL -- "-$1"; sleep 1; rm -r -f -- "$2"; }; } <&3 &
+"""
 
 
 class Guard:
-    """Kills a process group when this process ends, however it does, unless it is released.
+    """Kills a process group when this process ends, however it does, and then removes its temporary
+    folder, unless it is released.
 
     Raises `EngineError` where it cannot be started.
     """
 
-    def __init__(self, group: int) -> None:
+    def __init__(self, group: int, folder: Path) -> None:
         theirs, self._ours = os.pipe()
         try:
-            subprocess.run(  # noqa: S603 - a number is all we add
-                ["/bin/sh", "-c", _WAIT, "sh", str(group)],
+            subprocess.run(  # noqa: S603 - a number and a folder of ours are all we add
+                ["/bin/sh", "-c", _WAIT, "sh", str(group), str(folder)],
                 stdin=theirs,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,

@@ -2,7 +2,7 @@
 
 Every worker is the leader of its own process group, so that its children end with it. One that
 crashes, or keeps silent past its deadline, never takes the harness with it; and a harness that is
-killed takes all of its workers with it (`Guard`).
+killed takes all of its workers with it (`Guard`). Its temporary folder goes when it ends.
 """
 
 from __future__ import annotations
@@ -15,12 +15,15 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import IO
 
 from harness.contract import BACKENDS, wire
 from harness.engine.guard import Guard
 from harness.engine.interpreters import worker_environment
 from harness.engine.logs import open_log
+from harness.engine.scratch import make_scratch, remove_scratch
 from harness.engine.transport import Failure, WorkerFailedError
 from harness.errors import EngineError
 from harness.machine.limit import LOOK_SECONDS, MemoryLimit
@@ -60,32 +63,18 @@ class ProcessTransport:
         self._owes_answer = False
         # why there is no worker, once there is none
         self._end = WorkerFailedError("it was ended before", "died")
-        sink = open_log(log)
-        self._connection, theirs = socket.socketpair()
-        self._connection.setblocking(False)
-        # The child has copies. While ours of `theirs` is open, the end of the child closes nothing.
-        with theirs, sink:
-            try:
-                self._process = subprocess.Popen(  # noqa: S603 - our own module, no shell
-                    # -P: without it, the folder of worker.py is on the path, and its `vllm` and
-                    # `llama_cpp` are found instead of the engines' packages.
-                    [python, "-P", str(WORKER), str(theirs.fileno())],
-                    env=worker_environment(python, target),
-                    pass_fds=[theirs.fileno()],
-                    stdin=subprocess.DEVNULL,
-                    stdout=sink,
-                    stderr=sink,
-                    start_new_session=True,
-                )
-            except OSError as error:
-                self._connection.close()
-                raise EngineError(
-                    f"the interpreter {python} cannot be started: {error}",
-                    remedy="Fix `python` in the backend's table of the config.",
-                ) from error
+        environment = worker_environment(python, target)
+        with open_log(log) as sink:
+            self._scratch = make_scratch()
+            self._connection, theirs = socket.socketpair()
+            self._connection.setblocking(False)
+            # The child has copies. While ours of `theirs` is open, the end of the child closes
+            # nothing.
+            with theirs:
+                self._process = self._started(python, environment, theirs, sink)
         self._watching = contextlib.ExitStack()
         try:
-            self._guard = Guard(self._process.pid)
+            self._guard = Guard(self._process.pid, self._scratch)
             self._limit = memory_limit and MemoryLimit(self._process.pid, memory_limit)
             probe = (
                 MemoryProbe(self._process.pid, LOOK_SECONDS, look=self._limit.look)
@@ -96,6 +85,29 @@ class ProcessTransport:
         except BaseException:
             self._end_group()
             raise
+
+    def _started(
+        self, python: str, environment: Mapping[str, str], theirs: socket.socket, sink: IO[bytes]
+    ) -> subprocess.Popen[bytes]:
+        try:
+            return subprocess.Popen(  # noqa: S603 - our own module, no shell
+                # -P: without it, the folder of worker.py is on the path, and its `vllm` and
+                # `llama_cpp` are found instead of the engines' packages.
+                [python, "-P", str(WORKER), str(theirs.fileno())],
+                env={**environment, "TMPDIR": str(self._scratch)},
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=sink,
+                start_new_session=True,
+            )
+        except OSError as error:
+            self._connection.close()
+            remove_scratch(self._scratch)
+            raise EngineError(
+                f"the interpreter {python} cannot be started: {error}",
+                remedy="Fix `python` in the backend's table of the config.",
+            ) from error
 
     @property
     def has_failed(self) -> bool:
@@ -180,6 +192,7 @@ class ProcessTransport:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         self._connection.close()
+        remove_scratch(self._scratch)
         if self._limit:
             self._limit.release()
 

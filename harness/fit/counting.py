@@ -87,7 +87,9 @@ class _Words:
             (last, self._last, len(self._sample.words) - 1),
             (between, self._between, 1),
         ):
-            self._learn(coded.words[np.unique(places)].tolist(), known, at)
+            # Counted, not sorted: there are few words, and a million places.
+            used = np.bincount(places.ravel(), minlength=len(coded.words)) > 0
+            self._learn(coded.words[used].tolist(), known, at)
             of_word = np.array([known.get(word, 0) for word in coded.words], dtype=np.int64)
             totals += of_word[places].sum(axis=1)
         return totals

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass, field
 from functools import cache
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 
 from harness.contract import MemoryPlan
@@ -85,6 +85,12 @@ def fit(
         data = [
             read_data(order.spec.model_copy(update={"data": name}), given) for name in order.data
         ]
+        drawings = (
+            (place, key, drawn)
+            for place, dataset in enumerate(data)
+            for key, drawn in _drawings(order, dataset, observe)
+        )
+        first = next(drawings)  # while the tokenizers open, which takes about as long
         entries = [one for one in entries if one.is_open(failures)]
         if not entries:
             raise _none_opens(failures)
@@ -95,12 +101,11 @@ def fit(
         entries = [one for one in entries if one.name not in failures]
         if not entries:
             raise _none_opens(failures)
-        for place, dataset in enumerate(data):
-            for key, drawn in _drawings(order, dataset, observe):
-                for number, entry in enumerate(entries):
-                    observe(f"counting the tokens of {entry.name}")
-                    for inner, row in _rows(order, entry, drawn):
-                        rows[number, place, inner[0], *key, *inner[1:]] = row
+        for place, key, drawn in chain([first], drawings):
+            for number, entry in enumerate(entries):
+                observe(f"counting the tokens of {entry.name}")
+                for inner, row in _rows(order, entry, drawn):
+                    rows[number, place, inner[0], *key, *inner[1:]] = row
     found = [rows[key] for key in sorted(rows)]
     if order.load:  # behind the tokenizers, so that nothing else has memory
         found = _loaded(found, {one.name: one.plan for one in entries}, failures, observe)

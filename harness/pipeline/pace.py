@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -103,21 +102,22 @@ def _alike(
     longest = max(map(len, workload.packed.token_ids[workload.vocabularies[plan.entry.name]]))
     for run in islice(sorted(runs, key=lambda one: one.created, reverse=True), _LOOKED_AT):
         with suppress(HarnessError):  # one that cannot be read says nothing
-            if not _is_alike(run, spec, environment):
+            if not _is_alike(run, spec, workload, environment):
                 continue
             for entry in run.entries.values():
                 if _is_same(entry, plan, run.given_spec) and _is_near(entry, longest):
                     yield _pace_of_run(entry)
 
 
-def _is_alike(run: StoredRun, spec: RunSpec, environment: Environment) -> bool:
+def _is_alike(run: StoredRun, spec: RunSpec, workload: Workload, environment: Environment) -> bool:
     if not run.is_finished or not run.entries:
         return False
-    names = ("decoding", "max_tokens", "attempts")
-    if any(getattr(run.spec, name) != getattr(spec, name) for name in names):
+    if any(getattr(run.spec, name) != getattr(spec, name) for name in ("decoding", "attempts")):
         return False
     machine = ("cpu", "usable_cores", "memory_mib", "gpus")
-    return all(getattr(run.environment, name) == getattr(environment, name) for name in machine)
+    if any(getattr(run.environment, name) != getattr(environment, name) for name in machine):
+        return False
+    return run.max_tokens == (spec.max_tokens or workload.packed.reserve)
 
 
 def _is_same(stored: StoredEntry, plan: EnginePlan, spec: RunSpec) -> bool:
@@ -135,16 +135,15 @@ def _is_same(stored: StoredEntry, plan: EnginePlan, spec: RunSpec) -> bool:
 
 
 def _is_near(stored: StoredEntry, longest: int) -> bool:
-    there = max((one.n_tokens for one in stored.tokens), default=0)
-    return longest / _NEAR <= there <= longest * _NEAR
+    return longest / _NEAR <= stored.longest_prompt <= longest * _NEAR
 
 
 def _pace_of_run(stored: StoredEntry) -> Pace:
     batches = stored.batches
-    replies = Counter(cell.batch_id for cell in stored.cells)
+    replies = stored.batch_sizes
     began, ended = (np.array([getattr(b, name) for b in batches]) for name in ("began", "ended"))
     rows = [
-        (batch.prefill_tokens, replies[batch.id], float(took))
+        (batch.prefill_tokens, replies.get(batch.id, 0), float(took))
         for batch, took in zip(batches, busy_seconds(began, ended), strict=True)
     ]
     loads = [one.load_seconds for one in stored.sessions if one.load_seconds is not None]

@@ -14,10 +14,11 @@ from itertools import zip_longest
 from harness.contract import SessionInfo
 from harness.errors import StoreError
 from harness.pipeline.prompts import prompt_rows, tokens_rows
-from harness.spec import RunSpec
+from harness.spec import RunSpec, replay_spec
 from harness.store.runs import StoredEntry, StoredRun
 from harness.store.schema import PromptRow, TokensRow
 from harness.store.store import Store
+from harness.workload.tables import LABEL
 from harness.workload.workload import Earlier, Workload
 
 
@@ -39,6 +40,32 @@ class Source:
     @property
     def info(self) -> SessionInfo:
         return self.first.sessions[0].info
+
+    def replayed(self, given: RunSpec) -> RunSpec:
+        """The spec that gives the engines of `given` the prompts of the run. Raises `UsageError`
+        where it would change them."""
+        return replay_spec(given, self.spec, self.run_id, self._used)
+
+    @property
+    def _used(self) -> dict[str, object]:
+        """What fields of the spec came to, which are a default, or the most that is wanted."""
+        prompts, facts = self.run.prompts, self.run.facts
+        found: dict[str, object] = {
+            "label_column": LABEL,
+            "queries": len({one.position for one in prompts if one.role == "query"}),
+        }
+        shown = {one.examples for one in prompts}
+        if len(shown) == 1:  # all voters show as many
+            found["shots"] = shown.pop()
+        if facts is None:
+            return found
+        found |= {"max_tokens": self.run.max_tokens, "max_model_len": facts.limit}
+        if len(set(facts.calibration)) == 1:
+            found["calibration_queries"] = facts.calibration[0]
+        if facts.data is not None:
+            found["text_column"] = facts.data.text_column
+            found["test_share"] = facts.data.test_share
+        return found
 
     @property
     def earlier(self) -> Earlier:

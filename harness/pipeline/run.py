@@ -55,7 +55,7 @@ from harness.pipeline.prompts import (
 )
 from harness.pipeline.replay import Source, check_replay, find_source
 from harness.pipeline.summarise import summarise
-from harness.spec import CONCURRENCY, RunSpec, entries_of, replay_spec, safe_name
+from harness.spec import CONCURRENCY, RunSpec, entries_of, safe_name
 from harness.store.file import disk_is_full
 from harness.store.lock import prompting
 from harness.store.names import LATEST, check_name, check_unused
@@ -120,7 +120,6 @@ def _run(
             check_unused(group, [row for row in store.runs() if row.group != group])
         settled = [settle(given, store) for given in specs]
         _check_same_entries([spec for spec, _ in settled])
-        _check_names(settled[0][0])
         # By what engines are wanted to do: those of one spec are those of all that want the same.
         planned: dict[object, Planned] = {}
         members = []
@@ -146,19 +145,6 @@ def _run(
                 observe(replace(update, forecast_seconds=seconds))
 
             return _complete(store, members, with_forecast)
-
-
-def _check_names(spec: RunSpec) -> None:
-    """Raises `UsageError` for an entry that is called like a baseline of the run: RUN:NAME would
-    be either."""
-    taken = {kind.name for data in get_args(Kind) for kind in kinds_in_runs(data)}
-    for entry in entries_of(spec):
-        if spec.baselines and entry.name in taken:
-            raise UsageError(
-                f"an entry cannot be called {entry.name}: a baseline of the run has that name",
-                remedy=f"Call it {entry.name}-1, for example, in [entries]; or give "
-                "--no-baselines.",
-            )
 
 
 def _packed(member: _Member) -> Update:
@@ -207,9 +193,25 @@ def resume(
 
 
 def settle(spec: RunSpec, store: Store) -> tuple[RunSpec, Source | None]:
-    """The spec with what it takes from the run whose prompts it uses again, and that run."""
+    """The spec of a new run with what it takes from the run whose prompts it uses again, and that
+    run. Raises `UsageError` for what cannot be begun."""
     source = _source(store, spec)
-    return (replay_spec(spec, source.spec, source.run_id) if source else spec), source
+    settled = spec if source is None else source.replayed(spec)
+    _check_names(settled)
+    return settled, source
+
+
+def _check_names(spec: RunSpec) -> None:
+    """Raises `UsageError` for an entry that is called like a baseline of the run: RUN:NAME would
+    be either."""
+    taken = {kind.name for data in get_args(Kind) for kind in kinds_in_runs(data)}
+    for entry in entries_of(spec):
+        if spec.baselines and entry.name in taken:
+            raise UsageError(
+                f"an entry cannot be called {entry.name}: a baseline of the run has that name",
+                remedy=f"Call it {entry.name}-1, for example, in [entries]; or give "
+                "--no-baselines.",
+            )
 
 
 def _source(store: Store, spec: RunSpec) -> Source | None:

@@ -20,7 +20,7 @@ from harness.report.formats import Answer
 from harness.report.table import simple_table
 from harness.report.text import NOTHING, brief, lines, number
 from harness.report.words import headline_share
-from harness.spec import RunSpec, entries_of
+from harness.spec import RunSpec
 from harness.summary import RunSummary, Summary, is_mock
 
 _SPEED = METRICS["prefill_tokens_per_second"]
@@ -29,12 +29,14 @@ _TITLES = ("run", "what differs", "entry", "accuracy", _SPEED.title.replace(" ",
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A run of a group; `summary` is `None` where it is not finished."""
+    """A run of a group. `summary` is `None` where it is not finished, and `entries` are then the
+    names of its entries."""
 
     run_id: str
     spec: RunSpec
     environment: Environment
     summary: Summary | None
+    entries: tuple[str, ...] = ()
 
 
 class GroupJson(Record):
@@ -113,8 +115,7 @@ def _rows(point: Point, differing: Sequence[str]) -> Iterator[tuple[str, ...]]:
     fields = "\n".join(f"{key} {brief(getattr(point.spec, key))}" for key in differing)
     begin = point.run_id, fields or NOTHING
     if point.summary is None:
-        names = "\n".join(entry.name for entry in entries_of(point.spec))
-        yield *begin, names, "unfinished", NOTHING
+        yield *begin, "\n".join(point.entries), "unfinished", NOTHING
         return
     for run in point.summary.runs:
         yield *begin, _name(run), headline_share(run), number(_SPEED.figure(run))

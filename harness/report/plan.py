@@ -11,11 +11,11 @@ from harness.machine.memory import MIB, size
 from harness.pipeline.plan import Forecast, PlannedEntry, RunPlan
 from harness.record import Record
 from harness.report.formats import Answer, flat
-from harness.report.progress import duration
 from harness.report.table import Sheet, simple_table
-from harness.report.text import NOTHING, lines, span
+from harness.report.text import NOTHING, duration, duration_within, lines, span
 
 _FIGURES = ("prompts", "tokens", "to prefill", "MiB")
+_WIDEST_INTERVAL = 14  # characters, in a line of a table
 _HOW_SURE = (
     "Times are of this machine, with what other programs leave of it now; 9 of 10 runs are to be "
     "within the interval."
@@ -48,24 +48,22 @@ def plan_answer(plans: Sequence[RunPlan]) -> Answer:
 def _said(found: RunPlan) -> Iterator[str]:
     shown = span(found.examples_per_voter)
     yield (
-        f"{found.voters} voters x {found.queries} queries, {shown} examples each, "
+        f"{found.voters} {'voter' if found.voters == 1 else 'voters'} x {found.queries} "
+        f"{'query' if found.queries == 1 else 'queries'}, {shown} examples each, "
         f"{found.limit:,} tokens of context."
     )
     if found.seconds is None:
         yield "How long the run will take is not known."
     else:
+        said, ends = _time(found.seconds)
         yield (
-            f"The run will take about {_time(found.seconds)}, of which "
+            f"The run will take about {said} ({ends}), of which "
             f"{duration(found.harness_seconds)} are outside the engines."
         )
 
 
-def _time(found: Forecast) -> str:
-    return f"{duration(found.value)} ({_ends(found)})"
-
-
-def _ends(found: Forecast) -> str:
-    return f"{duration(found.interval.low)} to {duration(found.interval.high)}"
+def _time(found: Forecast) -> tuple[str, str]:
+    return duration_within(found.value, found.interval.low, found.interval.high)
 
 
 def _entries(found: RunPlan) -> Sheet:
@@ -76,13 +74,19 @@ def _entries(found: RunPlan) -> Sheet:
                 one.entry,
                 *(_count(n) for n in (one.prompts, one.prompt_tokens, one.prefill_tokens)),
                 NOTHING if one.memory is None else f"{one.memory.total_bytes / MIB:,.0f}",
-                NOTHING if one.seconds is None else _ends(one.seconds),
+                NOTHING if one.seconds is None else _interval(one.seconds),
                 _source(one),
             ]
             for one in found.entries
         ],
         numbers=_FIGURES,
     )
+
+
+def _interval(found: Forecast) -> str:
+    """In two lines where it is long: a narrow terminal would break it elsewhere."""
+    _, said = _time(found)
+    return said.replace(" to ", "\nto ") if len(said) > _WIDEST_INTERVAL else said
 
 
 def _count(number: int | None) -> str:

@@ -8,9 +8,8 @@ from rich.text import Text
 
 from harness.fit.probe import Bounds, Probe, Step
 from harness.machine.memory import MIB, size
-from harness.report.progress import duration
 from harness.report.table import Sheet, simple_table
-from harness.report.text import NOTHING, lines, number
+from harness.report.text import NOTHING, duration_within, lines, number
 
 _ANSWERED = "What was answered, in tokens of prompt and reply:"
 _STEPS = "Each length in a worker of its own; peaks in MiB:"
@@ -96,9 +95,9 @@ def _laws(found: Probe) -> Iterator[str]:
         )
     for one in found.extrapolated:
         took = one.seconds
+        said, ends = duration_within(took.value, took.low, took.high)
         yield (
-            f"{found.entry}: a prompt of {one.tokens:,} tokens would take about "
-            f"{duration(took.value)} ({duration(took.low)} to {duration(took.high)})."
+            f"{found.entry}: a prompt of {one.tokens:,} tokens would take about {said} ({ends})."
         )
 
 

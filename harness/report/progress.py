@@ -18,7 +18,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from harness.report.text import lines, number, plain
+from harness.report.text import duration, lines, number, plain
 from harness.report.words import overflow_sentence
 
 if TYPE_CHECKING:
@@ -235,7 +235,7 @@ class Watch(_Board):
     def parts(self) -> Sequence[Part]:
         now = time.monotonic()
         if not self._latest:
-            return [Part(f"preparing the prompts, {duration(now - self._began)}")]
+            return [Part(f"preparing the prompts, {_whole(now - self._began)}")]
         every = list(self._latest.values())
         # A stage that something else came after has ended, and at the end all have.
         going_on = [] if self._ends.is_set() else every[-1:]
@@ -274,9 +274,9 @@ class EmbedWatch(_Board):
     def parts(self) -> Sequence[Part]:
         found = self._latest
         if found is None:
-            return [Part(f"loading the model, {duration(time.monotonic() - self._began)}")]
+            return [Part(f"loading the model, {_whole(time.monotonic() - self._began)}")]
         skipped = f", {found.skipped:,} skipped" if found.skipped else ""
-        left = duration((found.total - found.done) / found.images_per_second)
+        left = _whole((found.total - found.done) / found.images_per_second)
         behind = f"{number(found.images_per_second)} images/s, about {left} left"
         share = found.done / found.total
         return [Part(f"{found.done:,}/{found.total:,} images{skipped}", share, behind)]
@@ -294,7 +294,7 @@ class FitWatch(_Board):
         self._outlet.tell()
 
     def parts(self) -> Sequence[Part]:
-        return [Part(f"{plain(self._doing)}, {duration(time.monotonic() - self._began)}")]
+        return [Part(f"{plain(self._doing)}, {_whole(time.monotonic() - self._began)}")]
 
 
 class BaselineWatch(_Board):
@@ -314,9 +314,9 @@ class BaselineWatch(_Board):
     def parts(self) -> Sequence[Part]:
         found, now = self._latest, time.monotonic()
         if found is None:
-            return [Part(f"reading the data, {duration(now - self._began)}")]
+            return [Part(f"reading the data, {_whole(now - self._began)}")]
         place = f" ({found.done + 1} of {found.total})" if found.total > 1 else ""
-        took = duration(now - self._since)
+        took = _whole(now - self._since)
         return [Part(f"{found.name}{place}: {plain(found.said)}, {took}")]
 
 
@@ -344,8 +344,8 @@ def part_of(seen: _Seen, now: float) -> Part:
     entry = plain(update.entry)
     if update.stage:
         total = update.forecast_seconds
-        whole = f"; about {duration(total)} in all, by earlier runs" if total else ""
-        return Part(f"{entry}: {plain(update.stage)}, {duration(seconds)}{whole}")
+        whole = f"; about {_whole(total)} in all, by earlier runs" if total else ""
+        return Part(f"{entry}: {plain(update.stage)}, {_whole(seconds)}{whole}")
     count, tokens = update.done + update.failed, update.prompt_tokens
     failed = f", {update.failed:,} failed" if update.failed else ""
     said = f"{entry}: {count:,}/{update.total:,} prompts{failed}"
@@ -357,8 +357,8 @@ def part_of(seen: _Seen, now: float) -> Part:
         said += f", {number(tokens / seconds)} tokens/s"
     share = share_done(update, seen.first)
     left = _seconds_left(update.forecast_seconds, seconds, share)
-    about = [f"about {duration(left)} left"] if left >= 1 else []
-    return Part(said, share, ", ".join([f"{100 * share:.0f} %", duration(seconds), *about]))
+    about = [f"about {_whole(left)} left"] if left >= 1 else []
+    return Part(said, share, ", ".join([f"{100 * share:.0f} %", _whole(seconds), *about]))
 
 
 def _seconds_left(forecast: float, seconds: float, share: float) -> float:
@@ -385,13 +385,9 @@ def share_done(
     return (min(update.prompt_tokens / update.expected_tokens, 1.0) + answered) / 2
 
 
-def duration(seconds: float) -> str:
-    """As short as it is of use."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 90 * 60:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"
+def _whole(seconds: float) -> str:
+    """Of a clock that goes on: in whole seconds."""
+    return duration(round(seconds))
 
 
 def outlet_of(console: Console, shown: bool, moves: bool = True) -> Outlet:

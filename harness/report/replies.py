@@ -290,8 +290,7 @@ def _unparsed(run: StoredRun, summary: RunSummary) -> Text:
 def _remedy(run: StoredRun, summary: RunSummary) -> str:
     reasons = summary.parse.reasons or {}
     cut_off = reasons.get(UnparsedReason.CUT_OFF, 0)
-    most = run.spec.max_tokens or (run.facts.reserve if run.facts else None)
     others = "--decoding choice, which generates labels only, or score; or another --prompt."
     if cut_off * 2 >= (summary.parse.replies or 0):
-        return f"a larger --max-tokens (most replies were cut off at {most}); {others}"
+        return f"a larger --max-tokens (most replies were cut off at {run.max_tokens}); {others}"
     return others

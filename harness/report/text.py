@@ -163,6 +163,41 @@ def measured(figure: Measured | None, times: float = 1.0) -> str:
     return f"{value} ({number(times * figure.low)} {end})"
 
 
+_STEPS = (0.01, 0.1, 1, 10, 60, 600, 3600)  # of seconds; behind two digits come larger ones
+
+
+def duration(seconds: float) -> str:
+    """With two digits or a little more: 4.2 s, 42 s, 2 min 10 s, 42 min, 1 h 20 min."""
+    return _in_steps(seconds, _step(seconds))
+
+
+def duration_within(seconds: float, low: float, high: float) -> tuple[str, str]:
+    """A duration, and the interval behind it: with as many digits more as tell the three apart."""
+    values = (seconds, low, high)
+    written = [list(map(duration, values))]
+    for finer in (1, 2):
+        steps = [max(_step(one) - finer, 0) for one in values]
+        written.append(list(map(_in_steps, values, steps)))
+    most = max(len(set(one)) for one in written)
+    said, begin, end = next(one for one in written if len(set(one)) == most)
+    return said, f"{begin} to {end}"
+
+
+def _step(seconds: float) -> int:
+    return sum(step <= seconds / 10 for step in _STEPS[1:])
+
+
+def _in_steps(seconds: float, place: int) -> str:
+    step = _STEPS[place]
+    rounded = round(seconds / step) * step
+    if rounded < 90:
+        return f"{round(rounded, 2):g} s"
+    minutes, rest = divmod(round(rounded), 60)
+    hours, more = divmod(minutes, 60)
+    parts = [(hours, "h"), (more, "min"), (rest, "s")]
+    return " ".join(f"{count} {unit}" for count, unit in parts if count)
+
+
 def span(values: Sequence[int]) -> str:
     """One number, or the least and the greatest."""
     least, most = min(values), max(values)

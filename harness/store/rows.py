@@ -73,6 +73,11 @@ def read_row(kind: type[Kind], table: Table, row: Row[Any]) -> Kind:
     return record
 
 
+def read_count(count: object, where: str) -> int:
+    found: int = _read(Count, where, count)
+    return found
+
+
 def read_blob(content: object) -> bytes:
     # Strict: pydantic would make bytes of a text.
     blob: bytes = _read(bytes, "its prompts", content, strict=True)

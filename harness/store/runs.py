@@ -157,6 +157,12 @@ class StoredRun:
             return Environment.model_validate_json(self._row.environment)
 
     @property
+    def max_tokens(self) -> int | None:
+        """The most tokens of a reply: what was given, else what the default came to; `None` in runs
+        stored before that was."""
+        return self.spec.max_tokens or (self.facts.reserve if self.facts else None)
+
+    @property
     def chat_template(self) -> str | None:
         """The text of the file that --chat-template named, as it was then."""
         found = self.facts and self.facts.chat_template
@@ -436,6 +442,20 @@ class StoredEntry:
         """Over all sessions, in the order in which they were stored."""
         with _reading(self.run._row):
             return self.run._store.batches(self.run.run_id, self.name)
+
+    @property
+    def batch_sizes(self) -> dict[int, int]:
+        """How many cells each batch has answered, by its id; what these hold is not read."""
+        with _reading(self.run._row):
+            return self.run._store.batch_sizes(self.run.run_id, self.name)
+
+    @property
+    def longest_prompt(self) -> int:
+        """In tokens; 0 where they are not stored. The other prompts are not read."""
+        if self.vocabulary is None:
+            return 0
+        with _reading(self.run._row):
+            return self.run._store.longest_prompt(self.run.run_id, self.vocabulary)
 
     @cached_property
     def sessions(self) -> list[SessionRow]:

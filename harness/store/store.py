@@ -61,6 +61,7 @@ from harness.store.rows import (
     read_batch,
     read_blob,
     read_cell,
+    read_count,
     read_import,
     read_row,
     read_run,
@@ -605,6 +606,32 @@ class Store:
                     read_cell(row),
                     read_row(TokensRow, PROMPT_TOKENS, row) if has_tokens else None,
                 )
+
+    def batch_sizes(self, run_id: str, entry: str) -> dict[int, int]:
+        """How many cells each batch of an entry has answered, by its id. The cells are counted, and
+        none is read: a run may have thousands."""
+        batch = as_stored(CELLS.c.batch_id)
+        wanted = (
+            select(batch, func.count())
+            .select_from(CELLS.join(PROMPTS))
+            .where(
+                PROMPTS.c.run_id == run_id, CELLS.c.entry == entry, CELLS.c.batch_id.is_not(None)
+            )
+            .group_by(batch)
+        )
+        with self._read() as connection:
+            rows = connection.execute(wanted).all()
+        return {read_count(found, "cells.batch_id"): count for found, count in rows}
+
+    def longest_prompt(self, run_id: str, vocabulary: str) -> int:
+        """The most tokens that a prompt of a run has in a vocabulary; 0 where there are none."""
+        wanted = (
+            select(func.max(as_stored(PROMPT_TOKENS.c.n_tokens)))
+            .select_from(PROMPT_TOKENS.join(PROMPTS))
+            .where(PROMPTS.c.run_id == run_id, PROMPT_TOKENS.c.vocabulary == vocabulary)
+        )
+        with self._read() as connection:
+            return read_count(connection.scalar(wanted) or 0, "prompt_tokens.n_tokens")
 
     def batches(self, run_id: str, entry: str) -> list[BatchRow]:
         """The batches of one entry of a run, over all its sessions, in order."""

@@ -62,7 +62,8 @@ class BinEncoding(Encoding):
         columns = zip(self.edges, numbers.T, strict=True)
         bins = [np.searchsorted(edges, column, side="right") for edges, column in columns]
         words = [str(one) for one in range(self.edges.shape[1] + 1)]
-        return Coded(np.array(words, dtype=np.object_), np.stack(bins, axis=1))
+        # Column behind column: rows behind each other would take as long as all the searches.
+        return Coded(np.array(words, dtype=np.object_), np.stack(bins).T)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import typer
 from harness.cli.list import ListedRun, as_cells, as_json, as_records, list_runs, read_rows
 from harness.cli.options import Format
 from harness.report.formats import JSON_VERSION
-from harness.spec import RunSpec
+from harness.spec import RunSpec, entries_of
 from tests.unit.cli.conftest import Shelf
 from tests.unit.report.conftest import RUN, Sample
 from tests.unit.store.made import add_run
@@ -67,6 +68,23 @@ def test_unfinished_run_is_listed_with_what_it_asked(
     assert votes == "mock, llama-cpp: unfinished"
 
 
+def test_entries_of_an_unfinished_run_have_their_stored_names(
+    shelf: Shelf, sample: Sample, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`~` in place of a home folder would make `mock@m` of the first."""
+    models = ("/root/m.gguf", "/elsewhere/m.gguf")
+    names = [one.name for one in entries_of(RunSpec(backend=("mock",), model=models))]
+    entries = [
+        sample.run(entry=name, backend="mock", model=model)
+        for name, model in zip(names, models, strict=True)
+    ]
+    shelf.add(*entries, finished=False, backend=("mock",), model=models)
+    list_runs(shelf.folder, format_=Format.CSV)
+    rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
+    assert [row["entry"] for row in rows] == names == ["mock@root-m", "mock@elsewhere-m"]
+    assert [row["model"] for row in rows] == ["~/m.gguf", "/elsewhere/m.gguf"]
+
+
 def test_a_finished_run_has_as_many_queries_as_there_were() -> None:
     done = ListedRun("a", CREATED, "done", None, RunSpec(queries=100), (RUN,))
     assert done.queries == RUN.accuracy.queries == as_json(done)["queries"]
@@ -76,7 +94,8 @@ def test_a_finished_run_has_as_many_queries_as_there_were() -> None:
 def test_entries_go_by_their_names() -> None:
     entries: dict[str, Any] = {name: {"backend": "mock", "model": name} for name in ("a", "b")}
     runs = tuple(RUN.model_copy(update={"entry": name, "backend": "mock"}) for name in entries)
-    row = ListedRun("a", CREATED, "done", None, RunSpec(entries=entries), runs)
+    listed = tuple((name, "mock", name) for name in entries)
+    row = ListedRun("a", CREATED, "done", None, RunSpec(entries=entries), runs, entries=listed)
     assert as_json(row)["backends"] == ["mock"]
     assert as_json(row)["models"] == ["a", "b"]
     assert [(one["entry"], one["model"]) for one in as_records(row)] == [("a", "a"), ("b", "b")]
@@ -189,7 +208,8 @@ def test_of_long_paths_the_ends_are_listed(
     shelf: Shelf, sample: Sample, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = "/somewhere/far/down/a/path/that/is/wider/than/a/terminal/of/eighty/columns"
-    shelf.add(sample.run(), data=f"{folder}/reviews.csv", model=(f"{folder}/mine.gguf",))
+    entry = sample.run(model=f"{folder}/mine.gguf")
+    shelf.add(entry, data=f"{folder}/reviews.csv", model=(entry.model,))
     list_runs(shelf.folder)
     shown = capsys.readouterr().out
     assert "  mine.gguf " in shown

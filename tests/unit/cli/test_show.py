@@ -84,6 +84,17 @@ def test_a_group_is_shown_run_below_run(
     assert [one["run_id"] for one in json.loads(capsys.readouterr().out)["summaries"]] == points[:2]
 
 
+def test_an_unfinished_run_of_a_group_has_the_stored_names_of_its_entries(
+    shelf: Shelf, sample: Sample, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`~` in place of a home folder would make `mock@m` of it."""
+    models = ("/root/m.gguf", "/elsewhere/m.gguf")
+    entry = sample.run(entry="mock@root-m", backend="mock")
+    shelf.add(entry, finished=False, group="curve", backend=("mock",), model=models)
+    show("curve", results=shelf.folder)
+    assert "mock@root-m" in capsys.readouterr().out
+
+
 def test_a_damaged_member_does_not_hide_the_others_of_its_group(
     shelf: Shelf, sample: Sample, capsys: pytest.CaptureFixture[str]
 ) -> None:

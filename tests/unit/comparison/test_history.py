@@ -211,6 +211,20 @@ def test_a_change_names_both_runs_and_all_that_differs(stored: Stored) -> None:
     }
 
 
+def test_options_of_an_entry_explain_a_change_whatever_home_its_model_lies_in(
+    stored: Stored,
+) -> None:
+    """`~` in place of a home folder would make another name of it."""
+    entry = RUN.model_copy(update={"entry": "llama-cpp@root-m"})
+    models = ("/root/m.gguf", "/elsewhere/m.gguf")
+    for run in range(12):
+        size = 8 if run < 6 else 4
+        speed = (100.0 if run < 6 else 50.0) + run % 2
+        stored.add(speed, [entry], model=models, backends={"llama-cpp": {"n_batch": size}})
+    [change] = stored.history().series[0].changes
+    assert [one.field for one in change.differing] == ["options.n_batch"]
+
+
 def test_less_is_better_for_memory(stored: Stored) -> None:
     for run in range(12):
         peak = (100.0 if run < 6 else 50.0) + run % 2

@@ -113,23 +113,34 @@ def test_a_harness_that_is_killed_leaves_nothing_behind(
         time.sleep(0.05)
     [worker] = harness.children()
     assert os.getpgid(worker.pid) == worker.pid
+    scratch = Path(worker.environ()["TMPDIR"])
+    (scratch / "left behind").touch()
     assert len(processes_of(worker.pid)) == wanted
     harness.send_signal(signal.SIGKILL)
     harness.wait()
     assert wait_until_gone(worker.pid)
+    give_up = time.monotonic() + 10
+    while scratch.exists() and time.monotonic() < give_up:
+        time.sleep(0.05)
+    assert not scratch.exists()
 
 
-def test_a_guard_that_is_released_kills_nothing_and_ends(group: subprocess.Popen[bytes]) -> None:
+def test_a_guard_that_is_released_kills_nothing_and_ends(
+    group: subprocess.Popen[bytes], tmp_path: Path
+) -> None:
     before = {child.pid for child in psutil.Process().children()}
-    guard = Guard(group.pid)
+    guard = Guard(group.pid, tmp_path)
     assert {child.pid for child in psutil.Process().children()} == before  # it is nobody's
     guard.release()
     with pytest.raises(subprocess.TimeoutExpired):
         group.wait(0.3)
+    assert tmp_path.exists()
 
 
-def test_a_guard_kills_where_its_pipe_ends_without_a_word(group: subprocess.Popen[bytes]) -> None:
-    guard = Guard(group.pid)
+def test_a_guard_kills_where_its_pipe_ends_without_a_word(
+    group: subprocess.Popen[bytes], tmp_path: Path
+) -> None:
+    guard = Guard(group.pid, tmp_path / "none")
     os.close(guard._ours)
     assert group.wait(10) == -signal.SIGKILL
 
@@ -140,5 +151,5 @@ def test_a_shell_that_does_not_start_is_an_error(
     monkeypatch.setattr(guard_module, "_WAIT", "exit 3")
     descriptors = psutil.Process().num_fds()
     with pytest.raises(EngineError, match=r"did not start: .* exit status 3"):
-        Guard(group.pid)
+        Guard(group.pid, Path())
     assert psutil.Process().num_fds() == descriptors

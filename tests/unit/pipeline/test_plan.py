@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -159,9 +160,24 @@ def test_earlier_runs_are_read_once_for_all_runs_of_a_group(
 ) -> None:
     """To read one takes a tenth of a second or more, and a group has many members."""
     earlier = run(spec(small_data), tmp_path).run_id
-    with patch.object(Store, "batches", autospec=True, side_effect=Store.batches) as batches:
+    with ExitStack() as watching:
+        batches, cells, tokens = (
+            watching.enter_context(
+                patch.object(Store, name, autospec=True, side_effect=getattr(Store, name))
+            )
+            for name in ("batches", "cells", "prompt_tokens")
+        )
         run_group("curve", [spec(small_data, shots=shots) for shots in (20, 21, 22)], tmp_path)
     assert [call.args[1] for call in batches.call_args_list].count(earlier) == 1
+    # Of its cells and prompts only how many there are, and how long: it may have thousands.
+    for read in (cells, tokens):
+        assert earlier not in [call.args[1] for call in read.call_args_list]
+
+
+def test_what_the_default_of_a_reply_came_to_is_alike(tmp_path: Path, small_data: str) -> None:
+    run(spec(small_data), tmp_path)
+    assert entry(plan_run(spec(small_data, max_tokens=8), tmp_path)).earlier_runs == 1
+    assert entry(plan_run(spec(small_data, max_tokens=9), tmp_path)).earlier_runs == 0
 
 
 def test_what_takes_too_much_memory_is_not_loaded_for_a_plan(

@@ -230,6 +230,31 @@ def test_a_template_that_has_changed_is_found_by_its_texts(tmp_path: Path, spec:
         assert len(store.runs()) == 1
 
 
+def test_what_a_default_came_to_is_no_contradiction(tmp_path: Path, spec: Spec) -> None:
+    """Fewer queries than were wanted, as many examples as fit, and the room for a label."""
+    given: dict[str, Any] = {"bootstrap": False, "queries": 1000, "calibration_queries": 1000}
+    first = run(spec(max_model_len=20_000, **given), tmp_path)
+    with Results(tmp_path) as stored:
+        found = stored.run("latest")
+        assert found.facts is not None
+        came_to: dict[str, Any] = {
+            "max_tokens": found.facts.reserve,
+            "max_model_len": found.facts.limit,
+            "calibration_queries": found.facts.calibration[0],
+            "queries": len(found.queries.rows),
+            "shots": found.prompts[0].examples,
+        }
+    assert came_to["queries"] < 1000 > came_to["calibration_queries"]
+    other = again(tmp_path, backend="like", prompt="compact", **came_to)
+    assert other.runs[0].prompts == first.runs[0].prompts
+    for name, value in came_to.items():
+        with pytest.raises(UsageError, match=f"--{name.replace('_', '-')}: beside"):
+            again(tmp_path, **{name: value + 1})
+    same = run(spec(max_model_len=20_000, max_tokens=came_to["max_tokens"], **given), tmp_path)
+    compared = harness.compare(first.run_id, same.run_id, results=tmp_path)
+    assert compared.against_first[0].spec == []
+
+
 def test_data_that_have_changed_are_found_by_the_texts(tmp_path: Path, spec: Spec) -> None:
     X, y = np.random.default_rng(0).normal(size=(80, 12)), np.array(["A", "B"] * 40)
     path = tmp_path / "mine.npz"

@@ -25,6 +25,7 @@ from harness.engine.session import EngineSession, TokenizerSession, WorkerEvent
 from harness.engine.transport import WorkerFailedError
 from harness.errors import EngineError, HarnessError, StoreError, UsageError
 from harness.machine.environment import describe_environment
+from harness.pipeline.plan import plan_run
 from harness.pipeline.prompting import Update
 from harness.pipeline.run import as_json, check_answered, resume, run, run_group
 from harness.spec import RunSpec
@@ -104,6 +105,8 @@ def test_an_entry_cannot_be_called_like_a_baseline_of_the_run(
     with pytest.raises(UsageError, match="cannot be called logistic") as caught:
         run(named(small_data, logistic={}).model_copy(update={"baselines": True}), tmp_path)
     assert "logistic-1" in caught.value.remedy
+    with pytest.raises(UsageError, match="cannot be called logistic"):
+        plan_run(named(small_data, logistic={}).model_copy(update={"baselines": True}), tmp_path)
     assert list(Results(tmp_path)) == []
     run(named(small_data, logistic={}), tmp_path)  # without baselines it is what it says
 

@@ -64,6 +64,10 @@ def test_a_run_of_texts_is_completed_and_given_again(tmp_path: Path) -> None:
     spec = RunSpec(backend=("mock",), prompts_from=first.run_id)
     again = run(spec, results)
     assert again.runs[0].prompts == first.runs[0].prompts
+    # What the defaults came to changes nothing.
+    columns: dict[str, Any] = {"text_column": "text", "label_column": "label", "test_share": 0.3}
+    named = run(RunSpec(**{**spec.model_dump(exclude_unset=True), **columns}), results)
+    assert named.runs[0].prompts == first.runs[0].prompts
     path.write_text(path.read_text().replace("Text 3", "Text x"))
     with pytest.raises(harness.errors.StoreError, match="cannot be made again"):
         run(spec, results)

@@ -9,6 +9,8 @@ from harness.record import Estimate
 from harness.report.text import (
     NOTHING,
     Verbatim,
+    duration,
+    duration_within,
     ends_apart,
     escaped,
     lines,
@@ -89,6 +91,39 @@ def test_shares() -> None:
 def test_spans() -> None:
     assert span([37, 37]) == "37"
     assert span([1234, 36]) == "36 to 1,234"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.004, "0 s"),
+        (4.21, "4.2 s"),
+        (89.4, "89 s"),
+        (96, "1 min 36 s"),
+        (133, "2 min 10 s"),
+        (599, "10 min"),
+        (2464, "41 min"),
+        (4700, "1 h 18 min"),
+        (72_300, "20 h"),
+    ],
+)
+def test_a_duration_has_two_digits_or_a_little_more(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ((130, 115, 160), ("2 min 10 s", "2 min to 2 min 40 s")),
+        ((3.1, 2.44, 3.5), ("3.1 s", "2.4 s to 3.5 s")),
+        ((2464, 2452, 2478), ("41 min", "40 min 50 s to 41 min 20 s")),  # minutes would be one
+        ((5, 5, 5), ("5 s", "5 s to 5 s")),
+    ],
+)
+def test_a_duration_is_told_from_its_interval(
+    values: tuple[float, float, float], text: tuple[str, str]
+) -> None:
+    assert duration_within(*values) == text
 
 
 def test_sentences_break_between_words_and_never_in_one(capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,7 +6,9 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from datetime import datetime, tzinfo
 from pathlib import Path
@@ -20,6 +22,7 @@ from backends.api import Batch, Capabilities, Reply, SessionInfo
 from harness.errors import StoreError
 from harness.record import Estimate
 from harness.store.prompts import tokens_sha256
+from harness.store.runs import StoredRun
 from harness.store.schema import (
     RECORDS_VERSION,
     SCHEMA_VERSION,
@@ -31,6 +34,7 @@ from harness.store.schema import (
 )
 from harness.store.store import FILE_NAME, Store
 from harness.summary import Baseline
+from tests.unit.store.made import add_run
 
 INFO = SessionInfo(
     engine="mock",
@@ -570,3 +574,18 @@ def test_a_folder_that_cannot_be_made_is_called_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match=r"results folder .*file/results could not be made"):
         Store(tmp_path / "file" / "results")
+
+
+def test_cells_are_counted_and_prompts_measured_without_being_read(tmp_path: Path) -> None:
+    with Store(tmp_path) as store:
+        run_id = add_run(store)
+        entry = StoredRun(store, store.run(run_id)).entry("mock")
+        assert entry.batch_sizes == Counter(cell.batch_id for cell in entry.cells)
+        assert entry.longest_prompt == max(one.n_tokens for one in entry.tokens) == 3
+        with closing(sqlite3.connect(tmp_path / FILE_NAME)) as connection:
+            connection.execute("UPDATE cells SET batch_id = 'b'")
+            connection.execute("UPDATE prompt_tokens SET n_tokens = 'many'")
+            connection.commit()
+        for name in ("batch_sizes", "longest_prompt"):
+            with pytest.raises(StoreError, match="cannot be read"):
+                getattr(entry, name)
