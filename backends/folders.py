@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import re
 import sys
 import tempfile
 from contextlib import suppress
@@ -19,9 +20,14 @@ def cache_folder() -> Path:
 
 def keep_torch_headers() -> None:
     """torch compiles its headers, for some ten seconds, into a folder of this name in the temporary
-    one. Without a cache, it compiles them for each worker."""
-    with suppress(OSError, KeyError):  # KeyError: of a user without a name
-        kept = cache_folder() / "torch"
-        kept.mkdir(parents=True, exist_ok=True)
-        link = Path(tempfile.gettempdir()) / f"torchinductor_{getpass.getuser()}"
-        link.symlink_to(kept, target_is_directory=True)
+    one. Without a cache, it compiles them for each worker: so where there can be none."""
+    # KeyError: of a user without a name; RuntimeError: without a home folder.
+    with suppress(OSError, KeyError, RuntimeError):
+        headers = cache_folder() / "torch-headers"
+        headers.mkdir(parents=True, exist_ok=True)
+        if not os.access(headers, os.W_OK | os.X_OK):
+            return
+        user = re.sub(r'[\\/:*?"<>|]', "_", getpass.getuser())  # as torch has it
+        folder = Path(tempfile.gettempdir()) / f"torchinductor_{user}"
+        folder.mkdir(exist_ok=True)
+        (folder / "precompiled_headers").symlink_to(headers, target_is_directory=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import importlib.util
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,10 +57,13 @@ class EfficientNet:
     def _computed_by(
         self, folded: Any, device: torch.device, dtype: torch.dtype
     ) -> OnnxNetwork | TorchNetwork:
-        if (device.type, dtype) != ("cpu", torch.float32) or not _has_onnx():
-            return TorchNetwork(folded, self.layers, device, dtype)
-        from backends.embedder.onnx_network import OnnxNetwork
-
+        by_torch = partial(TorchNetwork, folded, self.layers, device, dtype)
+        if (device.type, dtype) != ("cpu", torch.float32):
+            return by_torch()
+        try:
+            from backends.embedder.onnx_network import OnnxNetwork
+        except ImportError:  # not installed, or not for this system
+            return by_torch()
         return OnnxNetwork(folded, self.layers, self._size, torch.get_num_threads())
 
     def prepare(self, image: Image.Image) -> Any:
@@ -97,10 +101,6 @@ class TorchNetwork:
             found[LAST] = network._swish(network._conv_head(x))
         pooled = [found[layer].float().mean(dim=(2, 3)) for layer in self._layers]
         return torch.cat(pooled, dim=1).cpu()
-
-
-def _has_onnx() -> bool:
-    return all(importlib.util.find_spec(name) for name in ("onnx", "onnxruntime"))
 
 
 def _weights() -> Any:

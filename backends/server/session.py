@@ -217,16 +217,18 @@ class ServerSession:
         given, prompt = len(prompt.token_ids), wire.sent(prompt)
         length = len(prompt.token_ids)
         labels = decoding.labels if wire.label_logprobs != "none" else ()
-        asks = {one: _ask(wire, prompt, decoding, one) for one in ((), *beginnings(labels))}
-        requests = {one: wire.encoded(ask) for one, ask in asks.items()}
-        began = time.perf_counter()  # what it takes to write a request is no time of the server's
+        began = time.perf_counter()
         findings: list[Finding] = []
         answers: dict[_Beginning, Answer] = {}
         try:
             if self._window and length > self._window.tokens:
                 raise ReplyError(self._window.why)
-            for beginning, ask in asks.items():
-                answers[beginning] = answer = await wire.answer(requests[beginning])
+            for beginning in ((), *beginnings(labels)):
+                ask = _ask(wire, prompt, decoding, beginning)
+                request = wire.encoded(ask)
+                if not beginning:  # what it takes to write the first is no time of the server's
+                    began = time.perf_counter()
+                answers[beginning] = answer = await wire.answer(request)
                 self._held_against(answer, length + len(beginning), findings)
                 if wire.found.flavour.CAN_GIVE_ALL and not wire.has_all(ask, answer):
                     whole = wire.encoded(replace(ask, max_tokens=1, wants_all=True))

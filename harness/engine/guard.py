@@ -53,7 +53,10 @@ class Guard:
             os.close(theirs)
 
     def release(self) -> None:
-        """Once; the group has ended."""
+        """The group has ended. Does nothing the second time."""
+        if self._ours < 0:
+            return
         with suppress(BrokenPipeError):
             os.write(self._ours, b"\n")
-        os.close(self._ours)
+        ours, self._ours = self._ours, -1
+        os.close(ours)

@@ -64,27 +64,30 @@ class ProcessTransport:
         # why there is no worker, once there is none
         self._end = WorkerFailedError("it was ended before", "died")
         environment = worker_environment(python, target)
-        with open_log(log) as sink:
+        self._guard: Guard | None = None
+        self._limit: MemoryLimit | None = None
+        self._watching = contextlib.ExitStack()
+        with open_log(log) as sink, contextlib.ExitStack() as undo:
             self._scratch = make_scratch()
+            undo.callback(remove_scratch, self._scratch)
             self._connection, theirs = socket.socketpair()
+            undo.callback(self._connection.close)
             self._connection.setblocking(False)
             # The child has copies. While ours of `theirs` is open, the end of the child closes
             # nothing.
             with theirs:
                 self._process = self._started(python, environment, theirs, sink)
-        self._watching = contextlib.ExitStack()
-        try:
+            undo.pop_all()
+            undo.callback(self._end_group)  # of the folder and the connection too
             self._guard = Guard(self._process.pid, self._scratch)
-            self._limit = memory_limit and MemoryLimit(self._process.pid, memory_limit)
+            self._limit = MemoryLimit(self._process.pid, memory_limit) if memory_limit else None
             probe = (
                 MemoryProbe(self._process.pid, LOOK_SECONDS, look=self._limit.look)
                 if self._limit
                 else MemoryProbe(self._process.pid)
             )
             self._probe = self._watching.enter_context(probe)
-        except BaseException:
-            self._end_group()
-            raise
+            undo.pop_all()
 
     def _started(
         self, python: str, environment: Mapping[str, str], theirs: socket.socket, sink: IO[bytes]
@@ -102,8 +105,6 @@ class ProcessTransport:
                 start_new_session=True,
             )
         except OSError as error:
-            self._connection.close()
-            remove_scratch(self._scratch)
             raise EngineError(
                 f"the interpreter {python} cannot be started: {error}",
                 remedy="Fix `python` in the backend's table of the config.",
@@ -184,17 +185,20 @@ class ProcessTransport:
         if self._connection.fileno() < 0:
             return
         self._end_group()
-        self._guard.release()
 
     def _end_group(self) -> None:
+        """Once more after an interrupt: the connection is closed last, and a closed one says that
+        all is done."""
         # macOS forbids it, rather than finds none, where only a zombie is left
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
-        self._connection.close()
-        remove_scratch(self._scratch)
         if self._limit:
             self._limit.release()
+        remove_scratch(self._scratch)
+        if self._guard:
+            self._guard.release()
+        self._connection.close()
 
     def _wait_until(self, seconds: float) -> wire.Wait:
         """Waits for the socket until that long from now.

@@ -51,7 +51,7 @@ class Source:
         """What fields of the spec came to, which are a default, or the most that is wanted."""
         prompts, facts = self.run.prompts, self.run.facts
         found: dict[str, object] = {
-            "label_column": LABEL,
+            "label_column": self.spec.label_column or LABEL,
             "queries": len({one.position for one in prompts if one.role == "query"}),
         }
         shown = {one.examples for one in prompts}

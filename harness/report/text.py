@@ -172,7 +172,8 @@ def duration(seconds: float) -> str:
 
 
 def duration_within(seconds: float, low: float, high: float) -> tuple[str, str]:
-    """A duration, and the interval behind it: with as many digits more as tell the three apart."""
+    """A duration, and the interval behind it: with as many digits more as tell the three apart,
+    as far as whole seconds do."""
     values = (seconds, low, high)
     written = [list(map(duration, values))]
     for finer in (1, 2):

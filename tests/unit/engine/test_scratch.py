@@ -6,10 +6,12 @@ import os
 import sys
 import tempfile
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from harness.engine.process import ProcessTransport
 from harness.engine.scratch import make_scratch, remove_scratch
 from harness.engine.session import check_backend
 from harness.errors import EngineError
@@ -65,8 +67,56 @@ def test_paths_of_sockets_in_it_are_not_too_long(
 def test_without_a_place_for_it_there_is_one_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
-    monkeypatch.setattr("harness.engine.scratch._LONGEST_PARENT", 1000)
-    with pytest.raises(EngineError, match="no folder can be made") as caught:
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [str(tmp_path / "none")])
+    with pytest.raises(EngineError, match="no temporary folder can be made") as caught:
         make_scratch()
     assert "TMPDIR" in caught.value.remedy
+
+
+@pytest.mark.parametrize(("length", "fits"), [(54, True), (55, False)])
+def test_the_longest_parent_is_just_short_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, length: int, fits: bool
+) -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as short:
+        parent = Path(short) / ("x" * (length - len(short) - 1))
+        parent.mkdir()
+        monkeypatch.setattr(tempfile, "tempdir", str(parent))
+        folder = make_scratch()
+        remove_scratch(folder)
+        assert (folder.parent == parent) is fits
+        assert len(str(folder / "012e1472-9a2a-4643-9b4b-b756550b2714")) <= 103
+
+
+@pytest.fixture
+def parent(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A temporary folder that has a short path, for folders of workers."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as short:
+        monkeypatch.setattr(tempfile, "tempdir", short)
+        yield Path(short)
+
+
+def test_without_a_guard_nothing_of_the_worker_is_left(
+    parent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.engine.guard._WAIT", "exit 3")
+    with pytest.raises(EngineError, match="did not start"):
+        ProcessTransport("backends.mock", 60.0, tmp_path / "log")
+    assert not list(parent.iterdir())
+
+
+def test_an_interrupt_while_it_is_ended_leaves_the_rest_to_the_next_end(
+    parent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = ProcessTransport("backends.mock", 60.0, tmp_path / "log")
+
+    def interrupted(folder: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("harness.engine.process.remove_scratch", interrupted)
+        worker.kill()
+    assert len(list(parent.iterdir())) == 1
+    worker.kill()
+    assert not list(parent.iterdir())
+    worker.kill()

@@ -73,6 +73,14 @@ def test_a_run_of_texts_is_completed_and_given_again(tmp_path: Path) -> None:
         run(spec, results)
 
 
+def test_another_column_of_labels_than_that_of_the_prompts_is_refused(tmp_path: Path) -> None:
+    path, results = write(tmp_path), tmp_path / "results"
+    path.write_text(path.read_text().replace("text,label", "text,kind", 1))
+    first = carry_out(path, results, text_column="text", label_column="kind")
+    with pytest.raises(UsageError, match="label-column"):
+        run(RunSpec(backend=("mock",), prompts_from=first.run_id, label_column="label"), results)
+
+
 def test_a_query_that_does_not_fit_costs_itself_only(tmp_path: Path) -> None:
     path = write(tmp_path, [f"{n} " + "long " * 200 for n in range(8)], CLASSES[:2])
     summary = carry_out(path, tmp_path / "results", queries=100)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,6 @@ import torch
 from PIL import Image
 
 from backends.api import BackendError
-from backends.embedder import efficientnet
 from backends.embedder.api import EmbedderOptions
 from backends.embedder.efficientnet import EfficientNet, _weights
 
@@ -30,7 +30,8 @@ def opened(**options: Any) -> EfficientNet:
 @pytest.fixture(params=["onnxruntime", "torch"])
 def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     if request.param == "torch":
-        monkeypatch.setattr(efficientnet, "_has_onnx", lambda: False)
+        monkeypatch.setitem(sys.modules, "onnxruntime", None)
+        monkeypatch.delitem(sys.modules, "backends.embedder.onnx_network", raising=False)
     return str(request.param)
 
 
@@ -58,8 +59,10 @@ def test_both_engines_agree_on_every_layer_and_at_an_odd_size(
 ) -> None:
     every = (*map(str, range(17)), "last")
     by_onnx = opened(layers=every, image_size=101)
-    monkeypatch.setattr(efficientnet, "_has_onnx", lambda: False)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.delitem(sys.modules, "backends.embedder.onnx_network")
     by_torch = opened(layers=every, image_size=101)
+    assert [one.engine.split()[0] for one in (by_onnx, by_torch)] == ["onnxruntime", "torch"]
     prepared = [by_onnx.prepare(picture) for picture in pictures]
     with torch.inference_mode():
         found = by_onnx.vectors(prepared)
