@@ -17,6 +17,7 @@ import time
 import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from typing import Any, TypeAlias, TypeVar
 from urllib.parse import urljoin, urlsplit
@@ -32,6 +33,7 @@ MOST_WAIT_SECONDS = 20.0  # whatever Retry-After says
 MOST_TRIES = 6
 _FIRST_WAIT_SECONDS = 0.25
 _CONNECT_SECONDS = 10.0
+_END_SECONDS = 0.2  # between the last piece of a reply and the end of its body
 _KEEP_SECONDS = 4.0  # servers close a connection that nobody uses after 5 s
 _MOST_REDIRECTS = 3
 _BUSY = (429, 503)
@@ -242,6 +244,7 @@ class Client:
             for line in lines:
                 piece = line.strip() if is_lines else self._data_of(line)
                 if piece == b"[DONE]":
+                    await _read_to_end(response)
                     return
                 if piece:
                     take(self._object(piece), at)
@@ -334,6 +337,15 @@ async def _whole(response: aiohttp.ClientResponse) -> bytes:
     if response.content_type == "text/html":
         raise ReplyError("a page of HTML came, and no reply: a proxy may stand in between")
     return bytes(body)
+
+
+async def _read_to_end(response: aiohttp.ClientResponse) -> None:
+    """The end of a body often comes by itself; without it, the connection could not be used
+    again. What a server does in place of it is no matter any more."""
+    with suppress(TimeoutError, aiohttp.ClientError):
+        async with asyncio.timeout(_END_SECONDS):
+            async for _ in response.content.iter_any():
+                pass
 
 
 async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[tuple[float, list[bytes]]]:

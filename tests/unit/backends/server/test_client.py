@@ -1,4 +1,4 @@
-"""The HTTP client: whose certificate it trusts, and which way its requests go."""
+"""The HTTP client: whom it trusts, which way its requests go, over which connections."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -144,3 +145,42 @@ def test_no_proxy_is_used_for_a_host_that_is_excepted(
     with pytest.raises(BackendError, match="cannot be reached"):
         got("http://far.example:1", "/v1/models")
     assert proxied == []
+
+
+STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(("end", "connections"), [(b"0\r\n\r\n", 1), (b"", 3)])
+def test_a_connection_is_used_again_though_the_end_of_a_body_comes_late(
+    end: bytes, connections: int
+) -> None:
+    """Or not at all, which costs the connection and not the reply."""
+    answering: list[asyncio.Task[Any] | None] = []
+    taken: list[object] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        answering.append(asyncio.current_task())
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            while await reader.readuntil(b"{}"):
+                writer.write(STREAM)
+                for chunk in (b'data: {"text": "a"}\n\n', b"data: [DONE]\n\n"):
+                    writer.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
+                await writer.drain()
+                await asyncio.sleep(0.02)
+                writer.write(end)
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+
+    async def whole() -> None:
+        server = await asyncio.start_server(answer, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        client = Client(f"http://127.0.0.1:{port}")
+        for _ in range(3):
+            await client.stream("/", b"{}", lambda piece, at: taken.append(piece))
+        await client.close()
+        await asyncio.gather(*filter(None, answering))
+        server.close()
+
+    asyncio.run(whole())
+    assert (taken, len(answering)) == ([{"text": "a"}] * 3, connections)
