@@ -74,9 +74,10 @@ def _in_our_words(error: Any, context: Any) -> UsageError:
         return UsageError(f"{missing} is missing", remedy=f"`{path} --help` says what it is.")
     if "extra argument" in error.message:
         extra = error.message.partition("(")[2].partition("(")[2].rstrip(")")
-        return UsageError(
-            f"there is nothing to do with: {extra}", remedy=f"`{path} --help` shows what is taken."
-        )
+        remedy = f"`{path} --help` shows what is taken."
+        if "--data" in by_name:
+            remedy = f"Data are given as --data {extra.split()[0]}. {remedy}"
+        return UsageError(f"there is nothing to do with: {extra}", remedy=remedy)
     # Some versions of Typer have pydantic check a value; its words speak of its own input.
     said = str(error.message).rstrip(".").removeprefix("Value error, ")
     said = re.sub(r"Input should be greater than or equal to (\S+)", r"use \1 or more", said)

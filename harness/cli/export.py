@@ -77,7 +77,7 @@ def _of_suffix(output: str | None) -> ExportFormat:
         return ExportFormat(suffix)
     formats = ", ".join(ExportFormat)
     raise UsageError(
-        "the format is not known" if output is None else f"no format is called by {output}",
+        "the format is not known" if output is None else f"{output}: no format has such an ending",
         remedy=f"Give --format, or -o FILE whose name ends with one of: {formats}.",
     )
 

@@ -126,7 +126,7 @@ _SHOWN_COLUMNS = 5
 def data_sentence(name: str, data: DataFacts) -> str:
     """What kind of data it is and why, how much, and what of it is not used."""
     if data.kind == "text":
-        why = "" if data.is_column_given else ", the only one that is not numeric"
+        why = "" if data.is_column_given else ", the only one beside the labels that is not numeric"
         kind = f"text (column {data.text_column}{why})"
     else:
         kind = f"vectors of {data.numbers:,} numbers"

@@ -55,7 +55,7 @@ def listing_sha256(images: Sequence[ImageFile]) -> str:
 
 def _check_others(folder: Path) -> None:
     if not folder.is_dir():
-        raise UsageError(f"{folder}: no such folder", remedy=_REMEDY)
+        raise UsageError(f"{folder}: no such folder", remedy=f"Check its path. {_REMEDY}")
     others = [one.name for one in _visible(folder) if one.name not in SPLITS and one.is_dir()]
     if others:
         raise fault(

@@ -175,7 +175,7 @@ FACTS: dict[str, Any] = {
     ("changes", "said"),
     [
         ({"is_column_given": True}, "text (column text), 2,000 train, 600 test, 2 classes"),
-        ({}, "text (column text, the only one that is not numeric), 2,000 train"),
+        ({}, "text (column text, the only one beside the labels that is not numeric), 2,000 train"),
         ({"kind": "vectors", "numbers": 1280, "text_column": None}, "vectors of 1,280 numbers, 2"),
         ({"test_share": 0.3}, "; 30 % of each class chosen by content for testing"),
         ({"unused_columns": ["id", "stars"]}, "; not used: columns id, stars"),
