@@ -165,11 +165,13 @@ def unpaired_because(first: Side, other: Side) -> str | None:
 
 
 def _difference(metric: Metric, first: Side, other: Side) -> Difference | None:
-    """`None` where a side does not have the metric."""
+    """`None` where a side does not have the metric, or it means something else on the other."""
     ones, others = samples_of(metric, first), samples_of(metric, other)
     if ones is None or others is None:
         return None
     paired = unpaired_because(first, other) is None
+    if metric.kind == "count" and not paired:
+        return None  # examples of other data are longer or shorter: more of them are no gain
     if isinstance(ones, Mapping) and isinstance(others, Mapping):
         # All queries of either side, NaN where one has none: pairs stay in line.
         queries = sorted(ones.keys() | others.keys())

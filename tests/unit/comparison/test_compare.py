@@ -215,6 +215,9 @@ def test_a_file_that_was_written_again_under_its_name_is_other_data() -> None:
     found = against(PLAIN, other)
     assert found.spec == []
     assert found.unpaired_because == "their data are not the same"
+    # more of other texts is no gain
+    assert "examples_per_voter" not in by_metric(found)
+    assert "examples_per_voter" in by_metric(against(PLAIN, entry(Made("++++", run_id="b"))))
     assert not by_metric(found)["accuracy"].paired
     assert by_metric(found)["accuracy"].samples == (4, 4)
     assert found.flips == []
