@@ -47,8 +47,8 @@ def main() -> int:
     for metric in SPEEDS:
         values = [METRICS[metric].figure(one.runs[0]) for one in runs]
         logs = np.log(np.array(values, dtype=np.float64))
-        print(f"{metric}: {len(runs)} runs vary by {100 * stdev(logs):.1f} %")  # noqa: T201 - what the script is run for
-    print(f"runs stored in {results}")  # noqa: T201 - what the script is run for
+        print(f"{metric}: {len(runs)} runs vary by {100 * stdev(logs):.1f} %")
+    print(f"runs stored in {results}")
     return int(sum(map(_is_called_different, found)) > 0.05 * len(found))
 
 

@@ -45,7 +45,7 @@ def main() -> None:
             theirs, other = _theirs(folder, given.epochs, number)
             rounds.append((ours, theirs))
             load = os.getloadavg()[0]
-            print(f"accuracy {accuracy:.3f}, {other:.3f}; load {load:.1f}", ours, theirs)  # noqa: T201
+            print(f"accuracy {accuracy:.3f}, {other:.3f}; load {load:.1f}", ours, theirs)
     print_sides(f"{TRAIN:,} short texts, {given.epochs} epochs of MiniLM", rounds)
 
 

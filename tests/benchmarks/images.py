@@ -57,7 +57,7 @@ def main() -> None:
         files = _pictures(Path(scratch), wanted.images)
         rounds = [_round(wanted, files, Path(scratch)) for _ in range(given.rounds + 1)]
     for ours, theirs, cosine in rounds:
-        print(f"least cosine {cosine:.7f}; load {os.getloadavg()[0]:.1f}", ours, theirs)  # noqa: T201
+        print(f"least cosine {cosine:.7f}; load {os.getloadavg()[0]:.1f}", ours, theirs)
     title = f"{wanted.images} images through {Path(wanted.model).name}"
     # The first round is warm-up.
     print_sides(title, [(ours, theirs) for ours, theirs, _ in rounds[1:]])

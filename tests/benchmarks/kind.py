@@ -16,4 +16,4 @@ def kind() -> str:
 
 
 if __name__ == "__main__":
-    print(kind())  # noqa: T201 - what the Makefile reads
+    print(kind())

@@ -43,7 +43,7 @@ def main(rounds: int) -> None:
             sessions.append(plan_engine(entry, spec, folder).open_session(spec.max_model_len))
             stack.callback(sessions[-1].close)
         in_process, served = sessions
-        print(served.info.engine_version)  # noqa: T201 - a script
+        print(served.info.engine_version)
         processes = psutil.Process().children(recursive=True)
         [server] = [one for one in processes if one.name() == "llama-server"]
         client = server.parent()
@@ -71,10 +71,10 @@ def main(rounds: int) -> None:
                     for name, value in each.items():
                         times.setdefault(f"{kind}, {name}", []).append(1000 * value / QUERIES)
     for name, values in ratios.items():
-        print(f"{name}, server / in process: {geometric_mean(values)}")  # noqa: T201
+        print(f"{name}, server / in process: {geometric_mean(values)}")
     for name, values in times.items():
         spread = f"{mean(values):.1f} ({min(values):.1f} to {max(values):.1f})"
-        print(f"{name}, ms of a prompt: {spread}")  # noqa: T201
+        print(f"{name}, ms of a prompt: {spread}")
 
 
 def _prompts(session: EngineSession, seed: str) -> list[list[int]]:

@@ -127,13 +127,13 @@ def main() -> None:
                 ):
                     rate, cpu, p95 = measured(what)
                     p95s.append(p95)
-                    print(  # noqa: T201
+                    print(
                         f"{delay_ms:g} ms, {AT_ONCE} at once, {name}: {rate:,.0f} requests/s, "
                         f"{cpu:.2f} ms of processor a request, p95 {p95:.1f} ms, "
                         f"load {os.getloadavg()[0]:.1f}"
                     )
                 later.append(p95s[0] - p95s[1])
-            print("p95, session - bare aiohttp, ms:", *(f"{one:+.2f}" for one in sorted(later)))  # noqa: T201
+            print("p95, session - bare aiohttp, ms:", *(f"{one:+.2f}" for one in sorted(later)))
             session.close()
             os.sched_setaffinity(0, range(os.cpu_count() or 1))
 

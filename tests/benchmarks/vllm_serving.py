@@ -76,12 +76,12 @@ def main(url: str, rounds: int) -> None:
                 other = pool.submit(theirs, runner, [*common, *prompts])
                 mine = ours(bench)
                 pairs = zip(METRICS, mine, other.result(), strict=True)
-                print(number, kind, *(f"{name}: {a:.4g} {b:.4g};" for name, a, b in pairs))  # noqa: T201
+                print(number, kind, *(f"{name}: {a:.4g} {b:.4g};" for name, a, b in pairs))
                 if number:  # the first one warms all up
                     found.append(tuple(a / b for a, b in zip(mine, other.result(), strict=True)))
     for kind, found in ratios.items():
         for name, values in zip(METRICS, zip(*found, strict=True), strict=True):
-            print(f"{name}, harness bench / vLLM's with {kind}: {geometric_mean(values)}")  # noqa: T201
+            print(f"{name}, harness bench / vLLM's with {kind}: {geometric_mean(values)}")
 
 
 def _engine(url: str, folder: Path) -> Engine:
