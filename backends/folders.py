@@ -20,7 +20,8 @@ def cache_folder() -> Path:
 
 def keep_torch_headers() -> None:
     """torch compiles its headers, for some ten seconds, into a folder of this name in the temporary
-    one. Without a cache, it compiles them for each worker: so where there can be none."""
+    one. There they would go with the worker, so they lie in the user's cache. Where that cannot be
+    written, each worker compiles them again."""
     # KeyError: of a user without a name; RuntimeError: without a home folder.
     with suppress(OSError, KeyError, RuntimeError):
         headers = cache_folder() / "torch-headers"
