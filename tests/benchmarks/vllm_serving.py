@@ -1,6 +1,6 @@
 """The requests of `harness bench` beside vLLM's own serving benchmark, over one server of vLLM.
 
-    python tests/benchmarks/vllm_serving.py URL ROUNDS
+    python -m tests.benchmarks.vllm_serving URL ROUNDS
 
 In vLLM's environment (`harness backends install vllm`), the server is started by
 
