@@ -20,7 +20,7 @@ class Estimate(Record):
 
 
 class Span(Record):
-    """A 95 % interval."""
+    """An interval, of 95 % where nothing else is said."""
 
     low: float
     high: float

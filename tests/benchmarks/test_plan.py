@@ -1,9 +1,11 @@
 """Whether a run takes as long as `harness run --plan` says: 10 tries, of which 9 are to be right.
 
     make bench
+    pytest tests/benchmarks/test_plan.py --benchmark-only -s    # these alone: more than an hour
 
 The first plan comes of a short probe, the later ones of the runs before. What was said and what was
-measured goes to pytest-benchmark's `extra_info`.
+measured is printed, and goes to pytest-benchmark's `extra_info`. A plan cannot know how the load
+will change, so nothing else that is large is to begin or end meanwhile.
 """
 
 from __future__ import annotations
@@ -33,8 +35,11 @@ def test_a_run_takes_as_long_as_its_plan_says(benchmark: Any, tmp_path: Path, le
 
     def once() -> None:
         [plan] = answer("--plan")["plans"]
-        said = plan["seconds"]
-        tries.append({**said["interval"], "said": said["value"], "took": answer()["wall_seconds"]})
+        said, interval = plan["seconds"]["value"], plan["seconds"]["interval"]
+        low, high = interval["low"], interval["high"]
+        took = answer()["wall_seconds"]
+        tries.append({"low": low, "high": high, "said": said, "took": took})
+        print(f"{length:,} tokens: {said:.0f} s ({low:.0f} to {high:.0f}), took {took:.0f} s")
 
     benchmark.pedantic(once, rounds=TRIES)
     benchmark.extra_info["tries"] = tries
