@@ -346,7 +346,9 @@ class MemoryPlan:
     `cache_bytes`: all that is held of tokens, with what the engine allocates in advance;
     `token_bytes` of it for each token, 0 where it does not grow. `compute_bytes`: buffers for the
     evaluation. `engine_bytes`: the process without a model. `on_gpu`: weights, cache and buffers
-    lie there.
+    lie there. `cache_tokens`: what a cache of fixed size holds, of all prompts that are answered at
+    once; `None` of one that grows with `tokens`, or where it is not known. `cache_option` names the
+    option that sets this size.
     """
 
     tokens: int
@@ -356,6 +358,8 @@ class MemoryPlan:
     compute_bytes: int
     engine_bytes: int
     on_gpu: bool = False
+    cache_tokens: int | None = None
+    cache_option: str = ""
 
 
 @dataclass(frozen=True, slots=True)

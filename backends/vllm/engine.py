@@ -23,6 +23,7 @@ from vllm.sampling_params import MAX_LOGPROB_TOKEN_IDS, RequestOutputKind
 from vllm.v1.engine.llm_engine import LLMEngine
 
 from backends.api import (
+    Allocated,
     BackendError,
     Batch,
     Decoding,
@@ -95,6 +96,7 @@ class VllmEngine:
         self.vocabulary_size = int(found.model_config.get_vocab_size())
         self.step_tokens = int(found.scheduler_config.max_num_batched_tokens)
         self.most_prompts = int(found.scheduler_config.max_num_seqs)
+        self.cache_bytes = self._cache_bytes()
         dtype = str(found.model_config.dtype).removeprefix("torch.")
         self.description = f"{found.model_config.hf_config.model_type} {dtype}"
 
@@ -125,6 +127,13 @@ class VllmEngine:
             **given,
         )
 
+    def _cache_bytes(self) -> int | None:
+        """What it has taken for its KV cache; known in this process only."""
+        if not self._is_cpu:
+            return None
+        scheduler: Any = self.engine.engine_core.engine_core.scheduler
+        return sum(int(one.size) for one in scheduler.kv_cache_config.kv_cache_tensors)
+
 
 @dataclass(frozen=True, slots=True)
 class _Clock:
@@ -153,6 +162,7 @@ class VllmSession:
     def __init__(self, engine: VllmEngine, tokenizer: HfTokenizer, info: SessionInfo) -> None:
         self.info = info
         self._engine = engine.engine
+        self._cache_bytes = engine.cache_bytes
         self._tokenizer = tokenizer
         self._step_tokens = engine.step_tokens
         self._most_prompts = engine.most_prompts
@@ -183,6 +193,9 @@ class VllmSession:
             raise BackendError(
                 "vLLM did not drop its prefix cache", "See the engine's log: a block is in use."
             )
+
+    def allocated(self) -> Allocated:
+        return Allocated(cache_bytes=self._cache_bytes)
 
     def close(self) -> None:
         self._engine.engine_core.shutdown()

@@ -82,6 +82,8 @@ def fit(
     free = free_now(order.spec.memory_limit)  # before our tokenizers take some of it
     with ExitStack() as stack:
         entries = _open(order.spec, logs, given_chat, stack, failures)
+        if not entries:
+            raise _none_opens(failures)
         data = [
             read_data(order.spec.model_copy(update={"data": name}), given) for name in order.data
         ]

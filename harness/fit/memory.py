@@ -27,8 +27,10 @@ class Memory(Record):
 
     `cache_bytes` is all that is held of tokens. `total_bytes` is the sum of the four parts, and
     `device_bytes` what of it lies on the device: of a GPU's, all but the engine's process. That is
-    compared with `free_bytes`. `longest_context` is the length that would fit, and
-    `parallel_sequences` how many sequences of this one.
+    compared with `free_bytes`. `cache_tokens` is what a cache of fixed size holds, and
+    `cache_option` the option that sets its size; `None` and empty of a cache that grows with the
+    length. `longest_context` is the length that would fit, and `parallel_sequences` how many
+    sequences of this one.
     """
 
     device: Literal["cpu", "gpu"]
@@ -38,6 +40,8 @@ class Memory(Record):
     engine_bytes: int
     total_bytes: int
     device_bytes: int
+    cache_tokens: int | None
+    cache_option: str
     free_bytes: int | None
     fits: bool | None
     bytes_over: int
@@ -69,13 +73,15 @@ def free_now(limit: int | None = None) -> Free:
 def compared(plan: MemoryPlan, longer: MemoryPlan, free: int | None) -> Memory:
     """`longer` is the prediction for a longer context: the difference is what a token takes."""
     needed = device_bytes(plan)
-    per_token = (device_bytes(longer) - needed) / (longer.tokens - plan.tokens)
     left = None if free is None else free - needed
+    per_token = (device_bytes(longer) - needed) / (longer.tokens - plan.tokens)
+    holds, of_sequence = plan.cache_tokens, plan.tokens * plan.token_bytes
     longest = sequences = None
     if left is not None and per_token > 0:
         longest = max(int(plan.tokens + left / per_token), 0)
-        of_sequence = plan.tokens * plan.token_bytes
         sequences = max(1 + left // of_sequence, 0) if of_sequence else None
+    if left is not None and holds is not None:
+        longest, sequences = (holds, holds // plan.tokens) if left >= 0 else (0, 0)
     return Memory(
         device="gpu" if plan.on_gpu else "cpu",
         weights_bytes=plan.weights_bytes,
@@ -84,8 +90,10 @@ def compared(plan: MemoryPlan, longer: MemoryPlan, free: int | None) -> Memory:
         engine_bytes=plan.engine_bytes,
         total_bytes=total_bytes(plan),
         device_bytes=needed,
+        cache_tokens=holds,
+        cache_option=plan.cache_option,
         free_bytes=free,
-        fits=None if left is None else left >= 0,
+        fits=None if left is None else left >= 0 and (holds is None or plan.tokens <= holds),
         bytes_over=0 if left is None else max(-left, 0),
         longest_context=longest,
         parallel_sequences=sequences,
@@ -118,14 +126,29 @@ def check_memory(entry: str, predict: Predict, length: int, free: Free) -> None:
     if found is None:
         return
     _, [memory] = found
-    if not memory.bytes_over:
-        return
     longest = memory.longest_context or 0
     shorter = f"Use --max-model-len {longest}, or a" if longest >= 16 else "Use a"
-    where = "GPU memory" if memory.device == "gpu" else "memory"
-    raise EngineError(
-        f"{entry} would take {size(memory.device_bytes)} of {where} for {length:,} tokens of "
-        f"context, and {size(memory.free_bytes or 0)} may be taken: "
-        f"{size(memory.bytes_over)} too much",
-        remedy=f"{shorter} smaller model or KV cache type; --force loads it all the same.",
+    if memory.bytes_over:
+        where = "GPU memory" if memory.device == "gpu" else "memory"
+        raise EngineError(
+            f"{entry} would take {size(memory.device_bytes)} of {where} for {length:,} tokens of "
+            f"context, and {size(memory.free_bytes or 0)} may be taken: "
+            f"{size(memory.bytes_over)} too much",
+            remedy=f"{shorter} smaller model or KV cache type; --force loads it all the same.",
+        )
+    if too_small := smallness(memory, length):
+        raise EngineError(
+            f"{entry}: {too_small}",
+            remedy=f"{shorter} larger cache; --force loads it all the same.",
+        )
+
+
+def smallness(memory: Memory, length: int) -> str:
+    """Where a cache of fixed size cannot hold one sequence of this length: says so. Else empty."""
+    holds, option = memory.cache_tokens, memory.cache_option.replace("_", "-")
+    if holds is None or holds >= length:
+        return ""
+    return (
+        f"its KV cache of {size(memory.cache_bytes)}{f' (--{option})' if option else ''} holds "
+        f"{holds:,} tokens, and {length:,} are wanted"
     )

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
+from statistics import fmean
+from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from harness.contract import Batch, Prompt, SessionInfo, TokenIds, minimum_tokens
 from harness.engine.engine import Engine, EnginePlan
@@ -22,7 +26,7 @@ from harness.pipeline.prompting import decoding_of
 from harness.spec import RunSpec, entries_of
 from harness.stats.growth import Interval
 from harness.stats.spans import busy_seconds
-from harness.stats.spread import one_more
+from harness.stats.spread import likely_share, one_more
 from harness.store.runs import StoredEntry, StoredRun
 from harness.workload.workload import Workload
 
@@ -32,6 +36,9 @@ _LOOKED_AT = 200  # runs of a store
 _NEAR = 1.25  # prompts of which lengths are alike: a token behind a longer one takes longer
 _LEAST_SHARE = 0.01  # of the processors: the counts behind it have steps
 _PROMPTED = 64  # prompts of a voter, behind its first
+_PART_SECONDS = 1.0  # for so long it is tried which share of the processors is left
+
+Samples: TypeAlias = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +46,10 @@ class Pace:
     """What a prompt token takes that is evaluated, what a prompt takes beside that, and loading.
     The engine shares blocks of so many tokens. `harness_seconds` are those of the run outside the
     engines, where that is known. An engine that computes on the CPU has so many `threads`, and had
-    this `share` of the processors that they can use."""
+    this `share` of the processors that they can use.
+
+    `unsteadiness` is how far parts of some seconds differ from this pace: the standard deviation of
+    the logarithm of their times."""
 
     token_seconds: float
     prompt_seconds: float
@@ -48,6 +58,7 @@ class Pace:
     harness_seconds: float | None = None
     threads: int | None = None
     share: float = 1.0
+    unsteadiness: float = 0.0
 
     def seconds(self, prompts: int, tokens: int) -> float:
         """Of so many prompts with so many tokens to evaluate, with loading."""
@@ -69,6 +80,7 @@ def pace_of(
     replies, seconds = (np.array([one[place] for one in batches], float) for place in (1, 2))
     tokens = np.array([one[0] or 0 for one in batches], float)
     (each_token, each_prompt), _ = nnls(np.column_stack([tokens, replies]), seconds)
+    fitted = tokens * each_token + replies * each_prompt
     computed = tokens.sum() if least_tokens is None else least_tokens
     said = float(each_token * computed + each_prompt * replies.sum())
     scale = float(seconds.sum()) / said if said else 1.0
@@ -77,7 +89,19 @@ def pace_of(
         prompt_seconds=float(each_prompt) * scale,
         load_seconds=load_seconds,
         block=block,
+        unsteadiness=_unsteadiness(seconds, fitted),
     )
+
+
+def _unsteadiness(seconds: Samples, fitted: Samples) -> float:
+    """Of batches in their order, in parts of `_PART_SECONDS` or a little more; 0 with fewer than
+    two parts."""
+    ends = np.cumsum(seconds)
+    part = ((ends - seconds) // _PART_SECONDS).astype(int)
+    took, said = (np.bincount(part, weights=one) for one in (seconds, fitted))
+    whole = (took >= _PART_SECONDS / 2) & (said > 0)
+    ratios = np.log(took[whole] / said[whole])
+    return float(ratios.std(ddof=1)) if len(ratios) > 1 else 0.0
 
 
 def earlier_paces(
@@ -175,9 +199,11 @@ def seconds_of(paces: Sequence[Pace], prompts: Sequence[TokenIds], attempts: int
 def seconds_now(paces: Sequence[Pace], seconds: Sequence[float]) -> Interval:
     """What was said by each of the paces, one at least, for what other processes leave of the
     processors now; and what one more run is within in 9 of 10 cases."""
-    threads = paces[0].threads
-    share = 1.0 if threads is None else share_now(threads)
-    return one_more(seconds, [pace.share for pace in paces], share)
+    threads, earlier = paces[0].threads, [pace.share for pace in paces]
+    if threads is None:
+        return one_more(seconds, earlier, 1.0)
+    often = math.sqrt(fmean(pace.unsteadiness**2 for pace in paces))
+    return one_more(seconds, earlier, likely_share(share_now(threads), earlier, often))
 
 
 def probed_pace(plan: EnginePlan, spec: RunSpec, workload: Workload) -> Pace:

@@ -8,7 +8,7 @@ from itertools import groupby
 from rich.console import Group
 from rich.text import Text
 
-from harness.fit.memory import Memory
+from harness.fit.memory import Memory, smallness
 from harness.fit.probe import Probe
 from harness.fit.rows import FitRow, Help
 from harness.fit.shares import Shares
@@ -206,6 +206,8 @@ def _held(entry: str, length: int, memory: Memory | None) -> str:
     said = f"{entry}: {size(memory.free_bytes)} of {where} may be taken"
     if memory.bytes_over:
         said += f", {size(memory.bytes_over)} too little for {length:,} tokens"
+    if too_small := smallness(memory, length):
+        said += f"; {too_small}"
     if memory.longest_context is None:
         return f"{said}."
     said += f"; a context of {memory.longest_context:,} tokens would fit"

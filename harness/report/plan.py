@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from rich.console import Group
 from rich.text import Text
 
+from harness.fit.memory import smallness
 from harness.machine.memory import MIB, size
 from harness.pipeline.plan import Forecast, PlannedEntry, RunPlan
 from harness.record import Record
@@ -103,3 +104,5 @@ def _memory_notes(found: RunPlan) -> Iterator[str]:
     for one in found.entries:
         if one.memory is not None and one.memory.bytes_over:
             yield f"{one.entry}: {size(one.memory.bytes_over)} more memory than may be taken."
+        if one.memory is not None and (too_small := smallness(one.memory, found.limit)):
+            yield f"{one.entry}: {too_small}."

@@ -18,6 +18,22 @@ _GROWS, _GROWS_SPREAD = 1.0, 0.15
 the processors, twice the time. Engines whose threads wait for each other lose more than that."""
 
 
+def likely_share(tried: float, earlier: Sequence[float], unsteadiness: float) -> float:
+    """Which share of the processors the next run has, by the share in one second and those that
+    earlier runs had, all above 0.
+
+    A second is not a run. If parts of a run differ in time by `unsteadiness` (standard deviation of
+    the logarithm), a second may differ as much from its run, and says nothing new. So of its
+    difference from the earlier runs (of logarithms) only the share 1 - unsteadiness² / difference²
+    counts, and nothing where that is negative (the positive-part estimator of James and Stein).
+    """
+    usual = float(np.log(np.asarray(earlier, dtype=np.float64)).mean())
+    differs = math.log(tried) - usual
+    if abs(differs) <= unsteadiness:
+        return math.exp(usual)
+    return math.exp(usual + differs * (1 - (unsteadiness / differs) ** 2))
+
+
 def one_more(measured: Sequence[float], shares: Sequence[float], share: float) -> Interval:
     """What was measured at these shares of the processors, all above 0, as it would be at another
     share: the middle, and within what one more is in 9 of 10 cases.

@@ -301,3 +301,20 @@ def test_the_cache_that_llama_cpp_reports_is_the_predicted_one(
     assert said.compute_bytes == pytest.approx(predicted[0].compute_bytes, rel=0.1)
     assert peak is not None
     assert peak * MIB == pytest.approx(total_bytes(predicted[0]), rel=0.15)  # not prompted yet
+
+
+def test_what_vllm_takes_is_predicted(tmp_path: Path, small_data: str) -> None:
+    if not check(find_backend("vllm")).available:
+        pytest.skip("vllm is not installed")
+    done = inside(
+        *(tmp_path, "fit", "--data", small_data, "--voters", "1", "--queries", "2", "--quiet"),
+        *("--backend", "vllm", "--enforce-eager", "--kv-cache-gib", "0.5", "--load", "--json"),
+        *("--max-model-len", "300,100000"),
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    fitting, too_long = json.loads(done.stdout)["rows"]
+    memory, measured = fitting["memory"], fitting["measured"]
+    assert measured["cache_bytes"] == pytest.approx(memory["cache_bytes"], rel=0.01)
+    assert measured["peak_rss_bytes"] == pytest.approx(memory["total_bytes"], rel=0.15)
+    assert (memory["fits"], too_long["memory"]["fits"]) == (True, False)
+    assert memory["longest_context"] == memory["cache_tokens"] == 727 * 32

@@ -284,8 +284,13 @@ PLAN = asdict(MemoryPlan(64, 1, 2, 3, 4, 5))
 
 def test_memory_plans_are_one_for_each_length() -> None:
     longer = {**PLAN, "tokens": 128}
-    found = records.decode_memory_plans([PLAN, longer], [64, 128])
-    assert found == [MemoryPlan(64, 1, 2, 3, 4, 5), MemoryPlan(128, 1, 2, 3, 4, 5)]
+    fixed = {**PLAN, "cache_tokens": 7, "cache_option": "size"}
+    found = records.decode_memory_plans([PLAN, longer, fixed], [64, 128, 64])
+    assert found == [
+        MemoryPlan(64, 1, 2, 3, 4, 5),
+        MemoryPlan(128, 1, 2, 3, 4, 5),
+        MemoryPlan(64, 1, 2, 3, 4, 5, cache_tokens=7, cache_option="size"),
+    ]
     assert records.decode_memory_plans(None, [64]) is None
 
 
@@ -300,6 +305,9 @@ def test_memory_plans_are_one_for_each_length() -> None:
         [{**PLAN, "weights_bytes": 2**63}],
         [{**PLAN, "compute_bytes": 1.5}],
         [{**PLAN, "on_gpu": 1}],
+        [{**PLAN, "cache_tokens": -1}],
+        [{**PLAN, "cache_option": None}],
+        [{**PLAN, "cache_option": "two\nlines"}],
         [{**PLAN, "more": 1}],
     ],
 )

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -83,6 +84,36 @@ def test_of_a_gpus_memory_the_engines_process_takes_nothing() -> None:
     memory = compared(plan, longer, free=170 * MIB)
     assert (memory.total_bytes, memory.device_bytes) == (200 * MIB, 160 * MIB)
     assert (memory.fits, memory.longest_context) == (True, 110)
+
+
+FIXED = MemoryPlan(100, 60 * MIB, 90 * MIB, MIB // 8, 0, 40 * MIB, False, 720, "kv_cache_gib")
+
+
+@pytest.mark.parametrize(
+    ("tokens", "free", "fits", "longest", "sequences"),
+    [(100, 200, True, 720, 7), (721, 200, False, 720, 0), (100, 180, False, 0, 0)],
+)
+def test_a_cache_of_fixed_size_limits_the_length(
+    tokens: int, free: int, fits: bool, longest: int, sequences: int
+) -> None:
+    plan, longer = (replace(FIXED, tokens=n) for n in (tokens, 2 * tokens))
+    memory = compared(plan, longer, free * MIB)
+    assert (memory.fits, memory.longest_context) == (fits, longest)
+    assert memory.parallel_sequences == sequences
+    assert memory.bytes_over == max(190 - free, 0) * MIB
+
+
+def test_a_length_that_a_cache_of_fixed_size_cannot_hold_is_refused() -> None:
+    def predict(tokens: Sequence[int]) -> list[MemoryPlan]:
+        return [replace(FIXED, tokens=n) for n in tokens]
+
+    check_memory("it", predict, 720, lambda _: 200 * MIB)
+    with pytest.raises(EngineError) as refused:
+        check_memory("it", predict, 721, lambda _: 200 * MIB)
+    assert str(refused.value) == (
+        "it: its KV cache of 90 MiB (--kv-cache-gib) holds 720 tokens, and 721 are wanted"
+    )
+    assert refused.value.remedy.startswith("Use --max-model-len 720, or a larger cache;")
 
 
 def test_what_is_free_is_what_was_free_before_and_no_more_than_the_limit(

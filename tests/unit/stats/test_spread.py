@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from harness.stats.spread import one_more
+from harness.stats.spread import likely_share, one_more
 
 
 @pytest.mark.parametrize("runs", [1, 2, 5, 10])
@@ -44,3 +44,28 @@ def test_runs_at_several_shares_say_how_much_a_share_matters() -> None:
     shares = [1, 0.7, 0.5, 0.3, 0.2, 0.9, 0.4, 0.6]
     found = one_more([100 / share**2 for share in shares], shares, 0.25)
     assert found.value == pytest.approx(1600, rel=0.2)  # 800, if only the share itself mattered
+
+
+def test_a_second_counts_as_far_as_it_differs_more_than_seconds_of_a_run_do() -> None:
+    earlier = [0.5, 0.5]
+    assert likely_share(0.8, earlier, 0.0) == pytest.approx(0.8)
+    assert likely_share(0.8, earlier, 0.5) == pytest.approx(0.5)  # chance: e^0.47 = 1.6
+    assert likely_share(0.5, earlier, 0.5) == pytest.approx(0.5)
+    assert likely_share(0.1, earlier, 0.3) == pytest.approx(0.1, rel=0.1)  # far beyond chance
+
+
+def test_of_a_load_that_comes_and_goes_a_second_says_little() -> None:
+    """Runs of 60 s, of which half a processor's bursts take part; the second is one of them."""
+    rng = np.random.default_rng(0)
+    runs = 1 / (1 - rng.random((400, 11, 60)).round() / 2)  # each second takes 1 or 2
+    times, shares = runs.mean(axis=2) * 60, (1 / runs).mean(axis=2)
+    unsteadiness = float(np.log(runs).std())
+    held = believed = 0
+    for time, share, first in zip(times, shares, 1 / runs[:, 0, 0], strict=True):
+        earlier = list(share[1:])
+        for_second = one_more(list(time[1:]), earlier, first)
+        likely = one_more(list(time[1:]), earlier, likely_share(first, earlier, unsteadiness))
+        believed += for_second.low <= time[0] <= for_second.high
+        held += likely.low <= time[0] <= likely.high
+    assert held >= 360
+    assert believed < 200
