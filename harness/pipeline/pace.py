@@ -203,7 +203,7 @@ def seconds_now(paces: Sequence[Pace], seconds: Sequence[float]) -> Interval:
     if threads is None:
         return one_more(seconds, earlier, 1.0)
     often = math.sqrt(fmean(pace.unsteadiness**2 for pace in paces))
-    return one_more(seconds, earlier, likely_share(share_now(threads), earlier, often))
+    return one_more(seconds, earlier, likely_share(share_now(threads), earlier, often), often)
 
 
 def probed_pace(plan: EnginePlan, spec: RunSpec, workload: Workload) -> Pace:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from harness.stats.growth import Interval
+from harness.stats.significance import SAMPLE_SECONDS
 
 CONFIDENCE = 0.9
 _USUAL, _WEIGHT = 0.12, 8
@@ -34,9 +35,14 @@ def likely_share(tried: float, earlier: Sequence[float], unsteadiness: float) ->
     return math.exp(usual + differs * (1 - (unsteadiness / differs) ** 2))
 
 
-def one_more(measured: Sequence[float], shares: Sequence[float], share: float) -> Interval:
-    """What was measured at these shares of the processors, all above 0, as it would be at another
-    share: the middle, and within what one more is in 9 of 10 cases.
+def one_more(
+    measured: Sequence[float], shares: Sequence[float], share: float, unsteadiness: float = 0.0
+) -> Interval:
+    """The seconds measured at these shares of the processors, all above 0, as they would be at
+    another share: the middle, and within what one more is in 9 of 10 cases.
+
+    What disturbs a run lasts for some seconds. So runs whose parts differ by `unsteadiness`, as for
+    `likely_share`, differ by that over the root of how many such times they last.
 
     The logarithms are on a line over log(1 / share), by least squares. Its slope is known before as
     well as `_GROWS_SPREAD` says (Bayesian linear regression with a normal prior).
@@ -46,6 +52,8 @@ def one_more(measured: Sequence[float], shares: Sequence[float], share: float) -
     times = np.log(np.asarray(measured, dtype=np.float64))
     scarcity = -np.log(np.asarray(shares, dtype=np.float64))
     count, middle = len(times), float(scarcity.mean())
+    at_once = math.sqrt(SAMPLE_SECONDS / math.exp(times.mean()))
+    usual = max(_USUAL, unsteadiness * min(at_once, 1.0))
     away = scarcity - middle
     known_before = (_USUAL / _GROWS_SPREAD) ** 2
     weight = float((away**2).sum()) + known_before
@@ -54,7 +62,7 @@ def one_more(measured: Sequence[float], shares: Sequence[float], share: float) -
     mean = float(times.mean()) + grows * ahead
     left = times - times.mean() - grows * away
     freedom = _WEIGHT + count - 1
-    squares = _WEIGHT * _USUAL**2 + float((left**2).sum())
+    squares = _WEIGHT * usual**2 + float((left**2).sum())
     often = float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom))
     wide = often * math.sqrt(squares / freedom * (1 + 1 / count + ahead**2 / weight))
     return Interval(math.exp(mean), math.exp(mean - wide), math.exp(mean + wide))

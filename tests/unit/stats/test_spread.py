@@ -54,6 +54,18 @@ def test_a_second_counts_as_far_as_it_differs_more_than_seconds_of_a_run_do() ->
     assert likely_share(0.1, earlier, 0.3) == pytest.approx(0.1, rel=0.1)  # far beyond chance
 
 
+def test_unsteady_runs_differ_more_the_shorter_they_are() -> None:
+    def width(times: list[float], unsteadiness: float) -> float:
+        found = one_more(times, [1.0] * len(times), 1.0, unsteadiness)
+        return found.high / found.low
+
+    assert width([40, 40], 0.5) > 1.2 * width([40, 40], 0)
+    assert width([4000, 4000], 0.5) == width([4000, 4000], 0)
+    assert width([2, 2], 0.5) == pytest.approx(
+        width([1, 1], 0.5)
+    )  # shorter than what disturbs them
+
+
 def test_of_a_load_that_comes_and_goes_a_second_says_little() -> None:
     """Runs of 60 s, of which half a processor's bursts take part; the second is one of them."""
     rng = np.random.default_rng(0)
@@ -64,7 +76,8 @@ def test_of_a_load_that_comes_and_goes_a_second_says_little() -> None:
     for time, share, first in zip(times, shares, 1 / runs[:, 0, 0], strict=True):
         earlier = list(share[1:])
         for_second = one_more(list(time[1:]), earlier, first)
-        likely = one_more(list(time[1:]), earlier, likely_share(first, earlier, unsteadiness))
+        share_of_run = likely_share(first, earlier, unsteadiness)
+        likely = one_more(list(time[1:]), earlier, share_of_run, unsteadiness)
         believed += for_second.low <= time[0] <= for_second.high
         held += likely.low <= time[0] <= likely.high
     assert held >= 360
