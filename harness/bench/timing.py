@@ -81,7 +81,10 @@ def bench(
     for planned in plans if not spec.force else ():
         with closing(planned.open_tokenizer()) as opened:
             name = planned.entry.name
-            check_memory(name, opened.predict_memory, needed[name], free)
+            try:
+                check_memory(opened.predict_memory, needed[name], free)
+            except EngineError as error:
+                raise EngineError(f"{name}: {error}", remedy=error.remedy) from error
     for planned in plans:
         yield from _rows_of(planned, needed[planned.entry.name], plan, spec, observe)
 

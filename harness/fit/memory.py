@@ -117,7 +117,7 @@ def memory_at(
     return plans[0].token_bytes, [compared(plan, longer, left) for plan, longer in pairs]
 
 
-def check_memory(entry: str, predict: Predict, length: int, free: Free) -> None:
+def check_memory(predict: Predict, length: int, free: Free) -> None:
     """Raises `EngineError`, which says by how much, for a model that takes more than is free."""
     try:
         found = memory_at(predict, [length], free)
@@ -128,27 +128,33 @@ def check_memory(entry: str, predict: Predict, length: int, free: Free) -> None:
     _, [memory] = found
     longest = memory.longest_context or 0
     shorter = f"Use --max-model-len {longest}, or a" if longest >= 16 else "Use a"
+    cache = _flag(memory.cache_option) or "KV cache type"
     if memory.bytes_over:
         where = "GPU memory" if memory.device == "gpu" else "memory"
         raise EngineError(
-            f"{entry} would take {size(memory.device_bytes)} of {where} for {length:,} tokens of "
+            f"it would take {size(memory.device_bytes)} of {where} for {length:,} tokens of "
             f"context, and {size(memory.free_bytes or 0)} may be taken: "
             f"{size(memory.bytes_over)} too much",
-            remedy=f"{shorter} smaller model or KV cache type; --force loads it all the same.",
+            remedy=f"{shorter} smaller model or {cache}; --force loads it all the same.",
         )
     if too_small := smallness(memory, length):
         raise EngineError(
-            f"{entry}: {too_small}",
-            remedy=f"{shorter} larger cache; --force loads it all the same.",
+            too_small,
+            remedy=f"{shorter} larger {cache}; --force loads it all the same.",
         )
 
 
 def smallness(memory: Memory, length: int) -> str:
     """Where a cache of fixed size cannot hold one sequence of this length: says so. Else empty."""
-    holds, option = memory.cache_tokens, memory.cache_option.replace("_", "-")
+    holds = memory.cache_tokens
     if holds is None or holds >= length:
         return ""
     return (
-        f"its KV cache of {size(memory.cache_bytes)}{f' (--{option})' if option else ''} holds "
-        f"{holds:,} tokens, and {length:,} are wanted"
+        f"its KV cache of {size(memory.cache_bytes)} holds {holds:,} tokens, and {length:,} are "
+        "wanted"
     )
+
+
+def _flag(option: str) -> str:
+    """Of an engine's option; empty for none."""
+    return f"--{option.replace('_', '-')}" if option else ""

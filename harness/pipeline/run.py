@@ -291,7 +291,7 @@ def prepare(
                 failures[failed.entry] = cast("EngineError", failed.__cause__)
         for name, session in able.items() if not spec.force else ():
             with _failing_alone(name, failures):
-                check_memory(name, session.predict_memory, workload.packed.limit, free)
+                check_memory(session.predict_memory, workload.packed.limit, free)
         if failures.keys() >= opened.keys():
             raise _none_able(failures)
     if source:

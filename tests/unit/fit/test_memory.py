@@ -61,7 +61,7 @@ def test_a_model_that_takes_more_than_is_free_is_refused(
 ) -> None:
     monkeypatch.setattr(harness.fit.memory, "free_bytes", lambda on_gpu: free * MIB)
     with pytest.raises(EngineError) as refused:
-        check_memory("it", predicted, 100, free_now())
+        check_memory(predicted, 100, free_now())
     assert str(refused.value) == (
         "it would take 200 MiB of memory for 100 tokens of context, and "
         f"{free} MiB may be taken: {200 - free} MiB too much"
@@ -75,8 +75,8 @@ def test_what_cannot_be_predicted_is_not_refused(monkeypatch: pytest.MonkeyPatch
         raise EngineError("its head lies")  # loading it says so too
 
     monkeypatch.setattr(harness.fit.memory, "free_bytes", lambda on_gpu: 1)
-    check_memory("it", broken, 100, free_now())
-    check_memory("it", lambda _: None, 100, free_now())
+    check_memory(broken, 100, free_now())
+    check_memory(lambda _: None, 100, free_now())
 
 
 def test_of_a_gpus_memory_the_engines_process_takes_nothing() -> None:
@@ -107,13 +107,14 @@ def test_a_length_that_a_cache_of_fixed_size_cannot_hold_is_refused() -> None:
     def predict(tokens: Sequence[int]) -> list[MemoryPlan]:
         return [replace(FIXED, tokens=n) for n in tokens]
 
-    check_memory("it", predict, 720, lambda _: 200 * MIB)
+    check_memory(predict, 720, lambda _: 200 * MIB)
     with pytest.raises(EngineError) as refused:
-        check_memory("it", predict, 721, lambda _: 200 * MIB)
-    assert str(refused.value) == (
-        "it: its KV cache of 90 MiB (--kv-cache-gib) holds 720 tokens, and 721 are wanted"
-    )
-    assert refused.value.remedy.startswith("Use --max-model-len 720, or a larger cache;")
+        check_memory(predict, 721, lambda _: 200 * MIB)
+    assert str(refused.value) == ("its KV cache of 90 MiB holds 720 tokens, and 721 are wanted")
+    assert refused.value.remedy.startswith("Use --max-model-len 720, or a larger --kv-cache-gib;")
+    with pytest.raises(EngineError, match="10 MiB too much") as refused:
+        check_memory(predict, 100, lambda _: 180 * MIB)
+    assert refused.value.remedy.startswith("Use a smaller model or --kv-cache-gib;")
 
 
 def test_what_is_free_is_what_was_free_before_and_no_more_than_the_limit(
