@@ -86,7 +86,7 @@ class Probe(Record):
     state, empty where they state none. `memory_limit_bytes` is --memory-limit, or what was free.
 
     `bytes_per_token` is the slope of the peak over the lengths, `kv_bytes_per_token` what the cache
-    was predicted to take of it. The seconds of a prefill are `linear_seconds` n +
+    was predicted to take of it (`None` of one of fixed size). The seconds of a prefill are `linear_seconds` n +
     `quadratic_seconds` n². All three are `None` with fewer than three lengths, or where what they
     are of is not known.
     """
@@ -124,8 +124,9 @@ class Prediction:
         return Prediction(*plans) if plans else None
 
     @property
-    def token_bytes(self) -> int:
-        return self.one.token_bytes
+    def token_bytes(self) -> int | None:
+        """`None` of a cache of fixed size: it takes no more for a longer prompt."""
+        return None if self.one.cache_option else self.one.token_bytes
 
     def total_bytes(self, tokens: int) -> int:
         one, longer = total_bytes(self.one), total_bytes(self.longer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.contract import MemoryPlan
 from harness.engine.engine import plan_engine
 from harness.errors import EngineError
 from harness.fit.probe import PRECISION, Prediction, Probe, probe, search
@@ -86,6 +88,17 @@ def test_a_memory_limit_is_found_and_is_an_answer(tmp_path: Path) -> None:
     assert found.kv_bytes_per_token == 16 * KIB
     assert found.bytes_per_token is not None
     assert found.bytes_per_token.value == pytest.approx(16 * KIB, rel=0.1)
+
+
+def test_a_token_takes_nothing_of_a_cache_that_is_taken_at_once() -> None:
+    plans = [MemoryPlan(n, 60 * MIB, 90 * MIB, 9 * KIB, 0, 40 * MIB) for n in (1000, 2000)]
+    growing, fixed = (
+        Prediction.of([replace(one, cache_option=option) for one in plans])
+        for option in ("", "kv_cache_gib")
+    )
+    assert growing is not None
+    assert fixed is not None
+    assert (growing.token_bytes, fixed.token_bytes) == (9 * KIB, None)
 
 
 def test_a_limit_below_what_the_interpreter_takes_is_an_error(tmp_path: Path) -> None:
