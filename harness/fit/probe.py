@@ -86,9 +86,9 @@ class Probe(Record):
     state, empty where they state none. `memory_limit_bytes` is --memory-limit, or what was free.
 
     `bytes_per_token` is the slope of the peak over the lengths, `kv_bytes_per_token` what the cache
-    was predicted to take of it (`None` of one of fixed size). The seconds of a prefill are `linear_seconds` n +
-    `quadratic_seconds` n². All three are `None` with fewer than three lengths, or where what they
-    are of is not known.
+    was predicted to take of it (`None` of one of fixed size). The seconds of a prefill are
+    `linear_seconds` n + `quadratic_seconds` n². All three are `None` with fewer than three lengths,
+    or where what they are of is not known.
     """
 
     entry: str
