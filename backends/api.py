@@ -344,11 +344,12 @@ class MemoryPlan:
     anything is loaded.
 
     `cache_bytes`: all that is held of tokens, with what the engine allocates in advance;
-    `token_bytes` of it for each token, 0 where it does not grow. `compute_bytes`: buffers for the
-    evaluation. `engine_bytes`: the process without a model. `on_gpu`: weights, cache and buffers
-    lie there. `cache_tokens`: what a cache of fixed size holds, of all prompts that are answered at
-    once; `None` of one that grows with `tokens`, or where it is not known. `cache_option` names the
-    option that sets this size.
+    `token_bytes`: what a token takes in it. `compute_bytes`: buffers for the evaluation.
+    `engine_bytes`: the process without a model. `on_gpu`: weights, cache and buffers lie there.
+
+    `cache_option` names the option that sets the size of a cache that does not grow with `tokens`;
+    empty where it grows. `cache_tokens`: how many such a cache holds, of all prompts that are
+    answered at once; `None` where it grows, or that is not known.
     """
 
     tokens: int

@@ -10,6 +10,10 @@ from backends.api import BackendError
 from backends.gguf import Head
 
 _MOST_LAYERS, _MOST = 4096, 2**31
+PLAIN_KINDS = {
+    *("gemma", "granite", "llama", "mistral", "olmo", "olmo2", "phi3", "qwen2", "qwen3", "smollm3")
+}
+"""Kinds of models whose layers all have attention to all tokens, unless a window is stated."""
 _GEMMA3N_LAYERS = 20
 """So many hold keys and values, in llama.cpp itself: files of Gemma 3n need not say it."""
 
@@ -62,10 +66,10 @@ class Shape:
 
     @property
     def has_equal_layers(self) -> bool:
-        """Each has attention to all tokens, with keys and values of its own."""
-        own = self._own_keys()
-        others = {"attention.sliding_window", "attention.key_length_mla"}
-        return not own & others and len(self._attention_layers()) == self._layers
+        """Each has attention to all tokens, with keys and values of its own; false where that is
+        not known."""
+        has_window = "attention.sliding_window" in self._own_keys()
+        return self._architecture in PLAIN_KINDS and not has_window
 
     @property
     def state_numbers(self) -> int:

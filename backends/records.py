@@ -182,6 +182,7 @@ def decode_memory_plans(value: object, tokens: Sequence[int]) -> list[MemoryPlan
         record = _Record.of(MemoryPlan, one)
         if record.count("tokens") != count:
             record.refuse("tokens", f"the {count} that were wanted")
+        is_fixed = record.text("cache_option") or record.values["cache_tokens"] is not None
         plans.append(
             MemoryPlan(
                 tokens=count,
@@ -192,7 +193,7 @@ def decode_memory_plans(value: object, tokens: Sequence[int]) -> list[MemoryPlan
                 engine_bytes=record.count("engine_bytes"),
                 on_gpu=record.flag("on_gpu"),
                 cache_tokens=record.count_or_none("cache_tokens"),
-                cache_option=record.text("cache_option") and record.name("cache_option"),
+                cache_option=record.name("cache_option") if is_fixed else "",
             )
         )
     return plans

@@ -22,7 +22,7 @@ from typing import Any
 
 from backends.api import BackendError, MemoryPlan, ModelRef, Options
 from backends.gguf import read_head
-from backends.gguf_shape import Shape
+from backends.gguf_shape import PLAIN_KINDS, Shape
 from backends.hf.backend import DEVICE, DTYPE
 from backends.hf.weights import given_folder
 from backends.sharing.session import BRANCH_SLOTS
@@ -45,7 +45,7 @@ class Numbers:
     """How many numbers a model has and makes: `weights`, and those that it caches of a token,
     `layer` of them in one layer, `attended` with what several heads share repeated for each of
     them. `head` are those of the matrix that makes logits. `has_equal_layers`: each caches keys and
-    values of all tokens."""
+    values of all tokens, as far as that is known."""
 
     weights: int
     cached: int
@@ -66,7 +66,7 @@ def numbers_of(model: ModelRef) -> Numbers | None:
 
 
 def predict(model: ModelRef, options: Options, tokens: int) -> MemoryPlan | None:
-    """As `numbers_of`."""
+    """`None` and `BackendError` as `numbers_of` has them."""
     on_gpu = (DEVICE.given(options) or "cpu") != "cpu"
     size = _NUMBER_BYTES.get(DTYPE.of(options)) or (2 if on_gpu or _computes_in_bfloat16() else 4)
     found = numbers_of(model)
@@ -182,11 +182,13 @@ def _cached_layers(config: Mapping[str, Any], name: str) -> int:
 
 
 def _has_equal_layers(config: Mapping[str, Any]) -> bool:
+    """As `Shape.has_equal_layers`."""
+    if config.get("model_type") not in PLAIN_KINDS:
+        return False
     kinds = config.get("layer_types")
     if isinstance(kinds, list):
-        return set(map(str, kinds)) == {"full_attention"}
-    has_window = config.get("sliding_window") and config.get("use_sliding_window", True)
-    return not any((config.get("kv_lora_rank"), config.get("linear_attn_config"), has_window))
+        return all(kind == "full_attention" for kind in kinds)
+    return not (config.get("sliding_window") and config.get("use_sliding_window", True))
 
 
 def _count(config: Mapping[str, Any], key: str, name: str, default: int | None = None) -> int:

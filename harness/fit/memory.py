@@ -29,8 +29,8 @@ class Memory(Record):
     `device_bytes` what of it lies on the device: of a GPU's, all but the engine's process. That is
     compared with `free_bytes`. `cache_tokens` is what a cache of fixed size holds, and
     `cache_option` the option that sets its size; `None` and empty of a cache that grows with the
-    length. `longest_context` is the length that would fit, and `parallel_sequences` how many
-    sequences of this one.
+    length, `None` also where that is not known. `longest_context` is the length that would fit, and
+    `parallel_sequences` how many sequences of this one.
     """
 
     device: Literal["cpu", "gpu"]
@@ -76,12 +76,14 @@ def compared(plan: MemoryPlan, longer: MemoryPlan, free: int | None) -> Memory:
     left = None if free is None else free - needed
     per_token = (device_bytes(longer) - needed) / (longer.tokens - plan.tokens)
     holds, of_sequence = plan.cache_tokens, plan.tokens * plan.token_bytes
+    is_too_large = left is not None and left < 0
     longest = sequences = None
-    if left is not None and per_token > 0:
+    if holds is not None:
+        longest, sequences = (0, 0) if is_too_large else (holds, holds // plan.tokens)
+    elif left is not None and per_token > 0:
         longest = max(int(plan.tokens + left / per_token), 0)
         sequences = max(1 + left // of_sequence, 0) if of_sequence else None
-    if left is not None and holds is not None:
-        longest, sequences = (holds, holds // plan.tokens) if left >= 0 else (0, 0)
+    is_too_small = holds is not None and holds < plan.tokens
     return Memory(
         device="gpu" if plan.on_gpu else "cpu",
         weights_bytes=plan.weights_bytes,
@@ -93,7 +95,7 @@ def compared(plan: MemoryPlan, longer: MemoryPlan, free: int | None) -> Memory:
         cache_tokens=holds,
         cache_option=plan.cache_option,
         free_bytes=free,
-        fits=None if left is None else left >= 0 and (holds is None or plan.tokens <= holds),
+        fits=False if is_too_large or is_too_small else None if left is None else True,
         bytes_over=0 if left is None else max(-left, 0),
         longest_context=longest,
         parallel_sequences=sequences,
@@ -126,22 +128,28 @@ def check_memory(predict: Predict, length: int, free: Free) -> None:
     if found is None:
         return
     _, [memory] = found
+    if lack := lack_of_memory(memory, length):
+        raise lack
+
+
+def lack_of_memory(memory: Memory, length: int) -> EngineError | None:
+    """Why a context of this length cannot be had, and what to do; `None` where it can."""
     longest = memory.longest_context or 0
     shorter = f"Use --max-model-len {longest}, or a" if longest >= 16 else "Use a"
-    cache = _flag(memory.cache_option) or "KV cache type"
+    too_small = smallness(memory, length)
     if memory.bytes_over:
         where = "GPU memory" if memory.device == "gpu" else "memory"
-        raise EngineError(
+        cache = _flag(memory.cache_option) or "KV cache type"
+        smaller = "model" if too_small else f"model or {cache}"
+        return EngineError(
             f"it would take {size(memory.device_bytes)} of {where} for {length:,} tokens of "
             f"context, and {size(memory.free_bytes or 0)} may be taken: "
             f"{size(memory.bytes_over)} too much",
-            remedy=f"{shorter} smaller model or {cache}; --force loads it all the same.",
+            remedy=f"{shorter} smaller {smaller}; --force loads it all the same.",
         )
-    if too_small := smallness(memory, length):
-        raise EngineError(
-            too_small,
-            remedy=f"{shorter} larger {cache}; --force loads it all the same.",
-        )
+    if too_small:
+        return EngineError(too_small, remedy=f"{shorter} larger {_flag(memory.cache_option)}.")
+    return None
 
 
 def smallness(memory: Memory, length: int) -> str:

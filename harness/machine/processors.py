@@ -19,7 +19,8 @@ import psutil
 
 _BUSY = ("user", "nice", "system", "irq", "softirq", "steal")  # "guest" is a part of "user"
 _LOOK_SECONDS = 2.0  # a look at all processes takes some ms, on a core that may be timed
-_TRIED_SECONDS = 1.0
+TRIED_SECONDS = 1.0
+"""For so long `share_now` looks."""
 _HASHED = bytes(2**18)  # of so much, Python lets its other threads run meanwhile
 
 
@@ -65,7 +66,7 @@ class ProcessorProbe:
 def share_now(threads: int) -> float:
     """Which part of the processor time that so many busy threads want they get, above 0 and at most
     1. It is tried for a second: how many processes others run does not say it."""
-    ends = time.perf_counter() + _TRIED_SECONDS
+    ends = time.perf_counter() + TRIED_SECONDS
     began = time.perf_counter()
     with ThreadPoolExecutor(threads) as pool:
         used = sum(pool.map(_busy_until, [ends] * threads))

@@ -21,12 +21,12 @@ from harness.engine.registry import find_backend
 from harness.engine.transport import WorkerFailedError
 from harness.errors import EngineError, HarnessError
 from harness.machine.environment import Environment, describe_environment
-from harness.machine.processors import share_now
+from harness.machine.processors import TRIED_SECONDS, share_now
 from harness.pipeline.prompting import decoding_of
 from harness.spec import RunSpec, entries_of
 from harness.stats.growth import Interval
 from harness.stats.spans import busy_seconds
-from harness.stats.spread import likely_share, one_more
+from harness.stats.spread import DISTURBED_SECONDS, likely_share, one_more
 from harness.store.runs import StoredEntry, StoredRun
 from harness.workload.workload import Workload
 
@@ -36,7 +36,7 @@ _LOOKED_AT = 200  # runs of a store
 _NEAR = 1.25  # prompts of which lengths are alike: a token behind a longer one takes longer
 _LEAST_SHARE = 0.01  # of the processors: the counts behind it have steps
 _PROMPTED = 64  # prompts of a voter, behind its first
-_PART_SECONDS = 1.0  # for so long it is tried which share of the processors is left
+_LEAST_PARTS = 3  # that say how far parts differ
 
 Samples: TypeAlias = NDArray[np.float64]
 
@@ -48,8 +48,8 @@ class Pace:
     engines, where that is known. An engine that computes on the CPU has so many `threads`, and had
     this `share` of the processors that they can use.
 
-    `unsteadiness` is how far parts of some seconds differ from this pace: the standard deviation of
-    the logarithm of their times."""
+    `unsteadiness` is how far parts of some seconds differ from this pace, as for
+    `harness.stats.spread.likely_share`; `None` where there are too few."""
 
     token_seconds: float
     prompt_seconds: float
@@ -58,7 +58,7 @@ class Pace:
     harness_seconds: float | None = None
     threads: int | None = None
     share: float = 1.0
-    unsteadiness: float = 0.0
+    unsteadiness: float | None = None
 
     def seconds(self, prompts: int, tokens: int) -> float:
         """Of so many prompts with so many tokens to evaluate, with loading."""
@@ -93,15 +93,17 @@ def pace_of(
     )
 
 
-def _unsteadiness(seconds: Samples, fitted: Samples) -> float:
-    """Of batches in their order, in parts of `_PART_SECONDS` or a little more; 0 with fewer than
-    two parts."""
+def _unsteadiness(seconds: Samples, fitted: Samples) -> float | None:
+    """Of batches in their order, joined to parts of a second or more. A part that is longer than a
+    disturbance is the mean of several, which differ by more than it does."""
     ends = np.cumsum(seconds)
-    part = ((ends - seconds) // _PART_SECONDS).astype(int)
+    part = ((ends - seconds) // TRIED_SECONDS).astype(int)
     took, said = (np.bincount(part, weights=one) for one in (seconds, fitted))
-    whole = (took >= _PART_SECONDS / 2) & (said > 0)
-    ratios = np.log(took[whole] / said[whole])
-    return float(ratios.std(ddof=1)) if len(ratios) > 1 else 0.0
+    whole = (took >= TRIED_SECONDS / 2) & (said > 0)
+    if np.count_nonzero(whole) < _LEAST_PARTS:
+        return None
+    disturbances = max(float(took[whole].mean()) / DISTURBED_SECONDS, 1.0)
+    return float(np.log(took[whole] / said[whole]).std(ddof=1)) * math.sqrt(disturbances)
 
 
 def earlier_paces(
@@ -202,8 +204,10 @@ def seconds_now(paces: Sequence[Pace], seconds: Sequence[float]) -> Interval:
     threads, earlier = paces[0].threads, [pace.share for pace in paces]
     if threads is None:
         return one_more(seconds, earlier, 1.0)
-    often = math.sqrt(fmean(pace.unsteadiness**2 for pace in paces))
-    return one_more(seconds, earlier, likely_share(share_now(threads), earlier, often), often)
+    known = [one.unsteadiness**2 for one in paces if one.unsteadiness is not None]
+    unsteadiness = math.sqrt(fmean(known)) if known else 0.0
+    share = likely_share(share_now(threads), earlier, unsteadiness)
+    return one_more(seconds, earlier, share, unsteadiness)
 
 
 def probed_pace(plan: EnginePlan, spec: RunSpec, workload: Workload) -> Pace:

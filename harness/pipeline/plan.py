@@ -17,7 +17,7 @@ from typing import Literal
 from harness.contract import minimum_tokens
 from harness.engine.engine import EnginePlan
 from harness.errors import EngineError
-from harness.fit.memory import Free, Memory, free_now, memory_at, smallness
+from harness.fit.memory import Free, Memory, free_now, lack_of_memory, memory_at
 from harness.machine.environment import describe_environment
 from harness.pipeline.pace import Pace, earlier_paces, probed_pace, seconds_now, seconds_of
 from harness.pipeline.run import make_baselines, plan, prepare, settle
@@ -133,9 +133,9 @@ def _entry(
     paces: Sequence[Pace] = earlier_paces(runs, one, spec, workload, describe_environment())
     count, failure, remedy = len(paces), None, ""
     memory = _memory(one, packed.limit, free)
-    if not paces and memory is not None and memory.fits is False and not spec.force:
-        failure = smallness(memory, packed.limit) or "it would take more memory than there is"
-        remedy = "--force loads it all the same."
+    lack = lack_of_memory(memory, packed.limit) if memory is not None else None
+    if not paces and lack is not None and not spec.force:
+        failure, remedy = str(lack), lack.remedy
     elif not paces:
         observe(f"prompting {name} with a few prompts")
         try:

@@ -201,18 +201,17 @@ def _held(entry: str, length: int, memory: Memory | None) -> str:
     if memory is None:
         return ""
     where = "GPU memory" if memory.device == "gpu" else "memory"
-    if memory.free_bytes is None:
-        return f"{entry}: how much {where} may be taken cannot be known."
-    said = f"{entry}: {size(memory.free_bytes)} of {where} may be taken"
+    said = f"{entry}: how much {where} may be taken cannot be known"
+    if memory.free_bytes is not None:
+        said = f"{entry}: {size(memory.free_bytes)} of {where} may be taken"
     if memory.bytes_over:
         said += f", {size(memory.bytes_over)} too little for {length:,} tokens"
     if too_small := smallness(memory, length):
         said += f"; {too_small}"
-    if memory.longest_context is None:
-        return f"{said}."
-    said += f"; a context of {memory.longest_context:,} tokens would fit"
-    if memory.parallel_sequences is not None:
-        said += f", or {memory.parallel_sequences:,} sequences of {length:,}"
+    if memory.longest_context:
+        said += f"; a context of {memory.longest_context:,} tokens would fit"
+        if sequences := memory.parallel_sequences:
+            said += f", or {sequences:,} sequence{'s' if sequences > 1 else ''} of {length:,}"
     return f"{said}."
 
 

@@ -102,7 +102,9 @@ def _source(one: PlannedEntry) -> str:
 
 def _memory_notes(found: RunPlan) -> Iterator[str]:
     for one in found.entries:
-        if one.memory is not None and one.memory.bytes_over:
+        if one.memory is None or one.failure is not None:  # the error says it
+            continue
+        if one.memory.bytes_over:
             yield f"{one.entry}: {size(one.memory.bytes_over)} more memory than may be taken."
-        if one.memory is not None and (too_small := smallness(one.memory, found.limit)):
+        if too_small := smallness(one.memory, found.limit):
             yield f"{one.entry}: {too_small}."

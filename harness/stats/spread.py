@@ -8,12 +8,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from harness.stats.growth import Interval
-from harness.stats.significance import SAMPLE_SECONDS
 
 CONFIDENCE = 0.9
 _USUAL, _WEIGHT = 0.12, 8
 """Of equal runs on a machine that others use too, the standard deviation of the logarithm of the
 time; and how many runs that counts as. One run alone says nothing of it."""
+DISTURBED_SECONDS = 5.0
+"""For so long a disturbance of a machine lasts: neighbouring samples of 3.5 s are alike, those two
+places apart hardly (docs/METRICS.md)."""
 _GROWS, _GROWS_SPREAD = 1.0, 0.15
 """The power of 1 / share that times grow with, before runs at several shares say otherwise: half of
 the processors, twice the time. Engines whose threads wait for each other lose more than that."""
@@ -23,10 +25,11 @@ def likely_share(tried: float, earlier: Sequence[float], unsteadiness: float) ->
     """Which share of the processors the next run has, by the share in one second and those that
     earlier runs had, all above 0.
 
-    A second is not a run. If parts of a run differ in time by `unsteadiness` (standard deviation of
-    the logarithm), a second may differ as much from its run, and says nothing new. So of its
-    difference from the earlier runs (of logarithms) only the share 1 - unsteadiness² / difference²
-    counts, and nothing where that is negative (the positive-part estimator of James and Stein).
+    A second is not a run. `unsteadiness` is how much the times of parts of a run differ (standard
+    deviation of their logarithms), where parts are as long as what disturbs a machine. If a second
+    differs from the earlier runs by no more than that, it is ignored; the further beyond that it
+    is, the more it counts: of the difference of logarithms, the share
+    1 - unsteadiness² / difference².
     """
     usual = float(np.log(np.asarray(earlier, dtype=np.float64)).mean())
     differs = math.log(tried) - usual
@@ -41,8 +44,8 @@ def one_more(
     """The seconds measured at these shares of the processors, all above 0, as they would be at
     another share: the middle, and within what one more is in 9 of 10 cases.
 
-    What disturbs a run lasts for some seconds. So runs whose parts differ by `unsteadiness`, as for
-    `likely_share`, differ by that over the root of how many such times they last.
+    Runs whose parts differ by `unsteadiness`, as for `likely_share`, differ by that over the root
+    of how many such parts they have.
 
     The logarithms are on a line over log(1 / share), by least squares. Its slope is known before as
     well as `_GROWS_SPREAD` says (Bayesian linear regression with a normal prior).
@@ -52,10 +55,10 @@ def one_more(
     times = np.log(np.asarray(measured, dtype=np.float64))
     scarcity = -np.log(np.asarray(shares, dtype=np.float64))
     count, middle = len(times), float(scarcity.mean())
-    at_once = math.sqrt(SAMPLE_SECONDS / math.exp(times.mean()))
-    usual = max(_USUAL, unsteadiness * min(at_once, 1.0))
+    parts = max(math.exp(times.mean()) / DISTURBED_SECONDS, 1.0)
+    usual = max(_USUAL, unsteadiness / math.sqrt(parts))
     away = scarcity - middle
-    known_before = (_USUAL / _GROWS_SPREAD) ** 2
+    known_before = (usual / _GROWS_SPREAD) ** 2
     weight = float((away**2).sum()) + known_before
     grows = (float((away * times).sum()) + known_before * _GROWS) / weight
     ahead = -math.log(share) - middle

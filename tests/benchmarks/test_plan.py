@@ -1,7 +1,8 @@
-"""Whether a run takes as long as `harness run --plan` says: 10 tries, of which 9 are to be right.
+"""Whether a run takes as long as `harness run --plan` says: 10 tries, of which 9 are to be right, and
+fewer beside a load that comes and goes.
 
     make bench
-    pytest tests/benchmarks/test_plan.py --benchmark-only -s    # these alone: more than an hour
+    pytest tests/benchmarks/test_plan.py --benchmark-only -s    # these alone: half an hour to two
 
 The first plan comes of a short probe, the later ones of the runs before. What was said and what was
 measured is printed, and goes to pytest-benchmark's `extra_info`. A plan cannot know how the load

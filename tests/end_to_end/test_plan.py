@@ -42,7 +42,7 @@ def test_each_point_of_a_curve_has_a_plan(tmp_path: Path, small_data: str) -> No
     ("arguments", "code", "said"),
     [
         (["--resume", "latest"], 2, "--plan is for a run that is to be begun"),
-        (["--engine-option", "memory_gib=100000"], 1, "mock: it would take more memory than"),
+        (["--engine-option", "memory_gib=100000"], 1, "mock: it would take 100000.0 GiB of memory"),
         (["--engine-option", "crash_at=1"], 1, "mock: mock failed at the first prompts"),
     ],
 )

@@ -307,6 +307,7 @@ def test_memory_plans_are_one_for_each_length() -> None:
         [{**PLAN, "on_gpu": 1}],
         [{**PLAN, "cache_tokens": -1}],
         [{**PLAN, "cache_option": None}],
+        [{**PLAN, "cache_tokens": 7}],
         [{**PLAN, "cache_option": "two\nlines"}],
         [{**PLAN, "more": 1}],
     ],

@@ -101,6 +101,9 @@ def test_a_cache_of_fixed_size_limits_the_length(
     assert (memory.fits, memory.longest_context) == (fits, longest)
     assert memory.parallel_sequences == sequences
     assert memory.bytes_over == max(190 - free, 0) * MIB
+    unknown = compared(plan, longer, None)
+    assert unknown.fits is (False if tokens > 720 else None)
+    assert unknown.longest_context == 720
 
 
 def test_a_length_that_a_cache_of_fixed_size_cannot_hold_is_refused() -> None:
@@ -111,10 +114,13 @@ def test_a_length_that_a_cache_of_fixed_size_cannot_hold_is_refused() -> None:
     with pytest.raises(EngineError) as refused:
         check_memory(predict, 721, lambda _: 200 * MIB)
     assert str(refused.value) == ("its KV cache of 90 MiB holds 720 tokens, and 721 are wanted")
-    assert refused.value.remedy.startswith("Use --max-model-len 720, or a larger --kv-cache-gib;")
+    assert refused.value.remedy == "Use --max-model-len 720, or a larger --kv-cache-gib."
     with pytest.raises(EngineError, match="10 MiB too much") as refused:
         check_memory(predict, 100, lambda _: 180 * MIB)
     assert refused.value.remedy.startswith("Use a smaller model or --kv-cache-gib;")
+    with pytest.raises(EngineError, match="10 MiB too much") as refused:
+        check_memory(predict, 721, lambda _: 180 * MIB)
+    assert refused.value.remedy.startswith("Use a smaller model;")
 
 
 def test_what_is_free_is_what_was_free_before_and_no_more_than_the_limit(

@@ -11,9 +11,11 @@ import pytest
 from backends.api import MemoryPlan, ModelRef
 from backends.vllm import backend
 from backends.vllm.memory import predict
-from tests.unit.backends.hf.test_memory import CONFIG, save
+from tests.unit.backends.hf.test_memory import CONFIG as SIZES
+from tests.unit.backends.hf.test_memory import save
 from tests.unit.backends.tiny_gguf import LAYERS, WIDTH, random_tensors, words, write
 
+CONFIG = {**SIZES, "model_type": "llama"}
 CACHED = 3 * 2 * 2 * 16
 """Numbers of a token, in the layers of `CONFIG`."""
 
@@ -29,8 +31,8 @@ def test_the_cache_is_taken_at_once_and_holds_whole_blocks(tmp_path: Path) -> No
     plan = predicted(folder)
     assert plan.cache_bytes == 2 * 2**30
     assert plan.token_bytes == 2 * CACHED
-    # 174,762 blocks of 32 tokens fit into 2 GiB, and one of them stays empty
-    assert (plan.cache_tokens, plan.cache_option) == (174_761 * 32, "kv_cache_gib")
+    # 174,762 blocks of 32 tokens fit into 2 GiB; one of them, and a token, stay empty
+    assert (plan.cache_tokens, plan.cache_option) == (174_761 * 32 - 1, "kv_cache_gib")
     assert plan.weights_bytes == 2 * 64_064
     assert predicted(folder, 50_000) == predicted(folder, 50_000, block_size=32)
     assert predicted(folder, 50_000).cache_bytes == plan.cache_bytes
@@ -50,7 +52,7 @@ def test_its_options_decide_how_many_bytes_a_number_takes(
     folder = save(tmp_path / "m", CONFIG, [1000, 64])
     plan = predicted(folder, kv_cache_gib=0.5, block_size=64, **options)
     assert (plan.token_bytes, plan.weights_bytes) == (token_bytes, weights_bytes)
-    assert plan.cache_tokens == (2**29 // (64 * token_bytes) - 1) * 64
+    assert plan.cache_tokens == (2**29 // (64 * token_bytes) - 1) * 64 - 1
 
 
 @pytest.mark.parametrize(
@@ -58,12 +60,8 @@ def test_its_options_decide_how_many_bytes_a_number_takes(
     [
         {"layer_types": ["full_attention", "sliding_attention", "full_attention"]},
         {"sliding_window": 512},
-        {
-            "kv_lora_rank": 8,
-            "qk_nope_head_dim": 12,
-            "qk_rope_head_dim": 4,
-            "v_head_dim": 10,
-        },
+        {"model_type": "qwen3_next"},  # whose layers may have attention or not, and need not say so
+        {"model_type": None},
     ],
 )
 def test_what_layers_that_differ_hold_is_not_known(tmp_path: Path, more: dict[str, Any]) -> None:
