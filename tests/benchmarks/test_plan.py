@@ -1,5 +1,5 @@
-"""Whether a run takes as long as `harness run --plan` says: 10 tries, of which 9 are to be right, and
-fewer beside a load that comes and goes.
+"""Whether a run takes as long as `harness run --plan` says: 10 tries, of which 9 are to be right;
+beside a load that comes and goes, fewer.
 
     make bench
     pytest tests/benchmarks/test_plan.py --benchmark-only -s    # these alone: half an hour to two
