@@ -192,12 +192,13 @@ def test_children_that_outlive_it_end_with_the_worker(backend: str, tmp_path: Pa
 
 
 HARNESS = """
-    import sys, time
+    import signal, sys, time
     from pathlib import Path
     from backends.api import ModelRef
     from harness.engine.process import ProcessTransport
     from harness.engine.session import EngineSession
 
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which nohup ignores, for the tests too
     folder, backend = sys.argv[1:]
     transport = ProcessTransport(backend, 300.0, Path(folder) / "engine.log")
     model = ModelRef("children deaf", "none", "")
