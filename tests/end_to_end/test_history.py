@@ -15,8 +15,8 @@ from harness.pipeline.run import run
 from harness.spec import RunSpec
 
 BEFORE, AFTER = 6, 6
-# Far apart, so that no noise of a shared machine looks like the planted change.
-FAST_MS, SLOW_MS = 20, 80
+# Far apart and long: a machine that stands still for half a second is not to look like the change.
+FAST_MS, SLOW_MS = 60, 300
 DELAYS_MS = [FAST_MS] * BEFORE + [SLOW_MS] * AFTER
 
 
