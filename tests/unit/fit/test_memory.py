@@ -113,7 +113,7 @@ def test_a_length_that_a_cache_of_fixed_size_cannot_hold_is_refused() -> None:
     check_memory(predict, 720, lambda _: 200 * MIB)
     with pytest.raises(EngineError) as refused:
         check_memory(predict, 721, lambda _: 200 * MIB)
-    assert str(refused.value) == ("its KV cache of 90 MiB holds 720 tokens, and 721 are wanted")
+    assert str(refused.value) == "its KV cache of 90 MiB holds 720 tokens, and 721 are wanted"
     assert refused.value.remedy == "Use --max-model-len 720, or a larger --kv-cache-gib."
     with pytest.raises(EngineError, match="10 MiB too much") as refused:
         check_memory(predict, 100, lambda _: 180 * MIB)

@@ -61,9 +61,8 @@ def test_unsteady_runs_differ_more_the_shorter_they_are() -> None:
 
     assert width([40, 40], 0.5) > 1.2 * width([40, 40], 0)
     assert width([4000, 4000], 0.5) == width([4000, 4000], 0)
-    assert width([2, 2], 0.5) == pytest.approx(
-        width([1, 1], 0.5)
-    )  # shorter than what disturbs them
+    # Both are shorter than what disturbs them.
+    assert width([2, 2], 0.5) == pytest.approx(width([1, 1], 0.5))
 
 
 def test_of_a_load_that_comes_and_goes_a_second_says_little() -> None:
