@@ -12,9 +12,9 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO
 
-_held: dict[Path, IO[str]] = {}
+_held: dict[Path, int] = {}
+"""The open files, by what they stand for. The kernel closes them at the end of the process."""
 
 
 def mark_of(path: Path) -> Path:
@@ -25,9 +25,9 @@ def hold(path: Path) -> None:
     """Until this process ends, `path` is in use. Raises `OSError` where that cannot be written."""
     if path not in _held:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _held[path] = mark_of(path).open("w")
+        _held[path] = os.open(mark_of(path), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
         fcntl.flock(_held[path], fcntl.LOCK_SH)
-    os.utime(_held[path].fileno())
+    os.utime(_held[path])
 
 
 @contextmanager

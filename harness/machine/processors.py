@@ -46,9 +46,10 @@ class ProcessorProbe:
         now = time.perf_counter()
         if is_last or now - self._looked >= _LOOK_SECONDS:
             self._looked = now
+            every = (now - self._began) * len(self._processors)
             # The two counts have steps of some ms, and are not read at the same moment.
-            others = max(self._others() - self._before, 0.0)
-            self._use = ProcessorUse(others, (now - self._began) * len(self._processors))
+            others = min(max(self._others() - self._before, 0.0), every)
+            self._use = ProcessorUse(others, every)
         return self._use
 
     def _others(self) -> float:

@@ -75,6 +75,13 @@ def test_counts_that_do_not_fit_are_no_use_below_nothing(machine: Machine) -> No
     assert probe.use(is_last=True) == ProcessorUse(0.0, 2.0)
 
 
+def test_others_never_have_more_than_all(machine: Machine) -> None:
+    """In a run of 15 ms, the steps of the counts are as long as it is."""
+    probe = ProcessorProbe()
+    machine.now, machine.busy = 0.015, [0.02, 0.02, 0.0, 0.0]
+    assert probe.use(is_last=True) == ProcessorUse(0.03, 0.03)
+
+
 def test_it_looks_now_and_then_and_at_the_end(machine: Machine) -> None:
     """Batches may come a hundred times a second."""
     probe = ProcessorProbe()
