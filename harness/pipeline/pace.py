@@ -9,10 +9,8 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from statistics import fmean
-from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from harness.contract import Batch, Prompt, SessionInfo, TokenIds, minimum_tokens
 from harness.engine.engine import Engine, EnginePlan
@@ -26,7 +24,7 @@ from harness.pipeline.prompting import decoding_of
 from harness.spec import RunSpec, entries_of
 from harness.stats.growth import Interval
 from harness.stats.spans import busy_seconds
-from harness.stats.spread import DISTURBED_SECONDS, likely_share, one_more
+from harness.stats.spread import likely_share, one_more, unsteadiness_of
 from harness.store.runs import StoredEntry, StoredRun
 from harness.workload.workload import Workload
 
@@ -36,9 +34,6 @@ _LOOKED_AT = 200  # runs of a store
 _NEAR = 1.25  # prompts of which lengths are alike: a token behind a longer one takes longer
 _LEAST_SHARE = 0.01  # of the processors: the counts behind it have steps
 _PROMPTED = 64  # prompts of a voter, behind its first
-_LEAST_PARTS = 3  # that say how far parts differ
-
-Samples: TypeAlias = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +44,7 @@ class Pace:
     this `share` of the processors that they can use.
 
     `unsteadiness` is how far parts of some seconds differ from this pace, as for
-    `harness.stats.spread.likely_share`; `None` where there are too few."""
+    `harness.stats.spread.unsteadiness_of`; `None` where there are too few."""
 
     token_seconds: float
     prompt_seconds: float
@@ -89,21 +84,8 @@ def pace_of(
         prompt_seconds=float(each_prompt) * scale,
         load_seconds=load_seconds,
         block=block,
-        unsteadiness=_unsteadiness(seconds, fitted),
+        unsteadiness=unsteadiness_of(seconds, fitted, TRIED_SECONDS),
     )
-
-
-def _unsteadiness(seconds: Samples, fitted: Samples) -> float | None:
-    """Of batches in their order, joined to parts of a second or more. A part that is longer than a
-    disturbance is the mean of several, which differ by more than it does."""
-    ends = np.cumsum(seconds)
-    part = ((ends - seconds) // TRIED_SECONDS).astype(int)
-    took, said = (np.bincount(part, weights=one) for one in (seconds, fitted))
-    whole = (took >= TRIED_SECONDS / 2) & (said > 0)
-    if np.count_nonzero(whole) < _LEAST_PARTS:
-        return None
-    disturbances = max(float(took[whole].mean()) / DISTURBED_SECONDS, 1.0)
-    return float(np.log(took[whole] / said[whole]).std(ddof=1)) * math.sqrt(disturbances)
 
 
 def earlier_paces(

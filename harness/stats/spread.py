@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from harness.stats.growth import Interval
 
@@ -19,14 +21,35 @@ places apart hardly (docs/METRICS.md)."""
 _GROWS, _GROWS_SPREAD = 1.0, 0.15
 """The power of 1 / share that times grow with, before runs at several shares say otherwise: half of
 the processors, twice the time. Engines whose threads wait for each other lose more than that."""
+_LEAST_PARTS = 3  # that say how far parts differ
+
+Samples: TypeAlias = NDArray[np.float64]
+
+
+def unsteadiness_of(took: Samples, said: Samples, part_seconds: float) -> float | None:
+    """How much the times of parts of a run differ: the standard deviation of the logarithms of what
+    they took over what was said of them, as if each were as long as a disturbance.
+
+    What a run's pieces took, in their order, and what was said of each is in seconds, (pieces,).
+    They are joined to parts of `part_seconds` or more. A part that is longer than a disturbance is
+    the mean of several, which differ by more than it does. `None` for fewer than three parts.
+    """
+    ends = np.cumsum(took)
+    part = ((ends - took) // part_seconds).astype(int)
+    of_part, expected = (np.bincount(part, weights=one) for one in (took, said))
+    whole = (of_part >= part_seconds / 2) & (expected > 0)
+    if np.count_nonzero(whole) < _LEAST_PARTS:
+        return None
+    disturbances = max(float(of_part[whole].mean()) / DISTURBED_SECONDS, 1.0)
+    differ = np.log(of_part[whole] / expected[whole]).std(ddof=1)
+    return float(differ) * math.sqrt(disturbances)
 
 
 def likely_share(tried: float, earlier: Sequence[float], unsteadiness: float) -> float:
     """Which share of the processors the next run has, by the share in one second and those that
     earlier runs had, all above 0.
 
-    A second is not a run. `unsteadiness` is how much the times of parts of a run differ (standard
-    deviation of their logarithms), where parts are as long as what disturbs a machine. If a second
+    A second is not a run. `unsteadiness` is as `unsteadiness_of` says it of them. If a second
     differs from the earlier runs by no more than that, it is ignored; the further beyond that it
     is, the more it counts: of the difference of logarithms, the share
     1 - unsteadiness² / difference².

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -46,24 +45,6 @@ def test_without_tokens_the_prompts_have_all_of_the_time() -> None:
     found = pace_of([(None, 4, 8.0), (None, 2, 4.0)], load_seconds=3, block=1)
     assert found.token_seconds == 0
     assert found.prompt_seconds == pytest.approx(2)
-
-
-def test_parts_of_a_run_that_took_longer_make_its_pace_unsteady() -> None:
-    steady = [(100, 0, 1.0)] * 20
-    uneven = [(100, 0, seconds) for seconds in (1.0, 2.0) * 10]
-    short = [(10, 0, seconds) for seconds in (0.08, 0.12) * 100]  # of which a part has ten
-    long = [(2000, 0, 20 * seconds) for _, _, seconds in uneven]  # each the mean of some
-    few = uneven[:2]
-    every = (steady, uneven, short, long, few)
-    found = [pace_of(one, load_seconds=3, block=1).unsteadiness for one in every]
-    spread = math.log(2) / 2
-    assert found == [
-        pytest.approx(0),
-        pytest.approx(spread, rel=0.05),
-        pytest.approx(0, abs=0.02),
-        pytest.approx(spread * math.sqrt(20 * 1.5 / 5), rel=0.05),
-        None,
-    ]
 
 
 def test_a_plan_has_the_figures_of_the_run_and_stores_none(tmp_path: Path, small_data: str) -> None:

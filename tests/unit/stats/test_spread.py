@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
-from harness.stats.spread import likely_share, one_more
+from harness.stats.spread import likely_share, one_more, unsteadiness_of
 
 
 @pytest.mark.parametrize("runs", [1, 2, 5, 10])
@@ -44,6 +46,19 @@ def test_runs_at_several_shares_say_how_much_a_share_matters() -> None:
     shares = [1, 0.7, 0.5, 0.3, 0.2, 0.9, 0.4, 0.6]
     found = one_more([100 / share**2 for share in shares], shares, 0.25)
     assert found.value == pytest.approx(1600, rel=0.2)  # 800, if only the share itself mattered
+
+
+def test_parts_of_a_run_that_took_longer_make_it_unsteady() -> None:
+    def found(took: list[float], said: float) -> float | None:
+        return unsteadiness_of(np.array(took), np.full(len(took), said), part_seconds=1.0)
+
+    uneven, differ = [1.0, 2.0] * 10, math.log(2) / 2
+    assert found([1.0] * 20, 1.0) == pytest.approx(0)
+    assert found(uneven, 1.5) == pytest.approx(differ, rel=0.05)
+    assert found([0.08, 0.12] * 100, 0.1) == pytest.approx(0, abs=0.02)  # a part has ten
+    of_several = differ * math.sqrt(20 * 1.5 / 5)  # each is the mean of so many disturbances
+    assert found([20 * one for one in uneven], 30) == pytest.approx(of_several, rel=0.05)
+    assert found(uneven[:2], 1.5) is None
 
 
 def test_a_second_counts_as_far_as_it_differs_more_than_seconds_of_a_run_do() -> None:
