@@ -171,7 +171,10 @@ def _run(order: Order, watch: Watch) -> Summary:
 
     results = order.output.results
     if isinstance(order.what, str):
-        return resume(order.what, results, watch, order.of_machine)
+        summary = resume(order.what, results, watch, order.of_machine)
+        if watch.run_id is None:  # there was no update
+            tell(f"Run {summary.run_id} is complete: nothing was left to prompt.")
+        return summary
     return run(order.what, results, watch, order.name)
 
 

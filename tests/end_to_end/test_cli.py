@@ -152,6 +152,14 @@ def test_resume_completes_the_run(workplace: Workplace) -> None:
     assert len(replies(workplace, run_id)) == PROMPTS
 
 
+def test_resume_says_that_nothing_was_left(workplace: Workplace) -> None:
+    """It shows the run, and would look as if it had run again."""
+    run_id = workplace.run_ids[0]
+    done = workplace.inside("run", "--resume", run_id)
+    assert (done.returncode, done.stdout) == (0, workplace.inside("show", run_id).stdout)
+    assert done.stderr == f"Run {run_id} is complete: nothing was left to prompt.\n"
+
+
 def replies(workplace: Workplace, run_id: str) -> list[Reply]:
     """The replies in the order of the prompts, less what no two runs have in common."""
     with Store(workplace.folder / "results") as store:
