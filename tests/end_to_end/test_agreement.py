@@ -122,4 +122,5 @@ def test_the_largest_engine_is_the_most_memory_that_a_run_takes(results: Path) -
     known = [peak for peak in peaks if peak is not None]
     assert len(known) == 3
     together = float((results / "peak").read_text())
-    assert max(known) * 0.9 < together < max(known) * 1.05 < sum(known)
+    # Two that look at it now and then do not see the same peaks.
+    assert max(known) * 0.8 < together < max(known) * 1.15 < sum(known)

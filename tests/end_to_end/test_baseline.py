@@ -10,11 +10,13 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
 
@@ -315,7 +317,11 @@ def test_what_was_killed_goes_on_and_gives_what_an_undisturbed_command_gives(
         while not set(checkpoints.glob(wanted)) - before:
             assert process.poll() is None
             time.sleep(0.001)
-        process.kill()
+        # With its worker, which would go on for some ms: the training is as short as that.
+        root = psutil.Process(process.pid)
+        for one in (root, *root.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
         process.communicate()
     [listed] = as_json(tmp_path, "list")["runs"]
     assert (listed["state"], list(listed["accuracy"])) == ("unfinished", ["tfidf-words"])

@@ -124,14 +124,14 @@ def test_killed_while_it_loads_and_while_it_embeds_it_writes_the_same_file(
     images: Path, tmp_path: Path
 ) -> None:
     encoder = save_vit(tmp_path / "vit")
-    for number in range(300):  # so many that it is still embedding when it is looked at
+    for number in range(1500):  # so many that it is still embedding when it is looked at
         path = images / "train" / "FAKE" / f"more {number}.png"
         path.write_bytes(encoded(picture(number), "PNG"))
     how = ("--model", str(encoder), "--layer", "1,last", "--batch-size", "4", "--quiet")
     whole, out = tmp_path / "whole.npz", tmp_path / "out.npz"
     assert inside(tmp_path, "embed", "images", "-o", whole.name, *how).returncode == 0
     part = tmp_path / "out.npz.part"
-    for done in (0, 100):
+    for done in (0, 20):
         process = subprocess.Popen(
             [sys.executable, "-m", "harness", "embed", "images", "-o", out.name, *how],
             cwd=tmp_path,

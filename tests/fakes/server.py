@@ -226,7 +226,7 @@ class Fake:
             self.most_active = max(self.most_active, self.active)
             try:
                 if self.holds_seconds or self.lies.slots > 1:
-                    await asyncio.sleep(max(self.holds_seconds, 0.03 * (self.lies.slots > 1)))
+                    await asyncio.sleep(max(self.holds_seconds, 0.1 * (self.lies.slots > 1)))
                 response: Response = answer(request, body)
                 if isinstance(response, StreamingResponse) and trouble:
                     response.body_iterator = _troubled(response.body_iterator, trouble)
@@ -275,7 +275,7 @@ class Fake:
     def _reply(self, tokens: list[int], most: int) -> list[str]:
         """A label and what comes behind it, a piece for each token."""
         word = WRITES[_number(tokens, "word") % len(WRITES)]
-        behind = [f" {_number(tokens, place) % 100}" for place in range(1, self.tokens)]
+        behind = [f" {_number(tokens, place) % 10**6}" for place in range(1, self.tokens)]
         return [word, *behind][:most]
 
     # The APIs
@@ -481,7 +481,7 @@ async def _troubled(pieces: Any, trouble: Trouble) -> AsyncIterator[Any]:
         elif not first and trouble == "dies":
             raise ConnectionError
         elif not first and trouble == "silent":
-            await asyncio.sleep(4)
+            await asyncio.sleep(10)
         elif not first and trouble == "error_in_stream":
             yield 'data: {"error": {"message": "out of memory"}}\n\n'
             return

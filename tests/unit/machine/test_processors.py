@@ -115,7 +115,7 @@ def test_on_this_machine_our_own_work_is_not_that_of_others() -> None:
         use = probe.use(is_last=True)
     assert use.all_seconds > 0.4
     # 10 ms are the step of each count, and the looks are not at one moment.
-    assert use.others_seconds + (after - before) <= 1.2 * use.all_seconds
+    assert use.others_seconds + (after - before) <= 1.5 * use.all_seconds
 
 
 def test_busy_threads_get_a_part_of_what_they_want() -> None:

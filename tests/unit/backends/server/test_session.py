@@ -149,7 +149,7 @@ REASONS: dict[Trouble, str] = {
     "not_utf8": "the reply is not UTF-8",
     "half": "the reply ended before its end: half of it, or nothing, came",
     "dies": "the connection ended in the middle of the reply",
-    "silent": "the server sent nothing for 2 s",
+    "silent": "the server sent nothing for 5 s",
     "endless": "the reply is longer than 4 MiB",
     "other_model": "the reply is of the model 'another-model', and not of fake-model",
     "redirect_away": "the server redirects to another host (elsewhere.invalid)",
@@ -162,7 +162,7 @@ def test_what_goes_wrong_costs_one_reply_and_has_a_name(
 ) -> None:
     monkeypatch.setattr(client, "MOST_BODY", 4 * 2**20)
     one = fake("vllm")
-    session, _ = opened(one, request_timeout_seconds=2)
+    session, _ = opened(one, request_timeout_seconds=5)
     for trouble, reason in REASONS.items():
         one.troubles.append(trouble)
         found = session.generate(prompts("vllm"), Decoding("free", (), max_tokens=4))
@@ -208,7 +208,7 @@ def test_a_server_that_comes_back_loses_no_reply(opened: Open) -> None:
 
 
 def test_several_requests_are_in_flight(opened: Open) -> None:
-    one = fake("vllm", holds_seconds=0.1)
+    one = fake("vllm", holds_seconds=0.5)
     session, _ = opened(one, concurrency=8)
     list(session.generate(prompts("vllm", 16), Decoding("free", (), max_tokens=4)))
     assert one.most_active == 8
