@@ -357,7 +357,7 @@ def _row(
         max_model_len=length,
         declared_context=entry.declared,
         is_beyond_model=length > entry.declared,
-        fits=not short,
+        fits=not short and needed <= length,  # without examples, a query may be too long
         examples_wanted=most,
         examples_that_fit=min(short, default=most),
         examples_per_voter=[one.examples for one in each],

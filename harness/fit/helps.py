@@ -10,7 +10,7 @@ from harness.fit.rows import FitRow, Help
 from harness.fit.scale import Scale
 from harness.workload.reducers import ReducerSpec, parse_reducer
 
-_ROUNDS = 4
+_ROUNDS = 4  # each halves what a context may be longer than it has to
 SHORTER = ("int:100", "int:10")
 """Encodings to try, in this order."""
 
@@ -33,7 +33,9 @@ def _fewer_examples(row: FitRow) -> Help | None:
     if not most:
         return None
     tokens = row.prompt_tokens + row.reserve
-    return Help(flag="shots", value=str(most), examples=most, tokens=tokens, is_exact=True)
+    # The longest prompt may be of a voter that shows more.
+    is_exact = max(row.examples_per_voter) == most
+    return Help(flag="shots", value=str(most), examples=most, tokens=tokens, is_exact=is_exact)
 
 
 def _shorter_encoding(row: FitRow, voter: int, scale_of: Callable[[str], Scale]) -> Help | None:
@@ -83,20 +85,45 @@ def _fewer_numbers(row: FitRow, voter: VoterFit, scale: Scale) -> Help | None:
 
 
 def _longer_context(row: FitRow, scale: Scale) -> Help | None:
-    """Of a number of texts, a longer context also shows some that are too long for this one, and
-    then needs more: what it says itself is looked at."""
-    needed, is_exact = row.tokens_needed, row.encoding is not None
-    for _ in range(_ROUNDS if row.tokens_over and not is_exact else 0):
-        each = [scale.fit(voter, needed) for voter in range(len(scale.voters))]
-        if is_exact := all(one.examples == one.wanted for one in each):
-            break
-        needed = max(needed, *(one.all_tokens + scale.reserve for one in each))
-    if not row.tokens_over or needed > row.declared_context:
+    """The context that is named was looked at: all fit in it."""
+    if row.encoding is not None:
+        needed = length = row.tokens_needed
+    else:
+        length, needed = _length_for_texts(row, scale)
+    if length > row.declared_context:
         return None
     return Help(
         flag="max_model_len",
-        value=str(needed),
+        value=str(length),
         examples=row.examples_wanted,
         tokens=needed,
-        is_exact=is_exact,
+        is_exact=True,
     )
+
+
+def _length_for_texts(row: FitRow, scale: Scale) -> tuple[int, int]:
+    """A length in which all fit, and what they need there; beyond the model's, no more is looked
+    for.
+
+    A longer context also shows texts that are too long for this one, and then needs more. A text
+    that takes more than half of the room is in no prompt, however much room is left.
+    """
+
+    def looked_at(length: int) -> tuple[bool, int]:
+        each = [scale.fit(voter, length) for voter in range(len(scale.voters))]
+        needed = max(one.all_tokens for one in each) + scale.reserve
+        return all(one.examples == one.wanted for one in each), needed
+
+    too_short, length = row.max_model_len, max(row.tokens_needed, row.max_model_len + 1)
+    fits, needed = looked_at(length)
+    while not fits and length <= row.declared_context:
+        too_short, length = length, needed if needed > length else 2 * length
+        fits, needed = looked_at(length)
+    for _ in range(_ROUNDS if fits and length > needed else 0):
+        middle = (too_short + length) // 2
+        is_enough, then = looked_at(middle)
+        if is_enough:
+            length, needed = middle, then
+        else:
+            too_short = middle
+    return length, needed

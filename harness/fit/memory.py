@@ -58,6 +58,10 @@ def device_bytes(plan: MemoryPlan) -> int:
     return total_bytes(plan) - (plan.engine_bytes if plan.on_gpu else 0)
 
 
+_MOST_TOKENS = 2**27
+"""No context is as long; one that takes no more than this one may be of any length."""
+_AT_ONCE = 32  # lengths that are looked at in one request
+
 Free: TypeAlias = Callable[[bool], int | None]
 """What is free, of GPUs or of main memory; `None` where it cannot be known."""
 
@@ -70,19 +74,18 @@ def free_now(limit: int | None = None) -> Free:
     return lambda on_gpu: free_bytes(on_gpu=True) if on_gpu else main
 
 
-def compared(plan: MemoryPlan, longer: MemoryPlan, free: int | None) -> Memory:
-    """`longer` is the prediction for a longer context: the difference is what a token takes."""
+def compared(plan: MemoryPlan, longest: int | None, free: int | None) -> Memory:
+    """`longest` is the longest context that fits, of a cache that grows with it; `None` where that
+    is not known."""
     needed = device_bytes(plan)
     left = None if free is None else free - needed
-    per_token = (device_bytes(longer) - needed) / (longer.tokens - plan.tokens)
     holds, of_sequence = plan.cache_tokens, plan.tokens * plan.token_bytes
     is_too_large = left is not None and left < 0
-    longest = sequences = None
+    sequences = None
     if holds is not None:
         longest, sequences = (0, 0) if is_too_large else (holds, holds // plan.tokens)
-    elif left is not None and per_token > 0:
-        longest = max(int(plan.tokens + left / per_token), 0)
-        sequences = max(1 + left // of_sequence, 0) if of_sequence else None
+    elif longest is not None and left is not None and of_sequence:
+        sequences = max(1 + left // of_sequence, 0)
     is_too_small = holds is not None and holds < plan.tokens
     return Memory(
         device="gpu" if plan.on_gpu else "cpu",
@@ -110,13 +113,31 @@ def memory_at(
 ) -> tuple[int, list[Memory]] | None:
     """What a token takes in the cache, and all for each length; `None` where the backend does not
     say."""
-    plans = predict([*lengths, *(2 * length for length in lengths)])
+    plans = predict(lengths)
     if plans is None:
         return None
     left = free(plans[0].on_gpu)
-    half = len(lengths)
-    pairs = zip(plans[:half], plans[half:], strict=True)
-    return plans[0].token_bytes, [compared(plan, longer, left) for plan, longer in pairs]
+    grows = left is not None and not plans[0].cache_option
+    longest = _longest_context(predict, left) if grows else None
+    return plans[0].token_bytes, [compared(plan, longest, left) for plan in plans]
+
+
+def _longest_context(predict: Predict, free: int) -> int | None:
+    """The longest that takes no more than that; `None` where one of `_MOST_TOKENS` does not.
+
+    No line through two lengths says it: engines round a context up, and what a token takes may
+    depend on how many there are.
+    """
+    low, high = 0, _MOST_TOKENS + 1  # as far as is known, `low` fits and `high` does not
+    while high - low > 1:
+        step = max((high - low) // _AT_ONCE, 1)
+        lengths = range(low + step, high, step)
+        for plan in predict(lengths) or ():
+            if device_bytes(plan) > free:
+                high = plan.tokens
+                break
+            low = plan.tokens
+    return low if low < _MOST_TOKENS else None
 
 
 def check_memory(predict: Predict, length: int, free: Free) -> None:

@@ -21,7 +21,7 @@ from harness.errors import EngineError, HarnessError
 from harness.machine.environment import Environment, describe_environment
 from harness.machine.processors import TRIED_SECONDS, share_now
 from harness.pipeline.prompting import decoding_of
-from harness.spec import RunSpec, entries_of
+from harness.spec import RunSpec, entries_of, prompt_fields
 from harness.stats.growth import Interval
 from harness.stats.spans import busy_seconds
 from harness.stats.spread import likely_share, one_more, unsteadiness_of
@@ -40,8 +40,8 @@ _PROMPTED = 64  # prompts of a voter, behind its first
 class Pace:
     """What a prompt token takes that is evaluated, what a prompt takes beside that, and loading.
     The engine shares blocks of so many tokens. `harness_seconds` are those of the run outside the
-    engines, where that is known. An engine that computes on the CPU has so many `threads`, and had
-    this `share` of the processors that they can use.
+    engines, where that is known and the run did the same there. An engine that computes on the CPU
+    has so many `threads`, and had this `share` of the processors that they can use.
 
     `unsteadiness` is how far parts of some seconds differ from this pace, as for
     `harness.stats.spread.unsteadiness_of`; `None` where there are too few."""
@@ -112,9 +112,12 @@ def _alike(
         with suppress(HarnessError):  # one that cannot be read says nothing
             if not _is_alike(run, spec, workload, environment):
                 continue
+            outside = None
+            if _has_same_work(run, spec, workload):
+                outside = run.summary.harness_seconds
             for entry in run.entries.values():
                 if _is_same(entry, plan, run.given_spec) and _is_near(entry, longest):
-                    yield _pace_of_run(entry)
+                    yield replace(_pace_of_run(entry), harness_seconds=outside)
 
 
 def _is_alike(run: StoredRun, spec: RunSpec, workload: Workload, environment: Environment) -> bool:
@@ -126,6 +129,16 @@ def _is_alike(run: StoredRun, spec: RunSpec, workload: Workload, environment: En
     if any(getattr(run.environment, name) != getattr(environment, name) for name in machine):
         return False
     return run.max_tokens == (spec.max_tokens or workload.packed.reserve)
+
+
+def _has_same_work(run: StoredRun, spec: RunSpec, workload: Workload) -> bool:
+    """Whether as much is drawn, packed, fitted and read outside the engines. Of what is left to a
+    default, a stored spec has what that came to."""
+    if run.data_sha256 != workload.dataset.sha256 or run.given_spec.baselines != spec.baselines:
+        return False
+    earlier, now = prompt_fields(run.given_spec), prompt_fields(spec)
+    names = now.keys() - {"data", "seed"}
+    return all(now[name] in (None, earlier[name]) for name in names)
 
 
 def _is_same(stored: StoredEntry, plan: EnginePlan, spec: RunSpec) -> bool:
@@ -159,8 +172,7 @@ def _pace_of_run(stored: StoredEntry) -> Pace:
     cores = stored.run.environment.usable_cores
     threads, share = processors_of(info, speed.other_cpu_share, cores)
     found = pace_of(rows, max(loads, default=0.0), info.shared_block_tokens, speed.least_tokens)
-    outside = stored.run.summary.harness_seconds
-    return replace(found, harness_seconds=outside, threads=threads, share=share)
+    return replace(found, threads=threads, share=share)
 
 
 def processors_of(
@@ -176,8 +188,13 @@ def processors_of(
 
 def seconds_of(paces: Sequence[Pace], prompts: Sequence[TokenIds], attempts: int) -> list[float]:
     """Of all prompts of an entry, by each of its paces."""
-    tokens = {block: minimum_tokens(prompts, block)[1] for block in {one.block for one in paces}}
+    tokens = {block: least_tokens(prompts, attempts, block) for block in {p.block for p in paces}}
     return [one.seconds(len(prompts) * attempts, tokens[one.block]) for one in paces]
+
+
+def least_tokens(prompts: Sequence[TokenIds], attempts: int, block: int) -> int:
+    """Those to evaluate for all attempts at all prompts, by an engine that shares such blocks."""
+    return minimum_tokens([one for one in prompts for _ in range(attempts)], block)[1]
 
 
 def seconds_now(paces: Sequence[Pace], seconds: Sequence[float]) -> Interval:

@@ -14,12 +14,18 @@ from pathlib import Path
 from statistics import fmean
 from typing import Literal
 
-from harness.contract import minimum_tokens
 from harness.engine.engine import EnginePlan
 from harness.errors import EngineError
 from harness.fit.memory import Free, Memory, free_now, lack_of_memory, memory_at
 from harness.machine.environment import describe_environment
-from harness.pipeline.pace import Pace, earlier_paces, probed_pace, seconds_now, seconds_of
+from harness.pipeline.pace import (
+    Pace,
+    earlier_paces,
+    least_tokens,
+    probed_pace,
+    seconds_now,
+    seconds_of,
+)
 from harness.pipeline.run import make_baselines, plan, prepare, settle
 from harness.record import Record, Span
 from harness.spec import RunSpec, entries_of
@@ -143,7 +149,6 @@ def _entry(
         except EngineError as error:
             failure, remedy = str(error), error.remedy
     ids = packed.token_ids[workload.vocabularies[name]]
-    _, least = minimum_tokens(ids, paces[0].block if paces else 1)
     then = seconds_of(paces, ids, spec.attempts)
     now = seconds_now(paces, then) if paces else None
     entry = PlannedEntry(
@@ -152,7 +157,7 @@ def _entry(
         model=one.entry.model,
         prompts=len(ids) * spec.attempts,
         prompt_tokens=sum(map(len, ids)) * spec.attempts,
-        prefill_tokens=least,
+        prefill_tokens=least_tokens(ids, spec.attempts, paces[0].block if paces else 1),
         memory=memory,
         seconds=None if now is None else Forecast.of(now),
         source=None if not paces else "earlier runs" if count else "a short probe",
@@ -198,7 +203,8 @@ def _harness_seconds(
     prepared_seconds: float,
     observe: Callable[[str], None],
 ) -> float:
-    """As in earlier runs; else what preparing took, and fitting the baselines takes."""
+    """As in earlier runs with the same work; else what preparing took, and fitting the baselines
+    takes."""
     if known:
         return fmean(known)
     observe("fitting the baselines")

@@ -88,7 +88,8 @@ def one_more(
     mean = float(times.mean()) + grows * ahead
     left = times - times.mean() - grows * away
     freedom = _WEIGHT + count - 1
-    squares = _WEIGHT * usual**2 + float((left**2).sum())
+    # The last is how far the runs contradict what is known of the slope.
+    squares = _WEIGHT * usual**2 + float((left**2).sum()) + known_before * (grows - _GROWS) ** 2
     often = float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom))
     wide = often * math.sqrt(squares / freedom * (1 + 1 / count + ahead**2 / weight))
     return Interval(math.exp(mean), math.exp(mean - wide), math.exp(mean + wide))

@@ -41,3 +41,41 @@ def test_the_longer_context_that_is_named_shows_them_all(order: Order, tmp_path:
     [again] = fit(replace(order, lengths=[int(longer.value)]), tmp_path).rows
     assert again.fits
     assert again.tokens_needed <= longer.tokens
+
+
+@pytest.mark.parametrize("length", [300, 340, 389, 440])
+def test_a_text_that_takes_more_than_half_of_the_room_wants_a_longer_context(
+    order: Order, tmp_path: Path, length: int
+) -> None:
+    """It is in no prompt, though all would fit."""
+    path = tmp_path / "few.csv"
+    words = [4, 4, 45, 4, 4, 4]
+    texts = [f"train,{'ab'[i % 2]},{' '.join(['word'] * n)} {i}" for i, n in enumerate(words)]
+    path.write_text("\n".join(["split,label,text", *texts, "test,a,word", "test,b,word 2"]) + "\n")
+    spec = order.spec.model_copy(update={"data": str(path), "voters": 1, "shots": None})
+    few = replace(order, spec=spec, data=[str(path)], lengths=[length])
+    [row] = fit(few, tmp_path).rows
+    assert not row.fits
+    [longer] = [one for one in row.helps if one.flag == "max_model_len"]
+    [again] = fit(replace(few, lengths=[int(longer.value)]), tmp_path).rows
+    assert again.fits
+    assert (longer.examples, longer.tokens) == (again.examples_wanted, again.tokens_needed)
+    assert int(longer.value) < 2 * length + 200
+
+
+def test_fewer_examples_are_exact_where_each_voter_shows_as_many(
+    order: Order, tmp_path: Path
+) -> None:
+    spec = order.spec.model_copy(update={"data": "digits", "voters": 6, "shots": None})
+    vectors = replace(
+        order,
+        spec=spec,
+        data=["digits"],
+        reducers=["top:4"],
+        encodings=["decimal:3"],
+        lengths=[400, 2000],
+    )
+    for row in fit(vectors, tmp_path).rows:
+        [fewer] = [one for one in row.helps if one.flag == "shots"]
+        assert fewer.is_exact == (len(set(row.examples_per_voter)) == 1)
+        assert fewer.is_exact == (row.max_model_len == 400)

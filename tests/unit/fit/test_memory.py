@@ -22,8 +22,8 @@ def predicted(tokens: Sequence[int], on_gpu: bool = False) -> list[MemoryPlan]:
 
 
 def test_the_longest_context_and_the_sequences_that_would_hold() -> None:
-    plan, longer = predicted([100, 200])
-    memory = compared(plan, longer, free=500 * MIB)
+    [plan] = predicted([100])
+    memory = compared(plan, 400, free=500 * MIB)
     assert (memory.total_bytes, memory.fits, memory.bytes_over) == (200 * MIB, True, 0)
     assert memory.longest_context == 400
     # a further sequence takes 75 MiB of cache, and 300 MiB are left
@@ -31,15 +31,15 @@ def test_the_longest_context_and_the_sequences_that_would_hold() -> None:
 
 
 def test_what_does_not_fit_says_by_how_much() -> None:
-    plan, longer = predicted([100, 200])
-    memory = compared(plan, longer, free=150 * MIB)
+    [plan] = predicted([100])
+    memory = compared(plan, 50, free=150 * MIB)
     assert (memory.fits, memory.bytes_over) == (False, 50 * MIB)
     assert (memory.longest_context, memory.parallel_sequences) == (50, 0)
 
 
 def test_without_a_figure_of_what_is_free_nothing_is_said_to_fit() -> None:
-    plan, longer = predicted([100, 200], on_gpu=True)
-    memory = compared(plan, longer, free=None)
+    [plan] = predicted([100], on_gpu=True)
+    memory = compared(plan, None, free=None)
     assert (memory.device, memory.fits, memory.longest_context) == ("gpu", None, None)
 
 
@@ -80,10 +80,42 @@ def test_what_cannot_be_predicted_is_not_refused(monkeypatch: pytest.MonkeyPatch
 
 
 def test_of_a_gpus_memory_the_engines_process_takes_nothing() -> None:
-    plan, longer = predicted([100, 200], on_gpu=True)
-    memory = compared(plan, longer, free=170 * MIB)
+    found = memory_at(lambda tokens: predicted(tokens, on_gpu=True), [100], lambda _: 170 * MIB)
+    assert found is not None
+    [memory] = found[1]
     assert (memory.total_bytes, memory.device_bytes) == (200 * MIB, 160 * MIB)
     assert (memory.fits, memory.longest_context) == (True, 110)
+
+
+@pytest.mark.parametrize("length", [1, 60, 255, 257, 1000, 100_000])
+@pytest.mark.parametrize("free", [165, 300, 1000])
+def test_the_longest_context_is_one_that_fits_and_no_longer_one_does(
+    length: int, free: int
+) -> None:
+    """As with llama.cpp, a context is rounded up, to 256 tokens here."""
+
+    def rounded(tokens: Sequence[int]) -> list[MemoryPlan]:
+        held = predicted([-(-n // 256) * 256 for n in tokens])
+        return [
+            replace(one, tokens=n, cache_bytes=one.cache_bytes // 4)
+            for n, one in zip(tokens, held, strict=True)
+        ]
+
+    found = memory_at(rounded, [length], lambda _: free * MIB)
+    assert found is not None
+    [memory] = found[1]
+    assert memory.longest_context == (free - 100) // (7 / 16) // 256 * 256
+    assert memory.fits == (length <= memory.longest_context)
+
+
+def test_of_what_takes_the_same_for_each_length_no_longest_is_known() -> None:
+    def recurrent(tokens: Sequence[int]) -> list[MemoryPlan]:
+        return [MemoryPlan(n, 60 * MIB, 30 * MIB, 0, 10 * MIB, 0) for n in tokens]
+
+    for free, longest in ((100, None), (99, 0)):
+        found = memory_at(recurrent, [100], lambda _, free=free: free * MIB)
+        assert found is not None
+        assert found[1][0].longest_context == longest
 
 
 FIXED = MemoryPlan(100, 60 * MIB, 90 * MIB, MIB // 8, 0, 40 * MIB, False, 720, "kv_cache_gib")
@@ -96,12 +128,12 @@ FIXED = MemoryPlan(100, 60 * MIB, 90 * MIB, MIB // 8, 0, 40 * MIB, False, 720, "
 def test_a_cache_of_fixed_size_limits_the_length(
     tokens: int, free: int, fits: bool, longest: int, sequences: int
 ) -> None:
-    plan, longer = (replace(FIXED, tokens=n) for n in (tokens, 2 * tokens))
-    memory = compared(plan, longer, free * MIB)
+    plan = replace(FIXED, tokens=tokens)
+    memory = compared(plan, None, free * MIB)
     assert (memory.fits, memory.longest_context) == (fits, longest)
     assert memory.parallel_sequences == sequences
     assert memory.bytes_over == max(190 - free, 0) * MIB
-    unknown = compared(plan, longer, None)
+    unknown = compared(plan, None, None)
     assert unknown.fits is (False if tokens > 720 else None)
     assert unknown.longest_context == 720
 

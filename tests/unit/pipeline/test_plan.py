@@ -11,7 +11,7 @@ from unittest.mock import patch
 import pytest
 
 from harness.contract import SessionInfo
-from harness.pipeline.pace import Pace, earlier_paces, pace_of, processors_of
+from harness.pipeline.pace import Pace, earlier_paces, least_tokens, pace_of, processors_of
 from harness.pipeline.plan import PlannedEntry, RunPlan, plan_run
 from harness.pipeline.prompting import Update
 from harness.pipeline.run import run, run_group
@@ -82,6 +82,32 @@ def test_earlier_runs_say_how_long_a_larger_one_takes(tmp_path: Path, small_data
     more = entry(plan_run(spec(small_data, engine=speed, voters=6), tmp_path))
     assert more.seconds is not None
     assert more.seconds.value == pytest.approx(2 * found.seconds.value, rel=0.1)
+
+
+def test_the_seconds_outside_the_engines_are_those_of_runs_that_did_as_much(
+    tmp_path: Path, small_data: str
+) -> None:
+    """A small run says how fast the engine is, and not what drawing and packing takes."""
+    run(spec(small_data), tmp_path)
+    [stored] = Results(tmp_path)
+    outside = stored.summary.harness_seconds
+    assert outside is not None
+    same = plan_run(spec(small_data, seed=3), tmp_path)
+    assert same.harness_seconds == pytest.approx(outside)
+    for changes in ({"voters": 6}, {"queries": 12}):
+        with patch("harness.pipeline.plan.make_baselines") as fitted:
+            more = plan_run(spec(small_data, **changes), tmp_path)
+        assert entry(more).source == "earlier runs"
+        assert fitted.called
+
+
+def test_each_attempt_evaluates_what_is_no_whole_block() -> None:
+    shared = tuple(range(1000))
+    prompts = [(*shared, 2000 + n) for n in range(24)]
+    assert least_tokens(prompts, 3, 1) == least_tokens(prompts, 1, 1) == 1024
+    rest = 1001 % 32  # behind the last whole block
+    assert least_tokens(prompts, 1, 32) == 1001 + 23 * rest
+    assert least_tokens(prompts, 3, 32) == 1001 + 71 * rest
 
 
 def test_what_others_leave_of_the_processors_counts(

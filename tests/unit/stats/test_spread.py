@@ -25,6 +25,18 @@ def test_one_more_is_within_in_nine_of_ten_cases(runs: int, least_share: float) 
     assert narrow >= 390
 
 
+@pytest.mark.parametrize("power", [1.5, 2.0])
+def test_so_it_is_of_engines_that_lose_more_than_their_share(power: float) -> None:
+    rng = np.random.default_rng(6)
+    held = 0
+    for _ in range(400):
+        shares = rng.uniform(0.2, 1.0, 7)
+        times = 100 / shares**power * np.exp(rng.normal(0, 0.1, 7))
+        found = one_more(list(times[1:]), list(shares[1:]), shares[0])
+        held += found.low <= times[0] <= found.high
+    assert held >= 345  # 0.88 of them, within what chance allows
+
+
 def test_runs_that_differ_much_have_a_wide_interval() -> None:
     calm, wild = (one_more(t, [1] * 4, 1) for t in ([100, 101, 99, 100], [50, 100, 200, 100]))
     assert wild.value == pytest.approx(calm.value, rel=0.01)
