@@ -37,6 +37,7 @@ from harness.stats.spans import busy_seconds
 
 _LETTERS = string.ascii_letters + string.digits + " "
 _TEXT_LENGTH = 20_000  # enough for thousands of different tokens
+_SHORTER = "prompts and replies of at most {} tokens together"
 _Value = TypeVar("_Value", int, float)
 # Nothing is generated, and there is no label to score: what is left is the prefill alone.
 _EVALUATE = Decoding("score", labels=())
@@ -82,7 +83,7 @@ def bench(
         with closing(planned.open_tokenizer()) as opened:
             name = planned.entry.name
             try:
-                check_memory(opened.predict_memory, needed[name], free)
+                check_memory(opened.predict_memory, needed[name], free, _SHORTER)
             except EngineError as error:
                 raise EngineError(f"{name}: {error}", remedy=error.remedy) from error
     for planned in plans:

@@ -61,6 +61,7 @@ def device_bytes(plan: MemoryPlan) -> int:
 _MOST_TOKENS = 2**27
 """No context is as long; one that takes no more than this one may be of any length."""
 _AT_ONCE = 32  # lengths that are looked at in one request
+_SHORTER = "--max-model-len {}"
 
 Free: TypeAlias = Callable[[bool], int | None]
 """What is free, of GPUs or of main memory; `None` where it cannot be known."""
@@ -117,8 +118,9 @@ def memory_at(
     if plans is None:
         return None
     left = free(plans[0].on_gpu)
-    grows = left is not None and not plans[0].cache_option
-    longest = _longest_context(predict, left) if grows else None
+    longest = None
+    if left is not None and not plans[0].cache_option:
+        longest = _longest_context(predict, left)
     return plans[0].token_bytes, [compared(plan, longest, left) for plan in plans]
 
 
@@ -140,8 +142,9 @@ def _longest_context(predict: Predict, free: int) -> int | None:
     return low if low < _MOST_TOKENS else None
 
 
-def check_memory(predict: Predict, length: int, free: Free) -> None:
-    """Raises `EngineError`, which says by how much, for a model that takes more than is free."""
+def check_memory(predict: Predict, length: int, free: Free, shorter: str = _SHORTER) -> None:
+    """Raises `EngineError`, which says by how much, for a model that takes more than is free.
+    `shorter` is how a command is given a length that fits."""
     try:
         found = memory_at(predict, [length], free)
     except EngineError:  # files that cannot be right: loading them says what is wrong
@@ -149,14 +152,14 @@ def check_memory(predict: Predict, length: int, free: Free) -> None:
     if found is None:
         return
     _, [memory] = found
-    if lack := lack_of_memory(memory, length):
+    if lack := lack_of_memory(memory, length, shorter):
         raise lack
 
 
-def lack_of_memory(memory: Memory, length: int) -> EngineError | None:
+def lack_of_memory(memory: Memory, length: int, shorter: str = _SHORTER) -> EngineError | None:
     """Why a context of this length cannot be had, and what to do; `None` where it can."""
     longest = memory.longest_context or 0
-    shorter = f"Use --max-model-len {longest}, or a" if longest >= 16 else "Use a"
+    use = f"Use {shorter.format(longest)}, or a" if longest >= 16 else "Use a"
     too_small = smallness(memory, length)
     if memory.bytes_over:
         where = "GPU memory" if memory.device == "gpu" else "memory"
@@ -166,10 +169,10 @@ def lack_of_memory(memory: Memory, length: int) -> EngineError | None:
             f"it would take {size(memory.device_bytes)} of {where} for {length:,} tokens of "
             f"context, and {size(memory.free_bytes or 0)} may be taken: "
             f"{size(memory.bytes_over)} too much",
-            remedy=f"{shorter} smaller {smaller}; --force loads it all the same.",
+            remedy=f"{use} smaller {smaller}; --force loads it all the same.",
         )
     if too_small:
-        return EngineError(too_small, remedy=f"{shorter} larger {_flag(memory.cache_option)}.")
+        return EngineError(too_small, remedy=f"{use} larger {_flag(memory.cache_option)}.")
     return None
 
 

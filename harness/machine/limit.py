@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 LOOK_SECONDS = 0.02
 """Between two looks: an engine writes some MiB of memory in that time."""
+_TRIES, _BETWEEN_SECONDS = 10, 0.05
 
 
 class MemoryLimit:
@@ -46,10 +48,16 @@ class MemoryLimit:
         return False
 
     def release(self) -> None:
-        """The group has ended."""
-        if self._cgroup is not None:
-            with suppress(OSError):
+        """The group has ended. A cgroup is busy until the last of its processes is gone."""
+        if self._cgroup is None:
+            return
+        for _ in range(_TRIES):
+            try:
                 self._cgroup.rmdir()
+            except FileNotFoundError:
+                return
+            except OSError:
+                time.sleep(_BETWEEN_SECONDS)
 
 
 def _cgroup_of(leader: int, most_bytes: int, root: Path) -> Path | None:

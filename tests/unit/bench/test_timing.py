@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
+from unittest.mock import patch
 
 import psutil
 import pytest
@@ -199,6 +200,18 @@ def test_an_entry_that_cannot_be_opened_is_reported_before_anything_is_timed(
     with pytest.raises(EngineError, match="no interpreter /none/python"):
         next(bench(SMALL, RunSpec(entries=entries), tmp_path))
     assert not (tmp_path / "one.log").exists()
+
+
+def test_a_model_that_takes_too_much_names_the_lengths_of_a_bench(tmp_path: Path) -> None:
+    """There is no --max-model-len."""
+    engine = {"memory_gib": 0.001, "token_kib": 1024}
+    plan = Plan(prompt_tokens=(2000,))
+    with (
+        patch("harness.bench.timing.free_now", return_value=lambda on_gpu: 2**30),
+        pytest.raises(EngineError, match="too much") as refused,
+    ):
+        next(bench(plan, RunSpec(backend=("mock",), engine=engine), tmp_path))
+    assert "prompts and replies of at most 1022 tokens together, or a" in refused.value.remedy
 
 
 class BlockEngine:

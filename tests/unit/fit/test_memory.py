@@ -112,10 +112,14 @@ def test_of_what_takes_the_same_for_each_length_no_longest_is_known() -> None:
     def recurrent(tokens: Sequence[int]) -> list[MemoryPlan]:
         return [MemoryPlan(n, 60 * MIB, 30 * MIB, 0, 10 * MIB, 0) for n in tokens]
 
-    for free, longest in ((100, None), (99, 0)):
-        found = memory_at(recurrent, [100], lambda _, free=free: free * MIB)
-        assert found is not None
-        assert found[1][0].longest_context == longest
+    enough, too_little = (
+        memory_at(recurrent, [100], lambda _: 100 * MIB),
+        memory_at(recurrent, [100], lambda _: 99 * MIB),
+    )
+    assert enough is not None
+    assert too_little is not None
+    assert enough[1][0].longest_context is None
+    assert too_little[1][0].longest_context == 0
 
 
 FIXED = MemoryPlan(100, 60 * MIB, 90 * MIB, MIB // 8, 0, 40 * MIB, False, 720, "kv_cache_gib")

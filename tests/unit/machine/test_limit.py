@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Timer
 
 import pytest
 
@@ -77,6 +78,24 @@ def test_where_a_cgroup_may_be_made_the_kernel_holds_the_limit(
         path.unlink()
     limit.release()
     assert not cgroup.exists()
+
+
+def test_a_cgroup_goes_when_the_last_of_its_processes_has(
+    root: Path, leader: subprocess.Popen[bytes]
+) -> None:
+    limit = MemoryLimit(leader.pid, 100 * MIB, root)
+    [cgroup] = (root / "sys/fs/cgroup/user/app").glob("harness-*")
+
+    def end() -> None:
+        for path in cgroup.iterdir():
+            path.unlink()
+
+    gone = Timer(0.1, end)
+    gone.start()
+    limit.release()
+    gone.join()
+    assert not cgroup.exists()
+    limit.release()
 
 
 def test_nothing_leaves_a_cgroup_that_has_a_limit(
