@@ -270,7 +270,7 @@ class RunSpec(DataSpec):
     max_model_len: Annotated[
         int,
         Flag("Most tokens that a prompt and its reply may have together.", _REPLY, unit="tokens"),
-    ] = Field(default=1024, ge=16)
+    ] = Field(default=1024, ge=16, lt=2**31)
     shots: Annotated[
         int | None,
         Flag(

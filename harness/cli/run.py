@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -63,8 +64,8 @@ def _run_curve(order: Order, points: Sequence[RunSpec], kind: str) -> None:
     from harness.store.runs import Results, resume_command
 
     wanted, results = checked(order.output.target), order.output.results
-    group = _group_name(order, kind)
-    summaries = _watched(order, lambda watch: run_group(group, points, results, watch))
+    with _new_group(order, kind) as group:
+        summaries = _watched(order, lambda watch: run_group(group, points, results, watch))
     with Results(results) as stored:
         answer, errors = group_of(group, stored.group(group))
     if answer:
@@ -99,22 +100,33 @@ def _plan(order: Order, lists: Mapping[str, Sequence[Any]]) -> None:
         )
 
 
-def _group_name(order: Order, kind: str) -> str:
-    """The name that was given, else one that is not used yet. Raises `UsageError` for one that is:
-    the runs would be points of another curve."""
+@contextmanager
+def _new_group(order: Order, kind: str) -> Iterator[str]:
+    """The name that was given, else one that is not used yet; no other process takes it meanwhile.
+    Raises `UsageError` for one that is used: the runs would be points of another curve."""
     from itertools import count
 
+    from harness.store.lock import InUseError, prompting
     from harness.store.names import check_name, check_unused
     from harness.store.store import Store
 
-    with Store(order.output.results) as store:
-        rows = store.runs()
-    if order.name is not None:
-        check_name(order.name)
-        check_unused(order.name, rows)
-        return order.name
-    used = {name for row in rows for name in (row.name, row.group)}
-    return next(name for n in count(1) if (name := f"{kind}-{n}") not in used)
+    results = order.output.results
+    with Store(results) as store, ExitStack() as locks:
+        if order.name is not None:
+            check_name(order.name)
+            locks.enter_context(prompting(results, order.name))
+            check_unused(order.name, store.runs())
+            yield order.name
+            return
+        for n in count(1):
+            # First the lock: a name that another process had held is used by then.
+            with suppress(InUseError, UsageError):
+                with ExitStack() as lock:
+                    lock.enter_context(prompting(results, name := f"{kind}-{n}"))
+                    check_unused(name, store.runs())
+                    locks.push(lock.pop_all())
+                break
+        yield name
 
 
 def _spec_of(order: Order) -> RunSpec:

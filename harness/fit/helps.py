@@ -85,19 +85,34 @@ def _fewer_numbers(row: FitRow, voter: VoterFit, scale: Scale) -> Help | None:
 
 
 def _longer_context(row: FitRow, scale: Scale) -> Help | None:
-    """The context that is named was looked at: all fit in it."""
+    """In which all fit, or the model's own, if more fit there; what is named was looked at."""
     if row.encoding is not None:
         needed = length = row.tokens_needed
     else:
         length, needed = _length_for_texts(row, scale)
     if length > row.declared_context:
-        return None
+        return _whole_context(row, scale)
     return Help(
         flag="max_model_len",
         value=str(length),
         examples=row.examples_wanted,
         tokens=needed,
         is_exact=True,
+    )
+
+
+def _whole_context(row: FitRow, scale: Scale) -> Help | None:
+    length = row.declared_context
+    if length <= row.max_model_len:
+        return None
+    each = [scale.fit(voter, length) for voter in range(len(scale.voters))]
+    short = [one.examples for one in each if one.examples < one.wanted]
+    most = min(short, default=row.examples_wanted)
+    if most <= row.examples_that_fit:
+        return None
+    needed = max(one.all_tokens for one in each) + row.reserve
+    return Help(
+        flag="max_model_len", value=str(length), examples=most, tokens=needed, is_exact=True
     )
 
 

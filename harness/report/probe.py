@@ -89,10 +89,16 @@ def _laws(found: Probe) -> Iterator[str]:
         yield f"{found.entry}: a token more takes {_span(slope, _KIB)} KiB{predicted}."
     if found.linear_seconds is not None and found.quadratic_seconds is not None:
         linear, quadratic = found.linear_seconds, found.quadratic_seconds
-        yield (
-            f"{found.entry}: the prefill of n thousand tokens takes {_span(linear, 1e-3)} n + "
-            f"{_span(quadratic, 1e-6)} n\N{SUPERSCRIPT TWO} seconds."
-        )
+        if quadratic.value >= 0:
+            yield (
+                f"{found.entry}: the prefill of n thousand tokens takes {_span(linear, 1e-3)} n + "
+                f"{_span(quadratic, 1e-6)} n\N{SUPERSCRIPT TWO} seconds."
+            )
+        else:  # it never takes less: the machine was disturbed
+            yield (
+                f"{found.entry}: longer prompts took no more time a token than shorter ones; the "
+                "mean is taken for what follows."
+            )
     for one in found.extrapolated:
         took = one.seconds
         said, ends = duration_within(took.value, took.low, took.high)

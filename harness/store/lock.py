@@ -17,14 +17,19 @@ from harness.errors import StoreError
 from harness.spec import safe_name
 
 
+class InUseError(StoreError):
+    """Another process holds the lock."""
+
+
 @contextmanager
 def prompting(folder: Path, run_id: str) -> Iterator[None]:
-    """Holds the lock of a run. Raises `StoreError` where another process does."""
+    """Holds the lock of a run, or of the name of a group. Raises `InUseError` where another process
+    does, and `StoreError` where it cannot be held."""
     path = folder / f"{safe_name(run_id)}.lock"
     try:
         file = _locked(path)
     except BlockingIOError as error:
-        raise StoreError(
+        raise InUseError(
             f"run {run_id} is in use by {_holder(path)}",
             remedy="Wait until it has ended, or end it; then give the command again.",
         ) from error

@@ -412,7 +412,9 @@ def _counts(packers: Sequence[Packer], shots: int | None) -> list[int]:
         return [packer.most() for packer in packers]
     if not all(packer.holds(shots) for packer in packers):
         # The most is looked for only where it has to be named: it takes many countings.
-        most = min(packer.most() for packer in packers)
+        # Of a voter that shows all that it has, no more is wanted.
+        short = [packer for packer in packers if not packer.holds(shots)]
+        most = min(packer.most() for packer in short)
         raise UsageError(
             f"--shots {shots}: at most {most} whole examples fit",
             remedy="Lower --shots, or raise --max-model-len.",

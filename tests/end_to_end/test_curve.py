@@ -15,6 +15,7 @@ import jsonschema
 import pytest
 
 from harness.report.schema import schema_of
+from harness.store.lock import prompting
 
 SHOTS = (2, 8, 32, 64)
 # One line of a prompt is its head.
@@ -51,6 +52,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def answer(folder: Path) -> Any:
     shots = ",".join(map(str, SHOTS))
     return json.loads(run(folder, "--shots", shots, "--name", "shots", "--json"))
+
+
+def test_two_commands_at_once_are_two_groups(folder: Path, answer: Any) -> None:
+    """What another process has begun has no run yet; its name is taken all the same."""
+    with prompting(folder, "curve-1"):
+        begun = json.loads(run(folder, "--shots", "2,4", "--json"))
+        said = run(folder, "--shots", "2,4", "--name", "curve-1", code=1)
+    assert begun["group"] == "curve-2"
+    assert "in use by" in said
+    assert "Wait until it has ended" in said
 
 
 def test_it_stops_at_the_planted_number_or_beside_it(answer: Any) -> None:

@@ -79,3 +79,18 @@ def test_fewer_examples_are_exact_where_each_voter_shows_as_many(
         [fewer] = [one for one in row.helps if one.flag == "shots"]
         assert fewer.is_exact == (len(set(row.examples_per_voter)) == 1)
         assert fewer.is_exact == (row.max_model_len == 400)
+
+
+def test_where_the_model_cannot_hold_all_its_own_context_is_named_if_more_fit(
+    order: Order, tmp_path: Path
+) -> None:
+    spec = order.spec.model_copy(
+        update={"data": "digits", "voters": 3, "shots": None, "engine": {"declared": 2000}}
+    )
+    given = replace(order, spec=spec, data=["digits"], encodings=["int:100"], lengths=[20, 2000])
+    short, whole = fit(given, tmp_path).rows
+    [longer] = [one for one in short.helps if one.flag == "max_model_len"]
+    assert (longer.value, longer.is_exact) == ("2000", True)
+    assert short.examples_that_fit < longer.examples == whole.examples_that_fit
+    assert longer.tokens == whole.tokens_needed > 2000
+    assert [one for one in whole.helps if one.flag == "max_model_len"] == []

@@ -241,10 +241,14 @@ def test_shots_fix_the_count_where_they_fit(shown: tuple[Voter, ...], shots: int
 def test_shots_that_do_not_fit_are_refused_with_the_most_that_do(
     shown: tuple[Voter, ...], limit: int
 ) -> None:
-    most = min(map(len, if_one_fits(shown, limit).shown))
-    assert min(map(len, packed(shown, limit, shots=most).shown)) == most
-    fit_more = all(len(v.examples) <= most or size(v, most + 1) + 8 <= limit for v in shown)
-    assume(not fit_more)
+    """A voter that shows all that it has is no limit."""
+    pairs = zip(if_one_fits(shown, limit).shown, shown, strict=True)
+    short = [len(own) for own, voter in pairs if len(own) < len(voter.examples)]
+    assume(short)
+    most = min(short)
+    fewest = min(len(voter.examples) for voter in shown)
+    assert min(map(len, packed(shown, limit, shots=most).shown)) == min(most, fewest)
+    assert any(size(v, most + 1) + 8 > limit for v in shown if len(v.examples) > most)
     with pytest.raises(UsageError, match=f"^--shots 100000: at most {most} whole") as caught:
         packed(shown, limit, shots=100_000)
     assert "--max-model-len" in caught.value.remedy
