@@ -36,6 +36,7 @@ _STRING, _ARRAY = 8, 9
 _FIRST_FIELDS, _SHORT_BYTES = 256, 2**16  # bounds of what `read_beginning` reads
 _MOST_LAYERS = 4096
 _MOST_TEXT, _MOST_DIMENSIONS = 2**24, 8  # more cannot be, and would be read into memory
+_MOST_IN_BYTE = 16  # numbers: no format packs more
 _PART = re.compile(r"(?P<stem>.*)-\d{5}-of-(?P<count>\d{5})\.gguf")
 _LFS = "a Git LFS pointer, which stands for a file that was not fetched"
 _OTHERS = (
@@ -155,8 +156,20 @@ def read_head(path: Path, name: str = "") -> Head:
         own, sizes, length = _read_head(part, name or part.name, _MOST_LAYERS)
         values = {**own, **values}
         tensors.update(sizes)
-        weights += max(part.stat().st_size - length, 0)
+        size = part.stat().st_size
+        _check_amount(sum(sizes.values()), size, name or part.name)
+        weights += max(size - length, 0)
     return Head(values, tensors, weights)
+
+
+def _check_amount(numbers: int, size: int, name: str) -> None:
+    """Refuses tensors that the file cannot hold: memory is predicted by them."""
+    if numbers > _MOST_IN_BYTE * size:
+        raise BackendError(
+            f"{name} is not a whole GGUF file: its head speaks of {numbers} numbers, and it has "
+            f"{size} bytes only",
+            "Fetch it again.",
+        )
 
 
 def read_beginning(path: Path, name: str) -> Mapping[str, Any]:

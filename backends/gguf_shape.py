@@ -65,6 +65,11 @@ class Shape:
         return max(found)
 
     @property
+    def query_heads(self) -> int:
+        """Of the layer that has most."""
+        return max(map(self._all_heads, self._attention_layers()), default=0)
+
+    @property
     def has_equal_layers(self) -> bool:
         """Each has attention to all tokens, with keys and values of its own; false where that is
         not known."""

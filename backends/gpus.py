@@ -27,6 +27,25 @@ def gpu_maker(root: Path = Path("/")) -> Maker:
     return next((maker for file, maker in _FILES if (root / file).exists()), "none")
 
 
+def has_nvidia() -> bool:
+    """Whether NVIDIA's driver lists a GPU: its files may be there without one, as in a container.
+    Without `pynvml`, whether the files are there."""
+    try:
+        import pynvml
+    except ImportError:
+        return gpu_maker() == "NVIDIA"
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return False
+    try:
+        return int(pynvml.nvmlDeviceGetCount()) > 0
+    except pynvml.NVMLError:
+        return False
+    finally:
+        pynvml.nvmlShutdown()
+
+
 def unseen(engine: str, build: str) -> str:
     """What to do where an engine that was built for a GPU sees none."""
     return (

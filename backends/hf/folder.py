@@ -66,6 +66,16 @@ def check_folder(folder: Path, name: str, trusted: bool) -> Mapping[str, Any]:
 
 def check_weights(folder: Path, name: str, config: Mapping[str, Any]) -> None:
     """Raises `BackendError`, which calls the folder `name`, for weights that may not be read."""
+    files = weight_files(folder, name, config)
+    for file in files:
+        if not (folder / file).is_file():
+            raise BackendError(f"{name} lacks {file}, a part of its weights", "Fetch it again.")
+    _check_amount(config, sum((folder / file).stat().st_size for file in files), name)
+
+
+def weight_files(folder: Path, name: str, config: Mapping[str, Any]) -> list[str]:
+    """Which of the folder's files transformers would load; whether each is there is not looked at.
+    Raises `BackendError` as `check_weights` does."""
     if any(folder.glob(_DISTRIBUTED)):  # transformers would take these, whatever else there is
         raise BackendError(
             f"{name} holds a distributed checkpoint ({_DISTRIBUTED})",
@@ -88,9 +98,7 @@ def check_weights(folder: Path, name: str, config: Mapping[str, Any]) -> None:
     for file in files:
         if Path(file).name != file:
             raise _not_plain(name, "config.json", file)
-        if not (folder / file).is_file():
-            raise BackendError(f"{name} lacks {file}, a part of its weights", "Fetch it again.")
-    _check_amount(config, sum((folder / file).stat().st_size for file in files), name)
+    return files
 
 
 def weights_sha256(folder: Path) -> str:

@@ -16,6 +16,7 @@ from backends.llama_cpp.backend import (
     BATCH_TOKENS,
     CACHE_TYPE_K,
     CACHE_TYPE_V,
+    FLASH_ATTN,
     N_BATCH,
     N_GPU_LAYERS,
     N_UBATCH,
@@ -48,16 +49,20 @@ def predict(model: ModelRef, options: Options, tokens: int, on_gpu: bool) -> Mem
         for numbers, kind in zip(layer, kinds, strict=True)
     )
     state = shape.state_numbers * _STATE_NUMBER_BYTES * sequences
-    # The logits of all sequences, which llama.cpp holds twice: computed, and for the caller. Beside
-    # them, the mask of a piece in f16.
     logits = sequences * shape.vocabulary * 4
-    mask = _piece(options) * cells * 2
+    places = _piece(options) * cells
+    if FLASH_ATTN.given(options) == "off":
+        # The mask is f32, and so are the scores of all heads. Nothing of them is needed any more
+        # when the logits are computed.
+        compute = max(logits, places * shape.query_heads * 4) + places * 4
+    else:
+        compute = logits + places * 2  # the mask of a piece in f16
     return MemoryPlan(
         tokens=tokens,
         weights_bytes=file.weights_bytes,
         cache_bytes=cells * token_bytes + state,
         token_bytes=token_bytes,
-        compute_bytes=2 * logits + mask,
+        compute_bytes=compute + logits,  # the logits for the caller
         engine_bytes=_ENGINE_BYTES,
         on_gpu=on_gpu,
     )

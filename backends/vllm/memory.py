@@ -27,6 +27,12 @@ _ENGINE_BYTES = 900 * MIB
 _COMPILER_BYTES = 260 * MIB
 _WORD_BYTES = 1792
 _HEAD_NUMBER_BYTES = 5
+# Kinds of models of which vLLM holds what keys and values are unfolded from, as transformers does
+# (`is_deepseek_mla` of its model_arch_config_convertor.py). MiniCPM3's it holds unfolded.
+_LATENT_KINDS = {
+    *("axk1", "bailing_hybrid", "deepseek_v2", "deepseek_v3", "glm4_moe_lite", "kimi_k2"),
+    *("kimi_linear", "longcat_flash", "pangu_ultra_moe"),
+}
 
 
 def predict(model: ModelRef, options: Options, tokens: int) -> MemoryPlan | None:
@@ -34,6 +40,8 @@ def predict(model: ModelRef, options: Options, tokens: int) -> MemoryPlan | None
     for files that cannot be right."""
     found = numbers_of(model)
     if found is None or TENSOR_PARALLEL_SIZE.of(options) > 1:
+        return None
+    if found.has_latent and found.kind not in _LATENT_KINDS:
         return None
     # vLLM computes no model in float32 that was not asked for it.
     size = 4 if DTYPE.of(options) == "float32" else 2

@@ -104,7 +104,7 @@ def test_a_missing_key_is_named() -> None:
 
 def test_a_flag_is_named_as_it_was_given() -> None:
     assert str(refused({"max_model_len": 10}, ["max_model_len"])) == (
-        "--max-model-len is 10: use a whole number of 16 or more"
+        "--max-model-len is 10: use a whole number from 16 to 2147483647"
     )
 
 

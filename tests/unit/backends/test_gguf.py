@@ -13,6 +13,7 @@ from backends.gguf import (
     check_model,
     parts_of,
     read_beginning,
+    read_head,
     read_metadata,
     tensor_sizes,
 )
@@ -88,6 +89,30 @@ def test_tensors_are_counted(tmp_path: Path) -> None:
 
     sizes = {name: values.size for name, values in random_tensors().items()}
     assert tensor_sizes(write(tmp_path / "tiny.gguf")) == sizes
+
+
+def test_each_part_of_a_model_holds_its_own_tensors(tmp_path: Path) -> None:
+    if importlib.util.find_spec("gguf") is None:
+        pytest.skip("pip install 'llm-backend-harness[hf]'")
+    from tests.unit.backends.tiny_gguf import random_tensors, write_parts
+
+    sizes = {name: values.size for name, values in random_tensors().items()}
+    assert read_head(write_parts(tmp_path)[0]).tensors == sizes
+
+
+@pytest.mark.parametrize(("size", "is_refused"), [(16 * 2**20, False), (2**60, True)])
+def test_more_numbers_than_the_file_can_hold_are_refused(
+    tmp_path: Path, size: int, is_refused: bool
+) -> None:
+    """Memory would be predicted by them."""
+    path = tmp_path / "odd.gguf"
+    tensor = text("a") + struct.pack("<IQIQ", 1, size, 0, 0)
+    path.write_bytes(struct.pack("<4sIQQ", b"GGUF", 3, 1, 0) + tensor + bytes(2**20))
+    if not is_refused:
+        assert read_head(path).tensors == {"a": size}
+        return
+    with pytest.raises(BackendError, match=r"odd\.gguf .* speaks of 1152921504606846976 numbers"):
+        read_head(path)
 
 
 @pytest.mark.parametrize(

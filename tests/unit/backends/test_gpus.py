@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 import platform
+import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from backends.gpus import gpu_maker
+from backends import gpus
+from backends.gpus import gpu_maker, has_nvidia
 
 
 @pytest.mark.parametrize(
@@ -29,3 +33,35 @@ def test_a_driver_tells_whose_gpu_it_is(
     monkeypatch.setattr(platform, "system", lambda: "Darwin")
     monkeypatch.setattr(platform, "machine", lambda: "arm64")
     assert gpu_maker(tmp_path) == "Apple"
+
+
+@pytest.mark.parametrize(
+    ("count", "is_there"), [(2, True), (0, False), (RuntimeError("no driver"), False)]
+)
+def test_a_gpu_is_there_if_the_driver_lists_it(
+    monkeypatch: pytest.MonkeyPatch, count: int | Exception, is_there: bool
+) -> None:
+    def opened() -> None:
+        if isinstance(count, Exception):
+            raise count
+
+    closed: list[bool] = []
+    library = SimpleNamespace(
+        NVMLError=RuntimeError,
+        nvmlInit=opened,
+        nvmlDeviceGetCount=lambda: count,
+        nvmlShutdown=lambda: closed.append(True),
+    )
+    monkeypatch.setitem(sys.modules, "pynvml", library)
+    assert has_nvidia() is is_there
+    assert len(closed) == (not isinstance(count, Exception))
+
+
+def test_without_its_library_the_files_of_the_driver_say_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    nothing: Any = None  # no module can be imported by this name
+    monkeypatch.setitem(sys.modules, "pynvml", nothing)
+    for maker in ("NVIDIA", "none"):
+        monkeypatch.setattr(gpus, "gpu_maker", lambda maker=maker: maker)
+        assert has_nvidia() is (maker == "NVIDIA")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from backends.api import BackendError, MemoryPlan, ModelRef
-from backends.hf import backend
+from backends.hf import backend, memory
 from backends.sharing.session import BRANCH_SLOTS
 from tests.unit.backends.tiny_gguf import LAYERS, WIDTH, random_tensors, write
 
@@ -19,7 +19,7 @@ CONFIG = {
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
 }
-FLOAT32: dict[str, Any] = {"dtype": "float32"}
+FLOAT32: dict[str, Any] = {"dtype": "float32", "device": "cpu"}
 
 
 def save(folder: Path, config: dict[str, Any], *shapes: list[Any]) -> Path:
@@ -53,15 +53,17 @@ def predicted(folder: Path, **options: Any) -> MemoryPlan:
             {"layer_types": ["full_attention", "linear_attention", "sliding_attention"]},
             2 * 2 * 2 * 16,
         ),
+        ({"layer_types": ["attention", "mamba", "attention"]}, 2 * 2 * 2 * 16),
+        ({"full_attention_interval": 2}, 2 * 2 * 16),  # Qwen3-Next
         ({"linear_attn_config": {"full_attn_layers": [3]}}, 2 * 2 * 16),  # Kimi Linear
-        (  # MLA, which transformers holds unfolded
+        (  # MLA: what keys and values are unfolded from
             {
                 "kv_lora_rank": 8,
                 "qk_nope_head_dim": 12,
                 "qk_rope_head_dim": 4,
                 "v_head_dim": 10,
             },
-            3 * 4 * (12 + 4 + 10),
+            3 * (8 + 4),
         ),
     ],
 )
@@ -90,17 +92,97 @@ def test_what_a_layer_copies_while_it_attends_grows_with_the_length(
     assert long.compute_bytes - short.compute_bytes == 100 * (mask + copies * 4 * 2 * 16 * size)
 
 
+@pytest.mark.parametrize(
+    ("kind", "dtype", "score"),
+    [
+        ("gemma2", "float32", 8),
+        ("gemma2", "bfloat16", 10),
+        ("gpt_oss", "float32", 12),
+        ("gpt_oss", "bfloat16", 6),
+    ],
+)
+def test_plain_attention_has_the_scores_of_all_heads_at_once(
+    tmp_path: Path, kind: str, dtype: str, score: int
+) -> None:
+    folder = save(tmp_path / "m", {**CONFIG, "model_type": kind}, [1000, 64])
+    model, size = ModelRef("made", "hf", str(folder)), 2 if dtype == "bfloat16" else 4
+    short, long = (
+        backend.predict_memory(model, {"dtype": dtype, "device": "cpu"}, n) for n in (100, 200)
+    )
+    assert short is not None
+    assert long is not None
+    token = 512 * (1 + size) + 4 * 2 * 16 * size + 512 * 4 * score
+    assert long.compute_bytes - short.compute_bytes == 100 * token
+    assert backend.predict_memory(model, {"dtype": dtype, "device": "cuda"}, 100) is None
+
+
+def test_where_scores_were_not_measured_nothing_is_predicted(tmp_path: Path) -> None:
+    folder = save(tmp_path / "m", {**CONFIG, "model_type": "mimo_v2_flash"}, [1000, 64])
+    assert backend.predict_memory(ModelRef("made", "hf", str(folder)), FLOAT32, 100) is None
+
+
+def test_all_kinds_that_have_plain_attention_only_are_known() -> None:
+    transformers = pytest.importorskip("transformers")
+    names: dict[str, Any] = transformers.models.auto.modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    kinds = {
+        kind
+        for kind, model in names.items()
+        if not getattr(getattr(transformers, str(model)), "_supports_sdpa", False)
+    }
+    assert kinds <= memory._UNMEASURED | set(memory._SCORE_BYTES)
+
+
 def test_a_gpu_takes_the_slots_for_branches_at_once(tmp_path: Path) -> None:
     folder = save(tmp_path / "m", CONFIG, [1000, 64])
     cpu, gpu = (predicted(folder, device=device) for device in ("cpu", "cuda"))
     assert gpu.cache_bytes - cpu.cache_bytes == BRANCH_SLOTS * cpu.token_bytes
 
 
+def index(folder: Path, *files: str) -> None:
+    """The index of these files of weights."""
+    weight_map = {f"t{number}": file for number, file in enumerate(files)}
+    said = json.dumps({"weight_map": weight_map})
+    (folder / "model.safetensors.index.json").write_text(said)
+
+
+@pytest.mark.parametrize("answer", [True, False, None])
+def test_without_a_device_the_one_counts_that_the_session_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: bool | None
+) -> None:
+    monkeypatch.setattr(memory, "is_on_gpu", lambda _: answer)
+    model = ModelRef("made", "hf", str(save(tmp_path / "m", CONFIG, [1000, 64])))
+    plan = backend.predict_memory(model, {"dtype": "float32"}, 100)
+    assert (plan and plan.on_gpu) is answer
+
+
 def test_weights_are_as_many_as_the_heads_of_all_files_say(tmp_path: Path) -> None:
     folder = save(tmp_path / "m", {"text_config": CONFIG}, [1000, 64], [64], [])
     other = save(tmp_path / "other", CONFIG, [10, 10])
+    (folder / "model.safetensors").rename(folder / "model-1.safetensors")
     (other / "model.safetensors").rename(folder / "model-2.safetensors")
+    index(folder, "model-1.safetensors", "model-2.safetensors")
     assert predicted(folder).weights_bytes == 4 * (64_000 + 64 + 1 + 100)
+
+
+def test_files_that_are_not_loaded_do_not_count(tmp_path: Path) -> None:
+    """Mistral's models have all weights twice: in parts, and in one file of another layout."""
+    folder = save(tmp_path / "m", CONFIG, [1000, 64])
+    other = save(tmp_path / "other", CONFIG, [10, 10])
+    (other / "model.safetensors").rename(folder / "consolidated.safetensors")
+    assert predicted(folder).weights_bytes == 4 * 64_000
+
+
+@pytest.mark.parametrize("is_link", [False, True])
+def test_of_weights_that_are_not_all_there_nothing_is_predicted(
+    tmp_path: Path, is_link: bool
+) -> None:
+    """As a download leaves them that was interrupted, or a cache of which blobs were removed."""
+    folder = save(tmp_path / "m", CONFIG, [1000, 64])
+    (folder / "model.safetensors").rename(folder / "model-1.safetensors")
+    index(folder, "model-1.safetensors", "model-2.safetensors")
+    if is_link:
+        (folder / "model-2.safetensors").symlink_to(tmp_path / "nowhere")
+    assert backend.predict_memory(ModelRef("made", "hf", str(folder)), FLOAT32, 100) is None
 
 
 def test_what_foretells_further_tokens_is_not_loaded(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from backends.api import BackendError, ModelRef
 from backends.gguf import Head
 from backends.gguf_shape import Shape
 from backends.llama_cpp import memory
-from tests.unit.backends.tiny_gguf import LAYERS, WIDTH, random_tensors, words, write
+from tests.unit.backends.tiny_gguf import HEADS, LAYERS, WIDTH, random_tensors, words, write
 
 CELLS = 3328  # 1,024 tokens, 2,048 for branches and 1, in whole 256
 
@@ -140,6 +140,37 @@ def test_weights_and_vocabulary_are_those_of_the_file(tmp_path: Path, tied: bool
     assert plan.token_bytes == LAYERS * 2 * WIDTH * 2
     logits = 98 * len(words()) * 4
     assert plan.compute_bytes == 2 * logits + 512 * CELLS * 2
+
+
+@pytest.mark.parametrize(
+    ("given", "is_whole"),
+    [({}, False), ({"flash_attn": "on"}, False), ({"flash_attn": "off"}, True)],
+)
+def test_without_flash_attention_all_scores_are_held(
+    tmp_path: Path, given: dict[str, Any], is_whole: bool
+) -> None:
+    """Of all heads, in f32; else the mask alone, in f16."""
+    path = write(tmp_path / "tiny.gguf")
+    options = {"n_ubatch": 128} | given
+    plan = memory.predict(ModelRef("tiny", "gguf", str(path)), options, 1024, on_gpu=False)
+    assert plan is not None
+    logits = 98 * len(words()) * 4
+    scores = 128 * CELLS * HEADS * 4
+    wanted = logits + scores + 128 * CELLS * 4 if is_whole else 2 * logits + 128 * CELLS * 2
+    assert plan.compute_bytes == wanted
+
+
+@pytest.mark.parametrize(
+    ("values", "heads"),
+    [
+        ({"attention__head_count_kv": 2}, 8),
+        ({"attention__head_count": (4, 16, 4, 4), "attention__head_count_kv": (0, 2, 2, 2)}, 16),
+        ({"attention__head_count": (64, 16, 4, 4), "attention__head_count_kv": (0, 2, 2, 2)}, 16),
+        ({"attention__head_count": 0, "wkv__head_size": 64}, 0),
+    ],
+)
+def test_scores_are_those_of_the_heads_of_queries(values: dict[str, Any], heads: int) -> None:
+    assert Shape(head(**values), "made").query_heads == heads
 
 
 @pytest.mark.parametrize(

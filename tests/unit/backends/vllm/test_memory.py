@@ -69,6 +69,18 @@ def test_what_layers_that_differ_hold_is_not_known(tmp_path: Path, more: dict[st
     assert predicted(folder).cache_tokens is None
 
 
+@pytest.mark.parametrize(
+    ("kind", "numbers"),
+    [("deepseek_v3", 3 * (8 + 4)), ("kimi_k2", 3 * (8 + 4)), ("minicpm3", None)],
+)
+def test_latent_attention_is_held_as_it_is(tmp_path: Path, kind: str, numbers: int | None) -> None:
+    """Of the kinds that vLLM holds so; of others nothing is predicted."""
+    sizes = {"kv_lora_rank": 8, "qk_nope_head_dim": 12, "qk_rope_head_dim": 4, "v_head_dim": 10}
+    folder = save(tmp_path / "m", {**CONFIG, **sizes, "model_type": kind}, [10])
+    plan = predict(ModelRef("made", "hf", str(folder)), {}, 100)
+    assert (plan and plan.token_bytes) == (numbers and 2 * numbers)
+
+
 def test_a_window_that_is_not_used_makes_no_difference(tmp_path: Path) -> None:
     unused = {"sliding_window": 512, "use_sliding_window": False}  # as Qwen2 has it
     folder = save(tmp_path / "m", {**CONFIG, **unused}, [10])
