@@ -135,7 +135,7 @@ def test_one_line_says_that_it_does_not_fit_and_what_helps(
     ("arguments", "code", "said"),
     [
         (["--max-model-len", "0"], 2, "--max-model-len is 0: use a whole number from 16 to"),
-        (["--max-model-len", "512,x"], 2, "--max-model-len is 'x': use a whole number of 16"),
+        (["--max-model-len", "512,x"], 2, "--max-model-len is 'x': use a whole number from 16"),
         (["--max-model-len", "512,512"], 2, "--max-model-len is given twice: 512"),
         (["--encoding", "int:100,int:"], 2, "encoding 'int:' is not known"),
         (["--prompt", "none"], 2, "there is no prompt template 'none'"),
