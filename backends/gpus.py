@@ -6,6 +6,7 @@ An engine that was built without support for a GPU cannot say whether there is o
 from __future__ import annotations
 
 import platform
+from functools import cache
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -27,6 +28,7 @@ def gpu_maker(root: Path = Path("/")) -> Maker:
     return next((maker for file, maker in _FILES if (root / file).exists()), "none")
 
 
+@cache
 def has_nvidia() -> bool:
     """Whether NVIDIA's driver lists a GPU: its files may be there without one, as in a container.
     Without `pynvml`, whether the files are there."""

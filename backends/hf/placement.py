@@ -32,8 +32,10 @@ def is_on_gpu(options: Options) -> bool | None:
 def _built_for() -> str | None:
     """cuda, hip, or cpu for any other: without --device, those run on the CPU."""
     found = importlib.util.find_spec("torch")
+    if found is None or found.origin is None:
+        return None
     try:
-        text = Path(str(found and found.origin)).with_name("version.py").read_text(encoding="utf-8")
+        text = Path(found.origin).with_name("version.py").read_text(encoding="utf-8")
     except (OSError, ValueError):
         return None
     kind = _BUILT_FOR.search(text)

@@ -24,6 +24,7 @@ _SIGNS = (
     *("linear_attn", "linear_conv", "linear_key", "linear_num", "lru_", "mamba_", "rwkv"),
     *("ssm_", "state_size"),
 )
+_JAMBA_OFFSET = 4  # where config.json does not say it
 _GLOBAL_HEAD = 512  # of Gemma 4, where config.json does not say it
 
 
@@ -135,7 +136,9 @@ def _regular_layers(config: Mapping[str, Any], layers: int, name: str) -> set[in
     # Of Zamba, the same names have another meaning.
     if config.get("model_type") == "jamba" and config.get("attn_layer_period"):
         period = count(config, "attn_layer_period", name)
-        return set(range(count(config, "attn_layer_offset", name, 0), layers, period))
+        key = "attn_layer_offset"
+        offset = count(config, key, name, 0) if key in config else _JAMBA_OFFSET
+        return set(range(offset, layers, period))
     return None
 
 

@@ -102,7 +102,7 @@ def _plan(order: Order, lists: Mapping[str, Sequence[Any]]) -> None:
 
 @contextmanager
 def _new_group(order: Order, kind: str) -> Iterator[str]:
-    """The name that was given, else one that is not used yet; no other process takes it meanwhile.
+    """The name that was given, else one that is not used yet; no other curve takes it meanwhile.
     Raises `UsageError` for one that is used: the runs would be points of another curve."""
     from itertools import count
 
@@ -114,7 +114,12 @@ def _new_group(order: Order, kind: str) -> Iterator[str]:
     with Store(results) as store, ExitStack() as locks:
         if order.name is not None:
             check_name(order.name)
-            locks.enter_context(prompting(results, order.name))
+            try:
+                locks.enter_context(prompting(results, order.name))
+            except InUseError as error:
+                raise UsageError(
+                    f"the name {order.name!r} is used already", remedy="Give another one."
+                ) from error
             check_unused(order.name, store.runs())
             yield order.name
             return

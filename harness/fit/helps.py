@@ -56,7 +56,7 @@ def _shorter_encoding(row: FitRow, voter: int, scale_of: Callable[[str], Scale])
                 is_exact=len(row.examples_per_voter) == 1,
             )
         )
-        if one.examples == one.wanted:
+        if one.examples == one.wanted and tokens <= row.max_model_len:
             return found[-1]
     best = max(found, key=lambda one: one.examples, default=None)
     return best if best and best.examples > row.examples_that_fit else None

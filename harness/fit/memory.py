@@ -125,7 +125,8 @@ def memory_at(
 
 
 def _longest_context(predict: Predict, free: int) -> int | None:
-    """The longest that takes no more than that; `None` where one of `_MOST_TOKENS` does not.
+    """The longest that takes no more than that; `None` where one of `_MOST_TOKENS` does not, or
+    the backend does not say it of such lengths.
 
     No line through two lengths says it: engines round a context up, and what a token takes may
     depend on how many there are.
@@ -134,7 +135,13 @@ def _longest_context(predict: Predict, free: int) -> int | None:
     while high - low > 1:
         step = max((high - low) // _AT_ONCE, 1)
         lengths = range(low + step, high, step)
-        for plan in predict(lengths) or ():
+        try:
+            plans = predict(lengths)
+        except EngineError:
+            return None
+        if plans is None:
+            return None
+        for plan in plans:
             if device_bytes(plan) > free:
                 high = plan.tokens
                 break

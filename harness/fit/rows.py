@@ -33,10 +33,10 @@ class FitRow(Record):
     is more than the `declared_context` that the model was made for.
 
     `examples_wanted` are --shots, or all that a voter may show; `fits` says whether every voter
-    shows them all. `examples_that_fit` are the most with which the prompts of every voter fit;
-    `examples_per_voter` is what each shows, which may be less where it has no more. `tokens_needed`
-    is for all that are wanted, `tokens_over` how many of these are too many. `fill_ratio` is
-    `prompt_tokens` and the reply's `reserve` over the length, as in a run.
+    shows them all, and a query behind them. `examples_that_fit` are the most with which the prompts
+    of every voter fit; `examples_per_voter` is what each shows, which may be less where it has no
+    more. `tokens_needed` is for all that are wanted, `tokens_over` how many of these are too many.
+    `fill_ratio` is `prompt_tokens` and the reply's `reserve` over the length, as in a run.
 
     `kv_bytes_per_token` and `memory` are predicted, and `None` where the backend cannot know.
     `measured` is there with --load, for a length that the model was made for.

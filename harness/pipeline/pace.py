@@ -12,7 +12,14 @@ from statistics import fmean
 
 import numpy as np
 
-from harness.contract import Batch, Prompt, SessionInfo, TokenIds, minimum_tokens
+from harness.contract import (
+    Batch,
+    Prompt,
+    SessionInfo,
+    TokenIds,
+    in_whole_blocks,
+    minimum_tokens,
+)
 from harness.engine.engine import Engine, EnginePlan
 from harness.engine.options import options_of
 from harness.engine.registry import find_backend
@@ -134,9 +141,14 @@ def _is_alike(run: StoredRun, spec: RunSpec, workload: Workload, environment: En
 def _has_same_work(run: StoredRun, spec: RunSpec, workload: Workload) -> bool:
     """Whether as much is drawn, packed, fitted and read outside the engines. Of what is left to a
     default, a stored spec has what that came to."""
-    if run.data_sha256 != workload.dataset.sha256 or run.given_spec.baselines != spec.baselines:
+
+    def outside(of: RunSpec) -> tuple[bool, bool, int]:
+        return of.baselines, of.prompts_from is None, len(entries_of(of))
+
+    given = run.given_spec
+    if run.data_sha256 != workload.dataset.sha256 or outside(given) != outside(spec):
         return False
-    earlier, now = prompt_fields(run.given_spec), prompt_fields(spec)
+    earlier, now = prompt_fields(given), prompt_fields(spec)
     names = now.keys() - {"data", "seed"}
     return all(now[name] in (None, earlier[name]) for name in names)
 
@@ -194,7 +206,9 @@ def seconds_of(paces: Sequence[Pace], prompts: Sequence[TokenIds], attempts: int
 
 def least_tokens(prompts: Sequence[TokenIds], attempts: int, block: int) -> int:
     """Those to evaluate for all attempts at all prompts, by an engine that shares such blocks."""
-    return minimum_tokens([one for one in prompts for _ in range(attempts)], block)[1]
+    again = sum(len(one) - in_whole_blocks(len(one), len(one), block) for one in prompts)
+    # Where single tokens are shared, another attempt adds nothing to the minimum.
+    return minimum_tokens(prompts, block)[1] + (attempts - 1) * (again if block > 1 else 0)
 
 
 def seconds_now(paces: Sequence[Pace], seconds: Sequence[float]) -> Interval:

@@ -80,8 +80,10 @@ def _sentence(rows: Iterable[FitRow]) -> str:
     over = f"{row.tokens_over:,} tokens too long" if row.tokens_over else "some texts are too long"
     most = f"{row.examples_that_fit:,} fit" if row.examples_that_fit else "not one fits"
     helps = ", ".join(_help(one, row) for one in row.helps if one.flag != "shots")
+    what = f"{_all(row)} do" if row.examples_wanted else "a query behind no example does"
+    most = f", {most}" if row.examples_wanted else ""
     return (
-        f"{whose}: {_all(row)} do not fit in {row.max_model_len:,}{made}: {over}, {most}. "
+        f"{whose}: {what} not fit in {row.max_model_len:,}{made}: {over}{most}. "
         f"What helps: {_fewer(row)}{helps or 'a model with a longer context'}."
     )
 

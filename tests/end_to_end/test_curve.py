@@ -58,10 +58,9 @@ def test_two_commands_at_once_are_two_groups(folder: Path, answer: Any) -> None:
     """What another process has begun has no run yet; its name is taken all the same."""
     with prompting(folder, "curve-1"):
         begun = json.loads(run(folder, "--shots", "2,4", "--json"))
-        said = run(folder, "--shots", "2,4", "--name", "curve-1", code=1)
+        said = run(folder, "--shots", "2,4", "--name", "curve-1", code=2)
     assert begun["group"] == "curve-2"
-    assert "in use by" in said
-    assert "Wait until it has ended" in said
+    assert said.startswith("error: the name 'curve-1' is used already")
 
 
 def test_it_stops_at_the_planted_number_or_beside_it(answer: Any) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import platform
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +11,13 @@ import pytest
 
 from backends import gpus
 from backends.gpus import gpu_maker, has_nvidia
+
+
+@pytest.fixture(autouse=True)
+def nothing_remembered() -> Iterator[None]:
+    has_nvidia.cache_clear()
+    yield
+    has_nvidia.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -64,4 +72,5 @@ def test_without_its_library_the_files_of_the_driver_say_it(
     monkeypatch.setitem(sys.modules, "pynvml", nothing)
     for maker in ("NVIDIA", "none"):
         monkeypatch.setattr(gpus, "gpu_maker", lambda maker=maker: maker)
+        has_nvidia.cache_clear()
         assert has_nvidia() is (maker == "NVIDIA")

@@ -94,3 +94,16 @@ def test_where_the_model_cannot_hold_all_its_own_context_is_named_if_more_fit(
     assert short.examples_that_fit < longer.examples == whole.examples_that_fit
     assert longer.tokens == whole.tokens_needed > 2000
     assert [one for one in whole.helps if one.flag == "max_model_len"] == []
+
+
+def test_where_a_query_alone_does_not_fit_an_encoding_helps_only_if_it_then_does(
+    order: Order, tmp_path: Path
+) -> None:
+    spec = order.spec.model_copy(update={"data": "digits", "shots": 0})
+    numbers = replace(
+        order, spec=spec, data=["digits"], reducers=["top:4"], encodings=["decimal:3"]
+    )
+    short, enough = fit(replace(numbers, lengths=[32, 200]), tmp_path).rows
+    assert (short.fits, short.examples_wanted, enough.fits) == (False, 0, True)
+    assert short.tokens_needed > 32
+    assert all(one.tokens <= 32 or one.flag == "max_model_len" for one in short.helps)

@@ -108,6 +108,23 @@ def test_the_longest_context_is_one_that_fits_and_no_longer_one_does(
     assert memory.fits == (length <= memory.longest_context)
 
 
+@pytest.mark.parametrize("raises", [False, True])
+def test_a_backend_that_predicts_no_longer_contexts_is_compared_all_the_same(raises: bool) -> None:
+    def bounded(tokens: Sequence[int]) -> list[MemoryPlan] | None:
+        if max(tokens) <= 4096:
+            return predicted(tokens)
+        if raises:
+            raise EngineError("more than the model was made for")
+        return None
+
+    for free, fits in ((1000, True), (10, False)):
+        found = memory_at(bounded, [100], lambda _, left=free * MIB: left)  # type: ignore[misc]
+        assert found is not None
+        assert (found[1][0].fits, found[1][0].longest_context) == (fits, None)
+    with pytest.raises(EngineError, match="too much"):
+        check_memory(bounded, 100, lambda _: 10)
+
+
 def test_of_what_takes_the_same_for_each_length_no_longest_is_known() -> None:
     def recurrent(tokens: Sequence[int]) -> list[MemoryPlan]:
         return [MemoryPlan(n, 60 * MIB, 30 * MIB, 0, 10 * MIB, 0) for n in tokens]

@@ -90,6 +90,7 @@ def test_a_model_caches_as_many_numbers(kind: str, values: dict[str, Any]) -> No
         ("qwen3_5_text", {"num_hidden_layers": 7, "full_attention_interval": 3}),
         ("jamba", {"num_hidden_layers": 9, "attn_layer_period": 4, "attn_layer_offset": 0}),
         ("jamba", {"num_hidden_layers": 9, "attn_layer_period": 4, "attn_layer_offset": 2}),
+        ("jamba", {"num_hidden_layers": 12, "attn_layer_period": 8}),
         ("bamba", {"num_hidden_layers": 5, "attn_layer_indices": [1, 3], "mamba_n_heads": 8}),
         ("nemotron_h", {"num_hidden_layers": 6, "hybrid_override_pattern": "M*E-M*"}),
         ("lfm2", {"num_hidden_layers": 5, "full_attn_idxs": [0, 4]}),
