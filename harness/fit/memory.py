@@ -118,19 +118,20 @@ def memory_at(
     if plans is None:
         return None
     left = free(plans[0].on_gpu)
-    longest = None
-    if left is not None and not plans[0].cache_option:
-        longest = _longest_context(predict, left)
+    longest = _longest_context(predict, plans[0], left)
     return plans[0].token_bytes, [compared(plan, longest, left) for plan in plans]
 
 
-def _longest_context(predict: Predict, free: int) -> int | None:
-    """The longest that takes no more than that; `None` where one of `_MOST_TOKENS` does not, or
-    the backend does not say it of such lengths.
+def _longest_context(predict: Predict, plan: MemoryPlan, free: int | None) -> int | None:
+    """The longest that takes no more than that, of a cache that grows; `plan` is of any length.
+    `None` where that is not known: one of `_MOST_TOKENS` takes no more, or the backend does not say
+    it of such lengths.
 
     No line through two lengths says it: engines round a context up, and what a token takes may
     depend on how many there are.
     """
+    if free is None or plan.cache_option:
+        return None
     low, high = 0, _MOST_TOKENS + 1  # as far as is known, `low` fits and `high` does not
     while high - low > 1:
         step = max((high - low) // _AT_ONCE, 1)
@@ -141,11 +142,11 @@ def _longest_context(predict: Predict, free: int) -> int | None:
             return None
         if plans is None:
             return None
-        for plan in plans:
-            if device_bytes(plan) > free:
-                high = plan.tokens
+        for one in plans:
+            if device_bytes(one) > free:
+                high = one.tokens
                 break
-            low = plan.tokens
+            low = one.tokens
     return low if low < _MOST_TOKENS else None
 
 
@@ -153,12 +154,17 @@ def check_memory(predict: Predict, length: int, free: Free, shorter: str = _SHOR
     """Raises `EngineError`, which says by how much, for a model that takes more than is free.
     `shorter` is how a command is given a length that fits."""
     try:
-        found = memory_at(predict, [length], free)
+        plans = predict([length])
     except EngineError:  # files that cannot be right: loading them says what is wrong
         return
-    if found is None:
+    if plans is None:
         return
-    _, [memory] = found
+    [plan] = plans
+    left = free(plan.on_gpu)
+    if lack_of_memory(compared(plan, None, left), length) is None:
+        return
+    # Only now is a length looked for that would fit: it takes many predictions.
+    memory = compared(plan, _longest_context(predict, plan, left), left)
     if lack := lack_of_memory(memory, length, shorter):
         raise lack
 

@@ -117,10 +117,9 @@ def test_a_backend_that_predicts_no_longer_contexts_is_compared_all_the_same(rai
             raise EngineError("more than the model was made for")
         return None
 
-    for free, fits in ((1000, True), (10, False)):
-        found = memory_at(bounded, [100], lambda _, left=free * MIB: left)  # type: ignore[misc]
-        assert found is not None
-        assert (found[1][0].fits, found[1][0].longest_context) == (fits, None)
+    found = memory_at(bounded, [100], lambda _: 1000 * MIB)
+    assert found is not None
+    assert (found[1][0].fits, found[1][0].longest_context) == (True, None)
     with pytest.raises(EngineError, match="too much"):
         check_memory(bounded, 100, lambda _: 10)
 
@@ -186,3 +185,15 @@ def test_what_is_free_is_what_was_free_before_and_no_more_than_the_limit(
     before, limited = free_now(), free_now(limit=200)
     assert [one(False) for one in (before, limited, before)] == [500, 200, 500]
     assert limited(True) == 70
+
+
+def test_of_a_model_that_fits_one_length_is_predicted() -> None:
+    """Each run is checked, and waits for it."""
+    lengths: list[int] = []
+
+    def counted(tokens: Sequence[int]) -> list[MemoryPlan]:
+        lengths.extend(tokens)
+        return predicted(tokens)
+
+    check_memory(counted, 100, lambda _: 200 * MIB)
+    assert lengths == [100]
