@@ -135,6 +135,7 @@ with own_backends():
         decode_info,
     )
     from backends.gguf import check_file, check_model, parts_of, read_beginning
+    from backends.gpus import has_nvidia
     from backends.in_use import free, hold, mark_of
     from backends.remedies import DISTRIBUTION, install_environment, install_extra
     from backends.rules import (
@@ -240,6 +241,7 @@ __all__ = (
     "decode_trained",
     "encode_order",
     "free",
+    "has_nvidia",
     "hold",
     "in_whole_blocks",
     "install_environment",

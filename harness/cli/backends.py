@@ -106,15 +106,14 @@ def install(
     Runs find it there. It is made in your data folder, with uv if that is installed, else with venv
     and pip.
     """
-    from harness.contract import requirements_of
+    from harness.contract import has_nvidia, requirements_of
     from harness.engine.install import install as make
     from harness.engine.interpreters import own_environment
     from harness.engine.registry import find_installable
-    from harness.machine.nvml import has_gpu
     from harness.report.text import lines
 
     registered = find_installable(name)
-    wanted = requirements_of(registered.load(), has_gpu())
+    wanted = requirements_of(registered.load(), has_nvidia())
     if not wanted.packages:
         answers().print(lines(f"{name} needs no packages: there is nothing to install."))
         return
@@ -157,11 +156,10 @@ def interpreters(config: str | None, registered: Sequence[Registered]) -> list[o
 def check(registered: Registered, python: object = None) -> Checked:
     """Checks a backend in a worker, in the interpreter that a run would use with this `python` of
     its table; one that cannot be imported cannot run."""
-    from harness.contract import install_environment, requirements_of
+    from harness.contract import has_nvidia, install_environment, requirements_of
     from harness.engine.install import is_current
     from harness.engine.interpreters import find_interpreter, own_environment
     from harness.engine.session import check_backend
-    from harness.machine.nvml import has_gpu
 
     name = registered.name
     formats: tuple[str, ...] = ()
@@ -173,7 +171,7 @@ def check(registered: Registered, python: object = None) -> Checked:
         return Checked(name, False, False, "", formats, str(python or ""), str(error), error.remedy)
     found = check_backend(registered.target, CHECK_SECONDS, Path(os.devnull), interpreter)
     own = own_environment(name)
-    wanted = requirements_of(backend, has_gpu())
+    wanted = requirements_of(backend, has_nvidia())
     if interpreter == str(own.python) and not is_current(own, wanted):
         outdated = f"the environment {own.folder} was made for other packages, or another Python"
         reason = "; ".join(filter(None, [found.reason, outdated]))

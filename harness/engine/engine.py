@@ -24,6 +24,7 @@ from harness.contract import (
     SessionInfo,
     TokenIds,
     TokenizerInfo,
+    has_nvidia,
     requirements_of,
 )
 from harness.engine.interpreters import find_interpreter, own_environment
@@ -34,7 +35,6 @@ from harness.engine.registry import find_backend
 from harness.engine.session import EngineSession, TokenizerSession, check_backend
 from harness.engine.transport import WorkerDiedError
 from harness.errors import EngineError
-from harness.machine.nvml import has_gpu
 from harness.spec import Entry, RunSpec
 
 MOST_STARTS = 3  # of a worker that does not load, because it dies or keeps silent
@@ -125,7 +125,7 @@ def plan_engine(entry: Entry, spec: RunSpec, logs: Path) -> EnginePlan:
         _whose_environment(entry, backend, options), entry.options.get(INTERPRETER)
     )
     model = resolve_model(entry.model, backend.FORMATS, spec.models)
-    if python == sys.executable and _lacks(requirements_of(backend, has_gpu())):
+    if python == sys.executable and _lacks(requirements_of(backend, has_nvidia())):
         # To check it takes the seconds of importing the engine. That is done only where packages
         # are missing, and there is nothing to import.
         found = check_backend(registered.target, spec.timeout_seconds, log, python)

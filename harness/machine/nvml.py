@@ -1,4 +1,4 @@
-"""NVIDIA's management library, where its driver is there: one place that opens and closes it."""
+"""NVIDIA's management library, where its driver is there: the harness opens and closes it here."""
 
 from __future__ import annotations
 
@@ -21,12 +21,6 @@ def gpu_handles() -> Iterator[Sequence[object]]:
     finally:
         # NVML counts how often it was opened: others in this process that use it are not cut off.
         pynvml.nvmlShutdown()
-
-
-def has_gpu() -> bool:
-    """Whether there is an NVIDIA GPU, and the driver for it."""
-    with gpu_handles() as handles:
-        return bool(handles)
 
 
 def _handles() -> Sequence[object]:

@@ -13,10 +13,10 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from backends.api import OptionValue
+from harness.contract import has_nvidia
 from harness.engine.install import missing_wheel
 from harness.engine.registry import Registered, registered_backends
 from harness.engine.session import check_backend
-from harness.machine.nvml import has_gpu
 from tests import servers
 
 pytest.register_assert_rewrite("harness.testing.conformance.test_contract")
@@ -63,7 +63,7 @@ def _in_process(registered: Registered, tmp_path_factory: pytest.TempPathFactory
     availability = check_backend(found.target, CHECK_SECONDS, log, found.python)
     if availability.available:
         return found
-    if no_wheel := _no_wheel(backend.requirements(has_gpu()).packages):
+    if no_wheel := _no_wheel(backend.requirements(has_nvidia()).packages):
         pytest.skip(f"{_NOT_TESTED}{found.name}: {no_wheel}")
     pytest.fail(f"{found.name}: {availability.reason}. {availability.remedy}", pytrace=False)
 

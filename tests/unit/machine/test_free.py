@@ -5,8 +5,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from harness.contract import has_nvidia
 from harness.machine.free import free_bytes
-from harness.machine.nvml import has_gpu
 
 
 def cgroup(root: Path, path: str, limit: str, current: int = 100) -> None:
@@ -47,5 +47,5 @@ def test_without_a_limit_it_is_what_the_machine_has(root: Path) -> None:
 
 
 def test_of_gpus_that_are_not_there_nothing_is_known() -> None:
-    if not has_gpu():
+    if not has_nvidia():
         assert free_bytes(True) is None
