@@ -34,9 +34,9 @@ _NUMBERS = {
 }
 _STRING, _ARRAY = 8, 9
 _FIRST_FIELDS, _SHORT_BYTES = 256, 2**16  # bounds of what `read_beginning` reads
-_MOST_LAYERS = 4096
+MOST_LAYERS = 4096
 _MOST_TEXT, _MOST_DIMENSIONS = 2**24, 8  # more cannot be, and would be read into memory
-_MOST_IN_BYTE = 16  # numbers: no format packs more
+MOST_IN_BYTE = 16  # numbers: no format packs more
 _PART = re.compile(r"(?P<stem>.*)-\d{5}-of-(?P<count>\d{5})\.gguf")
 _LFS = "a Git LFS pointer, which stands for a file that was not fetched"
 _OTHERS = (
@@ -153,7 +153,7 @@ def read_head(path: Path, name: str = "") -> Head:
     tensors: dict[str, int] = {}
     weights = 0
     for part in parts_of(path):
-        own, sizes, length = _read_head(part, name or part.name, _MOST_LAYERS)
+        own, sizes, length = _read_head(part, name or part.name, MOST_LAYERS)
         values = {**own, **values}
         tensors.update(sizes)
         size = part.stat().st_size
@@ -164,7 +164,7 @@ def read_head(path: Path, name: str = "") -> Head:
 
 def _check_amount(numbers: int, size: int, name: str) -> None:
     """Refuses tensors that the file cannot hold: memory is predicted by them."""
-    if numbers > _MOST_IN_BYTE * size:
+    if numbers > MOST_IN_BYTE * size:
         raise BackendError(
             f"{name} is not a whole GGUF file: its head speaks of {numbers} numbers, and it has "
             f"{size} bytes only",

@@ -7,9 +7,10 @@ refused: engines take memory by them.
 from __future__ import annotations
 
 from backends.api import BackendError
-from backends.gguf import Head
+from backends.gguf import MOST_LAYERS, Head
 
-_MOST_LAYERS, _MOST = 4096, 2**31
+MOST = 2**31
+"""No number of a head is more."""
 PLAIN_KINDS = {
     *("gemma", "granite", "llama", "mistral", "olmo", "olmo2", "phi3", "qwen2", "qwen3", "smollm3")
 }
@@ -26,7 +27,7 @@ class Shape:
         self._tensors = head.tensors
         self._name = name
         self._architecture = str(head.values.get("general.architecture"))
-        self._layers = self._count("block_count", most=_MOST_LAYERS)
+        self._layers = self._count("block_count", most=MOST_LAYERS)
         # Layers that hold nothing of their own: the last ones, which foretell further tokens (MTP)
         # and are not evaluated, and before them those that take what earlier layers hold.
         unused = self._count("nextn_predict_layers", default=0, most=self._layers)
@@ -148,9 +149,7 @@ class Shape:
         has_window = isinstance(windows, tuple) and any(windows[layer : layer + 1])
         return self._count(f"{key}_swa", default=length) if has_window else length
 
-    def _count(
-        self, key: str, default: int | None = None, most: int = _MOST, layer: int = 0
-    ) -> int:
+    def _count(self, key: str, default: int | None = None, most: int = MOST, layer: int = 0) -> int:
         whole = f"{self._architecture}.{key}"
         value = self._metadata.get(whole)
         if isinstance(value, tuple):  # one for each layer

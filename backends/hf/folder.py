@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from backends.api import BackendError
+from backends.gguf import MOST_IN_BYTE
 from backends.rules import MODEL_FILES, why_no_text
 
 _REMEDY = "Give a folder with config.json, safetensors and a tokenizer."
@@ -222,8 +223,8 @@ def _check_amount(config: Mapping[str, Any], size_bytes: int, name: str) -> None
     """Refuses sizes that the weights cannot have: engines take memory for them before they look."""
     # A size that is not given counts as 1, which refuses nothing.
     vocabulary, width, layers = (_of_text(config).get(key) or 1 for key in _SIZES)
-    # 16 numbers a byte and as many layers: no weights are packed as tightly
-    if vocabulary * width > 16 * size_bytes or layers * width > 16 * size_bytes:
+    most = MOST_IN_BYTE * size_bytes  # and as many layers: no weights are packed as tightly
+    if vocabulary * width > most or layers * width > most:
         raise BackendError(
             f"config.json of {name} speaks of a vocabulary of {vocabulary}, a width of {width} and "
             f"{layers} layers, and its weights are {size_bytes} bytes only",

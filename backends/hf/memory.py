@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from backends.api import BackendError, MemoryPlan, ModelRef, Options
-from backends.gguf import read_head
+from backends.gguf import MOST_IN_BYTE, read_head
 from backends.gguf_shape import Shape
 from backends.hf.backend import DTYPE
 from backends.hf.folder import weight_files
@@ -220,8 +220,7 @@ def _numbers_of(path: Path, name: str, layers: int | None) -> int:
                 name, f"{path.name} says that the shape of {tensor[:40]} is {shape!r:.40}"
             )
         total += math.prod(shape)
-    # No format packs more than 16 numbers into a byte.
-    if total > 16 * path.stat().st_size:
+    if total > MOST_IN_BYTE * path.stat().st_size:
         raise refused(name, f"{path.name} speaks of {total} numbers in a file too small for them")
     return total
 

@@ -45,4 +45,4 @@ def _built_for() -> str | None:
 def _is_hidden() -> bool:
     """Whether CUDA_VISIBLE_DEVICES leaves no GPU; CUDA reads it up to the first that is none."""
     first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0].strip()
-    return not first or first.startswith("-")
+    return not (first.isdigit() or first.startswith(("GPU-", "MIG-")))

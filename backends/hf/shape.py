@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from backends.api import BackendError
-from backends.gguf_shape import PLAIN_KINDS
+from backends.gguf import MOST_LAYERS
+from backends.gguf_shape import MOST, PLAIN_KINDS
 
-_MOST_LAYERS, _MOST = 4096, 2**31
 _FULL = "full_attention"
 _WITH_KEYS = {_FULL, "sliding_attention", "chunked_attention"}
 _WITHOUT = {"linear_attention", "mamba", "conv", "moe", "mlp", "dense", "sparse"}
@@ -73,7 +73,7 @@ def count(config: Mapping[str, Any], key: str, name: str, default: int | None = 
     if value is None and default is not None:
         return default
     least = 0 if default == 0 else 1
-    most = _MOST_LAYERS if key == "num_hidden_layers" else _MOST
+    most = MOST_LAYERS if key == "num_hidden_layers" else MOST
     if type(value) is not int or not least <= value <= most:
         raise refused(name, f"config.json says that {key} is {str(value)[:40]}")
     return value

@@ -39,6 +39,8 @@ def test_a_device_that_is_named_is_taken(device: str, answer: bool | None) -> No
         (CUDA, False, None, False),
         (CUDA, True, "", False),
         (CUDA, True, "-1", False),
+        (CUDA, True, "none", False),
+        (CUDA, True, "GPU-8932f937", True),
         (CUDA, True, "1,0", True),
         (ROCM, True, None, None),
         (None, True, None, None),
