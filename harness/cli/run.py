@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from harness.report.formats import Answer
     from harness.report.progress import Watch
     from harness.spec import RunSpec
+    from harness.store.store import Store
     from harness.summary import Summary
 
 _Done = TypeVar("_Done")
@@ -106,32 +107,38 @@ def _new_group(order: Order, kind: str) -> Iterator[str]:
     Raises `UsageError` for one that is used: the runs would be points of another curve."""
     from itertools import count
 
-    from harness.store.lock import InUseError, prompting
-    from harness.store.names import check_name, check_unused
+    from harness.store.names import check_name
     from harness.store.store import Store
 
-    results = order.output.results
-    with Store(results) as store, ExitStack() as locks:
+    with Store(order.output.results) as store, ExitStack() as held:
         if order.name is not None:
             check_name(order.name)
-            try:
-                locks.enter_context(prompting(results, order.name))
-            except InUseError as error:
-                raise UsageError(
-                    f"the name {order.name!r} is used already", remedy="Give another one."
-                ) from error
-            check_unused(order.name, store.runs())
+            held.enter_context(_held(order.name, store))
             yield order.name
             return
         for n in count(1):
-            # First the lock: a name that another process had held is used by then.
-            with suppress(InUseError, UsageError):
-                with ExitStack() as lock:
-                    lock.enter_context(prompting(results, name := f"{kind}-{n}"))
-                    check_unused(name, store.runs())
-                    locks.push(lock.pop_all())
+            with suppress(UsageError):
+                held.enter_context(_held(name := f"{kind}-{n}", store))
                 break
         yield name
+
+
+@contextmanager
+def _held(name: str, store: Store) -> Iterator[None]:
+    """Raises `UsageError` for a name that is used, or that another process holds."""
+    from harness.store.lock import InUseError, prompting
+    from harness.store.names import check_unused
+
+    with ExitStack() as lock:
+        try:
+            lock.enter_context(prompting(store.path.parent, name))
+        except InUseError as error:
+            raise UsageError(
+                f"the name {name!r} is used already", remedy="Give another one."
+            ) from error
+        # Behind the lock: what another process had held until now is used.
+        check_unused(name, store.runs())
+        yield
 
 
 def _spec_of(order: Order) -> RunSpec:
