@@ -410,10 +410,9 @@ def _counts(packers: Sequence[Packer], shots: int | None) -> list[int]:
     """How many examples each voter shows: as many as fit, or `shots`."""
     if shots is None:
         return [packer.most() for packer in packers]
-    if not all(packer.holds(shots) for packer in packers):
+    # A voter that shows all that it has is no limit.
+    if short := [packer for packer in packers if not packer.holds(shots)]:
         # The most is looked for only where it has to be named: it takes many countings.
-        # Of a voter that shows all that it has, no more is wanted.
-        short = [packer for packer in packers if not packer.holds(shots)]
         most = min(packer.most() for packer in short)
         raise UsageError(
             f"--shots {shots}: at most {most} whole examples fit",
