@@ -49,10 +49,9 @@ def likely_share(tried: float, earlier: Sequence[float], unsteadiness: float) ->
     """Which share of the processors the next run has, by the share in one second and those that
     earlier runs had, all above 0.
 
-    A second is not a run. `unsteadiness` is as `unsteadiness_of` says it of them. If a second
-    differs from the earlier runs by no more than that, it is ignored; the further beyond that it
-    is, the more it counts: of the difference of logarithms, the share
-    1 - unsteadiness² / difference².
+    A second is not a run. `unsteadiness` is what `unsteadiness_of` gives for those runs. If a
+    second differs from them by no more than that, it is ignored; the further beyond that it is, the
+    more it counts: of the difference of logarithms, the share 1 - unsteadiness² / difference².
     """
     usual = float(np.log(np.asarray(earlier, dtype=np.float64)).mean())
     differs = math.log(tried) - usual
